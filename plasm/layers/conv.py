@@ -1,0 +1,108 @@
+"""The plain convolution blocks of PLA-SM, and the initialisation that all of its convolutions share.
+
+Shapes: N frames or clips, C channels, H x W pixels.
+"""
+
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["NEGATIVE_SLOPE", "ConvBlock", "Upsample", "UpsampleBlock", "init_conv_"]
+
+NEGATIVE_SLOPE = 0.2
+"""Slope of every LeakyReLU. The paper gives none."""
+
+Upsample = Literal["transposed", "pixelshuffle"]
+
+ConvT = TypeVar("ConvT", nn.Conv2d, nn.ConvTranspose2d)
+
+
+def init_conv_(conv: ConvT) -> ConvT:
+    """Kaiming initialisation for LeakyReLU, in place: fan-in, a = 0.2, zero bias (Section IV-B).
+
+    The fan is the fan-in: torch's fan-out does not divide by the groups, so a depthwise layer would start with
+    weights sqrt(channels) too small and starve whatever follows it.
+    """
+    nn.init.kaiming_normal_(conv.weight, a=NEGATIVE_SLOPE, mode="fan_in", nonlinearity="leaky_relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+class ConvBlock(nn.Module):
+    """Convolution, GroupNorm, LeakyReLU, no skip: the baseline of Table X in place of a ConvNeXt block.
+
+    Args:
+        dim: Channels in and out.
+        kernel_size: Side of the (odd) kernel; 7 in Table X.
+        num_groups: Groups of the GroupNorm.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        kernel_size: int = 7,
+        num_groups: int = 8,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.conv = init_conv_(nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, **dd))
+        self.norm = nn.GroupNorm(num_groups, dim, **dd)
+        self.act = nn.LeakyReLU(NEGATIVE_SLOPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, dim, H, W) -> (N, dim, H, W)."""
+        return self.act(self.norm(self.conv(x)))
+
+
+class UpsampleBlock(nn.Module):
+    """One block of the Decoder (Section III-E): 3x3 transposed convolution, GroupNorm, LeakyReLU.
+
+    The paper describes transposed convolutions, the stride-1 ones too; its authors' code has a plain 3x3 convolution
+    followed, at stride 2, by a pixel shuffle. ``upsample`` chooses.
+
+    Args:
+        dim: Channels in and out.
+        stride: 1, or 2 to double height and width.
+        upsample: "transposed" (the text) or "pixelshuffle" (the authors' code).
+        num_groups: Groups of the GroupNorm. The paper gives none.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If ``upsample`` is neither.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        stride: int = 1,
+        upsample: Upsample = "transposed",
+        num_groups: int = 2,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.conv: nn.Conv2d | nn.ConvTranspose2d
+        self.shuffle: nn.Module = nn.Identity()
+        if upsample == "transposed":
+            conv = nn.ConvTranspose2d(dim, dim, 3, stride=stride, padding=1, output_padding=stride - 1, **dd)
+            self.conv = init_conv_(conv)
+        elif upsample == "pixelshuffle":
+            self.conv = init_conv_(nn.Conv2d(dim, dim * stride**2, 3, padding=1, **dd))
+            if stride > 1:
+                self.shuffle = nn.PixelShuffle(stride)
+        else:
+            raise ValueError(f'upsample is "transposed" or "pixelshuffle", got {upsample!r}')
+        self.norm = nn.GroupNorm(num_groups, dim, **dd)
+        self.act = nn.LeakyReLU(NEGATIVE_SLOPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, dim, H, W) -> (N, dim, stride * H, stride * W)."""
+        return self.act(self.norm(self.shuffle(self.conv(x))))

@@ -1,0 +1,47 @@
+"""The ConvNeXt block of PLA-SM's Translator (Section III-D, Eq. 2; arXiv 2311.11289)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .conv import NEGATIVE_SLOPE, init_conv_
+
+__all__ = ["ConvNeXtBlock"]
+
+
+class ConvNeXtBlock(nn.Module):
+    """x + Conv(LReLU(Conv(GN(DWConv(x))))), Eq. 2: channels go dim -> expansion * dim -> dim.
+
+    It differs from the ConvNeXt of Liu et al. (2022) in GroupNorm for LayerNorm, LeakyReLU for GELU, and no layer
+    scale.
+
+    Args:
+        dim: Channels in and out.
+        kernel_size: Side of the (odd) depthwise kernel.
+        expansion: Width of the inverted bottleneck, in multiples of ``dim``.
+        num_groups: Groups of the GroupNorm; the paper gives none.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        kernel_size: int = 7,
+        expansion: int = 4,
+        num_groups: int = 8,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.dwconv = init_conv_(nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, **dd))
+        self.norm = nn.GroupNorm(num_groups, dim, **dd)
+        self.pwconv1 = init_conv_(nn.Conv2d(dim, expansion * dim, 1, **dd))
+        self.act = nn.LeakyReLU(NEGATIVE_SLOPE)
+        self.pwconv2 = init_conv_(nn.Conv2d(expansion * dim, dim, 1, **dd))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, dim, h, w) -> (B, dim, h, w)."""
+        return x + self.pwconv2(self.act(self.pwconv1(self.norm(self.dwconv(x)))))

@@ -1,0 +1,45 @@
+"""Choosing an exact share of a row of scores, with ties that break by index."""
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+__all__ = ["floor_share", "top_mask"]
+
+
+def floor_share(share: float, count: int) -> int:
+    """floor(share * count) for the decimal that the user wrote, free of binary rounding.
+
+    ``int(0.29 * 100)`` is 28, because 0.29 is stored a little low; this gives 29.
+
+    Args:
+        share: A number in [0, 1].
+        count: How many things there are.
+
+    Raises:
+        ValueError: If ``share`` is outside [0, 1].
+    """
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"a mask ratio lies in [0, 1], got {share}")
+    return math.floor(Fraction(repr(float(share))) * count)
+
+
+def top_mask(scores: Tensor, count: int) -> Tensor:
+    """Mark exactly ``count`` of the highest scores of each row; among equal scores the lower index goes first.
+
+    Args:
+        scores: (..., L), without NaN.
+        count: How many to mark in each row, from 0 to L.
+
+    Returns:
+        bool, (..., L).
+    """
+    if count == 0:
+        return torch.zeros_like(scores, dtype=torch.bool)
+    # topk alone promises no order among equal scores, and a sort of the whole row costs several times more.
+    threshold = scores.topk(count, dim=-1, sorted=False).values.amin(-1, keepdim=True)
+    above, tied = scores > threshold, scores == threshold
+    vacancies = count - above.sum(-1, keepdim=True)
+    return above | (tied & (tied.cumsum(-1) <= vacancies))

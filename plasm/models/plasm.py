@@ -1,0 +1,473 @@
+"""PLA-SM: Pair-wise Layer Attention with Spatial Masking for Video Prediction.
+
+Paper: Li, Zhang, Yang, Xu, Song, arXiv 2311.11289.
+
+An Encoder turns each frame into features, a Translator turns the features of T frames into those of T' frames with
+ConvNeXt blocks on the way down and Pair-wise Layer Attention on the way up, a Decoder turns features into frames.
+
+Shapes: B clips, T input frames, T' output frames, C image channels, Cs encoder channels (C-tilde in the paper), Ct
+translator channels (C-hat), H x W pixels, h = ceil(H / 2^(depth // 2)), w likewise. Pixels are floats in [0, 1].
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from plasm import weights
+from plasm.layers.conv import Upsample, UpsampleBlock, init_conv_
+from plasm.layers.pairwise_attention import BLOCKS, Attention, Block, PairwiseLayerAttention, Score
+from plasm.layers.sparse import SparseEncoder
+
+__all__ = ["PLASM", "Decoder", "Translator", "pad_to_multiple"]
+
+
+def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
+    """Pad (N, C, H, W) with zeros at the bottom and the right until ``multiple`` divides H and W."""
+    height, width = frames.shape[-2:]
+    return F.pad(frames, (0, -width % multiple, 0, -height % multiple))
+
+
+class Translator(nn.Module):
+    """N ConvNeXt blocks, then N PLA blocks that pair with them in reverse, Section III-D.
+
+    The text feeds S, with T * Cs channels, to blocks of Ct channels: a 1x1 convolution, ``in_proj``, joins them. PLA
+    block j (from 1) takes the output of ConvNeXt block N + 1 - j as its low layer and the output of PLA block j - 1
+    as its high layer; the first takes ConvNeXt block N as both.
+
+    Args:
+        in_dim: T * Cs.
+        dim: Ct.
+        out_dim: T' * Cs.
+        depth: N, the number of ConvNeXt blocks and of PLA blocks.
+        num_heads: Heads of each PLA block (Table XI).
+        attention: Form of each PLA block; "none" leaves the attention out (Table VI).
+        score: See ``PairwiseLayerAttention``.
+        residual: See ``PairwiseLayerAttention``.
+        block: "convnext", or "conv7x7", the baseline of Table X.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        out_dim: int,
+        depth: int = 4,
+        num_heads: int = 2,
+        attention: Attention = "global",
+        score: Score = "sigmoid",
+        residual: bool = False,
+        block: Block = "convnext",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.grad_checkpointing = False
+        self.in_proj = init_conv_(nn.Conv2d(in_dim, dim, 1, **dd))
+        # PairwiseLayerAttention names the valid blocks; build it first so that a wrong name is reported by it.
+        self.pla = nn.ModuleList(
+            PairwiseLayerAttention(dim, num_heads, attention, score, residual, block, **dd) for _ in range(depth)
+        )
+        self.convnext = nn.ModuleList(BLOCKS[block](dim, **dd) for _ in range(depth))
+        self.out_proj = init_conv_(nn.Conv2d(dim, out_dim, 1, **dd))
+
+    def forward_blocks(self, x: Tensor, num_blocks: int | None = None) -> list[Tensor]:
+        """Outputs of the first ``num_blocks`` (all by default) of the 2N blocks.
+
+        Args:
+            x: (B, T * Cs, h, w).
+            num_blocks: How many blocks to run.
+
+        Returns:
+            z1 ... zN, then the outputs of the PLA blocks, (B, Ct, h, w) each.
+        """
+        depth = len(self.convnext)
+        x = self.in_proj(x)
+        outputs: list[Tensor] = []
+        for index in range(2 * depth if num_blocks is None else num_blocks):
+            if index < depth:
+                x = self._run(self.convnext[index], x)
+            else:
+                x = self._run(self.pla[index - depth], outputs[2 * depth - 1 - index], x)
+            outputs.append(x)
+        return outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T * Cs, h, w) -> (B, T' * Cs, h, w)."""
+        return self.out_proj(self.forward_blocks(x)[-1])
+
+    def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+
+class Decoder(nn.Module):
+    """M blocks of 3x3 transposed convolution, GroupNorm, LeakyReLU, and a 1x1 convolution, Section III-E.
+
+    Args:
+        dim: Cs.
+        out_chans: C.
+        depth: M; the strides are those of an encoder of that depth, in reverse.
+        upsample: "transposed" as in the text, or "pixelshuffle" as in the authors' code.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        out_chans: int,
+        depth: int = 4,
+        upsample: Upsample = "transposed",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        strides = [1 + index % 2 for index in reversed(range(depth))]
+        self.blocks = nn.ModuleList(UpsampleBlock(dim, stride, upsample, **dd) for stride in strides)
+        self.readout = init_conv_(nn.Conv2d(dim, out_chans, 1, **dd))
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Decode features.
+
+        Args:
+            x: (N, Cs, h, w).
+            skip: (N, Cs, H, W), added to the input of the last block, which runs at full size.
+
+        Returns:
+            (N, C, H, W), with H = h * 2^(depth // 2), and W likewise.
+        """
+        for index, block in enumerate(self.blocks):
+            if skip is not None and index == len(self.blocks) - 1:
+                x = x + skip
+            x = block(x)
+        return self.readout(x)
+
+
+class PLASM(nn.Module):
+    """PLA-SM in its second phase: predicts T' frames from T (Fig. 1, Section III).
+
+    Args:
+        in_chans: C.
+        in_frames: T.
+        out_frames: T'.
+        encoder_dim: Cs.
+        translator_dim: Ct.
+        encoder_depth: M, blocks of the Encoder and of the Decoder; every second one halves (doubles) H and W.
+        translator_depth: N, ConvNeXt blocks and PLA blocks of the Translator.
+        num_heads: Heads of each PLA block (Table XI).
+        attention: "global" (the paper's choice), "channel", "spatial", or "none": without PLA (Table VI).
+        score: "sigmoid", or "softmax" over the heads; see ``PairwiseLayerAttention``.
+        residual: Add the high layer to the output of each PLA block. Not in the text; for ablation.
+        block: "convnext", or "conv7x7": a plain convolution in place of every ConvNeXt block (Table X).
+        upsample: "transposed" (the text) or "pixelshuffle" (the authors' code).
+        skip: Add the Encoder's first features to the Decoder's last block. Not in Fig. 1; for ablation.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If an option is unknown, the heads do not divide ``translator_dim``, or ``skip`` is asked for with
+            T' other than T.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        encoder_dim: int = 64,
+        translator_dim: int = 512,
+        encoder_depth: int = 4,
+        translator_depth: int = 4,
+        num_heads: int = 2,
+        attention: Attention = "global",
+        score: Score = "sigmoid",
+        residual: bool = False,
+        block: Block = "convnext",
+        upsample: Upsample = "transposed",
+        skip: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if skip and in_frames != out_frames:
+            raise ValueError(f"skip joins frame t to frame t: it needs in_frames == out_frames, got {in_frames} and "
+                             f"{out_frames}")
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.in_chans, self.in_frames, self.out_frames, self.skip = in_chans, in_frames, out_frames, skip
+        self.grad_checkpointing = False
+        self.encoder_frozen = False
+        self.encoder = SparseEncoder(in_chans, encoder_dim, encoder_depth, **dd)
+        self.translator = Translator(
+            in_frames * encoder_dim, translator_dim, out_frames * encoder_dim, translator_depth, num_heads, attention,
+            score, residual, block, **dd,
+        )  # fmt: skip
+        self.decoder = Decoder(encoder_dim, in_chans, encoder_depth, upsample, **dd)
+        self.num_features = translator_dim
+        self.feature_info = [
+            {"num_chs": translator_dim, "reduction": self.encoder.reduction, "module": f"translator.{name}.{index}"}
+            for name in ("convnext", "pla")
+            for index in range(translator_depth)
+        ]
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Predict the next frames.
+
+        Args:
+            clip: (B, T, C, H, W) of any H and W: zeros are added at the bottom and the right where the strides need
+                it, and what they become is cut from the output.
+
+        Returns:
+            (B, T', C, H, W), not clamped.
+
+        Raises:
+            ValueError: If the clip has other T or C than the model, or not five dimensions.
+        """
+        features, skip = self._encode(clip)
+        features = rearrange(self.translator(features), "b (t c) h w -> (b t) c h w", t=self.out_frames)
+        frames = self._run(self.decoder, features, skip)[..., : clip.shape[-2], : clip.shape[-1]]
+        return rearrange(frames, "(b t) c h w -> b t c h w", t=self.out_frames)
+
+    @torch.no_grad()
+    def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
+        """Predict any number of frames: fewer than T' are cut, for more the last T frames are fed back.
+
+        Args:
+            clip: (B, T, C, H, W).
+            num_frames: How many; T' by default.
+
+        Returns:
+            (B, num_frames, C, H, W), not clamped, without gradient.
+
+        Raises:
+            ValueError: If ``num_frames`` is not positive, or the clip is not what ``forward`` takes.
+        """
+        num_frames = self.out_frames if num_frames is None else num_frames
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be positive, got {num_frames}")
+        predicted, window = self(clip), clip
+        while predicted.shape[1] < num_frames:
+            window = torch.cat([clip, predicted], 1)[:, -self.in_frames :]
+            predicted = torch.cat([predicted, self(window)], 1)
+        return predicted[:, :num_frames]
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Features of the Translator, by timm's convention.
+
+        Args:
+            x: Clip, (B, T, C, H, W).
+            indices: Which of z1 ... zN, then the N outputs of the PLA blocks: the last n if an int, all if None.
+            norm: Must be False: the Translator ends without a norm.
+            stop_early: Do not run the blocks after the last one asked for.
+            output_fmt: "NCHW", nothing else.
+            intermediates_only: Return the intermediates alone.
+
+        Returns:
+            The intermediates, (B, Ct, h, w) each; before them, unless ``intermediates_only``, the output of the last
+            block that ran.
+
+        Raises:
+            ValueError: If ``norm`` or ``output_fmt`` asks for what there is not.
+        """
+        if norm or output_fmt != "NCHW":
+            raise ValueError(f'PLASM has no final norm and gives "NCHW", got norm={norm}, output_fmt={output_fmt!r}')
+        taken, last = feature_take_indices(len(self.feature_info), indices)
+        features, _ = self._encode(x)
+        outputs = self.translator.forward_blocks(features, last + 1 if stop_early else None)
+        intermediates = [outputs[index] for index in taken]
+        return intermediates if intermediates_only else (outputs[-1], intermediates)
+
+    def freeze_encoder(self, frozen: bool = True) -> None:
+        """Fix the Encoder, as in the paper's second phase: no gradient, and eval mode that ``train()`` keeps."""
+        self.encoder_frozen = frozen
+        self.encoder.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "PLASM":
+        """Set training mode; a frozen Encoder stays in eval mode."""
+        super().train(mode)
+        if self.encoder_frozen:
+            self.encoder.eval()
+        return self
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute Encoder, Translator blocks and Decoder in the backward pass instead of keeping activations."""
+        self.grad_checkpointing = self.translator.grad_checkpointing = enable
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
+        stem = r"^encoder|^translator\.in_proj"
+        if coarse:
+            return {"stem": stem, "blocks": [(r"^translator\.(?:convnext|pla)", (0,)), (r"^translator|^decoder", (1,))]}
+        blocks = [(rf"^translator\.{name}\.(\d+)", None) for name in ("convnext", "pla")]
+        return {"stem": stem, "blocks": [*blocks, (r"^translator\.out_proj|^decoder", (99999,))]}
+
+    def _check(self, clip: Tensor) -> None:
+        if clip.ndim != 5 or clip.shape[1:3] != (self.in_frames, self.in_chans):
+            raise ValueError(
+                f"expected a clip of shape (B, T, C, H, W) = (B, {self.in_frames}, {self.in_chans}, H, W), got "
+                f"{tuple(clip.shape)}"
+            )
+
+    def _encode(self, clip: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T, Cs, H, W) where there is a skip."""
+        self._check(clip)
+        frames = pad_to_multiple(rearrange(clip, "b t c h w -> (b t) c h w"), self.encoder.reduction)
+        first = None
+        if self.skip:
+            features = first = self._run(self.encoder.blocks[0], frames)
+            for block in self.encoder.blocks[1:]:
+                features = self._run(block, features)
+        else:
+            features = self._run(self.encoder, frames)
+        return rearrange(features, "(b t) c h w -> b (t c) h w", t=self.in_frames), first
+
+    def _run(self, module: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint(module, *inputs, use_reentrant=False)
+        return module(*inputs)
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: PLASM) -> dict[str, Tensor]:
+    """Adapt the output layer of a checkpoint to a model with other ``in_chans`` (timm itself adapts the input layer).
+
+    Every new output channel starts as the mean of the old ones, so a model made for gray frames predicts gray.
+    """
+    out = dict(state_dict)
+    for name in ("decoder.readout.weight", "decoder.readout.bias"):
+        old, new = out.get(name), model.get_parameter(name)
+        if old is not None and old.shape[1:] == new.shape[1:] and len(old) != len(new):
+            out[name] = old.float().mean(0, keepdim=True).expand_as(new).to(old.dtype)
+    return out
+
+
+def _create_plasm(variant: str, pretrained: bool = False, **kwargs: Any) -> PLASM:
+    if pretrained:
+        kwargs["pretrained_cfg_overlay"] = _locate_weights(
+            variant, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay")
+        )
+    return build_model_with_cfg(
+        PLASM,
+        variant,
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        kwargs_filter=("num_classes", "global_pool"),
+        feature_cfg={"feature_cls": "getter", "out_indices": tuple(range(2 * kwargs["translator_depth"]))},
+        **kwargs,
+    )
+
+
+def _locate_weights(variant: str, cfg: Any, overlay: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Point timm at the verified file of a published weight, unless the caller names a source of his own."""
+    sources = ("file", "state_dict", "url", "hf_hub_id")
+    if (cfg is not None and not isinstance(cfg, str)) or any((overlay or {}).get(key) for key in sources):
+        return overlay
+    return {**(overlay or {}), "file": str(weights.find(variant, cfg))}
+
+
+def _cfg(input_size: tuple[int, int, int], **kwargs: Any) -> dict[str, Any]:
+    channels = input_size[0]
+    return {
+        "input_size": input_size,
+        "num_classes": 0,
+        "pool_size": None,
+        "crop_pct": 1.0,
+        "interpolation": "bilinear",
+        "mean": (0.0,) * channels,
+        "std": (1.0,) * channels,
+        "first_conv": "encoder.blocks.0.conv",
+        "classifier": None,
+        "license": "apache-2.0",
+        "paper_name": "Pair-wise Layer Attention with Spatial Masking for Video Prediction",
+        "paper_ids": "arXiv:2311.11289",
+        **kwargs,
+    }
+
+
+_INPUT_SIZES = {
+    "plasm_mmnist": (1, 64, 64),
+    "plasm_mmnist_tiny": (1, 64, 64),
+    "plasm_taxibj": (2, 32, 32),
+    "plasm_human36m": (3, 128, 128),
+    "plasm_caltech": (3, 128, 160),
+    "plasm_kth": (1, 128, 128),
+}
+
+# Models of the manifest get a source, so that timm.list_models(pretrained=True) lists them and no others.
+default_cfgs = generate_default_cfgs(
+    {
+        **{name: _cfg(size) for name, size in _INPUT_SIZES.items() if not weights.tags(name)},
+        **{
+            f"{name}.{tag}": _cfg(size, file=str(weights.path(name, tag)))
+            for name, size in _INPUT_SIZES.items()
+            for tag in weights.tags(name)
+        },
+    }
+)
+
+
+@register_model
+def plasm_mmnist(pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """PLA-SM for Moving MNIST: 64x64x1, 10 -> 10 frames (Table I)."""
+    args = {"in_frames": 10, "out_frames": 10, "encoder_dim": 64, "translator_dim": 512, "encoder_depth": 4,
+            "translator_depth": 4, "num_heads": 2}  # fmt: skip
+    return _create_plasm("plasm_mmnist", pretrained, **{**args, **kwargs})
+
+
+@register_model
+def plasm_mmnist_tiny(pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """A small PLA-SM for Moving MNIST that trains on a laptop: 64x64x1, 10 -> 10 frames. Not in the paper."""
+    args = {"in_frames": 10, "out_frames": 10, "encoder_dim": 16, "translator_dim": 192, "encoder_depth": 4,
+            "translator_depth": 3, "num_heads": 2}  # fmt: skip
+    return _create_plasm("plasm_mmnist_tiny", pretrained, **{**args, **kwargs})
+
+
+@register_model
+def plasm_taxibj(pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """PLA-SM for TaxiBJ: 32x32x2, 4 -> 4 frames (Table I)."""
+    args = {"in_frames": 4, "out_frames": 4, "encoder_dim": 32, "translator_dim": 256, "encoder_depth": 2,
+            "translator_depth": 4, "num_heads": 8}  # fmt: skip
+    return _create_plasm("plasm_taxibj", pretrained, **{**args, **kwargs})
+
+
+@register_model
+def plasm_human36m(pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """PLA-SM for Human3.6M: 128x128x3, 4 -> 4 frames (Table I)."""
+    args = {"in_frames": 4, "out_frames": 4, "encoder_dim": 64, "translator_dim": 128, "encoder_depth": 2,
+            "translator_depth": 3, "num_heads": 2}  # fmt: skip
+    return _create_plasm("plasm_human36m", pretrained, **{**args, **kwargs})
+
+
+@register_model
+def plasm_caltech(pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """PLA-SM for KITTI and Caltech Pedestrian: 128x160x3, 10 -> 1 frames (Table I)."""
+    args = {"in_frames": 10, "out_frames": 1, "encoder_dim": 64, "translator_dim": 256, "encoder_depth": 2,
+            "translator_depth": 3, "num_heads": 8}  # fmt: skip
+    return _create_plasm("plasm_caltech", pretrained, **{**args, **kwargs})
+
+
+@register_model
+def plasm_kth(pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """PLA-SM for KTH: 128x128x1, 10 -> 20 frames (Table I); ``predict`` gives the 40 of Table IV."""
+    args = {"in_frames": 10, "out_frames": 20, "encoder_dim": 32, "translator_dim": 128, "encoder_depth": 3,
+            "translator_depth": 3, "num_heads": 2}  # fmt: skip
+    return _create_plasm("plasm_kth", pretrained, **{**args, **kwargs})

@@ -1,0 +1,6 @@
+"""Published weights: what there is, where it lies, and whether it is what it should be."""
+
+from .files import load_tensors, save_pretrained, save_tensors
+from .manifest import Entry, entries, find, path, tags
+
+__all__ = ["Entry", "entries", "find", "load_tensors", "path", "save_pretrained", "save_tensors", "tags"]
