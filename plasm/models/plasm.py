@@ -208,6 +208,7 @@ class PLASM(nn.Module):
         self.in_chans, self.in_frames, self.out_frames, self.skip = in_chans, in_frames, out_frames, skip
         self.grad_checkpointing = False
         self.encoder_frozen = False
+        self.num_classes = 0  # timm asks every model; there is no classifier
         self.encoder = SparseEncoder(in_chans, encoder_dim, encoder_depth, **dd)
         self.translator = Translator(
             in_frames * encoder_dim, translator_dim, out_frames * encoder_dim, translator_depth, num_heads, attention,

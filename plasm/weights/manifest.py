@@ -7,9 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Entry", "entries", "find", "path", "tags"]
+__all__ = ["Entry", "WeightsNotFoundError", "entries", "find", "path", "tags"]
 
 _FOLDER = Path(__file__).parent
+
+
+class WeightsNotFoundError(LookupError):
+    """No such weights are published."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def find(model: str, tag: str | None = None) -> Path:
         tag: Which weight; the model's default one by default.
 
     Raises:
-        LookupError: If no such weight is published.
+        WeightsNotFoundError: If no such weight is published.
         OSError: If the file is missing or is not the one the manifest describes.
     """
     entry = _entry(model, tag)
@@ -89,4 +93,4 @@ def _entry(model: str, tag: str | None) -> Entry:
             return entry
     wanted = f"{model}.{tag}" if tag else model
     published = ", ".join(f"{entry.model}.{entry.tag}" for entry in entries()) or "none yet"
-    raise LookupError(f"no weights are published for {wanted}; there are: {published}")
+    raise WeightsNotFoundError(f"no weights are published for {wanted}; there are: {published}")

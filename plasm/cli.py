@@ -1,0 +1,209 @@
+"""The ``plasm`` command."""
+
+import ast
+import logging
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+try:
+    import click
+    import matplotlib  # noqa: F401
+    import skimage  # noqa: F401
+except ImportError as error:
+    raise SystemExit(f"the plasm command needs more than the library ({error}): pip install 'plasm[cli]'") from error
+
+import numpy as np
+import torch
+
+import plasm
+from plasm import data, pictures, training, weights
+from plasm.metrics import Metrics, VideoMetrics
+from plasm.models import PLASM
+from plasm.models.summary import summarize
+from plasm.training.config import RunConfig
+from plasm.training.trainer import choose_device
+
+__all__ = ["main"]
+
+DEFAULT_MODEL = "plasm_mmnist_tiny"
+SAMPLE_CLIPS = data.SAMPLES / "clips.npz"
+
+
+class _Group(click.Group):
+    """Turns what a user can mend into one clear line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, FloatingPointError, weights.WeightsNotFoundError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"show_default": True})
+@click.version_option(plasm.__version__, prog_name="plasm")
+def main() -> None:
+    """Video prediction: list models, predict frames, train and evaluate."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+
+
+@main.command(name="list")
+def list_command() -> None:
+    """List every model: parameters, multiply-adds of a clip, shapes (T, C, H, W), and weights."""
+    click.echo(f"{'model':<20}{'parameters':>12}{'multiply-adds':>15}  {'input':<19}{'output':<19}weights")
+    for name in plasm.list_models():
+        summary = summarize(name)
+        click.echo(
+            f"{name:<20}{summary.parameters / 1e6:>10.2f} M{summary.multiply_adds / 1e9:>13.2f} G  "
+            f"{str(summary.input_shape):<19}{str(summary.output_shape):<19}{', '.join(summary.tags) or '-'}"
+        )
+
+
+def _options(config: type[RunConfig]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option for each field of a configuration; what is not given is None, and the field's default holds."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for f in reversed(fields(config)):
+            name = "--model-arg" if f.name == "model_args" else f"--{f.name.replace('_', '-')}"
+            help_text = f.metadata["help"]
+            kwargs: dict[str, Any] = {"default": None, "show_default": False}
+            kinds = [kind for kind in get_args(f.type) if kind is not type(None)] or [f.type]
+            if f.name == "model_args":
+                kwargs |= {"multiple": True, "metavar": "NAME=VALUE"}
+            elif get_origin(f.type) is Literal:
+                kwargs["type"] = click.Choice(get_args(f.type))
+            elif kinds[0] is bool:
+                name = f"{name}/--no-{name[2:]}"
+            else:
+                kwargs["type"] = kinds[0]
+            if f.default is MISSING and f.default_factory is MISSING:
+                kwargs["required"] = True
+            elif f.default is not MISSING and f.default is not None:
+                help_text += f"  [default: {f.default}]"
+            command = click.option(name, f.name, help=help_text, **kwargs)(command)
+        return command
+
+    return decorate
+
+
+def _config(kind: type[Any], options: dict[str, Any]) -> Any:
+    """What the user gave, over the defaults of the model (the paper's, where it has one)."""
+    model_args = {}
+    for item in options.pop("model_args"):
+        name, _, value = item.partition("=")
+        try:
+            model_args[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            model_args[name] = value
+    given = {name: value for name, value in options.items() if value is not None}
+    return kind(**{**training.default_config(kind, options["model"]), **given, "model_args": model_args})
+
+
+@main.command()
+@_options(training.PretrainConfig)
+def pretrain(**options: Any) -> None:
+    """Phase 1: learn encoder and decoder by rebuilding masked clips.
+
+    Defaults are the paper's for the model; those below hold where it has none.
+    """
+    training.run(_config(training.PretrainConfig, options))
+
+
+@main.command()
+@_options(training.TrainConfig)
+def train(**options: Any) -> None:
+    """Phase 2: learn to predict future frames.
+
+    Defaults are the paper's for the model; those below hold where it has none.
+    """
+    training.run(_config(training.TrainConfig, options))
+
+
+def _print_metrics(table: dict[str, Metrics]) -> None:
+    columns = {"MSE": "mse", "MAE": "mae", "SSIM": "ssim", "SSIM (published)": "ssim_published", "PSNR (dB)": "psnr"}
+    width = max(map(len, table)) + 2
+    click.echo(" " * width + "".join(f"{title:>18}" for title in columns))
+    for name, metrics in table.items():
+        values = (f"{metrics.means[key]:>18.{4 if 'ssim' in key else 2}f}" for key in columns.values())
+        click.echo(f"{name:<{width}}" + "".join(values))
+
+
+@main.command()
+@click.option("--model", help="Constructor; taken from the weights' config if that is there.")
+@click.option("--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given.")
+@click.option("--data", "name", default="mmnist", type=click.Choice(data.list_datasets()), help="Data set.")
+@click.option("--data-dir", required=True, type=Path, help="Folder of the data set's files.")
+@click.option("--num-clips", default=10_000, help="Use the first so many clips of the test set.")
+@click.option("--batch-size", default=50, help="Clips at a time.")
+@click.option("--device", default="auto", help="cpu, cuda, ..., or auto: a GPU if there is one.")
+@click.option("--per-frame/--no-per-frame", default=False, help="Print every metric for each predicted frame, too.")
+def evaluate(
+    model: str | None, source: str | None, name: str, data_dir: Path, num_clips: int, batch_size: int, device: str,
+    per_frame: bool,
+) -> None:  # fmt: skip
+    """Measure a model on the test set, beside two forecasts that need no model."""
+    where = choose_device(device)
+    net = training.load_model(model, source).to(where).eval()
+    clips = data.create_dataset(
+        name, data_dir, "test", num_clips=num_clips, num_frames=net.in_frames + net.out_frames
+    )
+    forecasts = {"model": net.predict, **training.TRIVIAL_FORECASTS}
+    table = training.evaluate(
+        forecasts, clips, net.in_frames, net.out_frames, num_clips=num_clips, batch_size=batch_size, device=where
+    )
+    click.echo(f"{table['model'].num_clips} test clips of {name}, {net.in_frames} -> {net.out_frames} frames")
+    _print_metrics(table)
+    if per_frame:
+        click.echo("\nframe" + "".join(f"{key:>16}" for key in table["model"].per_frame))
+        for number, row in enumerate(zip(*table["model"].per_frame.values(), strict=True), start=1):
+            click.echo(f"{number:<5}" + "".join(f"{value:>16.4f}" for value in row))
+
+
+@main.command()
+@click.option("--model", help=f"Constructor; by default that of --weights, or else {DEFAULT_MODEL}.")
+@click.option("--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given.")
+@click.option("--input", "file", type=Path, help="Clip: .npy or .npz of (T, H, W), (T, C, H, W) or (T, H, W, C).  [default: the sample clips of the package]")
+@click.option("--frames", type=click.IntRange(min=1), help="How many frames to predict; by default as many as the model was trained for.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="predictions", help="Folder for prediction.npy, .png and .gif.")
+@click.option("--device", default="auto", help="cpu, cuda, ..., or auto: a GPU if there is one.")
+def predict(
+    model: str | None, source: str | None, file: Path | None, frames: int | None, out: Path, device: str
+) -> None:
+    """Predict the frames that follow a clip, draw them, and measure them where the truth is known.
+
+    Of a clip long enough for input and truth, the first frames are the input; of a shorter one the last.
+    """
+    where = choose_device(device)
+    net = training.load_model(model or (None if source else DEFAULT_MODEL), source).to(where).eval()
+    clips = data.read_clips(file or SAMPLE_CLIPS, net.in_chans)
+    num_frames = frames or net.out_frames
+    clip, target = _split(clips, net, num_frames)
+    prediction = net.predict(clip.to(where), num_frames).cpu()
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / "prediction.npy", prediction.numpy())
+    pictures.strip(clip, prediction, target).save(out / "prediction.png")
+    pictures.animation(clip, prediction, target, out / "prediction.gif")
+    click.echo(f"{len(clip)} clip(s), {clip.shape[1]} -> {num_frames} frames: {out}/prediction.gif, .png, .npy")
+    if target is not None:
+        forecasts = {"model": prediction} | {
+            name: forecast(clip, num_frames) for name, forecast in training.TRIVIAL_FORECASTS.items()
+        }
+        _print_metrics({name: _measure(forecast, target) for name, forecast in forecasts.items()})
+
+
+def _measure(prediction: torch.Tensor, target: torch.Tensor) -> Metrics:
+    metrics = VideoMetrics()
+    metrics.update(prediction, target)
+    return metrics.compute()
+
+
+def _split(clips: torch.Tensor, net: PLASM, num_frames: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Input and, where the clip goes on long enough, ground truth."""
+    length = clips.shape[1]
+    if length >= net.in_frames + num_frames:
+        return clips[:, : net.in_frames], clips[:, net.in_frames : net.in_frames + num_frames]
+    if length < net.in_frames:
+        raise ValueError(f"the clip has {length} frames; the model needs {net.in_frames}")
+    return clips[:, -net.in_frames :], None
+

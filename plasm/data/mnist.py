@@ -1,0 +1,92 @@
+"""The MNIST digits that Moving MNIST is made of.
+
+Digits: Y. LeCun, C. Cortes, C. J. C. Burges, CC BY-SA 3.0.
+"""
+
+import gzip
+import struct
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["SAMPLES", "Split", "load_digits", "read_idx_images"]
+
+Split = Literal["train", "val", "test"]
+
+SAMPLES = Path(__file__).parent / "samples"
+"""Folder inside the package with a small subset of the digits, in the layout of the whole set."""
+
+_FILES = {"train": "train-images-idx3-ubyte", "val": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+_MAGIC = 2051
+
+
+def read_idx_images(file: Path) -> Tensor:
+    """Read an IDX file of images, gzipped if its name ends in .gz.
+
+    Returns:
+        uint8, (n, height, width).
+
+    Raises:
+        ValueError: If the file is not a whole IDX file of images.
+    """
+    try:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise ValueError(f"{file} is not a whole gzip file: {error}") from error
+    if len(content) < 16:
+        raise ValueError(f"{file} is too short for an IDX file: {len(content)} bytes")
+    magic, count, height, width = struct.unpack(">4i", content[:16])
+    if magic != _MAGIC or len(content) != 16 + count * height * width:
+        raise ValueError(
+            f"{file} is not an IDX file of images: magic {magic} (wanted {_MAGIC}), {len(content)} bytes for "
+            f"{count} images of {height}x{width}"
+        )
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=16).view(count, height, width)
+
+
+def load_digits(root: Path, split: Split) -> Tensor:
+    """Load the digits of a split: the training file without its last twelfth, that twelfth, or the t10k file.
+
+    Args:
+        root: Folder with the MNIST image files, gzipped or not, or with torchvision's ``MNIST/raw`` below it. Where
+            they are missing, torchvision downloads them into it.
+        split: "train", "val" (held out of the training file: nothing is chosen on the test digits) or "test".
+
+    Returns:
+        uint8, (n, 28, 28).
+
+    Raises:
+        FileNotFoundError: If the files are neither there nor can be downloaded.
+        ValueError: If ``split`` is unknown or a file is damaged.
+    """
+    if split not in _FILES:
+        raise ValueError(f"split is one of {', '.join(_FILES)}, got {split!r}")
+    digits = read_idx_images(_find(root, _FILES[split]) or _download(root, _FILES[split]))
+    if digits.shape[1:] != (28, 28):
+        raise ValueError(f"digits in {root} are {digits.shape[1]}x{digits.shape[2]}, wanted 28x28")
+    held_out = len(digits) // 12
+    return {"train": digits[:-held_out], "val": digits[-held_out:], "test": digits}[split]
+
+
+def _find(root: Path, name: str) -> Path | None:
+    folders = (root, root / "MNIST" / "raw")
+    candidates = (folder / (name + suffix) for folder in folders for suffix in ("", ".gz"))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _download(root: Path, name: str) -> Path:
+    # torchvision takes a second to import, and most calls find the files.
+    from torchvision.datasets import MNIST
+
+    try:
+        MNIST(str(root), download=True)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"{root} holds no {name}[.gz] and the download failed ({error}); put the four MNIST files there by hand"
+        ) from error
+    file = _find(root, name)
+    if file is None:
+        raise FileNotFoundError(f"{root} holds no {name} even after the download")
+    return file

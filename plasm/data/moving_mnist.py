@@ -1,0 +1,177 @@
+"""Moving MNIST, made from real digits as the field makes it (Srivastava et al., ICML 2015; PLA-SM, Section IV-A).
+
+Two digits of 28x28 pixels start at random places of a 64x64 frame and move along straight lines, a tenth of the free
+range a step; at an edge they stop and turn back; where they overlap the brighter pixel shows.
+
+Shapes: B clips, D = 2 digits, T frames, S = 64 pixels, 28 pixels a digit.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .counter_hash import counter_hash, uniform_below
+from .mnist import Split
+
+__all__ = ["ClipArray", "MovingMNIST", "moving_mnist_clips", "trajectories"]
+
+FRAME_SIZE, DIGIT_SIZE, NUM_DIGITS = 64, 28, 2
+FREE_RANGE = FRAME_SIZE - DIGIT_SIZE
+STEP = 0.1
+"""Step length of a digit, in units of the free range."""
+
+# Places and velocities are integers, in units of the free range / 2^24, and directions come from a table: no device's
+# sine or rounding can move a digit.
+ONE = 1 << 24
+NUM_DIRECTIONS = 1 << 16
+
+_SPLITS = {"train": 0, "val": 1, "test": 2}
+
+
+@cache
+def _velocities() -> Tensor:
+    """int64, (NUM_DIRECTIONS, 2): the step (down, right) for each direction.
+
+    The sine is computed in float64 and rounded to an integer; no value lies so near to a half that the last bit of
+    a mathematical library could change it (tested).
+    """
+    angles = (2 * math.pi * index / NUM_DIRECTIONS for index in range(NUM_DIRECTIONS))
+    return torch.tensor([[round(STEP * ONE * math.sin(a)), round(STEP * ONE * math.cos(a))] for a in angles])
+
+
+def trajectories(start: Tensor, velocity: Tensor, num_frames: int) -> Tensor:
+    """Where a digit is after steps 1 to T along one axis, if it stops at each edge and turns back.
+
+    The field's generators do this step by step (``x += v; if x >= 1: x, v = 1, -v``, the same at 0). From its first
+    stop on the motion is periodic, so that each step has a closed form.
+
+    Args:
+        start: int64, (...), in [0, ONE).
+        velocity: int64, (...), of magnitude below ONE.
+        num_frames: T.
+
+    Returns:
+        int64, (..., T), in [0, ONE].
+    """
+    steps = torch.arange(1, num_frames + 1, device=start.device)
+    speed = velocity.abs().unsqueeze(-1)
+    mirrored = (velocity < 0).unsqueeze(-1)
+    place = torch.where(mirrored, ONE - start.unsqueeze(-1), start.unsqueeze(-1))
+    divisor = speed.clamp(min=1)
+    # Seen so that it moves up: the first step that reaches ONE, and the number of steps from edge to edge.
+    first_stop = ((ONE - place + divisor - 1) // divisor).clamp(min=1)
+    crossing = (ONE + divisor - 1) // divisor
+    phase = (steps - first_stop) % (2 * crossing)
+    bouncing = torch.where(phase <= crossing, (ONE - phase * speed).clamp(min=0), (phase - crossing) * speed)
+    stopped_before = (steps >= first_stop) & (speed > 0)
+    place = torch.where(stopped_before, bouncing, place + steps * speed)
+    return torch.where(mirrored, ONE - place, place)
+
+
+def moving_mnist_clips(
+    digits: Tensor, split: Split, index: Tensor, *, seed: int = 0, epoch: int = 0, num_frames: int = 20
+) -> Tensor:
+    """Make clips: a batch at a time, without a loop over clips or frames, on the device of ``digits``.
+
+    A clip is a function of (digits, seed, split, epoch, index): the same on every device and in any batch.
+
+    Args:
+        digits: uint8, (n, 28, 28).
+        split: Keeps the numbers of the splits apart.
+        index: int64, (B,), which clips of the split, on any device.
+        seed: Of the whole data set.
+        epoch: Pass over the data set.
+        num_frames: T.
+
+    Returns:
+        uint8, (B, T, 64, 64).
+    """
+    index = index.to(digits.device)
+    number = torch.arange(NUM_DIGITS, device=digits.device)
+    draws = [
+        counter_hash(seed, _SPLITS[split], epoch, index[:, None], number, draw, device=digits.device)
+        for draw in range(4)
+    ]  # (B, D) each
+    digit = uniform_below(draws[0], len(digits))
+    velocity = _velocities().to(digits.device)[uniform_below(draws[1], NUM_DIRECTIONS)]  # (B, D, 2)
+    start = torch.stack([uniform_below(draw, ONE) for draw in draws[2:]], -1)
+    top, left = ((trajectories(start, velocity, num_frames) * FREE_RANGE) >> 24).unbind(2)  # (B, D, T) each
+
+    # With free space around it, every place of a digit in the frame is a 64x64 window of one array.
+    windows = F.pad(digits[digit], (FREE_RANGE,) * 4).unfold(2, FRAME_SIZE, 1).unfold(3, FRAME_SIZE, 1)
+    rows = torch.arange(len(index), device=digits.device)[:, None]
+    layers = (windows[rows, d, FREE_RANGE - top[:, d], FREE_RANGE - left[:, d]] for d in range(NUM_DIGITS))
+    return torch.maximum(*layers)
+
+
+class MovingMNIST(Dataset[Tensor]):
+    """Moving MNIST over real digits: (T, 1, 64, 64) clips of floats in [0, 1].
+
+    Training clips are endless: ``set_epoch`` gives new ones. The evaluation set is the 10,000 clips of split "test"
+    under seed 0 and epoch 0; its sha256 is tested and never changes.
+
+    Args:
+        digits: uint8, (n, 28, 28), from ``load_digits``.
+        split: "train", "val" or "test".
+        num_clips: Clips an epoch.
+        num_frames: T input and T' output frames together.
+        seed: Of the data set.
+    """
+
+    def __init__(
+        self, digits: Tensor, split: Split, num_clips: int = 10_000, num_frames: int = 20, seed: int = 0
+    ) -> None:
+        self.digits, self.split, self.num_clips, self.num_frames, self.seed = digits, split, num_clips, num_frames, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the clips of another pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_clips
+
+    def __getitem__(self, index: int) -> Tensor:
+        if not 0 <= index < self.num_clips:
+            raise IndexError(f"clip {index} of {self.num_clips}")
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> Tensor:
+        """Make a batch at once, (B, T, 1, 64, 64); torch's loader calls this where it is there."""
+        clips = moving_mnist_clips(
+            self.digits, self.split, torch.as_tensor(indices), seed=self.seed, epoch=self.epoch,
+            num_frames=self.num_frames,
+        )  # fmt: skip
+        return clips.unsqueeze(2).float() / 255
+
+
+class ClipArray(Dataset[Tensor]):
+    """Clips of an array file on disk, mapped and not loaded: (T, C, H, W) floats in [0, 1].
+
+    Args:
+        file: .npy of uint8. The public ``mnist_test_seq.npy`` is (T, n, H, W); ``frames_first`` says so.
+        frames_first: True for (T, n, H, W), False for (n, T, H, W).
+
+    Raises:
+        ValueError: If the file is not such an array.
+    """
+
+    def __init__(self, file: Path, frames_first: bool = False) -> None:
+        # Pickled objects, which a .npy can hold, are refused by numpy's default.
+        clips = np.load(file, mmap_mode="r", allow_pickle=False)
+        if clips.ndim != 4 or clips.dtype != np.uint8:
+            raise ValueError(f"{file} should be a uint8 array of four dimensions, got {clips.dtype}, {clips.shape}")
+        self.clips = clips.swapaxes(0, 1) if frames_first else clips
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.from_numpy(np.array(self.clips[index])).unsqueeze(1).float() / 255

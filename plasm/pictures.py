@@ -1,0 +1,142 @@
+"""Clips as pictures: strips, animations, and curves of a training run. Needs Pillow, and curves matplotlib.
+
+Shapes: B clips, T frames, C channels, H x W pixels in [0, 1].
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+__all__ = ["animation", "curves", "strip"]
+
+_LABEL_WIDTH, _LABEL_HEIGHT, _GAP = 92, 16, 2
+_INK, _PAPER, _LINE = (30, 30, 30), (255, 255, 255), (120, 120, 120)
+
+
+def _to_rgb(frames: Tensor, side: int = 64) -> Tensor:
+    """(..., C, H, W) floats -> (..., H', W', 3) uint8; one channel is gray, two are red and green; small ones grow."""
+    channels = frames.shape[-3]
+    if channels == 1:
+        frames = frames.expand(*frames.shape[:-3], 3, *frames.shape[-2:])
+    elif channels == 2:
+        frames = torch.cat([frames, torch.zeros_like(frames[..., :1, :, :])], -3)
+    elif channels != 3:
+        raise ValueError(f"a picture shows 1, 2 or 3 channels, got {channels}")
+    scale = max(1, round(side / min(frames.shape[-2:])))
+    frames = frames.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    return rearrange((frames.clamp(0, 1) * 255).round().byte().cpu(), "... c h w -> ... h w c")
+
+
+def _rows(shown: Tensor, prediction: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+    rows = {"input": shown}
+    if target is not None:
+        rows["ground truth"] = target
+    rows["prediction"] = prediction
+    if target is not None:
+        rows["difference"] = (prediction.clamp(0, 1) - target).abs()
+    return rows
+
+
+def strip(shown: Tensor, prediction: Tensor, target: Tensor | None = None, follows: bool = True) -> Image.Image:
+    """Draw clips as rows of frames: input, ground truth, prediction, difference, with frame numbers on top.
+
+    Args:
+        shown: (B, T, C, H, W), what the model saw.
+        prediction: (B, T', C, H, W).
+        target: (B, T', C, H, W), if it is known.
+        follows: The predicted frames come after the input, so their numbers start at T + 1; else at 1.
+
+    Returns:
+        The clips one below the other.
+    """
+    first = shown.shape[1] + 1 if follows else 1
+    rows = {name: _to_rgb(row) for name, row in _rows(shown.float(), prediction.float(), target).items()}
+    height, width = rows["prediction"].shape[2:4]
+    columns = max(row.shape[1] for row in rows.values())
+    # The input's frame numbers stand over the input, those of the future over the rows below.
+    block = len(rows) * (height + _GAP) + 2 * _LABEL_HEIGHT + 3 * _GAP
+    image = Image.new("RGB", (_LABEL_WIDTH + columns * (width + _GAP), len(shown) * block), _PAPER)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(11)
+    for clip in range(len(shown)):
+        y = clip * block
+        for name, row in rows.items():
+            if name == "input" or list(rows).index(name) == 1:
+                number = 1 if name == "input" else first
+                for column in range(row.shape[1]):
+                    x = _LABEL_WIDTH + column * (width + _GAP) + width // 2
+                    draw.text((x, y + _LABEL_HEIGHT // 2), f"{number + column}", _INK, font, anchor="mm")
+                y += _LABEL_HEIGHT
+            draw.text((_LABEL_WIDTH - 6, y + height // 2), name, _INK, font, anchor="rm")
+            for column, frame in enumerate(row[clip]):
+                image.paste(Image.fromarray(frame.numpy()), (_LABEL_WIDTH + column * (width + _GAP), y))
+            y += height + _GAP
+        if clip + 1 < len(shown):
+            draw.line([(0, y + _GAP), (image.width, y + _GAP)], _LINE)
+    return image
+
+
+def animation(
+    shown: Tensor, prediction: Tensor, target: Tensor | None, file: Path, columns: int = 2, seconds: float = 0.2
+) -> None:
+    """Write an animated GIF: for each clip, side by side, ground truth (if known), prediction and difference.
+
+    Args:
+        shown: (B, T, C, H, W), played first; (in place of the prediction while it lasts).
+        prediction: (B, T', C, H, W).
+        target: (B, T', C, H, W), if it is known.
+        file: Where to write.
+        columns: Clips in a row.
+        seconds: Time of a frame.
+    """
+    rows = _rows(shown.float(), prediction.float(), target)
+    names = [name for name in rows if name != "input"]
+    blank = torch.zeros_like(rows["input"])
+    panels = [
+        _to_rgb(torch.cat([blank if name == "difference" else rows["input"], rows[name]], 1), 128) for name in names
+    ]
+    panels = [F.pad(panel, (0, 0, 0, _GAP, 0, _GAP), value=255) for panel in panels]
+    clips = torch.cat([*panels, torch.full_like(panels[0][..., : 6 * _GAP, :], 255)], -2)  # (B, T + T', h, w, 3)
+    clips = torch.cat([clips, clips.new_full((-len(clips) % columns, *clips.shape[1:]), 255)])
+    pages = rearrange(clips, "(r c) t h w k -> t (r h) (c w) k", c=columns)
+    font = ImageFont.load_default(13)
+    images = []
+    for number, page in enumerate(pages, start=1):
+        image = Image.new("RGB", (page.shape[1], page.shape[0] + 2 * _LABEL_HEIGHT), _PAPER)
+        image.paste(Image.fromarray(page.numpy()), (0, 2 * _LABEL_HEIGHT))
+        draw = ImageDraw.Draw(image)
+        phase = "input" if number <= shown.shape[1] else "future"
+        draw.text((4, 1), f"frame {number}: {phase}", _INK, font)
+        for column in range(columns):
+            for index, name in enumerate(names):
+                x = column * clips.shape[-2] + index * panels[0].shape[-2] + panels[0].shape[-2] // 2
+                draw.text((x, _LABEL_HEIGHT + 8), name, _INK, font, anchor="mm")
+        images.append(image.quantize(64))
+    images[0].save(file, save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
+
+
+def curves(log: Sequence[dict[str, Any]], file: Path) -> None:
+    """Draw a run's loss, validation MSE and learning rate against the clips it has seen.
+
+    Args:
+        log: Rows of log.jsonl.
+        file: PNG to write.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for axis, key, title in zip(axes, ("loss", "val_mse", "lr"), ("training loss", "validation MSE", "learning rate"), strict=True):
+        points = [(row["clips"], row[key]) for row in log if key in row]
+        axis.plot(*zip(*points, strict=True), marker=".")
+        axis.set_title(title)
+        axis.set_xlabel("clips")
+        axis.grid(alpha=0.3)
+        if key != "lr":
+            axis.set_yscale("log")
+    figure.savefig(file, dpi=100)

@@ -1,0 +1,81 @@
+"""Measuring forecasts on a data set, beside the two that need no model.
+
+Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+from tqdm import tqdm
+
+from plasm.metrics import Metrics, VideoMetrics
+
+__all__ = ["TRIVIAL_FORECASTS", "clip_batches", "evaluate", "predict_black", "repeat_last_frame"]
+
+Forecast = Callable[[Tensor, int], Tensor]
+
+
+def predict_black(clip: Tensor, num_frames: int) -> Tensor:
+    """(B, T, C, H, W) -> (B, num_frames, C, H, W) of zeros."""
+    return torch.zeros_like(clip[:, :1]).expand(-1, num_frames, -1, -1, -1)
+
+
+def repeat_last_frame(clip: Tensor, num_frames: int) -> Tensor:
+    """(B, T, C, H, W) -> (B, num_frames, C, H, W), each the last of the T."""
+    return clip[:, -1:].expand(-1, num_frames, -1, -1, -1)
+
+
+TRIVIAL_FORECASTS: dict[str, Forecast] = {"black": predict_black, "last frame": repeat_last_frame}
+
+
+def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]]) -> Iterable[Tensor]:
+    """Load the batches with these indices, (B, T + T', C, H, W) each."""
+
+    def collate(clips: list[Tensor] | Tensor) -> Tensor:
+        # A data set with __getitems__ gives the batch whole.
+        batch: Tensor = clips if isinstance(clips, Tensor) else default_collate(clips)
+        return batch
+
+    return DataLoader(dataset, batch_sampler=index_batches, collate_fn=collate)  # type: ignore[arg-type]
+
+
+def evaluate(
+    forecasts: dict[str, Forecast],
+    dataset: Dataset[Tensor],
+    in_frames: int,
+    out_frames: int,
+    *,
+    num_clips: int | None = None,
+    batch_size: int = 50,
+    device: torch.device | str = "cpu",
+    ssim: bool = True,
+) -> dict[str, Metrics]:
+    """Measure forecasts on the same clips.
+
+    Args:
+        forecasts: Each maps (B, T, C, H, W) and T' to (B, T', C, H, W), like ``model.predict``.
+        dataset: Clips of at least T + T' frames.
+        in_frames: T.
+        out_frames: T'.
+        num_clips: Use the first so many clips; all by default.
+        batch_size: B.
+        device: Where the forecasts compute.
+        ssim: Compute both SSIMs.
+
+    Returns:
+        The metrics of each forecast.
+    """
+    total = len(dataset) if num_clips is None else min(num_clips, len(dataset))  # type: ignore[arg-type]
+    index = list(range(total))
+    batches = [index[i : i + batch_size] for i in range(0, total, batch_size)]
+    metrics = {name: VideoMetrics(ssim) for name in forecasts}
+    with tqdm(total=total, desc="evaluate", unit="clip", leave=False, disable=None) as progress:
+        for clips in clip_batches(dataset, batches):
+            clips = clips.to(device)
+            clip, target = clips[:, :in_frames], clips[:, in_frames : in_frames + out_frames]
+            for name, forecast in forecasts.items():
+                metrics[name].update(forecast(clip, out_frames), target)
+            progress.update(len(clips))
+    return {name: metric.compute() for name, metric in metrics.items()}

@@ -1,0 +1,75 @@
+"""The two phases of PLA-SM's training (Section III-G): what goes into the model, and what should come out.
+
+Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from plasm.data import pixel_mask
+from plasm.models import PLASM, MaskedAutoencoder
+
+from .config import PretrainConfig, TrainConfig
+from .runs import load_pretrained_parts
+
+__all__ = ["Phase", "prediction_phase", "pretraining_phase"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What the trainer needs to know of a phase. The loss is the mean squared error of both (Eq. 4, Eq. 5).
+
+    Attributes:
+        name: "pretraining" or "prediction".
+        model: Trained and saved: its parameters that require a gradient are optimised.
+        inputs: Maps clips (B, T + T', C, H, W), their index (B,) and the epoch to the model's inputs and its target.
+        shown: Maps the model's inputs to the clip that a picture shows as the input.
+    """
+
+    name: str
+    model: nn.Module
+    inputs: Callable[[Tensor, Tensor, int], tuple[tuple[Tensor | None, ...], Tensor]]
+    shown: Callable[..., Tensor]
+
+
+def pretraining_phase(model: PLASM, config: PretrainConfig) -> Phase:
+    """Phase 1: rebuild the T input frames from masked ones; the target is the unmasked clip (Eq. 4)."""
+    attn_mask_ratio = config.attn_mask_ratio if config.spatial_masking else None
+    autoencoder = MaskedAutoencoder(
+        model.encoder, model.decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch
+    )
+
+    def inputs(clips: Tensor, index: Tensor, epoch: int) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        clip = clips[:, : model.in_frames]
+        if config.mask_ratio == 0:
+            return (clip, None), clip
+        height, width = clip.shape[-2:]
+        visible = pixel_mask(
+            index, clip.shape[1], height, width, config.mask_ratio, config.mask_patch, seed=config.seed, epoch=epoch
+        )
+        return (clip, visible), clip
+
+    def shown(clip: Tensor, visible: Tensor | None) -> Tensor:
+        return clip if visible is None else clip * visible.view(*clip.shape[:2], 1, *clip.shape[3:])
+
+    return Phase("pretraining", autoencoder, inputs, shown)
+
+
+def prediction_phase(model: PLASM, config: TrainConfig) -> Phase:
+    """Phase 2: predict T' frames from T (Eq. 5).
+
+    Given a phase-1 run, encoder and decoder are its, and the encoder is frozen unless the configuration says
+    otherwise; without one everything trains, as in the tables' rows without pretraining.
+    """
+    if config.init is not None:
+        load_pretrained_parts(model, Path(config.init))
+    model.freeze_encoder(config.init is not None if config.freeze_encoder is None else config.freeze_encoder)
+    first, last = model.in_frames, model.in_frames + model.out_frames
+
+    def inputs(clips: Tensor, index: Tensor, epoch: int) -> tuple[tuple[Tensor | None, ...], Tensor]:
+        return (clips[:, :first],), clips[:, first:last]
+
+    return Phase("prediction", model, inputs, lambda clip: clip)

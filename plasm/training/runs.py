@@ -1,0 +1,82 @@
+"""Weights of a training run, on disk: a folder that timm reads as "local-dir:RUN"."""
+
+import json
+from pathlib import Path
+
+import timm
+from torch import Tensor
+
+from plasm import weights
+from plasm.models import PLASM
+
+__all__ = ["load_model", "load_pretrained_parts", "read_run_config"]
+
+
+def read_run_config(run: Path) -> dict[str, object]:
+    """Read ``config.json`` of a run.
+
+    Raises:
+        FileNotFoundError: If the folder holds no run.
+    """
+    file = run / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{run} is not a run: it holds no config.json")
+    config: dict[str, object] = json.loads(file.read_text())
+    return config
+
+
+def load_pretrained_parts(model: PLASM, run: Path) -> None:
+    """Take encoder and decoder from a run of phase 1, strictly; its Spatial Masking is dropped (Section IV-B).
+
+    Raises:
+        FileNotFoundError: If the folder holds no run.
+        ValueError: If the run was of another architecture.
+    """
+    source = read_run_config(run)["architecture"]
+    tensors = weights.load_tensors(run / "model.safetensors")
+    for name in ("encoder", "decoder"):
+        part: dict[str, Tensor] = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+        try:
+            model.get_submodule(name).load_state_dict(part)
+        except RuntimeError as error:
+            raise ValueError(f"the {name} of {run} (a {source}) does not fit the model: {error}") from error
+
+
+def load_model(name: str | None, source: str | None) -> PLASM:
+    """Make a model with weights.
+
+    Args:
+        name: Constructor. May be left out where ``source`` is a folder.
+        source: Folder of a run or of ``weights.save_pretrained``; a safetensors file for ``name``; None for the
+            published weights of ``name``.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or file.
+        ValueError: If the weights are of another model, of phase 1 alone, or do not fit.
+        plasm.weights.WeightsNotFoundError: If the model has no published weights.
+    """
+    if source is None:
+        if name is None:
+            raise ValueError("name a model, weights, or both")
+        model: PLASM = timm.create_model(name, pretrained=True)
+        return model
+    path = Path(source)
+    if path.is_dir():
+        config = read_run_config(path)
+        if name not in (None, config["architecture"]):
+            raise ValueError(f"{path} holds a {config['architecture']}, not a {name}")
+        if config.get("phase") == "pretraining":
+            raise ValueError(f"{path} is a run of phase 1 and predicts nothing: give it to `plasm train --init`")
+        return timm.create_model(f"local-dir:{path}", pretrained=True)
+    if name is None:
+        raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": _existing(path)})
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit {name}: {error}") from error
+
+
+def _existing(file: Path) -> str:
+    if file.suffix != ".safetensors" or not file.is_file():
+        raise FileNotFoundError(f"{file} is neither a run's folder nor a .safetensors file")
+    return str(file)
