@@ -56,7 +56,7 @@ def list_command() -> None:
         summary = summarize(name)
         click.echo(
             f"{name:<20}{summary.parameters / 1e6:>10.2f} M{summary.multiply_adds / 1e9:>13.2f} G  "
-            f"{str(summary.input_shape):<19}{str(summary.output_shape):<19}{', '.join(summary.tags) or '-'}"
+            f"{summary.input_shape!s:<19}{summary.output_shape!s:<19}{', '.join(summary.tags) or '-'}"
         )
 
 
@@ -97,7 +97,7 @@ def _config(kind: type[Any], options: dict[str, Any]) -> Any:
         except (ValueError, SyntaxError):
             model_args[name] = value
     given = {name: value for name, value in options.items() if value is not None}
-    return kind(**{**training.default_config(kind, options["model"]), **given, "model_args": model_args})
+    return kind(**{**training.paper_defaults(kind, options["model"]), **given, "model_args": model_args})
 
 
 @main.command()
@@ -131,7 +131,9 @@ def _print_metrics(table: dict[str, Metrics]) -> None:
 
 @main.command()
 @click.option("--model", help="Constructor; taken from the weights' config if that is there.")
-@click.option("--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given.")
+@click.option(
+    "--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given."
+)
 @click.option("--data", "name", default="mmnist", type=click.Choice(data.list_datasets()), help="Data set.")
 @click.option("--data-dir", required=True, type=Path, help="Folder of the data set's files.")
 @click.option("--num-clips", default=10_000, help="Use the first so many clips of the test set.")
@@ -145,9 +147,7 @@ def evaluate(
     """Measure a model on the test set, beside two forecasts that need no model."""
     where = choose_device(device)
     net = training.load_model(model, source).to(where).eval()
-    clips = data.create_dataset(
-        name, data_dir, "test", num_clips=num_clips, num_frames=net.in_frames + net.out_frames
-    )
+    clips = data.create_dataset(name, data_dir, "test", num_clips=num_clips, num_frames=net.in_frames + net.out_frames)
     forecasts = {"model": net.predict, **training.TRIVIAL_FORECASTS}
     table = training.evaluate(
         forecasts, clips, net.in_frames, net.out_frames, num_clips=num_clips, batch_size=batch_size, device=where
@@ -162,10 +162,26 @@ def evaluate(
 
 @main.command()
 @click.option("--model", help=f"Constructor; by default that of --weights, or else {DEFAULT_MODEL}.")
-@click.option("--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given.")
-@click.option("--input", "file", type=Path, help="Clip: .npy or .npz of (T, H, W), (T, C, H, W) or (T, H, W, C).  [default: the sample clips of the package]")
-@click.option("--frames", type=click.IntRange(min=1), help="How many frames to predict; by default as many as the model was trained for.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="predictions", help="Folder for prediction.npy, .png and .gif.")
+@click.option(
+    "--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given."
+)
+@click.option(
+    "--input",
+    "file",
+    type=Path,
+    help="Clip: .npy or .npz of (T, H, W), (T, C, H, W) or (T, H, W, C).  [default: the sample clips of the package]",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    help="How many frames to predict; by default as many as the model was trained for.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="predictions",
+    help="Folder for prediction.npy, .png and .gif.",
+)
 @click.option("--device", default="auto", help="cpu, cuda, ..., or auto: a GPU if there is one.")
 def predict(
     model: str | None, source: str | None, file: Path | None, frames: int | None, out: Path, device: str
@@ -206,4 +222,3 @@ def _split(clips: torch.Tensor, net: PLASM, num_frames: int) -> tuple[torch.Tens
     if length < net.in_frames:
         raise ValueError(f"the clip has {length} frames; the model needs {net.in_frames}")
     return clips[:, -net.in_frames :], None
-

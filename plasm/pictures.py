@@ -131,7 +131,9 @@ def curves(log: Sequence[dict[str, Any]], file: Path) -> None:
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
-    for axis, key, title in zip(axes, ("loss", "val_mse", "lr"), ("training loss", "validation MSE", "learning rate"), strict=True):
+    for axis, key, title in zip(
+        axes, ("loss", "val_mse", "lr"), ("training loss", "validation MSE", "learning rate"), strict=True
+    ):
         points = [(row["clips"], row[key]) for row in log if key in row]
         axis.plot(*zip(*points, strict=True), marker=".")
         axis.set_title(title)

@@ -79,7 +79,9 @@ class PairwiseLayerAttention(nn.Module):
         if num_heads < 1 or dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got {num_heads} heads for {dim} channels")
         if attention == "global" and score == "softmax" and num_heads == 1:
-            raise ValueError('score="softmax" normalises over heads: with one head the score is always 1; use "sigmoid"')
+            raise ValueError(
+                'score="softmax" normalises over heads: with one head the score is always 1; use "sigmoid"'
+            )
         self.num_heads, self.attention, self.score, self.residual = num_heads, attention, score, residual
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         if attention != "none":

@@ -74,4 +74,3 @@ class SpatialMasking(nn.Module):
     def extra_repr(self) -> str:
         """What ``print(layer)`` adds to the submodules."""
         return f"mask_ratio={self.mask_ratio}"
-

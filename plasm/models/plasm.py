@@ -202,8 +202,9 @@ class PLASM(nn.Module):
     ) -> None:
         super().__init__()
         if skip and in_frames != out_frames:
-            raise ValueError(f"skip joins frame t to frame t: it needs in_frames == out_frames, got {in_frames} and "
-                             f"{out_frames}")
+            raise ValueError(
+                f"skip joins frame t to frame t: it needs in_frames == out_frames, got {in_frames} and {out_frames}"
+            )
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_chans, self.in_frames, self.out_frames, self.skip = in_chans, in_frames, out_frames, skip
         self.grad_checkpointing = False

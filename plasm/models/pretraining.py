@@ -3,6 +3,8 @@
 Shapes: B clips, T frames, C image channels, H x W pixels, N = B * T frames.
 """
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -51,9 +53,8 @@ class MaskedAutoencoder(nn.Module):
         self.spatial_masking: nn.Module = nn.Identity()
         if attn_mask_ratio is not None:
             weight = next(encoder.parameters())
-            self.spatial_masking = SpatialMasking(
-                int(encoder.num_features), attn_mask_ratio, device=weight.device, dtype=weight.dtype
-            )
+            dim: Any = encoder.num_features
+            self.spatial_masking = SpatialMasking(dim, attn_mask_ratio, device=weight.device, dtype=weight.dtype)
 
     def forward(self, clip: Tensor, visible: Tensor | None = None) -> Tensor:
         """Rebuild a clip.

@@ -1,13 +1,11 @@
 """The configuration of a training run: one typed record, which is also the command line's list of options."""
 
 import json
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["PretrainConfig", "TrainConfig", "default_config", "load_config", "save_config"]
-
-Schedule = Literal["onecycle", "cosine", "constant"]
+__all__ = ["PretrainConfig", "RunConfig", "TrainConfig", "paper_defaults", "save_config"]
 
 
 def _option(default: Any, help: str) -> Any:
@@ -30,7 +28,9 @@ class RunConfig:
     clips_per_epoch: int = _option(10_000, "Clips of a pass.")
     batch_size: int = _option(16, "Clips of a step.")
     lr: float = _option(0.01, "Peak learning rate.")
-    schedule: Schedule = _option("onecycle", "Learning rate over the run: onecycle, cosine or constant.")
+    schedule: Literal["onecycle", "cosine", "constant"] = _option(
+        "onecycle", "Learning rate over the run: onecycle, cosine or constant."
+    )
     clip_grad: float = _option(1.0, "Largest norm of the gradient; 0 for no clipping.")
     seed: int = _option(0, "Of the initialisation, the clips and the masks.")
     device: str = _option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
@@ -64,14 +64,14 @@ class TrainConfig(RunConfig):
 
 # Table I and Section IV-B. Phase 1 is the same everywhere but for r0; its schedule and phase 2's batch size are not in
 # the paper, and are the record's defaults.
-_PHASE_1 = {
+_PHASE_1: dict[str, dict[str, Any]] = {
     "plasm_mmnist": {"mask_ratio": 0.96},
     "plasm_taxibj": {"mask_ratio": 0.97},
     "plasm_human36m": {"mask_ratio": 0.95},
     "plasm_caltech": {"mask_ratio": 0.95},
     "plasm_kth": {"mask_ratio": 0.90},
 }
-_PHASE_2 = {
+_PHASE_2: dict[str, dict[str, Any]] = {
     "plasm_mmnist": {"epochs": 2000, "lr": 0.01},
     "plasm_mmnist_tiny": {"epochs": 200, "lr": 0.01},
     "plasm_taxibj": {"epochs": 50, "lr": 0.001, "schedule": "cosine"},
@@ -81,22 +81,12 @@ _PHASE_2 = {
 }
 
 
-def default_config(kind: type[RunConfig], model: str) -> dict[str, Any]:
-    """Defaults of a phase for a model: those of the record, and over them the paper's for this model."""
-    defaults = {f.name: _default(f) for f in fields(kind) if f.default is not MISSING or f.default_factory is not MISSING}
-    return {**defaults, **(_PHASE_1 if kind is PretrainConfig else _PHASE_2).get(model, {})}
-
-
-def _default(f: Field[Any]) -> Any:
-    return f.default_factory() if f.default_factory is not MISSING else f.default
+def paper_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
+    """What the paper sets for a model in a phase, where that is not the record's own default."""
+    table = _PHASE_1 if kind is PretrainConfig else _PHASE_2
+    return table.get(model, {})
 
 
 def save_config(config: RunConfig, file: Path) -> None:
     """Write a configuration as JSON."""
     file.write_text(json.dumps({"phase": type(config).__name__, **asdict(config)}, indent=2) + "\n")
-
-
-def load_config(file: Path) -> RunConfig:
-    """Read what ``save_config`` wrote."""
-    values = json.loads(file.read_text())
-    return {"PretrainConfig": PretrainConfig, "TrainConfig": TrainConfig}[values.pop("phase")](**values)

@@ -38,7 +38,7 @@ def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]]) -> It
         batch: Tensor = clips if isinstance(clips, Tensor) else default_collate(clips)
         return batch
 
-    return DataLoader(dataset, batch_sampler=index_batches, collate_fn=collate)  # type: ignore[arg-type]
+    return DataLoader(dataset, batch_sampler=index_batches, collate_fn=collate)
 
 
 def evaluate(

@@ -38,9 +38,7 @@ class Phase:
 def pretraining_phase(model: PLASM, config: PretrainConfig) -> Phase:
     """Phase 1: rebuild the T input frames from masked ones; the target is the unmasked clip (Eq. 4)."""
     attn_mask_ratio = config.attn_mask_ratio if config.spatial_masking else None
-    autoencoder = MaskedAutoencoder(
-        model.encoder, model.decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch
-    )
+    autoencoder = MaskedAutoencoder(model.encoder, model.decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch)
 
     def inputs(clips: Tensor, index: Tensor, epoch: int) -> tuple[tuple[Tensor | None, ...], Tensor]:
         clip = clips[:, : model.in_frames]

@@ -35,7 +35,9 @@ def load_pretrained_parts(model: PLASM, run: Path) -> None:
     source = read_run_config(run)["architecture"]
     tensors = weights.load_tensors(run / "model.safetensors")
     for name in ("encoder", "decoder"):
-        part: dict[str, Tensor] = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+        part: dict[str, Tensor] = {
+            k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")
+        }
         try:
             model.get_submodule(name).load_state_dict(part)
         except RuntimeError as error:

@@ -64,13 +64,14 @@ def run(config: PretrainConfig | TrainConfig) -> None:
     out = Path(config.out)
     if (out / "run.json").exists():
         raise FileExistsError(f"{out} holds a run already; choose another --out")
-    if min(config.epochs, config.eval_every, config.val_clips) < 1 or not 1 <= config.batch_size <= config.clips_per_epoch:
+    if (
+        min(config.epochs, config.eval_every, config.val_clips) < 1
+        or not 1 <= config.batch_size <= config.clips_per_epoch
+    ):
         raise ValueError("epochs, eval_every, val_clips and batch_size are at least 1, and an epoch holds a batch")
     torch.manual_seed(config.seed)
     model: PLASM = timm.create_model(config.model, **config.model_args)
-    phase = (
-        pretraining_phase(model, config) if isinstance(config, PretrainConfig) else prediction_phase(model, config)
-    )
+    phase = pretraining_phase(model, config) if isinstance(config, PretrainConfig) else prediction_phase(model, config)
     num_frames = model.in_frames + model.out_frames
     root = Path(config.data_dir)
     train_set = create_dataset(
@@ -130,7 +131,9 @@ class _Run:
                 # The one place that waits for the device.
                 value, lr = loss.item(), self.optimizer.param_groups[0]["lr"]
                 if not math.isfinite(value):
-                    raise FloatingPointError(f"loss is {value} at epoch {epoch + 1}, step {step}, learning rate {lr:.2g}")
+                    raise FloatingPointError(
+                        f"loss is {value} at epoch {epoch + 1}, step {step}, learning rate {lr:.2g}"
+                    )
                 progress.set_postfix(loss=f"{value:.4f}", lr=f"{lr:.2g}")
         clips_seen = self.steps_per_epoch * self.config.batch_size
         return {
@@ -172,9 +175,7 @@ class _Run:
         total = 0.0
         for number, (batch, clips) in enumerate(zip(batches, clip_batches(self.val_set, batches), strict=True)):
             # Epoch 0: the same masks at every evaluation.
-            inputs, target = self.phase.inputs(
-                clips.to(self.device), torch.tensor(batch, device=self.device), 0
-            )
+            inputs, target = self.phase.inputs(clips.to(self.device), torch.tensor(batch, device=self.device), 0)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
                 prediction = self.model(*inputs).float()
             total += frame_mse(prediction, target).mean(1).sum().item()

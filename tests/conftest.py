@@ -1,0 +1,29 @@
+"""What several tests need."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from plasm.data import SAMPLES
+
+FULL_MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The whole of MNIST, where it lies beside the checkout."""
+    if not FULL_MNIST.is_dir():
+        pytest.skip("needs the whole of MNIST in ../shared/data/mnist")
+    return FULL_MNIST
+
+
+@pytest.fixture(scope="session")
+def sample_root() -> Path:
+    """The digits that ship with the package."""
+    return SAMPLES

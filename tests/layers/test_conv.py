@@ -1,0 +1,54 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from plasm.layers import ConvBlock, UpsampleBlock
+from plasm.layers.conv import init_conv_
+
+
+@pytest.mark.parametrize(
+    ("conv", "fan_in"),
+    [
+        (nn.Conv2d(64, 128, 3), 64 * 9),
+        (nn.Conv2d(256, 256, 7, groups=256), 49),
+        (nn.Conv2d(256, 256, 1, groups=2), 128),
+        (nn.ConvTranspose2d(64, 64, 3), 64 * 9),
+    ],
+)
+def test_kaiming_takes_the_fan_in_of_one_group(conv: nn.Conv2d | nn.ConvTranspose2d, fan_in: int) -> None:
+    init_conv_(conv)
+    assert conv.weight.std().item() == pytest.approx(math.sqrt(2 / (1 + 0.2**2) / fan_in), rel=0.03)
+    assert conv.bias is not None
+    assert (conv.bias == 0).all()
+
+
+@pytest.mark.parametrize("upsample", ["transposed", "pixelshuffle"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_upsampling_multiplies_the_size(upsample: str, stride: int) -> None:
+    block = UpsampleBlock(8, stride, upsample)  # type: ignore[arg-type]
+    assert block(torch.randn(2, 8, 5, 3)).shape == (2, 8, 5 * stride, 3 * stride)
+    assert isinstance(block.conv, nn.ConvTranspose2d) == (upsample == "transposed")
+
+
+def test_transposed_block_is_the_adjoint_of_the_encoders_convolution() -> None:
+    block = UpsampleBlock(4, 2).double()
+    x, y = torch.randn(1, 4, 5, 5, dtype=torch.float64), torch.randn(1, 4, 10, 10, dtype=torch.float64)
+    assert block.conv.bias is not None
+    up = block.conv(x) - block.conv.bias[:, None, None]
+    down = F.conv2d(y, block.conv.weight, stride=2, padding=1)
+    torch.testing.assert_close((up * y).sum(), (x * down).sum())
+
+
+def test_conv_block_is_conv_norm_act() -> None:
+    block = ConvBlock(16)
+    x = torch.randn(2, 16, 9, 9)
+    y = F.group_norm(F.conv2d(x, block.conv.weight, block.conv.bias, padding=3), 8)
+    torch.testing.assert_close(block(x), torch.where(y > 0, y, 0.2 * y))
+
+
+def test_unknown_upsampling_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'bilinear'"):
+        UpsampleBlock(8, upsample="bilinear")  # type: ignore[arg-type]
