@@ -91,7 +91,9 @@ def _config(kind: type[Any], options: dict[str, Any]) -> Any:
     """What the user gave, over the defaults of the model (the paper's, where it has one)."""
     model_args = {}
     for item in options.pop("model_args"):
-        name, _, value = item.partition("=")
+        name, separator, value = item.partition("=")
+        if not separator:
+            raise ValueError(f"--model-arg takes NAME=VALUE, got {item!r}")
         try:
             model_args[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

@@ -10,6 +10,12 @@ from plasm.data import SAMPLES
 FULL_MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a model tester for every model it names."""
+    if metafunc.cls is not None and "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", metafunc.cls.models)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

@@ -2,14 +2,30 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import timm
 from torch import Tensor
 
+import plasm
 from plasm import weights
 from plasm.models import PLASM
 
-__all__ = ["load_model", "load_pretrained_parts", "read_run_config"]
+__all__ = ["load_model", "load_pretrained_parts", "make_model", "read_run_config"]
+
+
+def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """``timm.create_model`` for plasm's models, with errors a user can act on.
+
+    Raises:
+        ValueError: If there is no such model, or it has no such argument.
+    """
+    if name.split(".")[0] not in plasm.list_models():
+        raise ValueError(f"no model is called {name!r}; there are: {', '.join(plasm.list_models())}")
+    try:
+        return timm.create_model(name, pretrained=pretrained, **kwargs)
+    except TypeError as error:
+        raise ValueError(f"{name} was given what it does not take: {error}") from error
 
 
 def read_run_config(run: Path) -> dict[str, object]:
@@ -60,8 +76,7 @@ def load_model(name: str | None, source: str | None) -> PLASM:
     if source is None:
         if name is None:
             raise ValueError("name a model, weights, or both")
-        model: PLASM = timm.create_model(name, pretrained=True)
-        return model
+        return make_model(name, pretrained=True)
     path = Path(source)
     if path.is_dir():
         config = read_run_config(path)
@@ -73,7 +88,7 @@ def load_model(name: str | None, source: str | None) -> PLASM:
     if name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
     try:
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": _existing(path)})
+        return make_model(name, pretrained=True, pretrained_cfg_overlay={"file": _existing(path)})
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit {name}: {error}") from error
 

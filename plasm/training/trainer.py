@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from plasm.models import PLASM
 from .config import PretrainConfig, RunConfig, TrainConfig, save_config
 from .evaluation import clip_batches
 from .phases import Phase, prediction_phase, pretraining_phase
+from .runs import make_model
 
 __all__ = ["choose_device", "make_scheduler", "run"]
 
@@ -70,7 +70,7 @@ def run(config: PretrainConfig | TrainConfig) -> None:
     ):
         raise ValueError("epochs, eval_every, val_clips and batch_size are at least 1, and an epoch holds a batch")
     torch.manual_seed(config.seed)
-    model: PLASM = timm.create_model(config.model, **config.model_args)
+    model = make_model(config.model, **config.model_args)
     phase = pretraining_phase(model, config) if isinstance(config, PretrainConfig) else prediction_phase(model, config)
     num_frames = model.in_frames + model.out_frames
     root = Path(config.data_dir)

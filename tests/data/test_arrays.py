@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from plasm.data import read_clips
+
+CLIP = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 9), dtype=np.uint8)  # (T, C, H, W)
+
+
+@pytest.mark.parametrize(
+    ("array", "channels", "expected"),
+    [
+        (CLIP[:, 0], 1, CLIP[None, :, :1]),
+        (CLIP, 3, CLIP[None]),
+        (CLIP.transpose(0, 2, 3, 1), 3, CLIP[None]),
+        (CLIP[:, :1], 1, CLIP[None, :, :1]),
+        (np.stack([CLIP, CLIP]), 3, np.stack([CLIP, CLIP])),
+        (np.stack([CLIP, CLIP]).transpose(0, 1, 3, 4, 2), 3, np.stack([CLIP, CLIP])),
+    ],
+)
+def test_layouts(tmp_path: Path, array: np.ndarray, channels: int, expected: np.ndarray) -> None:
+    np.save(tmp_path / "clip.npy", array)
+    np.savez_compressed(tmp_path / "clip.npz", clips=array)
+    np.save(tmp_path / "float.npy", array.astype(np.float64) / 255)
+    for file in ("clip.npy", "clip.npz", "float.npy"):
+        clips = read_clips(tmp_path / file, channels)
+        assert clips.dtype == torch.float32
+        torch.testing.assert_close(clips, torch.from_numpy(expected).float() / 255)
+
+
+def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
+    def save(name: str, array: np.ndarray) -> Path:
+        np.save(tmp_path / name, array)
+        return tmp_path / name
+
+    with pytest.raises(ValueError, match=r"\(6, 3, 8, 9\).*C = 2"):
+        read_clips(save("a.npy", CLIP), 2)
+    with pytest.raises(ValueError, match=r"\[0, 1\].*float32"):
+        read_clips(save("b.npy", CLIP.astype(np.float32)), 3)
+    with pytest.raises(ValueError, match="int64"):
+        read_clips(save("c.npy", CLIP.astype(np.int64)), 3)
+    with pytest.raises(ValueError, match=r"not a \.npy"):
+        read_clips(tmp_path / "clip.mp4", 3)
+    with pytest.raises(FileNotFoundError):
+        read_clips(tmp_path / "none.npy", 3)
+    np.savez(tmp_path / "two.npz", a=CLIP, b=CLIP)
+    with pytest.raises(ValueError, match="2 arrays"):
+        read_clips(tmp_path / "two.npz", 3)
+    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="pickle"):
+        read_clips(tmp_path / "objects.npy", 3)

@@ -1,0 +1,184 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import timm
+import torch
+from tester import BaseModelTester
+from torch import nn
+
+import plasm
+from plasm import weights
+from plasm.models import PLASM
+from plasm.models.summary import summarize
+
+SMALL: dict[str, Any] = {
+    "in_frames": 3, "out_frames": 3, "encoder_dim": 8, "translator_dim": 16, "translator_depth": 3,
+}  # fmt: skip
+
+
+class TestPLASM(BaseModelTester):
+    models = tuple(plasm.list_models())
+    inductor_models = ("plasm_mmnist_tiny",)
+
+    def blocks(self, model: nn.Module) -> Iterator[nn.Module]:
+        yield from (model.encoder, model.decoder, *model.translator.convnext, *model.translator.pla)
+
+
+# Table I: H, W, C | T, T' | Cs | Ct | M | N, and the heads of Section IV-B.
+TABLE_1 = {
+    "plasm_mmnist": ((1, 64, 64), 10, 10, 64, 512, 4, 4, 2),
+    "plasm_taxibj": ((2, 32, 32), 4, 4, 32, 256, 2, 4, 8),
+    "plasm_human36m": ((3, 128, 128), 4, 4, 64, 128, 2, 3, 2),
+    "plasm_caltech": ((3, 128, 160), 10, 1, 64, 256, 2, 3, 8),
+    "plasm_kth": ((1, 128, 128), 10, 20, 32, 128, 3, 3, 2),
+}
+
+
+@pytest.mark.parametrize("name", TABLE_1)
+def test_constructors_are_table_1(name: str) -> None:
+    size, frames, out_frames, encoder_dim, translator_dim, depth, translator_depth, heads = TABLE_1[name]
+    model = timm.create_model(name, device="meta")
+    assert model.pretrained_cfg["input_size"] == size
+    assert (model.in_chans, model.in_frames, model.out_frames) == (size[0], frames, out_frames)
+    assert model.encoder.num_features == encoder_dim
+    assert model.num_features == translator_dim
+    assert len(model.encoder.blocks) == len(model.decoder.blocks) == depth
+    assert len(model.translator.convnext) == len(model.translator.pla) == translator_depth
+    assert {block.num_heads for block in model.translator.pla} == {heads}
+
+
+def test_size_of_the_papers_model() -> None:
+    """Table V prints 19.3 M and 9.6 G; what its text describes has 19.0 M and 7.8 G."""
+    text = summarize("plasm_mmnist")
+    assert text.parameters / 1e6 == pytest.approx(19.0, abs=0.2)
+    assert text.multiply_adds / 1e9 == pytest.approx(7.8, abs=0.3)
+    code = summarize("plasm_mmnist", upsample="pixelshuffle")
+    assert code.parameters / 1e6 == pytest.approx(19.2, abs=0.1)
+    assert code.multiply_adds / 1e9 == pytest.approx(9.2, abs=0.1)
+    assert summarize("plasm_mmnist_tiny").parameters < 2.5e6
+
+
+def test_pla_block_j_pairs_with_convnext_block_n_plus_1_minus_j() -> None:
+    model = PLASM(**SMALL)
+    outputs: dict[str, torch.Tensor] = {}
+    inputs: dict[str, tuple[torch.Tensor, ...]] = {}
+
+    def record(key: str, module: nn.Module) -> None:
+        def hook(_: nn.Module, args: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
+            inputs[key], outputs[key] = args, out
+
+        module.register_forward_hook(hook)
+
+    for kind in ("convnext", "pla"):
+        for index, block in enumerate(getattr(model.translator, kind), start=1):
+            record(f"{kind}{index}", block)
+    _, features = model.forward_intermediates(torch.rand(1, 3, 1, 16, 16))
+    for j in (1, 2, 3):
+        low, high = inputs[f"pla{j}"]
+        assert low is outputs[f"convnext{3 + 1 - j}"]
+        assert high is outputs[f"pla{j - 1}" if j > 1 else "convnext3"]
+    names = [f"{kind}{index}" for kind in ("convnext", "pla") for index in (1, 2, 3)]
+    assert all(feature is outputs[name] for feature, name in zip(features, names, strict=True))
+
+
+def test_stopping_early_runs_no_later_block() -> None:
+    model = PLASM(**SMALL)
+    model.translator.pla[1].register_forward_hook(lambda *_: pytest.fail("ran"))
+    features = model.forward_intermediates(
+        torch.rand(1, 3, 1, 16, 16), indices=[0, 3], stop_early=True, intermediates_only=True
+    )
+    assert len(features) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"attention": "none"},
+        {"attention": "channel"},
+        {"attention": "spatial"},
+        {"score": "softmax"},
+        {"residual": True},
+        {"block": "conv7x7"},
+        {"upsample": "pixelshuffle"},
+        {"skip": True},
+        {"num_heads": 16},
+    ],
+)
+def test_what_the_paper_ablates_is_an_argument(arguments: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    plain = PLASM(**SMALL)
+    torch.manual_seed(0)
+    changed = PLASM(**SMALL, **arguments)
+    clip = torch.rand(2, 3, 1, 16, 16)
+    out = changed(clip)
+    assert out.shape == plain(clip).shape
+    assert not torch.allclose(out, plain(clip))
+    out.square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in changed.parameters())
+
+
+def test_without_pla_the_depth_stays() -> None:
+    model = PLASM(**SMALL, attention="none")
+    assert len(model.translator.pla) == 3
+    assert not any("query" in name or "key" in name for name, _ in model.named_parameters())
+
+
+def test_skip_adds_the_first_features_to_the_last_block() -> None:
+    model = PLASM(**SMALL, skip=True)
+    seen: list[torch.Tensor] = []
+    model.decoder.blocks[-2].register_forward_hook(lambda module, args, out: seen.append(out))
+    model.encoder.blocks[0].register_forward_hook(lambda module, args, out: seen.append(out))
+    model.decoder.blocks[-1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model(torch.rand(1, 3, 1, 16, 16))
+    first, before_last, into_last = seen
+    torch.testing.assert_close(into_last, before_last + first)
+    with pytest.raises(ValueError, match="in_frames == out_frames, got 3 and 4"):
+        PLASM(**{**SMALL, "out_frames": 4}, skip=True)
+
+
+def test_a_frozen_encoder_stays_frozen() -> None:
+    model = PLASM(**SMALL)
+    model.freeze_encoder()
+    model.train()
+    assert not model.encoder.training
+    assert not any(module.training for module in model.encoder.modules())
+    assert model.translator.training
+    model(torch.rand(1, 3, 1, 16, 16)).sum().backward()
+    assert all(p.grad is None for p in model.encoder.parameters())
+    assert all(p.grad is not None for p in model.decoder.parameters())
+    model.freeze_encoder(False)
+    assert model.encoder.training
+    assert all(p.requires_grad for p in model.encoder.parameters())
+
+
+def test_predict_needs_a_positive_number_of_frames() -> None:
+    with pytest.raises(ValueError, match="positive, got 0"):
+        PLASM(**SMALL).predict(torch.rand(1, 3, 1, 16, 16), 0)
+
+
+def test_intermediates_refuse_what_there_is_not() -> None:
+    with pytest.raises(ValueError, match="norm=True"):
+        PLASM(**SMALL).forward_intermediates(torch.rand(1, 3, 1, 16, 16), norm=True)
+
+
+def test_timm_lists_weights_that_exist_and_no_others() -> None:
+    listed = set(timm.list_models("plasm*", pretrained=True))
+    assert listed == {f"{entry.model}.{entry.tag}" for entry in weights.entries()} == set(plasm.list_models(True))
+    assert set(timm.list_models("plasm*")) == set(plasm.list_models()) == {*TABLE_1, "plasm_mmnist_tiny"}
+
+
+def test_no_weights_is_an_error_that_names_those_there_are() -> None:
+    with pytest.raises(weights.WeightsNotFoundError, match=r"plasm_kth; there are: .*plasm_mmnist_tiny"):
+        timm.create_model("plasm_kth", pretrained=True)
+    with pytest.raises(weights.WeightsNotFoundError, match=r"plasm_mmnist_tiny\.nope"):
+        timm.create_model("plasm_mmnist_tiny.nope", pretrained=True)
+
+
+def test_published_weights_adapt_to_other_channels() -> None:
+    gray = timm.create_model("plasm_mmnist_tiny", pretrained=True).eval()
+    color = timm.create_model("plasm_mmnist_tiny", pretrained=True, in_chans=3).eval()
+    clip = torch.rand(1, 10, 1, 64, 64)
+    out = color(clip.expand(-1, -1, 3, -1, -1))
+    for channel in range(3):
+        torch.testing.assert_close(out[:, :, channel], gray(clip)[:, :, 0], atol=1e-3, rtol=1e-3)

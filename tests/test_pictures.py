@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from plasm import pictures
+from plasm.pictures import _GAP, _LABEL_HEIGHT, _LABEL_WIDTH
+
+SHOWN, PREDICTION, TARGET = (torch.rand(2, t, 1, 64, 64) for t in (4, 6, 6))
+
+
+def tile(image: np.ndarray, row: int, column: int, labels: int) -> np.ndarray:
+    y = row * (64 + _GAP) + labels * _LABEL_HEIGHT
+    x = _LABEL_WIDTH + column * (64 + _GAP)
+    return image[y : y + 64, x : x + 64, 0]
+
+
+def test_a_strip_has_a_row_each_for_input_truth_prediction_and_difference() -> None:
+    image = np.asarray(pictures.strip(SHOWN, PREDICTION, TARGET))
+    for row, clip in enumerate((SHOWN, TARGET, PREDICTION, (PREDICTION - TARGET).abs())):
+        for column in range(clip.shape[1]):
+            expected = (clip[0, column, 0] * 255).round().byte().numpy()
+            np.testing.assert_array_equal(tile(image, row, column, 1 + (row > 0)), expected)
+
+
+def test_a_strip_without_truth_has_input_and_prediction() -> None:
+    with_truth = pictures.strip(SHOWN, PREDICTION, TARGET)
+    without = pictures.strip(SHOWN, PREDICTION)
+    assert with_truth.height - without.height == 2 * 2 * (64 + _GAP)
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 16), (2, 32), (3, 128)])
+def test_channels_and_sizes(channels: int, size: int) -> None:
+    clip = torch.rand(1, 3, channels, size, size)
+    image = np.asarray(pictures.strip(clip, clip))
+    side = max(64, size)
+    frame = image[_LABEL_HEIGHT : _LABEL_HEIGHT + side, _LABEL_WIDTH : _LABEL_WIDTH + side]
+    scale = side // size
+    expected = (clip[0, 0] * 255).round().byte().numpy()
+    for channel in range(3):
+        if channels == 2 and channel == 2:
+            assert (frame[..., 2] == 0).all()
+        else:
+            np.testing.assert_array_equal(frame[::scale, ::scale, channel], expected[min(channel, channels - 1)])
+
+
+def test_five_channels_are_an_error() -> None:
+    with pytest.raises(ValueError, match="got 5"):
+        pictures.strip(torch.rand(1, 2, 5, 8, 8), torch.rand(1, 2, 5, 8, 8))
+
+
+def test_an_animation_has_a_page_a_frame(tmp_path: Path) -> None:
+    pictures.animation(SHOWN, PREDICTION, TARGET, tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as image:
+        assert image.n_frames == 10
+        assert image.info["duration"] == 200
+        assert image.info["loop"] == 0
+    pictures.animation(SHOWN[:1], PREDICTION[:1], None, tmp_path / "b.gif")
+    assert (tmp_path / "b.gif").stat().st_size > 0
+
+
+def test_curves_of_a_log_whose_rows_are_not_all_evaluated(tmp_path: Path) -> None:
+    log = [{"clips": 10, "loss": 1.0, "lr": 0.1}, {"clips": 20, "loss": 0.5, "lr": 0.2, "val_mse": 9.0}]
+    pictures.curves(log, tmp_path / "c.png")
+    with Image.open(tmp_path / "c.png") as image:
+        assert image.size == (900, 320)

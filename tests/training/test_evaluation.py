@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import torch
+
+from plasm.data import create_dataset
+from plasm.metrics import VideoMetrics
+from plasm.training import TRIVIAL_FORECASTS, evaluate
+
+
+def test_every_clip_counts_once_whatever_the_batches(sample_root: Path) -> None:
+    dataset = create_dataset("mmnist", sample_root, "test", num_clips=7)
+    whole = VideoMetrics()
+    clips = torch.stack([dataset[i] for i in range(7)])
+    whole.update(clips[:, 9:10].expand(-1, 10, -1, -1, -1), clips[:, 10:])
+    for batch_size in (1, 3, 7, 50):
+        table = evaluate(TRIVIAL_FORECASTS, dataset, 10, 10, batch_size=batch_size)
+        assert table["last frame"].num_clips == 7
+        for name, value in whole.compute().means.items():
+            assert abs(table["last frame"].means[name] - value) < 1e-4 * abs(value), name
+
+
+def test_the_first_clips_alone(sample_root: Path) -> None:
+    dataset = create_dataset("mmnist", sample_root, "test", num_clips=7)
+    table = evaluate(TRIVIAL_FORECASTS, dataset, 10, 10, num_clips=2, batch_size=5, ssim=False)
+    expected = torch.stack([dataset[i][10:] for i in range(2)]).square().sum((2, 3, 4)).mean()
+    assert abs(table["black"].means["mse"] - expected.item()) < 1e-3
+    assert set(table["black"].means) == {"mse", "mae", "psnr"}
+
+
+def test_trivial_forecasts_score_what_they_do_on_moving_mnist(mnist_root: Path) -> None:
+    dataset = create_dataset("mmnist", mnist_root, "test")
+    table = evaluate(TRIVIAL_FORECASTS, dataset, 10, 10, num_clips=500, ssim=False)
+    assert 165 < table["black"].means["mse"] < 185
+    assert 270 < table["last frame"].means["mse"] < 305

@@ -1,0 +1,206 @@
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+from plasm import training
+from plasm.training import PretrainConfig, TrainConfig
+from plasm.training.config import paper_defaults
+from plasm.training.trainer import make_scheduler
+
+MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
+
+
+def arguments(root: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(root), "out": str(out), "epochs": 2,
+        "clips_per_epoch": 16, "batch_size": 4, "val_clips": 4, "device": "cpu", "model_args": MODEL, **changes,
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from plasm.data import SAMPLES
+
+    out = tmp_path_factory.mktemp("runs") / "pretrained"
+    training.run(PretrainConfig(**arguments(SAMPLES, out, epochs=4, clips_per_epoch=40)))
+    return out
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_weights_config_log_curves_and_samples(pretrained: Path) -> None:
+    files = sorted(str(path.relative_to(pretrained)) for path in pretrained.rglob("*") if path.is_file())
+    samples = [f"samples/epoch_{epoch:04d}.png" for epoch in (1, 2, 3, 4)]
+    assert files == ["config.json", "curves.png", "log.jsonl", "model.safetensors", "run.json", *samples]
+    log = log_of(pretrained)
+    assert [row["epoch"] for row in log] == [1, 2, 3, 4]
+    assert [row["clips"] for row in log] == [40, 80, 120, 160]
+    assert set(log[0]) == {"epoch", "clips", "loss", "lr", "clips_per_second", "val_mse"}
+
+
+def test_the_reconstruction_error_falls(pretrained: Path) -> None:
+    log = log_of(pretrained)
+    assert log[-1]["loss"] < 0.7 * log[0]["loss"]
+    assert log[-1]["val_mse"] < log[0]["val_mse"]
+
+
+def test_phase_2_takes_encoder_and_decoder_and_freezes_the_encoder(
+    pretrained: Path, sample_root: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    training.run(TrainConfig(**arguments(sample_root, out, init=str(pretrained))))
+    before, after = load_file(pretrained / "model.safetensors"), load_file(out / "model.safetensors")
+    encoder = [name for name in after if name.startswith("encoder.")]
+    assert encoder
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+    decoder = [name for name in after if name.startswith("decoder.")]
+    assert any(not torch.equal(before[name], after[name]) for name in decoder)
+    # It started from the run's decoder, and its few small steps have not led far away.
+    random = timm.create_model("plasm_mmnist_tiny", **MODEL).state_dict()
+    name = "decoder.blocks.0.conv.weight"
+    assert (after[name] - before[name]).norm() < 0.5 * (random[name] - before[name]).norm()
+    assert not any(name.startswith("spatial_masking") for name in after)
+
+
+@pytest.mark.parametrize(
+    ("init", "freeze", "frozen"), [(False, None, False), (True, False, False), (True, None, True), (False, True, True)]
+)
+def test_who_trains(
+    pretrained: Path, sample_root: Path, tmp_path: Path, init: bool, freeze: bool | None, frozen: bool
+) -> None:
+    from plasm.training.phases import prediction_phase
+
+    config = TrainConfig(
+        **arguments(sample_root, tmp_path, init=str(pretrained) if init else None, freeze_encoder=freeze)
+    )
+    model = timm.create_model("plasm_mmnist_tiny", **MODEL)
+    phase = prediction_phase(model, config)
+    assert phase.model is model
+    assert all(p.requires_grad != frozen for p in model.encoder.parameters())
+    assert all(p.requires_grad for p in [*model.decoder.parameters(), *model.translator.parameters()])
+
+
+def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss(sample_root: Path, tmp_path: Path) -> None:
+    from plasm.training.phases import pretraining_phase
+
+    config = PretrainConfig(**arguments(sample_root, tmp_path, mask_ratio=0.9))
+    phase = pretraining_phase(timm.create_model("plasm_mmnist_tiny", **MODEL), config)
+    clips, index = torch.rand(2, 20, 1, 64, 64), torch.tensor([5, 6])
+    (clip, visible), target = phase.inputs(clips, index, 3)
+    assert visible is not None
+    assert torch.equal(target, clips[:, :10])
+    assert (~visible).sum((1, 2, 3)).tolist() == [3686] * 20
+    shown = phase.shown(clip, visible)
+    assert torch.equal(shown != 0, visible.view(2, 10, 1, 64, 64) & (target != 0))
+    (_, again), _ = phase.inputs(clips[1:], index[1:], 3)
+    assert again is not None
+    assert torch.equal(again, visible[10:])
+
+
+def test_ablations_of_the_first_phase(sample_root: Path, tmp_path: Path) -> None:
+    from plasm.training.phases import pretraining_phase
+
+    plain = PretrainConfig(**arguments(sample_root, tmp_path, mask_ratio=0.0, spatial_masking=False))
+    phase = pretraining_phase(timm.create_model("plasm_mmnist_tiny", **MODEL), plain)
+    (clip, visible), _ = phase.inputs(torch.rand(1, 20, 1, 64, 64), torch.tensor([0]), 0)
+    assert visible is None
+    assert {name.split(".")[0] for name, _ in phase.model.named_parameters()} == {"encoder", "decoder"}
+    assert phase.model(clip, visible).shape == clip.shape
+
+
+def test_a_seed_gives_one_result(sample_root: Path, tmp_path: Path) -> None:
+    runs = []
+    for number, seed in enumerate((0, 0, 1)):
+        out = tmp_path / str(number)
+        training.run(TrainConfig(**arguments(sample_root, out, seed=seed, epochs=1)))
+        runs.append(load_file(out / "model.safetensors"))
+    name = "translator.in_proj.weight"
+    assert torch.equal(runs[0][name], runs[1][name])
+    assert not torch.equal(runs[0][name], runs[2][name])
+
+
+def test_a_run_loads_by_name_and_remembers_its_arguments(sample_root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    training.run(TrainConfig(**arguments(sample_root, out, model_args={**MODEL, "attention": "none"})))
+    model = training.load_model(None, str(out))
+    assert model.translator.pla[0].attention == "none"
+    assert torch.equal(
+        timm.create_model(f"local-dir:{out}", pretrained=True).state_dict()["decoder.readout.weight"],
+        model.state_dict()["decoder.readout.weight"],
+    )
+    with pytest.raises(ValueError, match="holds a plasm_mmnist_tiny, not a plasm_kth"):
+        training.load_model("plasm_kth", str(out))
+    with pytest.raises(ValueError, match="name the model"):
+        training.load_model(None, str(out / "model.safetensors"))
+    with pytest.raises(ValueError, match="does not fit plasm_kth"):
+        training.load_model("plasm_kth", str(out / "model.safetensors"))
+    with pytest.raises(FileNotFoundError, match="neither"):
+        training.load_model("plasm_kth", str(out / "none.safetensors"))
+
+
+def test_errors_come_before_hours_are_spent(pretrained: Path, sample_root: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        training.run(PretrainConfig(**arguments(sample_root, pretrained)))
+    with pytest.raises(ValueError, match="an epoch holds a batch"):
+        training.run(TrainConfig(**arguments(sample_root, tmp_path / "a", batch_size=17)))
+    with pytest.raises(FileNotFoundError, match="not a run"):
+        training.run(TrainConfig(**arguments(sample_root, tmp_path / "b", init=str(tmp_path))))
+    with pytest.raises(ValueError, match="the encoder of .* does not fit"):
+        training.run(
+            TrainConfig(
+                **arguments(sample_root, tmp_path / "c", init=str(pretrained), model_args={**MODEL, "encoder_dim": 4})
+            )
+        )
+    with pytest.raises(ValueError, match="phase 1"):
+        training.load_model(None, str(pretrained))
+    assert not any((tmp_path / name).exists() for name in "abc")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(sample_root: Path, tmp_path: Path) -> None:
+    config = TrainConfig(**arguments(sample_root, tmp_path / "run", lr=1e30, schedule="constant", clip_grad=0.0))
+    with pytest.raises(FloatingPointError, match="epoch 2, step 0, learning rate 1e"):
+        training.run(config)
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
+def test_schedules(schedule: str) -> None:
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.Adam([parameter], lr=0.1, betas=(0.9, 0.999))
+    config = TrainConfig(model="", data="", data_dir="", out="", lr=0.1, schedule=schedule)  # type: ignore[arg-type]
+    scheduler = make_scheduler(optimizer, config, 100)
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+        optimizer.step()
+        scheduler.step()
+    assert max(rates) == pytest.approx(0.1, rel=1e-3)
+    if schedule == "onecycle":
+        assert 25 < rates.index(max(rates)) < 35
+        assert rates[-1] < 1e-4 > rates[0] / 1000
+    if schedule == "cosine":
+        assert rates == sorted(rates, reverse=True)
+        assert rates[50] == pytest.approx(0.05, rel=0.05)
+    if schedule == "constant":
+        assert set(rates) == {0.1}
+
+
+def test_defaults_are_the_papers() -> None:
+    fields = {field.name: field.default for field in dataclasses.fields(PretrainConfig)}
+    assert (fields["lr"], fields["batch_size"], fields["epochs"], fields["attn_mask_ratio"]) == (0.01, 16, 50, 0.1)
+    ratios = {"mmnist": 0.96, "taxibj": 0.97, "human36m": 0.95, "caltech": 0.95, "kth": 0.90}
+    epochs = {"mmnist": 2000, "taxibj": 50, "human36m": 50, "caltech": 50, "kth": 100}
+    for name in ratios:
+        assert paper_defaults(PretrainConfig, f"plasm_{name}")["mask_ratio"] == ratios[name]
+        second = paper_defaults(TrainConfig, f"plasm_{name}")
+        assert second["epochs"] == epochs[name]
+        assert second["lr"] == (0.01 if name == "mmnist" else 0.001)
+        assert second.get("schedule", "onecycle") == ("cosine" if name == "taxibj" else "onecycle")
