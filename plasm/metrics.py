@@ -54,9 +54,8 @@ def frame_ssim(prediction: Tensor, target: Tensor, data_range: float = 1.0) -> T
     ssim = torch.empty(x.shape[:2], dtype=torch.float64)
     for clip in range(x.shape[0]):
         for frame in range(x.shape[1]):
-            ssim[clip, frame] = structural_similarity(
-                x[clip, frame], y[clip, frame], data_range=data_range, channel_axis=0
-            )
+            score = structural_similarity(x[clip, frame], y[clip, frame], data_range=data_range, channel_axis=0)
+            ssim[clip, frame] = float(score)
     return ssim
 
 

@@ -9,7 +9,6 @@ Shapes: B clips, T input frames, T' output frames, C image channels, Cs encoder 
 translator channels (C-hat), H x W pixels, h = ceil(H / 2^(depth // 2)), w likewise. Pixels are floats in [0, 1].
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,6 +31,13 @@ def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
     """Pad (N, C, H, W) with zeros at the bottom and the right until ``multiple`` divides H and W."""
     height, width = frames.shape[-2:]
     return F.pad(frames, (0, -width % multiple, 0, -height % multiple))
+
+
+def _run(block: nn.Module, *inputs: Tensor, recompute: bool) -> Tensor:
+    """Run a block; with ``recompute``, keep its inputs alone for the backward pass, and run it again there."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
 
 
 class Translator(nn.Module):
@@ -95,20 +101,16 @@ class Translator(nn.Module):
         outputs: list[Tensor] = []
         for index in range(2 * depth if num_blocks is None else num_blocks):
             if index < depth:
-                x = self._run(self.convnext[index], x)
+                x = _run(self.convnext[index], x, recompute=self.grad_checkpointing)
             else:
-                x = self._run(self.pla[index - depth], outputs[2 * depth - 1 - index], x)
+                low = outputs[2 * depth - 1 - index]
+                x = _run(self.pla[index - depth], low, x, recompute=self.grad_checkpointing)
             outputs.append(x)
         return outputs
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T * Cs, h, w) -> (B, T' * Cs, h, w)."""
         return self.out_proj(self.forward_blocks(x)[-1])
-
-    def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
 
 
 class Decoder(nn.Module):
@@ -134,6 +136,7 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.grad_checkpointing = False
         strides = [1 + index % 2 for index in reversed(range(depth))]
         self.blocks = nn.ModuleList(UpsampleBlock(dim, stride, upsample, **dd) for stride in strides)
         self.readout = init_conv_(nn.Conv2d(dim, out_chans, 1, **dd))
@@ -151,7 +154,7 @@ class Decoder(nn.Module):
         for index, block in enumerate(self.blocks):
             if skip is not None and index == len(self.blocks) - 1:
                 x = x + skip
-            x = block(x)
+            x = _run(block, x, recompute=self.grad_checkpointing)
         return self.readout(x)
 
 
@@ -207,7 +210,6 @@ class PLASM(nn.Module):
             )
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_chans, self.in_frames, self.out_frames, self.skip = in_chans, in_frames, out_frames, skip
-        self.grad_checkpointing = False
         self.encoder_frozen = False
         self.num_classes = 0  # timm asks every model; there is no classifier
         self.encoder = SparseEncoder(in_chans, encoder_dim, encoder_depth, **dd)
@@ -238,7 +240,7 @@ class PLASM(nn.Module):
         """
         features, skip = self._encode(clip)
         features = rearrange(self.translator(features), "b (t c) h w -> (b t) c h w", t=self.out_frames)
-        frames = self._run(self.decoder, features, skip)[..., : clip.shape[-2], : clip.shape[-1]]
+        frames = self.decoder(features, skip)[..., : clip.shape[-2], : clip.shape[-1]]
         return rearrange(frames, "(b t) c h w -> b t c h w", t=self.out_frames)
 
     @torch.no_grad()
@@ -312,8 +314,9 @@ class PLASM(nn.Module):
         return self
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute Encoder, Translator blocks and Decoder in the backward pass instead of keeping activations."""
-        self.grad_checkpointing = self.translator.grad_checkpointing = enable
+        """Recompute each block in the backward pass instead of keeping its activations."""
+        for part in (self.encoder, self.translator, self.decoder):
+            part.grad_checkpointing = enable
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
@@ -336,17 +339,12 @@ class PLASM(nn.Module):
         frames = pad_to_multiple(rearrange(clip, "b t c h w -> (b t) c h w"), self.encoder.reduction)
         first = None
         if self.skip:
-            features = first = self._run(self.encoder.blocks[0], frames)
+            features = first = self.encoder.blocks[0](frames)
             for block in self.encoder.blocks[1:]:
-                features = self._run(block, features)
+                features = block(features)
         else:
-            features = self._run(self.encoder, frames)
+            features = self.encoder(frames)
         return rearrange(features, "(b t) c h w -> b (t c) h w", t=self.in_frames), first
-
-    def _run(self, module: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
-        if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(module, *inputs, use_reentrant=False)
-        return module(*inputs)
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: PLASM) -> dict[str, Tensor]:

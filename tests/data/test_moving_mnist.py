@@ -153,7 +153,7 @@ def test_the_public_test_file(tmp_path: Path) -> None:
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path, sample_root: Path) -> None:
-    with pytest.raises(ValueError, match="'kitti'.*mmnist"):
+    with pytest.raises(ValueError, match=r"'kitti'.*mmnist"):
         create_dataset("kitti", sample_root, "test")
     np.save(tmp_path / "floats.npy", np.zeros((2, 3, 4, 4)))
     with pytest.raises(ValueError, match="uint8"):

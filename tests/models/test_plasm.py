@@ -22,7 +22,8 @@ class TestPLASM(BaseModelTester):
     inductor_models = ("plasm_mmnist_tiny",)
 
     def blocks(self, model: nn.Module) -> Iterator[nn.Module]:
-        yield from (model.encoder, model.decoder, *model.translator.convnext, *model.translator.pla)
+        for part in (model.encoder.blocks, model.translator.convnext, model.translator.pla, model.decoder.blocks):
+            yield from part
 
 
 # Table I: H, W, C | T, T' | Cs | Ct | M | N, and the heads of Section IV-B.

@@ -144,7 +144,7 @@ class BaseModelTester:
         clip, other = self.clip(model), copy.deepcopy(model)
         other.set_grad_checkpointing()
         calls: list[int] = []
-        handles = [m.register_forward_hook(lambda *_: calls.append(1)) for m in self.blocks(other)]
+        handles = [m.register_forward_pre_hook(lambda *_: calls.append(1)) for m in self.blocks(other)]
         for net in (model, other):
             net(clip).square().mean().backward()
         assert len(calls) == 2 * len(handles)  # each block ran again in the backward pass

@@ -153,7 +153,7 @@ def test_errors_come_before_hours_are_spent(pretrained: Path, sample_root: Path,
         training.run(TrainConfig(**arguments(sample_root, tmp_path / "a", batch_size=17)))
     with pytest.raises(FileNotFoundError, match="not a run"):
         training.run(TrainConfig(**arguments(sample_root, tmp_path / "b", init=str(tmp_path))))
-    with pytest.raises(ValueError, match="the encoder of .* does not fit"):
+    with pytest.raises(ValueError, match=r"the encoder of .* does not fit"):
         training.run(
             TrainConfig(
                 **arguments(sample_root, tmp_path / "c", init=str(pretrained), model_args={**MODEL, "encoder_dim": 4})

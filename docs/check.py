@@ -1,0 +1,70 @@
+"""Check the documentation: links lead somewhere, Python examples run, commands and their options exist.
+
+Usage: python docs/check.py
+"""
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from plasm.cli import main as plasm
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def broken_links(page: Path) -> Iterator[str]:
+    """Relative links and images whose file is not there."""
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        if not (page.parent / target).exists():
+            yield f"{page.name}: no file {target}"
+
+
+def failing_examples(page: Path) -> Iterator[str]:
+    """Python blocks that raise."""
+    for block in blocks(page.read_text(), "python"):
+        try:
+            exec(compile(block, page.name, "exec"), {})
+        except Exception as error:
+            yield f"{page.name}: {error!r} in\n{block}"
+
+
+def unknown_commands(page: Path) -> Iterator[str]:
+    """Commands in blocks or `code` that name a command or an option of plasm that does not exist."""
+    text = page.read_text()
+    lines = [line for block in blocks(text, "bash") for line in block.splitlines()] + re.findall(r"`(plasm [^`]+)`", text)
+    for line in lines:
+        for part in line.split("&&"):
+            words = shlex.split(part)
+            if not words or words[0] != "plasm" or len(words) == 1 or words[1].startswith("-"):
+                continue
+            command = plasm.commands.get(words[1])
+            if command is None:
+                yield f"{page.name}: no command in {line!r}"
+                continue
+            known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)} | {"--help"}
+            yield from (
+                f"{page.name}: no option {word} in {line!r}"
+                for word in words
+                if word.startswith("--") and word not in known
+            )
+
+
+def main() -> int:
+    """Print what is wrong; 1 if anything is."""
+    problems = [
+        problem for page in PAGES for check in (broken_links, failing_examples, unknown_commands) for problem in check(page)
+    ]
+    print("\n".join(problems) or f"{len(PAGES)} pages checked")
+    return int(bool(problems))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
