@@ -39,7 +39,9 @@ def failing_examples(page: Path) -> Iterator[str]:
 def unknown_commands(page: Path) -> Iterator[str]:
     """Commands in blocks or `code` that name a command or an option of plasm that does not exist."""
     text = page.read_text()
-    lines = [line for block in blocks(text, "bash") for line in block.splitlines()] + re.findall(r"`(plasm [^`]+)`", text)
+    lines = [line for block in blocks(text, "bash") for line in block.splitlines()] + re.findall(
+        r"`(plasm [^`]+)`", text
+    )
     for line in lines:
         for part in line.split("&&"):
             words = shlex.split(part)
@@ -60,7 +62,10 @@ def unknown_commands(page: Path) -> Iterator[str]:
 def main() -> int:
     """Print what is wrong; 1 if anything is."""
     problems = [
-        problem for page in PAGES for check in (broken_links, failing_examples, unknown_commands) for problem in check(page)
+        problem
+        for page in PAGES
+        for check in (broken_links, failing_examples, unknown_commands)
+        for problem in check(page)
     ]
     print("\n".join(problems) or f"{len(PAGES)} pages checked")
     return int(bool(problems))

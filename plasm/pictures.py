@@ -33,11 +33,11 @@ def _to_rgb(frames: Tensor, side: int = 64) -> Tensor:
     return rearrange((frames.clamp(0, 1) * 255).round().byte().cpu(), "... c h w -> ... h w c")
 
 
-def _rows(shown: Tensor, prediction: Tensor, target: Tensor | None) -> dict[str, Tensor]:
+def _rows(shown: Tensor, prediction: Tensor, target: Tensor | None, name: str = "prediction") -> dict[str, Tensor]:
     rows = {"input": shown}
     if target is not None:
         rows["ground truth"] = target
-    rows["prediction"] = prediction
+    rows[name] = prediction
     if target is not None:
         rows["difference"] = (prediction.clamp(0, 1) - target).abs()
     return rows
@@ -50,14 +50,15 @@ def strip(shown: Tensor, prediction: Tensor, target: Tensor | None = None, follo
         shown: (B, T, C, H, W), what the model saw.
         prediction: (B, T', C, H, W).
         target: (B, T', C, H, W), if it is known.
-        follows: The predicted frames come after the input, so their numbers start at T + 1; else at 1.
+        follows: The predicted frames come after the input, so that their numbers start at T + 1; else they are the
+            input's, rebuilt.
 
     Returns:
         The clips one below the other.
     """
-    first = shown.shape[1] + 1 if follows else 1
-    rows = {name: _to_rgb(row) for name, row in _rows(shown.float(), prediction.float(), target).items()}
-    height, width = rows["prediction"].shape[2:4]
+    first, output = (shown.shape[1] + 1, "prediction") if follows else (1, "reconstruction")
+    rows = {name: _to_rgb(row) for name, row in _rows(shown.float(), prediction.float(), target, output).items()}
+    height, width = rows["input"].shape[2:4]
     columns = max(row.shape[1] for row in rows.values())
     # The input's frame numbers stand over the input, those of the future over the rows below.
     block = len(rows) * (height + _GAP) + 2 * _LABEL_HEIGHT + 3 * _GAP

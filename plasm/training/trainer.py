@@ -103,7 +103,7 @@ class _Run:
         self.module: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(0.9, 0.999), fused=True)
-        self.steps_per_epoch = config.clips_per_epoch // config.batch_size
+        self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
         self.scheduler = make_scheduler(self.optimizer, config, config.epochs * self.steps_per_epoch)
         self.log: list[dict[str, Any]] = []
 
@@ -161,7 +161,7 @@ class _Run:
         if hasattr(self.train_set, "set_epoch"):
             self.train_set.set_epoch(epoch)
         generator = torch.Generator().manual_seed(int(counter_hash(self.config.seed, epoch)))
-        order = torch.randperm(self.config.clips_per_epoch, generator=generator)
+        order = torch.randperm(len(self.train_set), generator=generator)  # type: ignore[arg-type]
         batches = order[: self.steps_per_epoch * self.config.batch_size].view(self.steps_per_epoch, -1)
         for index, clips in zip(batches, clip_batches(self.train_set, batches.tolist()), strict=True):
             yield clips.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
@@ -170,7 +170,7 @@ class _Run:
     def _evaluate(self, epoch: int) -> float:
         """Frame MSE on the validation clips; the first of them as a picture."""
         self.model.eval()
-        order = list(range(self.config.val_clips))
+        order = list(range(min(self.config.val_clips, len(self.val_set))))  # type: ignore[arg-type]
         batches = [order[i : i + _VALIDATION_BATCH] for i in range(0, len(order), _VALIDATION_BATCH)]
         total = 0.0
         for number, (batch, clips) in enumerate(zip(batches, clip_batches(self.val_set, batches), strict=True)):
