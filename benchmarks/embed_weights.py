@@ -39,9 +39,10 @@ def table(entries: list[weights.Entry]) -> str:
     ]
     for e in entries:
         m = e.metrics
+        scores = f"{m['mse']:.2f} | {m['mae']:.2f} | {m['ssim']:.4f} | {m['ssim_published']:.4f} | {m['psnr']:.2f}"
         lines.append(
-            f"| `{e.model}.{e.tag}` | {e.data} | {e.clips:,} | {e.pretraining or 'none'} | {m['mse']:.2f} | {m['mae']:.2f} | "
-            f"{m['ssim']:.4f} | {m['ssim_published']:.4f} | {m['psnr']:.2f} | {e.size / 1e6:.1f} MB | `{e.sha256[:12]}...` |"
+            f"| `{e.model}.{e.tag}` | {e.data} | {e.clips:,} | {e.pretraining or 'none'} | {scores} | "
+            f"{e.size / 1e6:.1f} MB | `{e.sha256[:12]}...` |"
         )
     return "\n".join(lines)
 

@@ -1,24 +1,23 @@
-"""Sparse convolution: what is masked costs nothing, and the weights are the ordinary layer's.
+"""Sparse convolution: masked pixels cost nothing, and the parameters are the ordinary layer's.
 
-Phase 1 of PLA-SM shows the encoder about 4 % of the pixels (paper, Section III-F). Here features exist only at visible
-sites, and a convolution multiplies exactly the pairs (input site, output site) that a kernel tap joins:
+Phase 1 of PLA-SM shows the encoder about 4 % of the pixels (paper, Section III-F). Here features exist at visible sites
+only, and a convolution multiplies just the pairs (input site, output site) that a kernel tap joins:
 
-    from_dense --> [conv --> norm --> act] x depth --> to_dense       one row of `features` per visible site
+    from_dense --> [conv --> norm, act] x depth --> to_dense        one row of features per visible site
                       |
                       +-- pairs of rows, tap by tap; built once per (sites, kernel, stride), then shared
 
 A convolution is one matrix product per tap over that tap's pairs, then one sum over the pairs of each output row. The
-gradients are the same two steps with the roles of input and output exchanged, so nothing but features and tables is
-kept for the backward pass.
+gradients are the same two steps with input and output exchanged: only features and tables are kept for them.
 
 Shape legend
     N - frames            C - channels          H, W - height, width of the dense grid
     n - visible sites     K - kernel taps       G - channel groups
-    P - pairs of visible sites that a tap joins (over all taps)
+    P - pairs of visible sites that a tap joins, over all taps
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, ParamSpec, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
 import torch.nn.functional as F
@@ -36,26 +35,15 @@ __all__ = [
     "sparse_group_norm",
 ]
 
-_Args = ParamSpec("_Args")
-_Out = TypeVar("_Out")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Sites: which places are visible, which row holds each, and which rows a kernel joins
-# ---------------------------------------------------------------------------------------------------------------------
+# --- sites: which places are visible, which row holds each, which rows a kernel joins ---------------------------------
 
 
 class PairTable(NamedTuple):
     """The pairs of rows that a kernel joins, sorted by tap and within a tap by output row.
 
-    Attributes:
-        inputs: (P,) input row of each pair.
-        outputs: (P,) output row of each pair.
-        counts: (K,) pairs of each tap, on the CPU: they become slice bounds, and no layer has to wait for the device.
-        output_pairs: (P,) the pairs again, sorted by output row.
-        output_offsets: (n_out + 1,) where each output row begins in `output_pairs`.
-        input_pairs: (P,) the pairs again, sorted by input row.
-        input_offsets: (n_in + 1,) where each input row begins in `input_pairs`.
+    `inputs`, `outputs` (P,): the rows of each pair. `counts` (K,): pairs of each tap, on the CPU, since they become
+    slice bounds. `output_pairs` (P,): the pairs again, sorted by output row, of which row i has those from
+    `output_offsets[i]` to `output_offsets[i + 1]`. `input_pairs`, `input_offsets`: the same by input row.
     """
 
     inputs: Tensor
@@ -68,23 +56,22 @@ class PairTable(NamedTuple):
 
 
 class SparseSites:
-    """The visible places of a batch of frames; every `SparseTensor` at one resolution shares one.
+    """The visible places of a batch of frames; all tensors and layers at one resolution share one.
 
-    Rows follow the raster order of the places, frame after frame, so that a frame's rows are contiguous.
+    Rows follow the raster order of their places, frame after frame, so that a frame's rows are contiguous.
 
     Args:
         visible: (N, 1, H, W) bool, True where a site is.
 
     Attributes:
-        visible: as given.
-        grid: (N, H + 2, W + 2) the row of each place and -1 where nothing is, with a border of -1 so that a kernel
-            may look past the edge. It serves as the paper's hash table (Section III-F).
+        grid: (N, H + 2, W + 2) the row of each place, -1 where nothing is and in the border, so that a kernel may look
+            past the edge. It serves as the paper's hash table (Section III-F).
         places: (n,) where each row lies in N x H x W.
         frames: (n,) which frame each row belongs to.
         frame_offsets: (N + 1,) where each frame's rows begin.
 
     Raises:
-        ValueError: if `visible` is not bool or not (N, 1, H, W).
+        ValueError: if `visible` is not bool (N, 1, H, W).
     """
 
     def __init__(self, visible: Tensor) -> None:
@@ -92,47 +79,32 @@ class SparseSites:
             raise ValueError(f"visible must be bool (N, 1, H, W), got {visible.dtype} {tuple(visible.shape)}")
         num_frames, _, height, width = visible.shape
         self.visible = visible
-        self.places = visible.flatten().nonzero().squeeze(1)  # the one step whose result's size only the device knows
+        self.places = visible.flatten().nonzero().squeeze(1)
         self.frames = self.places // (height * width)
-        self.frame_offsets = F.pad(visible.flatten(1).sum(1).cumsum(0), (1, 0)).int()
-        self.grid = visible.new_full((num_frames, height + 2, width + 2), -1, dtype=torch.int32)
-        rows = torch.arange(self.places.shape[0], dtype=torch.int32, device=visible.device)
-        self.grid.view(-1)[self._look_up(self.grid, 1, 1)] = rows
-        _mark_dynamic(self.places, self.frames)
+        frame_starts = torch.arange(num_frames + 1, device=visible.device) * (height * width)
+        self.frame_offsets = torch.searchsorted(self.places, frame_starts, out_int32=True)
+        self.grid = torch.full((num_frames, height + 2, width + 2), -1, dtype=torch.int32, device=visible.device)
+        self.grid.view(-1).index_copy_(0, self._look_up(self.grid, 1, 1), _arange(self.places))
         self._coarse: SparseSites | None = None
         self._pairs: dict[tuple[int, int], PairTable] = {}
+        _mark_dynamic(self.places, self.frames)
 
-    def _look_up(self, grid: Tensor, stride: int, shift: int) -> Tensor:
-        """(n,) where row `stride * y + shift`, column `stride * x + shift` of each site (y, x) lies in a grid."""
-        height, width = self.visible.shape[-2:]
-        y, x = self.places // width % height, self.places % width
-        return (self.frames * grid.shape[1] + y * stride + shift) * grid.shape[2] + x * stride + shift
-
-    def coarse(self) -> "SparseSites":
-        """Sites after a stride of 2: active iff any of their 2 x 2 places is (DESIGN.md section 4, point 7)."""
+    def strided(self, stride: int) -> "SparseSites":
+        """Output sites of a convolution: these at stride 1; at stride 2 active iff any of 2 x 2 places is."""
+        if stride == 1:
+            return self
         if self._coarse is None:
             self._coarse = _coarsen(self)
         return self._coarse
 
-    def strided(self, stride: int) -> "SparseSites":
-        """Output sites of a convolution with this stride: the same object at stride 1."""
-        return self if stride == 1 else self.coarse()
-
     def pairs(self, kernel_size: int, stride: int) -> PairTable:
-        """Pairs of a convolution over these sites, built at the first call and kept."""
-        key = (kernel_size, stride)
-        if key not in self._pairs:
-            _add_pairs(self, kernel_size, stride)
-        return self._pairs[key]
+        """Pairs of a convolution over these sites, built at the first call."""
+        if (kernel_size, stride) not in self._pairs:
+            self._pairs[kernel_size, stride] = _find_pairs(self, kernel_size, stride)
+        return self._pairs[kernel_size, stride]
 
     def gather(self, x: Tensor) -> Tensor:
-        """Rows of a dense tensor at the sites; what lies at masked places meets no arithmetic.
-
-        Args:
-            x: (N, C, H, W).
-
-        Returns:
-            (n, C).
+        """Rows (n, C) of a dense (N, C, H, W) tensor; what lies at masked places meets no arithmetic.
 
         Raises:
             ValueError: if `x` has other frames or another size than the sites.
@@ -144,19 +116,34 @@ class SparseSites:
         return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).index_select(0, self.places)
 
     def scatter(self, features: Tensor) -> Tensor:
-        """The inverse of `gather`, with zeros elsewhere: (n, C) to (N, C, H, W), channels last in memory."""
+        """The inverse of `gather`, with zeros elsewhere: (N, C, H, W), channels last in memory."""
         num_frames, _, height, width = self.visible.shape
-        channels = features.shape[1]
-        dense = features.new_zeros(num_frames * height * width, channels).index_copy(0, self.places, features)
-        return dense.view(num_frames, height, width, channels).permute(0, 3, 1, 2)
+        dense = features.new_zeros(num_frames * height * width, features.shape[1])
+        dense = dense.index_copy_(0, self.places, features)
+        return dense.view(num_frames, height, width, features.shape[1]).permute(0, 3, 1, 2)
+
+    def _look_up(self, grid: Tensor, stride: int, shift: int) -> Tensor:
+        """(n,) where `stride * (y, x) + shift` of each site (y, x) lies in a bordered grid."""
+        height, width = self.visible.shape[-2:]
+        y, x = self.places // width % height, self.places % width
+        return (self.frames * grid.shape[1] + y * stride + shift) * grid.shape[2] + x * stride + shift
 
 
-def _uncompiled(fn: Callable[_Args, _Out]) -> Callable[_Args, _Out]:
-    """Keep the compiler out: sizes depend on the data here. What it compiles receives finished tables."""
-    return torch.compiler.disable(fn)  # type: ignore[no-untyped-call]
+def _arange(like: Tensor) -> Tensor:
+    """0, 1, ... for each row of a tensor."""
+    return torch.arange(like.shape[0], dtype=torch.int32, device=like.device)
 
 
-@_uncompiled
+def _mark_dynamic(*tensors: Tensor) -> None:
+    """Tell the compiler now that these lengths change with every batch: it need not find out by compiling twice."""
+    for tensor in tensors:
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)
+
+
+# The compiler stays out of the next three: sizes depend on the data there. What it compiles receives finished tables.
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _find_sites(visible: Tensor, layers: Sequence[tuple[int, int]] = ()) -> SparseSites:
     """Sites of a mask, with the tables of a chain of (kernel_size, stride) layers already built."""
     sites = level = SparseSites(visible)
@@ -166,37 +153,41 @@ def _find_sites(visible: Tensor, layers: Sequence[tuple[int, int]] = ()) -> Spar
     return sites
 
 
-@_uncompiled
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _coarsen(sites: SparseSites) -> SparseSites:
-    return SparseSites(F.max_pool2d(sites.visible.float(), 2, ceil_mode=True).bool())
+    """`F.max_pool2d(visible, 2, ceil_mode=True)` without looking at masked places (DESIGN.md section 4, point 7)."""
+    num_frames, _, height, width = sites.visible.shape
+    coarse = sites.visible.new_zeros(num_frames, 1, (height + 1) // 2, (width + 1) // 2)
+    rows = sites.frames * coarse.shape[2] + sites.places // width % height // 2
+    coarse.view(-1).index_fill_(0, rows * coarse.shape[3] + sites.places % width // 2, True)
+    return SparseSites(coarse)
 
 
-@_uncompiled
-def _add_pairs(sites: SparseSites, kernel_size: int, stride: int) -> None:
-    """Look up every tap of every output site in the grid, and keep those that hit a site."""
-    out_sites = sites.strided(stride)
-    num_inputs, num_outputs = sites.places.shape[0], out_sites.places.shape[0]
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _find_pairs(sites: SparseSites, kernel_size: int, stride: int) -> PairTable:
+    """Look up every tap of every output site in the grid and keep those that hit a site."""
+    out_sites, num_taps = sites.strided(stride), kernel_size**2
+    num_outputs = out_sites.places.shape[0]
     tap = torch.arange(kernel_size, device=sites.grid.device)
-    taps = (tap[:, None] * sites.grid.shape[2] + tap).view(-1, 1)
-    first = out_sites._look_up(sites.grid, stride, 1 - kernel_size // 2)  # + 1 for the border
-    rows = sites.grid.view(-1)[taps + first]  # (K, n_out)
-    tap_of_pair, outputs = (rows >= 0).nonzero(as_tuple=True)
-    inputs = rows[tap_of_pair, outputs]
-    num_taps = kernel_size**2
-    sites._pairs[kernel_size, stride] = table = PairTable(
-        inputs,
-        outputs.int(),
-        (rows >= 0).sum(1).cpu(),
-        *_group_pairs(outputs, tap_of_pair, num_outputs, num_taps),
-        *_group_pairs(inputs, tap_of_pair, num_inputs, num_taps),
-    )
-    _mark_dynamic(table.inputs, table.outputs, *table[3:])
-
-
-def _mark_dynamic(*tensors: Tensor) -> None:
-    """Tell the compiler now that these lengths change with every batch: it need not find out by compiling twice."""
-    for tensor in tensors:
-        torch._dynamo.maybe_mark_dynamic(tensor, 0)
+    steps = (tap[:, None] * sites.grid.shape[2] + tap).view(-1, 1)
+    first = out_sites._look_up(sites.grid, stride, 1 - kernel_size // 2)  # 1 is the border
+    rows = sites.grid.view(-1).index_select(0, (steps + first).view(-1))  # (K * n_out,), tap after tap
+    hits = (rows >= 0).nonzero().squeeze(1)
+    taps = hits // max(num_outputs, 1)
+    inputs, outputs = rows.index_select(0, hits), hits - taps * num_outputs
+    counts = torch.bincount(taps, minlength=num_taps)
+    by_output = _group_pairs(outputs, taps, num_outputs, num_taps)
+    if stride == 1:
+        # Who sees a neighbour is seen by it through the opposite tap, and raster order keeps both in step: the j-th
+        # pair of tap k, turned round, is the j-th pair of tap K - 1 - k.
+        first_pair = counts.cumsum(0) - counts
+        mirror = _arange(hits) + (first_pair.flip(0) - first_pair).int()[taps]
+        by_input = mirror.index_select(0, by_output[0]), by_output[1]
+    else:
+        by_input = _group_pairs(inputs, taps, sites.places.shape[0], num_taps)
+    outputs = outputs.int()
+    _mark_dynamic(inputs, outputs, *by_output, *by_input)
+    return PairTable(inputs, outputs, counts.cpu(), *by_output, *by_input)
 
 
 def _group_pairs(rows: Tensor, taps: Tensor, num_rows: int, num_taps: int) -> tuple[Tensor, Tensor]:
@@ -213,10 +204,10 @@ def _group_pairs(rows: Tensor, taps: Tensor, num_rows: int, num_taps: int) -> tu
     """
     slots = rows * num_taps + taps
     used = torch.zeros(num_rows * num_taps, dtype=torch.int32, device=rows.device)
-    used[slots] = 1
+    used.index_fill_(0, slots, 1)
     rank = used.cumsum(0, dtype=torch.int32)
     pairs = torch.empty_like(slots, dtype=torch.int32)
-    pairs[rank[slots] - 1] = torch.arange(slots.shape[0], dtype=torch.int32, device=rows.device)
+    pairs.index_copy_(0, rank.index_select(0, slots).long() - 1, _arange(slots))
     return pairs, F.pad(rank[num_taps - 1 :: num_taps], (1, 0))
 
 
@@ -263,16 +254,14 @@ class SparseTensor:
         return f"SparseTensor(features={tuple(self.features.shape)}, visible={tuple(self.visible.shape)})"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Convolution
-# ---------------------------------------------------------------------------------------------------------------------
+# --- convolution ------------------------------------------------------------------------------------------------------
 
 
 def _sum_rows(x: Tensor, rows: Tensor, offsets: Tensor) -> Tensor:
-    """Sums of chosen rows: out[i] = sum of x[rows[j]] for j in offsets[i]..offsets[i + 1].
+    """out[i] = sum of x[rows[j]] for j from offsets[i] to offsets[i + 1].
 
-    embedding_bag is the one segment sum of torch that is parallel, needs no copy of the gathered rows and no atomics on
-    every device: on a CPU it is six times faster than index_add_.
+    embedding_bag is torch's one segment sum that is parallel, copies no gathered rows and needs no atomics; on a CPU it
+    takes a seventh of index_add_'s time.
     """
     return torch.embedding_bag(x, rows, offsets, False, 0, False, None, True)[0]
 
@@ -283,7 +272,7 @@ def _taps(weight: Tensor) -> Tensor:
 
 
 def _select(x: Tensor, rows: Tensor) -> Tensor:
-    """Rows of x for one tap. A tap that uses every row uses them in order (both sides are in raster order)."""
+    """Rows of one tap. A tap that uses every row uses them in order, since both its sides are in raster order."""
     return x if rows.shape[0] == x.shape[0] else x.index_select(0, rows)
 
 
@@ -303,28 +292,25 @@ def _convolve_backward(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of `_convolve` for x and weight; each tap's rows are gathered once and used while in cache."""
     inputs, outputs, counts, _, _, input_pairs, input_offsets = table
-    taps = _taps(weight)
+    taps, bounds = _taps(weight), counts.tolist()
     grad_taps = torch.empty_like(taps)
     products = x.new_empty(inputs.shape[0] if need_input else 0, weight.shape[1])
-    bounds = counts.tolist()
-    chunks = torch.split(products, bounds) if need_input else [products] * len(bounds)
-    for k, (in_rows, out_rows, out) in enumerate(
-        zip(torch.split(inputs, bounds), torch.split(outputs, bounds), chunks, strict=True)
+    start = 0
+    for k, (in_rows, out_rows) in enumerate(
+        zip(torch.split(inputs, bounds), torch.split(outputs, bounds), strict=True)
     ):
         grad_rows = _select(grad, out_rows)
         torch.mm(_select(x, in_rows).t(), grad_rows, out=grad_taps[k])
         if need_input:
-            torch.mm(grad_rows, taps[k].t(), out=out)
+            torch.mm(grad_rows, taps[k].t(), out=products[start : start + bounds[k]])
+        start += bounds[k]
     grad_weight = grad_taps.permute(2, 1, 0).contiguous().view(weight.shape)
     return _sum_rows(products, input_pairs, input_offsets) if need_input else products, grad_weight
 
 
-# As custom operators the loops over taps stay out of compiled graphs: pair counts change with every batch.
-
-
-@torch.library.custom_op("plasm::sparse_conv2d", mutates_args=())
-def _conv_op(x: Tensor, weight: Tensor, bias: Tensor | None, table: Sequence[Tensor]) -> Tensor:
-    return _convolve(x, weight, bias, table)
+# As custom operators the loops over taps stay out of compiled graphs: their bounds change with every batch.
+_conv_op = torch.library.custom_op("plasm::sparse_conv2d", _convolve, mutates_args=())
+_conv_backward_op = torch.library.custom_op("plasm::sparse_conv2d_backward", _convolve_backward, mutates_args=())
 
 
 @_conv_op.register_fake
@@ -332,18 +318,9 @@ def _(x: Tensor, weight: Tensor, bias: Tensor | None, table: Sequence[Tensor]) -
     return x.new_empty(table[4].shape[0] - 1, weight.shape[0])
 
 
-@torch.library.custom_op("plasm::sparse_conv2d_backward", mutates_args=())
-def _conv_backward_op(
-    grad: Tensor, x: Tensor, weight: Tensor, table: Sequence[Tensor], need_input: bool
-) -> tuple[Tensor, Tensor]:
-    return _convolve_backward(grad, x, weight, table, need_input)
-
-
 @_conv_backward_op.register_fake
 def _(grad: Tensor, x: Tensor, weight: Tensor, table: Sequence[Tensor], need_input: bool) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape[0] if need_input else 0, x.shape[1]), torch.empty_like(
-        weight, memory_format=torch.contiguous_format
-    )
+    return x.new_empty(x.shape[0] if need_input else 0, x.shape[1]), weight.new_empty(weight.shape)
 
 
 def _conv_setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -365,9 +342,8 @@ _conv_op.register_autograd(_conv_backward, setup_context=_conv_setup)
 def sparse_conv2d(x: SparseTensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> SparseTensor:
     """Convolution over visible sites only; a masked neighbour counts as zero (paper, Section III-F).
 
-    It equals `F.conv2d(dense x, weight, bias, stride, padding=k // 2)` at the output sites. These are the input sites
-    at stride 1; at stride 2 a site is active iff any of its 2 x 2 inputs is (DESIGN.md section 4, point 7). Under
-    autocast it runs in autocast's dtype, as the dense convolution does.
+    It equals `F.conv2d(dense x, weight, bias, stride, padding=k // 2)` at the output sites (`SparseSites.strided`).
+    Under autocast it runs in autocast's dtype, as the dense convolution does.
 
     Args:
         x: C_in channels.
@@ -381,7 +357,7 @@ def sparse_conv2d(x: SparseTensor, weight: Tensor, bias: Tensor | None = None, s
     Raises:
         ValueError: for another kernel size, stride or number of input channels.
     """
-    kernel_size = weight.shape[-1]
+    kernel_size, device_type = weight.shape[-1], weight.device.type
     if kernel_size not in (1, 3) or weight.shape[-2] != kernel_size or stride not in (1, 2):
         raise ValueError(
             f"sparse convolution has kernels 1x1 and 3x3 and strides 1 and 2, got weight {tuple(weight.shape)} "
@@ -389,20 +365,17 @@ def sparse_conv2d(x: SparseTensor, weight: Tensor, bias: Tensor | None = None, s
         )
     if weight.shape[1] != x.features.shape[1]:
         raise ValueError(f"weight {tuple(weight.shape)} (groups=1) does not fit {x.features.shape[1]} input channels")
-    features, device_type = x.features, x.features.device.type
+    features = x.features
     if torch.is_autocast_enabled(device_type):
         dtype = torch.get_autocast_dtype(device_type)
-        features, weight = features.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
-    if kernel_size == 1 and stride == 1:
+        features, weight, bias = features.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    if kernel_size == stride == 1:
         return SparseTensor(F.linear(features, weight.flatten(1), bias), x.sites)
     table = x.sites.pairs(kernel_size, stride)
     return SparseTensor(_conv_op(features, weight, bias, list(table)), x.sites.strided(stride))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Normalisation, with the activation that follows it
-# ---------------------------------------------------------------------------------------------------------------------
+# --- normalisation, with the activation that follows it ---------------------------------------------------------------
 
 
 class _GroupNormAct(torch.autograd.Function):
@@ -420,47 +393,42 @@ class _GroupNormAct(torch.autograd.Function):
         eps: float,
         slope: float,
     ) -> Tensor:
-        num_rows, channels = x.shape
-        rows = torch.arange(num_rows, dtype=torch.int32, device=x.device)
-        wide = _at_least_fp32(x)
-        # At least 1: a frame without visible pixels divides by it (DESIGN.md section 4, point 8).
-        count = frame_offsets.diff().clamp(min=1).mul(channels // num_groups).to(wide.dtype).unsqueeze(1)
+        grouped, rows, wide = (x.shape[0], num_groups, x.shape[1] // num_groups), _arange(x), _at_least_fp32(x)
+        # At least 1: a frame without visible pixels divides by it.
+        count = frame_offsets.diff().clamp(min=1).mul(grouped[2]).to(wide.dtype).unsqueeze(1)
         mean = _sum_groups(_sum_rows(wide, rows, frame_offsets), num_groups) / count
-        centred = wide.view(num_rows, num_groups, channels // num_groups) - _per_row(mean, frames)
-        square = (centred * centred).view(num_rows, channels)
-        variance = _sum_groups(_sum_rows(square, rows, frame_offsets), num_groups) / count
+        centred = wide.view(grouped) - _per_row(mean, frames)
+        variance = _sum_groups(_sum_rows(centred.square().view(x.shape), rows, frame_offsets), num_groups) / count
         rstd = (variance + eps).rsqrt()
-        y = (centred * _per_row(rstd, frames)).view(num_rows, channels)
+        y = centred.mul_(_per_row(rstd, frames)).view(x.shape)
         if weight is not None:
-            y = y * weight.to(y.dtype)
+            y.mul_(weight)
         if bias is not None:
-            y = y + bias.to(y.dtype)
-        y = F.leaky_relu(y, slope).to(x.dtype)
-        ctx.save_for_backward(x, y, weight, bias, mean, rstd, count, frames, frame_offsets)
-        ctx.num_groups, ctx.slope = num_groups, slope
+            y.add_(bias)
+        y = F.leaky_relu_(y, slope).to(x.dtype)
+        ctx.save_for_backward(x, y, weight, mean, rstd, count, frames, frame_offsets)
+        ctx.grouped, ctx.slope, ctx.bias_dtype = grouped, slope, None if bias is None else bias.dtype
         return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, y, weight, bias, mean, rstd, count, frames, frame_offsets = ctx.saved_tensors
-        num_rows, channels = x.shape
-        grouped = (num_rows, ctx.num_groups, channels // ctx.num_groups)
-        rows = torch.arange(num_rows, dtype=torch.int32, device=x.device)
+        x, y, weight, mean, rstd, count, frames, frame_offsets = ctx.saved_tensors
+        grouped, num_groups, rows = ctx.grouped, ctx.grouped[1], _arange(x)
         rstd_rows = _per_row(rstd, frames)
-        normed = (_at_least_fp32(x).view(grouped) - _per_row(mean, frames)) * rstd_rows
-        grad = _at_least_fp32(grad)
-        grad = torch.where(y < 0, grad * ctx.slope, grad)  # the slope is positive: y has the sign of its argument
-        grad_bias = _sum_rows(grad, rows, frame_offsets)  # (N, C) so far; both sums serve twice
-        grad_weight = _sum_rows(grad * normed.view(num_rows, channels), rows, frame_offsets)
-        scale = 1 if weight is None else weight.to(grad.dtype)
-        shift = _sum_groups(grad_bias * scale, ctx.num_groups) / count
-        slant = _sum_groups(grad_weight * scale, ctx.num_groups) / count
-        grad_x = (grad * scale).view(grouped) - _per_row(shift, frames) - normed * _per_row(slant, frames)
-        grad_x = (grad_x * rstd_rows).view(num_rows, channels).to(x.dtype)
+        normed = (_at_least_fp32(x).view(grouped) - _per_row(mean, frames)).mul_(rstd_rows)
+        # The slope is positive: y has the sign of the activation's argument. The result is ours to change in place.
+        grad = torch.ops.aten.leaky_relu_backward(_at_least_fp32(grad), _at_least_fp32(y), ctx.slope, True)
+        grad_bias = _sum_rows(grad, rows, frame_offsets)  # (N, C) so far: both sums serve twice
+        grad_weight = _sum_rows(grad * normed.view(x.shape), rows, frame_offsets)
+        scale = torch.ones_like(grad_bias[:1]) if weight is None else weight.to(grad.dtype)
+        shift = _sum_groups(grad_bias * scale, num_groups) / count
+        slant = _sum_groups(grad_weight * scale, num_groups) / count
+        grad_x = grad.mul_(scale).view(grouped).sub_(_per_row(shift, frames))
+        grad_x = grad_x.sub_(normed.mul_(_per_row(slant, frames))).mul_(rstd_rows).view(x.shape).to(x.dtype)
         return (
             grad_x,
             None if weight is None else grad_weight.sum(0).to(weight.dtype),
-            None if bias is None else grad_bias.sum(0).to(bias.dtype),
+            None if ctx.bias_dtype is None else grad_bias.sum(0).to(ctx.bias_dtype),
             *[None] * 5,
         )
 
@@ -497,7 +465,7 @@ def sparse_group_norm(
         weight: (C,).
         bias: (C,).
         eps: added to the variance.
-        negative_slope: of the LeakyReLU, positive; 1 means none. Together they need half the memory of two layers.
+        negative_slope: of the LeakyReLU, positive; 1 means none. In one step the two keep one tensor less.
 
     Returns:
         The sites and the dtype of `x`.
@@ -516,9 +484,7 @@ def sparse_group_norm(
     return SparseTensor(y, sites)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Layers: the ordinary ones, which also take a SparseTensor
-# ---------------------------------------------------------------------------------------------------------------------
+# --- layers: the ordinary ones, which also take a SparseTensor --------------------------------------------------------
 
 
 class SparseConv2d(nn.Conv2d):
@@ -539,10 +505,9 @@ class SparseConv2d(nn.Conv2d):
         """
         if isinstance(input, Tensor):
             return super().forward(input)
-        kernel_size, stride = self.kernel_size[0], self.stride[0]
+        k, stride = self.kernel_size[0], self.stride[0]
         given = (self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.padding_mode)
-        pad = kernel_size // 2
-        if given != ((kernel_size,) * 2, (stride,) * 2, (pad,) * 2, (1, 1), 1, "zeros"):
+        if given != ((k, k), (stride, stride), (k // 2, k // 2), (1, 1), 1, "zeros"):
             raise ValueError(
                 f"{self} takes no SparseTensor: that needs a square kernel, equal strides, zero padding of "
                 "kernel_size // 2, dilation 1 and groups 1; call to_dense() first"
@@ -567,16 +532,7 @@ class SparseGroupNorm(nn.GroupNorm):
 
 
 class SparseConvBlock(nn.Module):
-    """3x3 convolution, GroupNorm, LeakyReLU with slope 0.2 (paper, Section III-C).
-
-    Args:
-        in_chans: channels in.
-        dim: channels out.
-        stride: 1 or 2.
-        num_groups: of the norm.
-        device: of the parameters.
-        dtype: of the parameters.
-    """
+    """3x3 convolution, GroupNorm, LeakyReLU with slope 0.2 (paper, Section III-C); Kaiming initialisation, fan-in."""
 
     def __init__(
         self,
@@ -591,14 +547,9 @@ class SparseConvBlock(nn.Module):
         self.conv = SparseConv2d(in_chans, dim, 3, stride, padding=1, device=device, dtype=dtype)
         self.norm = SparseGroupNorm(num_groups, dim, device=device, dtype=dtype)
         self.act = nn.LeakyReLU(0.2)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Kaiming initialisation with fan-in, for the LeakyReLU's slope (DESIGN.md section 4, point 11)."""
-        nn.init.kaiming_normal_(self.conv.weight, a=self.act.negative_slope, mode="fan_in", nonlinearity="leaky_relu")
+        nn.init.kaiming_normal_(self.conv.weight, a=0.2, mode="fan_in", nonlinearity="leaky_relu")
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
-        self.norm.reset_parameters()
 
     @overload
     def forward(self, x: Tensor) -> Tensor: ...
@@ -610,24 +561,22 @@ class SparseConvBlock(nn.Module):
         """(N, in_chans, H, W) to (N, dim, H / stride, W / stride), rounded up; dense or sparse as `x` is."""
         if isinstance(x, Tensor):
             return self.act(self.norm(self.conv(x)))
-        norm = self.norm
-        return sparse_group_norm(
-            self.conv(x), norm.num_groups, norm.weight, norm.bias, norm.eps, self.act.negative_slope
-        )
+        norm, slope = self.norm, self.act.negative_slope
+        return sparse_group_norm(self.conv(x), norm.num_groups, norm.weight, norm.bias, norm.eps, slope)
 
 
 _X = TypeVar("_X", Tensor, SparseTensor)
 
 
 class SparseEncoder(nn.Module):
-    """The encoder of both phases: `depth` blocks, every second one of stride 2 (paper, Section III-C, Eq. 1).
+    """The encoder of both phases: `depth` blocks, every second one of stride 2 (paper, Section III-C).
 
     It is the one place that chooses: a mask means sparse, none means dense; the parameters are the same.
 
     Args:
-        in_chans: image channels C.
+        in_chans: image channels.
         dim: encoder channels.
-        depth: blocks M.
+        depth: blocks.
         num_groups: of the norms; the paper does not give it (DESIGN.md section 4, point 9).
         device: of the parameters.
         dtype: of the parameters.
@@ -643,8 +592,7 @@ class SparseEncoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.num_features = dim
-        self.reduction = 2 ** (depth // 2)
+        self.num_features, self.reduction = dim, 2 ** (depth // 2)
         self.grad_checkpointing = False
         self.blocks = nn.ModuleList(
             SparseConvBlock(dim if i else in_chans, dim, 1 + i % 2, num_groups, device, dtype) for i in range(depth)
@@ -655,10 +603,10 @@ class SparseEncoder(nn.Module):
         self.grad_checkpointing = enable
 
     def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode frames, all of them or what a mask shows.
+        """Encode frames, or what a mask shows of them.
 
         Args:
-            frames: (N, C, H, W).
+            frames: (N, in_chans, H, W).
             visible: (N, 1, H, W) bool, True = visible; None runs the dense layers.
 
         Returns:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.models import checkpoint as timm_checkpoint
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -28,6 +29,11 @@ from plasm.layers.sparse import (
 
 RATIOS = (0.0, 0.5, 0.9, 0.96, 1.0)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA"))]
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
 
 
 # --- the definition: dense layers, masked sites set to zero ---------------------------------------------------------
@@ -52,7 +58,7 @@ def dense_norm(
             y = ((values - mean) / (var + eps).sqrt()).view(len(frame), -1)
             y = y if weight is None else y * weight[:, None]
             y = y if bias is None else y + bias[:, None]
-            out[:, seen] = F.leaky_relu(y, slope)
+            out[:, seen] = F.leaky_relu(y, slope).to(out.dtype)
         frames.append(
             out + 0 * sum(p.sum() for p in (frame, weight, bias) if p is not None)
         )  # in the graph all the same
@@ -112,10 +118,10 @@ def test_encoder_equals_masked_dense(ratio: float, size: tuple[int, ...], device
         assert_same(mine, true, 1e-5)
 
 
-@pytest.mark.parametrize("size", [(2, 2, 6, 6), (1, 2, 5, 7), (3, 2, 3, 1)], ids=str)
+@pytest.mark.parametrize("size", [(2, 2, 4, 4), (1, 2, 5, 3), (3, 2, 3, 1)], ids=str)
 @pytest.mark.parametrize("ratio", RATIOS)
 def test_encoder_gradcheck(ratio: float, size: tuple[int, ...]) -> None:
-    encoder = SparseEncoder(in_chans=2, dim=4, depth=3).double()
+    encoder = SparseEncoder(in_chans=2, dim=4, depth=2).double()
     randomise(encoder)
     x, visible = random_case(ratio, size, torch.float64)
     names, values = zip(*encoder.named_parameters(), strict=True)
@@ -260,6 +266,18 @@ class CountMultiplyAdds(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class CountCalls(TorchDispatchMode):
+    """Counts the calls of one operator."""
+
+    def __init__(self, op: torch._ops.OpOverload) -> None:
+        super().__init__()
+        self.op, self.total = op, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.total += func is self.op
+        return func(*args, **(kwargs or {}))
+
+
 def active_pairs(visible: Tensor, active: Tensor, kernel: int, stride: int) -> int:
     """Count (active output, tap, visible input) by unfolding the mask."""
     taps = F.unfold(visible.double(), kernel, padding=kernel // 2, stride=stride)
@@ -287,20 +305,27 @@ def test_multiply_adds_are_the_active_pairs(kernel: int, stride: int, ratio: flo
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_bf16_autocast(device: str) -> None:
+    """No further from fp32 than the dense layers in bf16 are, by the same measure."""
     encoder = SparseEncoder(2, 8, 4).to(device)
-    x, visible = random_case(0.8, (3, 2, 16, 16), torch.float32)
+    x, visible = random_case(0.8, (6, 2, 16, 16), torch.float32)
     x, visible = x.to(device), visible.to(device)
-    want = encoder(x, visible)
+    weights = list(encoder.parameters())
+    want = dense_encoder(encoder, x, visible)
+    want_grads = torch.autograd.grad(want.square().sum(), weights)
     with torch.autocast(device, torch.bfloat16):
         tensor = encoder.blocks[0].conv(SparseTensor.from_dense(x, visible))
         assert tensor.features.dtype == torch.bfloat16
-        got = encoder(x, visible)
-    grad = torch.randn_like(want)
-    got_grads = torch.autograd.grad(got, encoder.parameters(), grad.to(got.dtype))
-    for mine, true in zip(got_grads, torch.autograd.grad(want, encoder.parameters(), grad), strict=True):
-        assert mine.dtype == torch.float32
-        assert (mine - true).norm() <= 0.03 * true.norm() + 0.03
-    assert (got.float() - want).norm() <= 0.02 * want.norm()
+        got, dense = encoder(x, visible), dense_encoder(encoder, x, visible)
+    assert got.dtype == torch.bfloat16
+    got_grads = torch.autograd.grad(got.float().square().sum(), weights)
+    dense_grads = torch.autograd.grad(dense.float().square().sum(), weights)
+    assert all(grad.dtype == torch.float32 for grad in got_grads)
+    distances = []
+    for result in ((got, *got_grads), (dense, *dense_grads)):
+        pairs = zip(result, (want, *want_grads), strict=True)
+        distances.append([((a.float() - b).norm() / b.norm().clamp(min=1)).item() for a, b in pairs])
+    assert distances[0][0] <= 0.02
+    assert sum(distances[0]) <= 2 * sum(distances[1])
 
 
 def test_bf16_statistics_are_fp32() -> None:
@@ -339,19 +364,22 @@ def test_compile_does_not_follow_the_number_of_sites(backend: str) -> None:
     assert compilations[-1] == compilations[0], compilations
 
 
-@pytest.mark.parametrize("reentrant", [False])
-def test_checkpointing_changes_nothing(reentrant: bool) -> None:
+@pytest.mark.parametrize("how", ["blocks", "torch", "timm"])
+def test_checkpointing_changes_nothing(how: str) -> None:
     encoder = SparseEncoder(2, 8, 4)
     x, visible = random_case(0.8, (3, 2, 16, 16), torch.float32)
-    encoder(x, visible).square().sum().backward()
-    want = [parameter.grad.clone() for parameter in encoder.parameters()]
-    for whole in (False, True):
-        encoder.zero_grad()
-        encoder.set_grad_checkpointing(not whole)
-        out = checkpoint(encoder, x, visible, use_reentrant=reentrant) if whole else encoder(x, visible)
-        out.square().sum().backward()
-        for parameter, true in zip(encoder.parameters(), want, strict=True):
-            assert torch.equal(parameter.grad, true)
+    want = torch.autograd.grad(encoder(x, visible).square().sum(), encoder.parameters())
+    encoder.set_grad_checkpointing(how == "blocks")
+    runs = {"torch": lambda: checkpoint(encoder, x, visible, use_reentrant=False)}
+    runs["timm"] = lambda: timm_checkpoint(encoder, x, visible)
+    runs["blocks"] = lambda: encoder(x, visible)
+    convolutions = CountCalls(torch.ops.plasm.sparse_conv2d.default)
+    out = runs[how]()
+    with convolutions:
+        got = torch.autograd.grad(out.square().sum(), encoder.parameters())
+    assert convolutions.total == 4  # run again, so not kept
+    for mine, true in zip(got, want, strict=True):
+        assert torch.equal(mine, true)
 
 
 def ddp_worker(rank: int, store: str, result: str) -> None:
@@ -402,8 +430,8 @@ def test_encoder_shapes_keys_and_init(depth: int, size: tuple[int, int]) -> None
     assert encoder(x).shape == encoder(x, x[:, :1] > 0.5).shape == (2, 8, *size)
     names = [f"blocks.{i}.{name}" for i in range(depth) for name in ("conv", "norm")]
     assert list(encoder.state_dict()) == [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
-    big = SparseEncoder(1, 256, 2).blocks[1].conv
-    assert big.weight.std().item() == pytest.approx((2 / (1 + 0.2**2) / (256 * 9)) ** 0.5, rel=0.02)
+    big = SparseEncoder(64, 256, 1).blocks[0].conv  # fan-in is not fan-out here
+    assert big.weight.std().item() == pytest.approx((2 / (1 + 0.2**2) / (64 * 9)) ** 0.5, rel=0.02)
     assert not big.bias.any()
 
 
