@@ -15,7 +15,7 @@ NEGATIVE_SLOPE = 0.2
 
 Upsample = Literal["transposed", "pixelshuffle"]
 
-ConvT = TypeVar("ConvT", nn.Conv2d, nn.ConvTranspose2d)
+ConvT = TypeVar("ConvT", bound=nn.Conv2d | nn.ConvTranspose2d)
 
 
 def init_conv_(conv: ConvT) -> ConvT:

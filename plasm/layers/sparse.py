@@ -1,6 +1,6 @@
 """Sparse convolution: masked pixels cost nothing, and the parameters are the ordinary layer's.
 
-Phase 1 of PLA-SM shows the encoder about 4 % of the pixels (paper, Section III-F). Here features exist at visible sites
+Phase 1 of PLA-SM shows the encoder about 4 % of the pixels (Section III-F). Here features exist at visible sites
 only, and a convolution multiplies just the pairs (input site, output site) that a kernel tap joins:
 
     from_dense --> [conv --> norm, act] x depth --> to_dense        one row of features per visible site
@@ -17,12 +17,15 @@ Shape legend
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from .conv import NEGATIVE_SLOPE, init_conv_
+from .sparse_sites import SparseSites, find_sites, row_numbers
 
 __all__ = [
     "SparseConv2d",
@@ -34,181 +37,6 @@ __all__ = [
     "sparse_conv2d",
     "sparse_group_norm",
 ]
-
-# --- sites: which places are visible, which row holds each, which rows a kernel joins ---------------------------------
-
-
-class PairTable(NamedTuple):
-    """The pairs of rows that a kernel joins, sorted by tap and within a tap by output row.
-
-    `inputs`, `outputs` (P,): the rows of each pair. `counts` (K,): pairs of each tap, on the CPU, since they become
-    slice bounds. `output_pairs` (P,): the pairs again, sorted by output row, of which row i has those from
-    `output_offsets[i]` to `output_offsets[i + 1]`. `input_pairs`, `input_offsets`: the same by input row.
-    """
-
-    inputs: Tensor
-    outputs: Tensor
-    counts: Tensor
-    output_pairs: Tensor
-    output_offsets: Tensor
-    input_pairs: Tensor
-    input_offsets: Tensor
-
-
-class SparseSites:
-    """The visible places of a batch of frames; all tensors and layers at one resolution share one.
-
-    Rows follow the raster order of their places, frame after frame, so that a frame's rows are contiguous.
-
-    Args:
-        visible: (N, 1, H, W) bool, True where a site is.
-
-    Attributes:
-        grid: (N, H + 2, W + 2) the row of each place, -1 where nothing is and in the border, so that a kernel may look
-            past the edge. It serves as the paper's hash table (Section III-F).
-        places: (n,) where each row lies in N x H x W.
-        frames: (n,) which frame each row belongs to.
-        frame_offsets: (N + 1,) where each frame's rows begin.
-
-    Raises:
-        ValueError: if `visible` is not bool (N, 1, H, W).
-    """
-
-    def __init__(self, visible: Tensor) -> None:
-        if visible.dtype != torch.bool or visible.ndim != 4 or visible.shape[1] != 1:
-            raise ValueError(f"visible must be bool (N, 1, H, W), got {visible.dtype} {tuple(visible.shape)}")
-        num_frames, _, height, width = visible.shape
-        self.visible = visible
-        self.places = visible.flatten().nonzero().squeeze(1)
-        self.frames = self.places // (height * width)
-        frame_starts = torch.arange(num_frames + 1, device=visible.device) * (height * width)
-        self.frame_offsets = torch.searchsorted(self.places, frame_starts, out_int32=True)
-        self.grid = torch.full((num_frames, height + 2, width + 2), -1, dtype=torch.int32, device=visible.device)
-        self.grid.view(-1).index_copy_(0, self._look_up(self.grid, 1, 1), _arange(self.places))
-        self._coarse: SparseSites | None = None
-        self._pairs: dict[tuple[int, int], PairTable] = {}
-        _mark_dynamic(self.places, self.frames)
-
-    def strided(self, stride: int) -> "SparseSites":
-        """Output sites of a convolution: these at stride 1; at stride 2 active iff any of 2 x 2 places is."""
-        if stride == 1:
-            return self
-        if self._coarse is None:
-            self._coarse = _coarsen(self)
-        return self._coarse
-
-    def pairs(self, kernel_size: int, stride: int) -> PairTable:
-        """Pairs of a convolution over these sites, built at the first call."""
-        if (kernel_size, stride) not in self._pairs:
-            self._pairs[kernel_size, stride] = _find_pairs(self, kernel_size, stride)
-        return self._pairs[kernel_size, stride]
-
-    def gather(self, x: Tensor) -> Tensor:
-        """Rows (n, C) of a dense (N, C, H, W) tensor; what lies at masked places meets no arithmetic.
-
-        Raises:
-            ValueError: if `x` has other frames or another size than the sites.
-        """
-        if x.ndim != 4 or self.visible.shape != (x.shape[0], 1, *x.shape[2:]):
-            raise ValueError(
-                f"x must be (N, C, H, W) and visible (N, 1, H, W), got {tuple(x.shape)} and {tuple(self.visible.shape)}"
-            )
-        return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).index_select(0, self.places)
-
-    def scatter(self, features: Tensor) -> Tensor:
-        """The inverse of `gather`, with zeros elsewhere: (N, C, H, W), channels last in memory."""
-        num_frames, _, height, width = self.visible.shape
-        dense = features.new_zeros(num_frames * height * width, features.shape[1])
-        dense = dense.index_copy_(0, self.places, features)
-        return dense.view(num_frames, height, width, features.shape[1]).permute(0, 3, 1, 2)
-
-    def _look_up(self, grid: Tensor, stride: int, shift: int) -> Tensor:
-        """(n,) where `stride * (y, x) + shift` of each site (y, x) lies in a bordered grid."""
-        height, width = self.visible.shape[-2:]
-        y, x = self.places // width % height, self.places % width
-        return (self.frames * grid.shape[1] + y * stride + shift) * grid.shape[2] + x * stride + shift
-
-
-def _arange(like: Tensor) -> Tensor:
-    """0, 1, ... for each row of a tensor."""
-    return torch.arange(like.shape[0], dtype=torch.int32, device=like.device)
-
-
-def _mark_dynamic(*tensors: Tensor) -> None:
-    """Tell the compiler now that these lengths change with every batch: it need not find out by compiling twice."""
-    for tensor in tensors:
-        torch._dynamo.maybe_mark_dynamic(tensor, 0)
-
-
-# The compiler stays out of the next three: sizes depend on the data there. What it compiles receives finished tables.
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _find_sites(visible: Tensor, layers: Sequence[tuple[int, int]] = ()) -> SparseSites:
-    """Sites of a mask, with the tables of a chain of (kernel_size, stride) layers already built."""
-    sites = level = SparseSites(visible)
-    for kernel_size, stride in layers:
-        level.pairs(kernel_size, stride)
-        level = level.strided(stride)
-    return sites
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _coarsen(sites: SparseSites) -> SparseSites:
-    """`F.max_pool2d(visible, 2, ceil_mode=True)` without looking at masked places (DESIGN.md section 4, point 7)."""
-    num_frames, _, height, width = sites.visible.shape
-    coarse = sites.visible.new_zeros(num_frames, 1, (height + 1) // 2, (width + 1) // 2)
-    rows = sites.frames * coarse.shape[2] + sites.places // width % height // 2
-    coarse.view(-1).index_fill_(0, rows * coarse.shape[3] + sites.places % width // 2, True)
-    return SparseSites(coarse)
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _find_pairs(sites: SparseSites, kernel_size: int, stride: int) -> PairTable:
-    """Look up every tap of every output site in the grid and keep those that hit a site."""
-    out_sites, num_taps = sites.strided(stride), kernel_size**2
-    num_outputs = out_sites.places.shape[0]
-    tap = torch.arange(kernel_size, device=sites.grid.device)
-    steps = (tap[:, None] * sites.grid.shape[2] + tap).view(-1, 1)
-    first = out_sites._look_up(sites.grid, stride, 1 - kernel_size // 2)  # 1 is the border
-    rows = sites.grid.view(-1).index_select(0, (steps + first).view(-1))  # (K * n_out,), tap after tap
-    hits = (rows >= 0).nonzero().squeeze(1)
-    taps = hits // max(num_outputs, 1)
-    inputs, outputs = rows.index_select(0, hits), hits - taps * num_outputs
-    counts = torch.bincount(taps, minlength=num_taps)
-    by_output = _group_pairs(outputs, taps, num_outputs, num_taps)
-    if stride == 1:
-        # Who sees a neighbour is seen by it through the opposite tap, and raster order keeps both in step: the j-th
-        # pair of tap k, turned round, is the j-th pair of tap K - 1 - k.
-        first_pair = counts.cumsum(0) - counts
-        mirror = _arange(hits) + (first_pair.flip(0) - first_pair).int()[taps]
-        by_input = mirror.index_select(0, by_output[0]), by_output[1]
-    else:
-        by_input = _group_pairs(inputs, taps, sites.places.shape[0], num_taps)
-    outputs = outputs.int()
-    _mark_dynamic(inputs, outputs, *by_output, *by_input)
-    return PairTable(inputs, outputs, counts.cpu(), *by_output, *by_input)
-
-
-def _group_pairs(rows: Tensor, taps: Tensor, num_rows: int, num_taps: int) -> tuple[Tensor, Tensor]:
-    """Order pairs by row without sorting: a row has at most one pair per tap, so (row, tap) is a slot of its own.
-
-    Args:
-        rows: (P,) the row of each pair.
-        taps: (P,) the tap of each pair.
-        num_rows: rows in all.
-        num_taps: taps in all.
-
-    Returns:
-        (P,) the pairs ordered by row, and (num_rows + 1,) where each row begins.
-    """
-    slots = rows * num_taps + taps
-    used = torch.zeros(num_rows * num_taps, dtype=torch.int32, device=rows.device)
-    used.index_fill_(0, slots, 1)
-    rank = used.cumsum(0, dtype=torch.int32)
-    pairs = torch.empty_like(slots, dtype=torch.int32)
-    pairs.index_copy_(0, rank.index_select(0, slots).long() - 1, _arange(slots))
-    return pairs, F.pad(rank[num_taps - 1 :: num_taps], (1, 0))
 
 
 class SparseTensor:
@@ -234,7 +62,7 @@ class SparseTensor:
         Raises:
             ValueError: if `visible` is not bool (N, 1, H, W) with the frames and size of `x`.
         """
-        sites = _find_sites(visible)
+        sites = find_sites(visible)
         return cls(sites.gather(x), sites)
 
     def to_dense(self) -> Tensor:
@@ -340,7 +168,7 @@ _conv_op.register_autograd(_conv_backward, setup_context=_conv_setup)
 
 
 def sparse_conv2d(x: SparseTensor, weight: Tensor, bias: Tensor | None = None, stride: int = 1) -> SparseTensor:
-    """Convolution over visible sites only; a masked neighbour counts as zero (paper, Section III-F).
+    """Convolution over visible sites only; a masked neighbour counts as zero (Section III-C).
 
     It equals `F.conv2d(dense x, weight, bias, stride, padding=k // 2)` at the output sites (`SparseSites.strided`).
     Under autocast it runs in autocast's dtype, as the dense convolution does.
@@ -393,7 +221,7 @@ class _GroupNormAct(torch.autograd.Function):
         eps: float,
         slope: float,
     ) -> Tensor:
-        grouped, rows, wide = (x.shape[0], num_groups, x.shape[1] // num_groups), _arange(x), _at_least_fp32(x)
+        grouped, rows, wide = (x.shape[0], num_groups, x.shape[1] // num_groups), row_numbers(x), _at_least_fp32(x)
         # At least 1: a frame without visible pixels divides by it.
         count = frame_offsets.diff().clamp(min=1).mul(grouped[2]).to(wide.dtype).unsqueeze(1)
         mean = _sum_groups(_sum_rows(wide, rows, frame_offsets), num_groups) / count
@@ -413,7 +241,7 @@ class _GroupNormAct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, rstd, count, frames, frame_offsets = ctx.saved_tensors
-        grouped, num_groups, rows = ctx.grouped, ctx.grouped[1], _arange(x)
+        grouped, num_groups, rows = ctx.grouped, ctx.grouped[1], row_numbers(x)
         rstd_rows = _per_row(rstd, frames)
         normed = (_at_least_fp32(x).view(grouped) - _per_row(mean, frames)).mul_(rstd_rows)
         # The slope is positive: y has the sign of the activation's argument. The result is ours to change in place.
@@ -455,7 +283,7 @@ def sparse_group_norm(
     eps: float = 1e-5,
     negative_slope: float = 1.0,
 ) -> SparseTensor:
-    """GroupNorm with statistics over a frame's visible sites only, then LeakyReLU (DESIGN.md section 4, point 8).
+    """GroupNorm with statistics over a frame's visible sites only, then LeakyReLU.
 
     Mean and variance are over (visible sites of the frame) x (channels of the group), in fp32 at least, in two passes.
 
@@ -532,7 +360,7 @@ class SparseGroupNorm(nn.GroupNorm):
 
 
 class SparseConvBlock(nn.Module):
-    """3x3 convolution, GroupNorm, LeakyReLU with slope 0.2 (paper, Section III-C); Kaiming initialisation, fan-in."""
+    """3x3 convolution, GroupNorm, LeakyReLU with slope 0.2 (Section III-C); Kaiming initialisation, fan-in."""
 
     def __init__(
         self,
@@ -544,12 +372,9 @@ class SparseConvBlock(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.conv = SparseConv2d(in_chans, dim, 3, stride, padding=1, device=device, dtype=dtype)
+        self.conv = init_conv_(SparseConv2d(in_chans, dim, 3, stride, padding=1, device=device, dtype=dtype))
         self.norm = SparseGroupNorm(num_groups, dim, device=device, dtype=dtype)
-        self.act = nn.LeakyReLU(0.2)
-        nn.init.kaiming_normal_(self.conv.weight, a=0.2, mode="fan_in", nonlinearity="leaky_relu")
-        if self.conv.bias is not None:
-            nn.init.zeros_(self.conv.bias)
+        self.act = nn.LeakyReLU(NEGATIVE_SLOPE)
 
     @overload
     def forward(self, x: Tensor) -> Tensor: ...
@@ -569,7 +394,7 @@ _X = TypeVar("_X", Tensor, SparseTensor)
 
 
 class SparseEncoder(nn.Module):
-    """The encoder of both phases: `depth` blocks, every second one of stride 2 (paper, Section III-C).
+    """The encoder of both phases: `depth` blocks, every second one of stride 2 (Section III-C).
 
     It is the one place that chooses: a mask means sparse, none means dense; the parameters are the same.
 
@@ -577,7 +402,7 @@ class SparseEncoder(nn.Module):
         in_chans: image channels.
         dim: encoder channels.
         depth: blocks.
-        num_groups: of the norms; the paper does not give it (DESIGN.md section 4, point 9).
+        num_groups: of the norms; the paper does not give it.
         device: of the parameters.
         dtype: of the parameters.
     """
@@ -617,7 +442,7 @@ class SparseEncoder(nn.Module):
         """
         if visible is None:
             return self._run(frames)
-        sites = _find_sites(visible, [(3, 1 + i % 2) for i in range(len(self.blocks))])
+        sites = find_sites(visible, [(3, 1 + i % 2) for i in range(len(self.blocks))])
         return self._run(SparseTensor(sites.gather(frames), sites)).to_dense()
 
     def _run(self, x: _X) -> _X:
