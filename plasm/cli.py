@@ -99,7 +99,7 @@ def _config(kind: type[Any], options: dict[str, Any]) -> Any:
         except (ValueError, SyntaxError):
             model_args[name] = value
     given = {name: value for name, value in options.items() if value is not None}
-    return kind(**{**training.paper_defaults(kind, options["model"]), **given, "model_args": model_args})
+    return kind(**{**training.model_defaults(kind, options["model"]), **given, "model_args": model_args})
 
 
 @main.command()
@@ -138,8 +138,10 @@ def _print_metrics(table: dict[str, Metrics]) -> None:
 )
 @click.option("--data", "name", default="mmnist", type=click.Choice(data.list_datasets()), help="Data set.")
 @click.option("--data-dir", required=True, type=Path, help="Folder of the data set's files.")
-@click.option("--num-clips", default=10_000, help="Use the first so many clips of the test set.")
-@click.option("--batch-size", default=50, help="Clips at a time.")
+@click.option(
+    "--num-clips", default=10_000, type=click.IntRange(min=1), help="Use the first so many clips of the test set."
+)
+@click.option("--batch-size", default=10, type=click.IntRange(min=1), help="Clips at a time.")
 @click.option("--device", default="auto", help="cpu, cuda, ..., or auto: a GPU if there is one.")
 @click.option("--per-frame/--no-per-frame", default=False, help="Print every metric for each predicted frame, too.")
 def evaluate(

@@ -1,5 +1,6 @@
 """Clips that users have as arrays."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +28,14 @@ def read_clips(file: Path, channels: int) -> Tensor:
     """
     if file.suffix not in (".npy", ".npz"):
         raise ValueError(f"{file} is not a .npy or .npz file")
-    # Pickled objects, which these files can hold, are refused by numpy's default.
-    content = np.load(file, allow_pickle=False)
-    if isinstance(content, np.lib.npyio.NpzFile):
-        if len(content.files) != 1:
-            raise ValueError(f"{file} holds {len(content.files)} arrays, wanted one")
-        content = content[content.files[0]]
-    clips = torch.from_numpy(content)
-    if clips.dtype == torch.uint8:
-        clips = clips.float() / 255
-    elif not clips.is_floating_point() or clips.min() < 0 or clips.max() > 1:
-        raise ValueError(f"{file} should hold uint8, or floats in [0, 1]; it holds {content.dtype}")
+    content = _load_array(file)
+    if content.size == 0 or (content.dtype != np.uint8 and content.dtype.kind != "f"):
+        raise ValueError(f"{file} should hold uint8, or floats in [0, 1]; it holds {content.dtype}, {content.shape}")
+    clips = torch.from_numpy(content).float()
+    if content.dtype == np.uint8:
+        clips = clips / 255
+    if not (clips.min() >= 0 and clips.max() <= 1):  # NaN fails both
+        raise ValueError(f"{file} should hold floats in [0, 1]; it holds {content.min()} to {content.max()}")
     if clips.ndim == 3 and channels == 1:
         clips = rearrange(clips, "t h w -> 1 t 1 h w")
     elif clips.ndim == 4:
@@ -49,4 +47,17 @@ def read_clips(file: Path, channels: int) -> Tensor:
             f"{file} holds an array of {tuple(content.shape)}; wanted (T, C, H, W), (T, H, W, C) or (B, T, C, H, W) "
             f"with C = {channels}" + (", or (T, H, W)" if channels == 1 else "")
         )
-    return clips.float()
+    return clips
+
+
+def _load_array(file: Path) -> np.ndarray:
+    # Pickled objects, which these files can hold, are refused by numpy's default.
+    try:
+        content = np.load(file, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            return content
+        if len(content.files) == 1:
+            return content[content.files[0]]
+    except (EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    raise ValueError(f"{file} holds {len(content.files)} arrays, wanted one")

@@ -41,6 +41,8 @@ def pixel_mask(
     Returns:
         bool, (B * T, 1, H, W), True where a pixel is visible.
     """
+    if patch_size < 1:
+        raise ValueError(f"a patch is at least one pixel wide, got {patch_size}")
     patches = math.ceil(height / patch_size) * math.ceil(width / patch_size)
     frame = torch.arange(num_frames, device=index.device)[:, None]
     patch = torch.arange(patches, device=index.device)

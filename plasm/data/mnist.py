@@ -5,6 +5,7 @@ Digits: Y. LeCun, C. Cortes, C. J. C. Burges, CC BY-SA 3.0.
 
 import gzip
 import struct
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,7 @@ def read_idx_images(file: Path) -> Tensor:
     """
     try:
         content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{file} is not a whole gzip file: {error}") from error
     if len(content) < 16:
         raise ValueError(f"{file} is too short for an IDX file: {len(content)} bytes")

@@ -7,8 +7,9 @@ from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-__all__ = ["NEGATIVE_SLOPE", "ConvBlock", "Upsample", "UpsampleBlock", "init_conv_"]
+__all__ = ["NEGATIVE_SLOPE", "ConvBlock", "Upsample", "UpsampleBlock", "init_conv_", "run_block"]
 
 NEGATIVE_SLOPE = 0.2
 """Slope of every LeakyReLU. The paper gives none."""
@@ -28,6 +29,13 @@ def init_conv_(conv: ConvT) -> ConvT:
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
     return conv
+
+
+def run_block(block: nn.Module, *inputs: Any, recompute: bool) -> Any:
+    """Run a block; with ``recompute``, keep its inputs alone for the backward pass, and run it again there."""
+    if recompute and torch.is_grad_enabled():
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)
 
 
 class ConvBlock(nn.Module):

@@ -16,15 +16,15 @@ Shape legend
     P - pairs of visible sites that a tap joins, over all taps
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Iterable
+from typing import Any, Sequence, TypeVar, overload  # noqa: UP035 - torch 2.6 reads no other Sequence in operators
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
-from .conv import NEGATIVE_SLOPE, init_conv_
+from .conv import NEGATIVE_SLOPE, init_conv_, run_block
 from .sparse_sites import SparseSites, find_sites, row_numbers
 
 __all__ = [
@@ -239,6 +239,7 @@ class _GroupNormAct(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight, mean, rstd, count, frames, frame_offsets = ctx.saved_tensors
         grouped, num_groups, rows = ctx.grouped, ctx.grouped[1], row_numbers(x)
@@ -441,11 +442,16 @@ class SparseEncoder(nn.Module):
             ValueError: if `visible` is not bool (N, 1, H, W).
         """
         if visible is None:
-            return self._run(frames)
+            return self._run(self.blocks, frames)
         sites = find_sites(visible, [(3, 1 + i % 2) for i in range(len(self.blocks))])
-        return self._run(SparseTensor(sites.gather(frames), sites)).to_dense()
+        return self._run(self.blocks, SparseTensor(sites.gather(frames), sites)).to_dense()
 
-    def _run(self, x: _X) -> _X:
-        for block in self.blocks:
-            x = checkpoint(block, x, use_reentrant=False) if self.grad_checkpointing and self.training else block(x)
+    def forward_skip(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, in_chans, H, W) to what ``forward`` gives, and the first block's output (N, dim, H, W), both dense."""
+        first = self._run(self.blocks[:1], frames)
+        return self._run(self.blocks[1:], first), first
+
+    def _run(self, blocks: Iterable[nn.Module], x: _X) -> _X:
+        for block in blocks:
+            x = run_block(block, x, recompute=self.grad_checkpointing)
         return x

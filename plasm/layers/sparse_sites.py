@@ -6,6 +6,7 @@ Shape legend
     P - pairs of visible sites that a tap joins, over all taps
 """
 
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -114,8 +115,9 @@ def row_numbers(like: Tensor) -> Tensor:
 
 def _mark_dynamic(*tensors: Tensor) -> None:
     """Tell the compiler now that these lengths change with every batch: it need not find out by compiling twice."""
-    for tensor in tensors:
-        torch._dynamo.maybe_mark_dynamic(tensor, 0)
+    if "torch._dynamo" in sys.modules:  # else nobody compiles, and importing it takes a second
+        for tensor in tensors:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
 
 
 # The compiler stays out of the next three: sizes depend on the data there. What it compiles receives finished tables.

@@ -17,10 +17,9 @@ from einops import rearrange
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from plasm import weights
-from plasm.layers.conv import Upsample, UpsampleBlock, init_conv_
+from plasm.layers.conv import Upsample, UpsampleBlock, init_conv_, run_block
 from plasm.layers.pairwise_attention import BLOCKS, Attention, Block, PairwiseLayerAttention, Score
 from plasm.layers.sparse import SparseEncoder
 
@@ -31,13 +30,6 @@ def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
     """Pad (N, C, H, W) with zeros at the bottom and the right until ``multiple`` divides H and W."""
     height, width = frames.shape[-2:]
     return F.pad(frames, (0, -width % multiple, 0, -height % multiple))
-
-
-def _run(block: nn.Module, *inputs: Tensor, recompute: bool) -> Tensor:
-    """Run a block; with ``recompute``, keep its inputs alone for the backward pass, and run it again there."""
-    if recompute and torch.is_grad_enabled():
-        return checkpoint(block, *inputs, use_reentrant=False)
-    return block(*inputs)
 
 
 class Translator(nn.Module):
@@ -101,10 +93,10 @@ class Translator(nn.Module):
         outputs: list[Tensor] = []
         for index in range(2 * depth if num_blocks is None else num_blocks):
             if index < depth:
-                x = _run(self.convnext[index], x, recompute=self.grad_checkpointing)
+                x = run_block(self.convnext[index], x, recompute=self.grad_checkpointing)
             else:
                 low = outputs[2 * depth - 1 - index]
-                x = _run(self.pla[index - depth], low, x, recompute=self.grad_checkpointing)
+                x = run_block(self.pla[index - depth], low, x, recompute=self.grad_checkpointing)
             outputs.append(x)
         return outputs
 
@@ -154,7 +146,7 @@ class Decoder(nn.Module):
         for index, block in enumerate(self.blocks):
             if skip is not None and index == len(self.blocks) - 1:
                 x = x + skip
-            x = _run(block, x, recompute=self.grad_checkpointing)
+            x = run_block(block, x, recompute=self.grad_checkpointing)
         return self.readout(x)
 
 
@@ -337,13 +329,7 @@ class PLASM(nn.Module):
         """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T, Cs, H, W) where there is a skip."""
         self._check(clip)
         frames = pad_to_multiple(rearrange(clip, "b t c h w -> (b t) c h w"), self.encoder.reduction)
-        first = None
-        if self.skip:
-            features = first = self.encoder.blocks[0](frames)
-            for block in self.encoder.blocks[1:]:
-                features = block(features)
-        else:
-            features = self.encoder(frames)
+        features, first = self.encoder.forward_skip(frames) if self.skip else (self.encoder(frames), None)
         return rearrange(features, "(b t) c h w -> b (t c) h w", t=self.in_frames), first
 
 

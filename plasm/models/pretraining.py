@@ -56,6 +56,11 @@ class MaskedAutoencoder(nn.Module):
             dim: Any = encoder.num_features
             self.spatial_masking = SpatialMasking(dim, attn_mask_ratio, device=weight.device, dtype=weight.dtype)
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block of plasm's encoder and decoder in the backward pass instead of keeping activations."""
+        for part in (self.encoder, self.decoder):
+            part.grad_checkpointing = enable  # type: ignore[assignment]
+
     def forward(self, clip: Tensor, visible: Tensor | None = None) -> Tensor:
         """Rebuild a clip.
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["PretrainConfig", "RunConfig", "TrainConfig", "paper_defaults", "save_config"]
+__all__ = ["PretrainConfig", "RunConfig", "TrainConfig", "model_defaults", "save_config"]
 
 
 def _option(default: Any, help: str) -> Any:
@@ -81,10 +81,10 @@ _PHASE_2: dict[str, dict[str, Any]] = {
 }
 
 
-def paper_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
-    """What the paper sets for a model in a phase, where that is not the record's own default."""
+def model_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
+    """What the paper (or for the tiny model, we) set for a model in a phase, where the record's default is another."""
     table = _PHASE_1 if kind is PretrainConfig else _PHASE_2
-    return table.get(model, {})
+    return table.get(model.split(".")[0], {})
 
 
 def save_config(config: RunConfig, file: Path) -> None:

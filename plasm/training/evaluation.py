@@ -48,7 +48,7 @@ def evaluate(
     out_frames: int,
     *,
     num_clips: int | None = None,
-    batch_size: int = 50,
+    batch_size: int = 10,
     device: torch.device | str = "cpu",
     ssim: bool = True,
 ) -> dict[str, Metrics]:

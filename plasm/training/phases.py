@@ -25,13 +25,14 @@ class Phase:
     Attributes:
         name: "pretraining" or "prediction".
         model: Trained and saved: its parameters that require a gradient are optimised.
-        inputs: Maps clips (B, T + T', C, H, W), their index (B,) and the epoch to the model's inputs and its target.
+        inputs: Maps clips (B, T + T', C, H, W), their index (B,) and the epoch (None for evaluation, which no seed and
+            no epoch changes) to the model's inputs and its target.
         shown: Maps the model's inputs to the clip that a picture shows as the input.
     """
 
     name: str
     model: nn.Module
-    inputs: Callable[[Tensor, Tensor, int], tuple[tuple[Tensor | None, ...], Tensor]]
+    inputs: Callable[[Tensor, Tensor, int | None], tuple[tuple[Tensor | None, ...], Tensor]]
     shown: Callable[..., Tensor]
 
 
@@ -40,13 +41,14 @@ def pretraining_phase(model: PLASM, config: PretrainConfig) -> Phase:
     attn_mask_ratio = config.attn_mask_ratio if config.spatial_masking else None
     autoencoder = MaskedAutoencoder(model.encoder, model.decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch)
 
-    def inputs(clips: Tensor, index: Tensor, epoch: int) -> tuple[tuple[Tensor | None, ...], Tensor]:
+    def inputs(clips: Tensor, index: Tensor, epoch: int | None) -> tuple[tuple[Tensor | None, ...], Tensor]:
         clip = clips[:, : model.in_frames]
         if config.mask_ratio == 0:
             return (clip, None), clip
         height, width = clip.shape[-2:]
+        seed, epoch = (0, 0) if epoch is None else (config.seed, epoch)
         visible = pixel_mask(
-            index, clip.shape[1], height, width, config.mask_ratio, config.mask_patch, seed=config.seed, epoch=epoch
+            index, clip.shape[1], height, width, config.mask_ratio, config.mask_patch, seed=seed, epoch=epoch
         )
         return (clip, visible), clip
 
@@ -67,7 +69,7 @@ def prediction_phase(model: PLASM, config: TrainConfig) -> Phase:
     model.freeze_encoder(config.init is not None if config.freeze_encoder is None else config.freeze_encoder)
     first, last = model.in_frames, model.in_frames + model.out_frames
 
-    def inputs(clips: Tensor, index: Tensor, epoch: int) -> tuple[tuple[Tensor | None, ...], Tensor]:
+    def inputs(clips: Tensor, index: Tensor, epoch: int | None) -> tuple[tuple[Tensor | None, ...], Tensor]:
         return (clips[:, :first],), clips[:, first:last]
 
     return Phase("prediction", model, inputs, lambda clip: clip)

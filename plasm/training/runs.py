@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from torch import Tensor
+from torch import Tensor, nn
 
 import plasm
 from plasm import weights
@@ -28,16 +28,21 @@ def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> PLASM:
         raise ValueError(f"{name} was given what it does not take: {error}") from error
 
 
-def read_run_config(run: Path) -> dict[str, object]:
+def read_run_config(run: Path) -> dict[str, Any]:
     """Read ``config.json`` of a run.
 
     Raises:
         FileNotFoundError: If the folder holds no run.
+        ValueError: If the file is damaged.
     """
     file = run / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{run} is not a run: it holds no config.json")
-    config: dict[str, object] = json.loads(file.read_text())
+    try:
+        config: dict[str, Any] = json.loads(file.read_text())
+        config["architecture"]
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{file} is damaged: {error!r}") from error
     return config
 
 
@@ -51,13 +56,8 @@ def load_pretrained_parts(model: PLASM, run: Path) -> None:
     source = read_run_config(run)["architecture"]
     tensors = weights.load_tensors(run / "model.safetensors")
     for name in ("encoder", "decoder"):
-        part: dict[str, Tensor] = {
-            k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")
-        }
-        try:
-            model.get_submodule(name).load_state_dict(part)
-        except RuntimeError as error:
-            raise ValueError(f"the {name} of {run} (a {source}) does not fit the model: {error}") from error
+        part = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        _load_strictly(model.get_submodule(name), part, f"the {name} of {run} (a {source})")
 
 
 def load_model(name: str | None, source: str | None) -> PLASM:
@@ -84,16 +84,25 @@ def load_model(name: str | None, source: str | None) -> PLASM:
             raise ValueError(f"{path} holds a {config['architecture']}, not a {name}")
         if config.get("phase") == "pretraining":
             raise ValueError(f"{path} is a run of phase 1 and predicts nothing: give it to `plasm train --init`")
-        return timm.create_model(f"local-dir:{path}", pretrained=True)
-    if name is None:
+        model, file = make_model(config["architecture"], **config.get("model_args", {})), path / "model.safetensors"
+    elif name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
-    try:
-        return make_model(name, pretrained=True, pretrained_cfg_overlay={"file": _existing(path)})
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit {name}: {error}") from error
-
-
-def _existing(file: Path) -> str:
+    else:
+        model, file = make_model(name), path
     if file.suffix != ".safetensors" or not file.is_file():
-        raise FileNotFoundError(f"{file} is neither a run's folder nor a .safetensors file")
-    return str(file)
+        raise FileNotFoundError(f"{file} is not there, or not a .safetensors file; wanted one, or a run's folder")
+    _load_strictly(model, weights.load_tensors(file), str(file))
+    return model
+
+
+def _load_strictly(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
+    own = module.state_dict()
+    problems = {
+        "missing": [name for name in own if name not in tensors],
+        "unexpected": [name for name in tensors if name not in own],
+        "of another shape": [name for name in own if name in tensors and own[name].shape != tensors[name].shape],
+    }
+    found = [f"{len(names)} tensors {kind} ({names[0]}, ...)" for kind, names in problems.items() if names]
+    if found:
+        raise ValueError(f"{what} does not fit the model: {'; '.join(found)}")
+    module.load_state_dict(tensors)

@@ -31,10 +31,17 @@ _VALIDATION_BATCH = 50
 
 
 def choose_device(device: str) -> torch.device:
-    """A torch device by name; "auto" is a GPU if there is one."""
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """A torch device by name; "auto" is a GPU if there is one.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device {device!r} here: {str(error).splitlines()[0]}") from error
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:
@@ -78,9 +85,11 @@ def run(config: PretrainConfig | TrainConfig) -> None:
         config.data, root, "train", num_clips=config.clips_per_epoch, num_frames=num_frames, seed=config.seed
     )
     val_set = create_dataset(config.data, root, "val", num_clips=config.val_clips, num_frames=num_frames)
+    in_progress = _Run(phase, model, train_set, val_set, config, out)
+    in_progress.check()
     out.mkdir(parents=True, exist_ok=True)
     save_config(config, out / "run.json")
-    _Run(phase, model, train_set, val_set, config, out).fit()
+    in_progress.fit()
 
 
 class _Run:
@@ -98,7 +107,7 @@ class _Run:
         self.phase, self.plasm, self.train_set, self.val_set = phase, plasm, train_set, val_set
         self.config, self.out = config, out
         self.device = choose_device(config.device)
-        # One format from end to end: convolutions are faster in it, and nothing converts in between.
+        # Convolutions are faster in this format, on a CPU most of all.
         self.model = phase.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -106,6 +115,19 @@ class _Run:
         self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
         self.scheduler = make_scheduler(self.optimizer, config, config.epochs * self.steps_per_epoch)
         self.log: list[dict[str, Any]] = []
+
+    @torch.no_grad()
+    def check(self) -> None:
+        """Send one validation clip through the model, so that what does not fit is known before anything is written.
+
+        Raises:
+            ValueError: If the clips do not fit the model.
+        """
+        index = torch.zeros(1, dtype=torch.int64, device=self.device)
+        inputs, target = self.phase.inputs(self.val_set[0][None].to(self.device), index, None)
+        shape = self.model(*inputs).shape
+        if shape != target.shape:
+            raise ValueError(f"the model gives {tuple(shape)} where the clips need {tuple(target.shape)}")
 
     def fit(self) -> None:
         """Train, and evaluate, save and draw every ``eval_every`` epochs and at the end."""
@@ -115,8 +137,8 @@ class _Run:
             for epoch in range(config.epochs):
                 row = {"epoch": epoch + 1, **self._train_epoch(epoch, progress)}
                 if (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs:
+                    self._save(row["lr"], epoch)
                     row["val_mse"] = self._evaluate(epoch)
-                    self._save()
                 self._write_log(row)
 
     def _train_epoch(self, epoch: int, progress: "tqdm[Any]") -> dict[str, float]:
@@ -124,24 +146,29 @@ class _Run:
         started = time.perf_counter()
         total = torch.zeros((), device=self.device)
         for step, (clips, index) in enumerate(self._batches(epoch)):
+            lr = self.optimizer.param_groups[0]["lr"]
             loss = self._train_step(clips, index, epoch)
             total += loss
             progress.update(len(clips))
             if step % 10 == 0:
-                # The one place that waits for the device.
-                value, lr = loss.item(), self.optimizer.param_groups[0]["lr"]
-                if not math.isfinite(value):
-                    raise FloatingPointError(
-                        f"loss is {value} at epoch {epoch + 1}, step {step}, learning rate {lr:.2g}"
-                    )
-                progress.set_postfix(loss=f"{value:.4f}", lr=f"{lr:.2g}")
+                # Not at every step: it waits for the device.
+                progress.set_postfix(loss=f"{self._finite(loss, epoch, lr):.4f}", lr=f"{lr:.2g}")
         clips_seen = self.steps_per_epoch * self.config.batch_size
         return {
             "clips": (epoch + 1) * clips_seen,
-            "loss": total.item() / self.steps_per_epoch,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "loss": self._finite(total, epoch, lr) / self.steps_per_epoch,
+            "lr": lr,
             "clips_per_second": clips_seen / (time.perf_counter() - started),
         }
+
+    def _finite(self, loss: Tensor, epoch: int, lr: float) -> float:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"the loss is {value} in epoch {epoch + 1}, at a learning rate of {lr:.2g}; a smaller --lr or "
+                f"--clip-grad may help. Weights in {self.out}, if any, are from before"
+            )
+        return value
 
     def _train_step(self, clips: Tensor, index: Tensor, epoch: int) -> Tensor:
         inputs, target = self.phase.inputs(clips, index, epoch)
@@ -174,8 +201,7 @@ class _Run:
         batches = [order[i : i + _VALIDATION_BATCH] for i in range(0, len(order), _VALIDATION_BATCH)]
         total = 0.0
         for number, (batch, clips) in enumerate(zip(batches, clip_batches(self.val_set, batches), strict=True)):
-            # Epoch 0: the same masks at every evaluation.
-            inputs, target = self.phase.inputs(clips.to(self.device), torch.tensor(batch, device=self.device), 0)
+            inputs, target = self.phase.inputs(clips.to(self.device), torch.tensor(batch, device=self.device), None)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
                 prediction = self.model(*inputs).float()
             total += frame_mse(prediction, target).mean(1).sum().item()
@@ -189,9 +215,11 @@ class _Run:
         picture = pictures.strip(shown, prediction, target, follows=self.phase.name == "prediction")
         picture.save(folder / f"epoch_{epoch + 1:04d}.png")
 
-    def _save(self) -> None:
-        config = {"phase": self.phase.name}
-        weights.save_pretrained(self.plasm, self.out, config, self.model.state_dict())
+    def _save(self, lr: float, epoch: int) -> None:
+        tensors = self.model.state_dict()
+        # The loss is that of the weights before the last step.
+        self._finite(sum(tensor.sum(dtype=torch.float64) for tensor in tensors.values()), epoch, lr)
+        weights.save_pretrained(self.plasm, self.out, {"phase": self.phase.name}, tensors)
 
     def _write_log(self, row: dict[str, Any]) -> None:
         self.log.append(row)

@@ -89,6 +89,15 @@ def test_a_cut_gzip_file_is_an_error(tmp_path: Path) -> None:
         read_idx_images(file)
 
 
+@pytest.mark.parametrize("place", range(12, 200, 17))
+def test_a_damaged_gzip_file_is_an_error(tmp_path: Path, place: int) -> None:
+    content = bytearray((SAMPLES / "t10k-images-idx3-ubyte.gz").read_bytes())
+    content[place] ^= 0xFF
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte\.gz"):
+        load_digits(tmp_path, "test")
+
+
 def test_an_unknown_split_is_an_error() -> None:
     with pytest.raises(ValueError, match="train, val, test"):
         load_digits(SAMPLES, "valid")  # type: ignore[arg-type]

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from plasm.data import ClipArray, MovingMNIST, create_dataset, list_datasets, load_digits, moving_mnist_clips
+from plasm.data import (
+    SAMPLES,
+    ClipArray,
+    MovingMNIST,
+    create_dataset,
+    list_datasets,
+    load_digits,
+    moving_mnist_clips,
+    read_clips,
+)
 from plasm.data.moving_mnist import NUM_DIRECTIONS, ONE, STEP, _velocities, trajectories
 
 
@@ -86,6 +95,11 @@ def sha256_of_evaluation_set(digits: torch.Tensor, num_clips: int) -> str:
 def test_the_evaluation_set_never_changes(mnist_root: Path) -> None:
     digest = sha256_of_evaluation_set(load_digits(mnist_root, "test"), 10_000)
     assert digest == "98101dc2374e627f98d4ea1c19881bc826e6c4a7c9368db767d21f08058b76f3"
+
+
+def test_the_sample_clips_are_the_first_of_the_evaluation_set(mnist_root: Path) -> None:
+    clips = moving_mnist_clips(load_digits(mnist_root, "test"), "test", torch.arange(8)).unsqueeze(2)
+    assert torch.equal(read_clips(SAMPLES / "clips.npz", 1), clips.float() / 255)
 
 
 def test_an_evaluation_set_of_the_sample_digits_never_changes(sample_root: Path) -> None:

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file
 
 from plasm import training
+from plasm.data import create_dataset
 from plasm.training import PretrainConfig, TrainConfig
-from plasm.training.config import paper_defaults
-from plasm.training.trainer import make_scheduler
+from plasm.training.config import model_defaults
+from plasm.training.trainer import _Run, make_scheduler
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -84,6 +85,9 @@ def test_who_trains(
     model = timm.create_model("plasm_mmnist_tiny", **MODEL)
     phase = prediction_phase(model, config)
     assert phase.model is model
+    clips = create_dataset("mmnist", sample_root, "train", num_clips=4)
+    optimised = {id(p) for p in _Run(phase, model, clips, clips, config, tmp_path).parameters}
+    assert all((id(p) in optimised) != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad for p in [*model.decoder.parameters(), *model.translator.parameters()])
 
@@ -140,9 +144,9 @@ def test_a_run_loads_by_name_and_remembers_its_arguments(sample_root: Path, tmp_
         training.load_model("plasm_kth", str(out))
     with pytest.raises(ValueError, match="name the model"):
         training.load_model(None, str(out / "model.safetensors"))
-    with pytest.raises(ValueError, match="does not fit plasm_kth"):
+    with pytest.raises(ValueError, match=r"does not fit the model: .*missing \(translator.*another shape \(encoder"):
         training.load_model("plasm_kth", str(out / "model.safetensors"))
-    with pytest.raises(FileNotFoundError, match="neither"):
+    with pytest.raises(FileNotFoundError, match="not there"):
         training.load_model("plasm_kth", str(out / "none.safetensors"))
 
 
@@ -161,13 +165,50 @@ def test_errors_come_before_hours_are_spent(pretrained: Path, sample_root: Path,
         )
     with pytest.raises(ValueError, match="phase 1"):
         training.load_model(None, str(pretrained))
-    assert not any((tmp_path / name).exists() for name in "abc")
+    with pytest.raises(ValueError, match=r"\(B, 10, 3, H, W\)"):
+        training.run(TrainConfig(**arguments(sample_root, tmp_path / "d", model_args={**MODEL, "in_chans": 3})))
+    with pytest.raises(ValueError, match="at least one pixel"):
+        training.run(PretrainConfig(**arguments(sample_root, tmp_path / "e", mask_patch=0)))
+    with pytest.raises(ValueError, match="no device 'nope'"):
+        training.run(TrainConfig(**arguments(sample_root, tmp_path / "f", device="nope")))
+    assert not any((tmp_path / name).exists() for name in "abcdef")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(sample_root: Path, tmp_path: Path) -> None:
     config = TrainConfig(**arguments(sample_root, tmp_path / "run", lr=1e30, schedule="constant", clip_grad=0.0))
-    with pytest.raises(FloatingPointError, match="epoch 2, step 0, learning rate 1e"):
+    with pytest.raises(FloatingPointError, match="in epoch 1, at a learning rate of 1e"):
         training.run(config)
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["run.json"]
+
+
+def test_weights_that_are_not_finite_are_never_saved(sample_root: Path, tmp_path: Path) -> None:
+    """The last step of an epoch can ruin weights whose loss was fine."""
+    config = TrainConfig(
+        **arguments(sample_root, tmp_path / "run", batch_size=16, lr=float("inf"), schedule="constant", epochs=1)
+    )
+    with pytest.raises(FloatingPointError):
+        training.run(config)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_damaged_runs_are_errors_that_name_the_file(sample_root: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    training.run(TrainConfig(**arguments(sample_root, run, epochs=1)))
+    content, config = (run / "model.safetensors").read_bytes(), (run / "config.json").read_text()
+    (run / "model.safetensors").write_bytes(content[:-9])
+    with pytest.raises(OSError, match=r"model\.safetensors is not a whole"):
+        training.load_model(None, str(run))
+    (run / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
+        training.load_model(None, str(run))
+    (run / "model.safetensors").write_bytes(content)
+    (run / "config.json").write_text(config.replace('"translator_dim": 16', '"translator_dim": 24'))
+    with pytest.raises(ValueError, match="does not fit"):
+        training.load_model(None, str(run))
+    for damaged in (config[:50], "{}"):
+        (run / "config.json").write_text(damaged)
+        with pytest.raises(ValueError, match=r"config\.json is damaged"):
+            training.load_model(None, str(run))
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
@@ -199,8 +240,8 @@ def test_defaults_are_the_papers() -> None:
     ratios = {"mmnist": 0.96, "taxibj": 0.97, "human36m": 0.95, "caltech": 0.95, "kth": 0.90}
     epochs = {"mmnist": 2000, "taxibj": 50, "human36m": 50, "caltech": 50, "kth": 100}
     for name in ratios:
-        assert paper_defaults(PretrainConfig, f"plasm_{name}")["mask_ratio"] == ratios[name]
-        second = paper_defaults(TrainConfig, f"plasm_{name}")
+        assert model_defaults(PretrainConfig, f"plasm_{name}")["mask_ratio"] == ratios[name]
+        second = model_defaults(TrainConfig, f"plasm_{name}")
         assert second["epochs"] == epochs[name]
         assert second["lr"] == (0.01 if name == "mmnist" else 0.001)
         assert second.get("schedule", "onecycle") == ("cosine" if name == "taxibj" else "onecycle")

@@ -1,6 +1,6 @@
 """Put the weights of a run into the package: half precision, measured on the test set, described in the manifest.
 
-Usage: python benchmarks/embed_weights.py RUN TAG --data-dir DIR
+Usage: python tools/embed_weights.py RUN TAG --data-dir DIR
 
 Rewrites plasm/weights/manifest.json and the table of docs/models.md, which is made from it.
 """
@@ -56,12 +56,13 @@ def main(run: Path, tag: str, data_dir: Path) -> None:
     config = json.loads((run / "run.json").read_text())
     name = config["model"]
     file = FOLDER / f"{name}.{tag}.safetensors"
+    beside = file.with_name(f".{file.name}")
     tensors = weights.load_tensors(run / "model.safetensors")
-    weights.save_tensors({key: tensor.half() for key, tensor in tensors.items()}, file)
-    model = training.load_model(name, str(file)).eval()
+    weights.save_tensors({key: tensor.half() for key, tensor in tensors.items()}, beside)
+    model = training.load_model(name, str(beside)).eval()
     clips = create_dataset(config["data"], data_dir, "test", num_frames=model.in_frames + model.out_frames)
     metrics = training.evaluate({"model": model.predict}, clips, model.in_frames, model.out_frames)["model"]
-    content = file.read_bytes()
+    content = beside.read_bytes()
     entry = weights.Entry(
         model=name,
         tag=tag,
@@ -70,13 +71,15 @@ def main(run: Path, tag: str, data_dir: Path) -> None:
         sha256=hashlib.sha256(content).hexdigest(),
         license="Apache-2.0",
         data=config["data"],
-        clips=config["epochs"] * config["clips_per_epoch"],
+        clips=json.loads((run / "log.jsonl").read_text().splitlines()[-1])["clips"],
         pretraining=describe_pretraining(config["init"], config["freeze_encoder"]),
         command=f"plasm evaluate --model {name}.{tag} --data {config['data']} --data-dir DIR",
         date=datetime.fromtimestamp((run / "model.safetensors").stat().st_mtime, timezone.utc).date().isoformat(),
         metrics=metrics.means,
     )
-    rows = [e for e in weights.entries() if (e.model, e.tag) != (name, tag)] + [entry]
+    rows = [entry if (e.model, e.tag) == (name, tag) else e for e in weights.entries()]
+    rows += [] if entry in rows else [entry]
+    beside.replace(file)
     (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n")
     page = re.sub(
         r"(?<=<!-- weights -->\n).*?(?=\n<!-- end -->)", lambda _: table(rows), PAGE.read_text(), flags=re.DOTALL

@@ -1,6 +1,6 @@
 """Make the sample digits and clips that ship with the package, from the four MNIST files.
 
-Usage: python benchmarks/make_samples.py MNIST_DIR
+Usage: python tools/make_samples.py MNIST_DIR
 """
 
 import gzip
@@ -18,6 +18,7 @@ NUM_CLIPS, NUM_TRAIN, NUM_TEST = 8, 960, 400
 
 
 def main(root: Path) -> None:
+    """Write the files."""
     for name, count in (("train", NUM_TRAIN), ("t10k", NUM_TEST)):
         file = f"{name}-images-idx3-ubyte.gz"
         digits = read_idx_images(root / file)[:count]
