@@ -115,7 +115,8 @@ class MovingMNIST(Dataset[Tensor]):
     """Moving MNIST over real digits: (T, 1, 64, 64) clips of floats in [0, 1].
 
     Training clips are endless: ``set_epoch`` gives new ones. The evaluation set is the 10,000 clips of split "test"
-    under seed 0 and epoch 0; its sha256 is tested and never changes.
+    under seed 0 and epoch 0 (the paper says 5,000; the public test file has 10,000); its sha256 is tested and never
+    changes.
 
     Args:
         digits: uint8, (n, 28, 28), from ``load_digits``.

@@ -445,7 +445,7 @@ def plasm_human36m(pretrained: bool = False, **kwargs: Any) -> PLASM:
 
 @register_model
 def plasm_caltech(pretrained: bool = False, **kwargs: Any) -> PLASM:
-    """PLA-SM for KITTI and Caltech Pedestrian: 128x160x3, 10 -> 1 frames (Table I)."""
+    """PLA-SM for KITTI and Caltech Pedestrian: 128x160x3, 10 -> 1 frames (Table I; Section IV-A says 10 outputs)."""
     args = {"in_frames": 10, "out_frames": 1, "encoder_dim": 64, "translator_dim": 256, "encoder_depth": 2,
             "translator_depth": 3, "num_heads": 8}  # fmt: skip
     return _create_plasm("plasm_caltech", pretrained, **{**args, **kwargs})

@@ -31,7 +31,7 @@ class RunConfig:
     schedule: Literal["onecycle", "cosine", "constant"] = _option(
         "onecycle", "Learning rate over the run: onecycle, cosine or constant."
     )
-    clip_grad: float = _option(1.0, "Largest norm of the gradient; 0 for no clipping.")
+    clip_grad: float = _option(1.0, "Largest norm of the gradient (the paper names none); 0 for no clipping.")
     seed: int = _option(0, "Of the initialisation, the clips and the masks.")
     device: str = _option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
     bf16: bool = _option(True, "Compute in bfloat16 under autocast.")
