@@ -80,7 +80,9 @@ class BaseModelTester:
         assert torch.equal(again(self.clip(model)), model(self.clip(model)))
 
     def test_compile(self, name: str, model: nn.Module) -> None:
-        backend = "inductor" if name in self.inductor_models else "aot_eager"
+        # torch 2.6's inductor fails on a CPU inside its own tiling (a truth value of a symbolic relation).
+        inductor = name in self.inductor_models and not torch.__version__.startswith("2.6")
+        backend = "inductor" if inductor else "aot_eager"
         clip = self.clip(model)
         compiled = torch.compile(model, fullgraph=True, backend=backend)
         out = compiled(clip)
