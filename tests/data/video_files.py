@@ -1,0 +1,56 @@
+"""Small files in the formats that data sets come in, written for tests."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+
+def frames(count: int, height: int = 24, width: int = 32, first: int = 0, channels: int = 3) -> np.ndarray:
+    """Plain frames, each with a brightness of its own, which no lossy codec confuses: (T, H, W, K) uint8."""
+    levels = (np.arange(first, first + count) * 8 % 256).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (count, height, width, channels)).copy()
+
+
+def write_video(file: Path, pages: Iterable[np.ndarray], codec: str = "mpeg4", rate: int = 25, gop: int = 5) -> Path:
+    """Encode (H, W, 3) frames."""
+    pages = list(pages)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if codec == "gif":  # FFmpeg's own palette would round the brightness
+        images = [Image.fromarray(page) for page in pages]
+        images[0].save(file, save_all=True, append_images=images[1:], duration=40)
+        return file
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = pages[0].shape[:2]
+        stream.pix_fmt = {"mjpeg": "yuvj420p", "ffv1": "gray", "png": "rgb24"}.get(codec, "yuv420p")
+        stream.gop_size = gop
+        if codec == "mpeg4":
+            stream.bit_rate = 4_000_000
+        for page in pages:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(page), format="rgb24")))
+        container.mux(stream.encode())
+    return file
+
+
+def encode_image(page: np.ndarray, codec: str = "png", pixels: str = "rgb24") -> bytes:
+    """Encode one image."""
+    context = av.CodecContext.create(codec, "w")
+    context.height, context.width = page.shape[:2]
+    context.pix_fmt = "yuvj444p" if codec == "mjpeg" else pixels
+    context.time_base = Fraction(1, 25)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(page), format=pixels)
+    packets = context.encode(frame.reformat(format=context.pix_fmt)) + context.encode(None)
+    return b"".join(bytes(packet) for packet in packets)
+
+
+def write_images(folder: Path, pages: Iterable[np.ndarray], name: str = "{:d}.png") -> Path:
+    """A folder of images; their numbers are not padded unless ``name`` says so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, page in enumerate(pages):
+        file = folder / name.format(number)
+        file.write_bytes(encode_image(page, "png" if file.suffix == ".png" else "mjpeg"))
+    return folder
