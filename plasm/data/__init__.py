@@ -7,7 +7,8 @@ from .frames import Fit, FrameFormat
 from .masks import pixel_mask
 from .mnist import SAMPLES, load_digits
 from .moving_mnist import ClipArray, MovingMNIST, moving_mnist_clips
-from .streams import FrameStream, open_source
+from .sources import open_source
+from .streams import FrameStream
 
 __all__ = [
     "SAMPLES",

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from .frames import FrameFormat
-from .streams import FrameStream, open_source
+from .sources import open_source
+from .streams import FrameStream
 
 __all__ = ["read_clips", "read_streams"]
 

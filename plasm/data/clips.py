@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from .datasets import register_dataset
 from .frames import Fit, FrameFormat
 from .mnist import Split
-from .streams import FrameStream, OnError, find_sources, open_source, open_sources
+from .sources import OnError, find_sources, open_source, open_sources
+from .streams import FrameStream
 
 __all__ = ["StreamClips", "cut_windows", "hold_out", "split_sources"]
 

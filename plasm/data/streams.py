@@ -3,38 +3,24 @@
 Shapes: T frames, H x W pixels, K channels as they are in the file.
 """
 
-import logging
-import re
+import struct
 import zipfile
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
 from .extras import require
 
-__all__ = [
-    "ArrayStream", "FrameStream", "ImageStream", "OnError", "VideoStream", "array_shape", "find_sources",
-    "image_files", "natural_key", "open_source", "open_sources",
-]  # fmt: skip
+__all__ = ["ArrayStream", "FrameStream", "ImageStream", "VideoStream", "array_layout", "array_shape", "decode_image"]
 
-OnError = Literal["raise", "skip"]
-
-_LOG = logging.getLogger(__name__)
-_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
-_ARRAYS = {".npy", ".npz"}
-_VIDEOS = {
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".wmv", ".flv", ".ogv",
-    ".3gp", ".mjpeg", ".mjpg", ".y4m", ".h264", ".gif",
-}  # fmt: skip
 # Their frames build on the ones before, whatever the container says of keyframes.
 _NEVER_SEEK = {"gif", "apng"}
-_NAMED_IN_ERRORS = 5
 
 
 class FrameStream(ABC):
@@ -84,18 +70,33 @@ def _dimensions(frame: np.ndarray) -> str:
 
 
 @contextmanager
-def _video(file: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and the video stream of a file, and one kind of error for all that can be wrong with it."""
+def _video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
+    """The container and the video stream of a file, and one kind of error for all that can be wrong with it.
+
+    An open file rather than a path, since FFmpeg gives a meaning to %, : and * in names.
+    """
     av = require("av")
-    # An open file rather than a name: FFmpeg gives a meaning to %, : and * in names.
-    with file.open("rb") as handle:
-        try:
-            with av.open(handle) as container:
-                if not container.streams.video:
-                    raise ValueError(f"{file} holds no video")
-                yield container, container.streams.video[0]
-        except av.FFmpegError as error:
-            raise ValueError(f"{file} cannot be decoded: {error.strerror}") from error
+    try:
+        with av.open(content) as container:
+            if not container.streams.video:
+                raise ValueError(f"{name} holds no video")
+            yield container, container.streams.video[0]
+    except av.FFmpegError as error:
+        raise ValueError(f"{name} cannot be decoded: {error.strerror}") from error
+
+
+def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
+    """Decode an image file's content: (H, W, K), uint8 or uint16.
+
+    Raises:
+        ValueError: If it is none.
+        ImportError: If PyAV is not installed.
+    """
+    with _video(content, name) as (container, stream):
+        frame = next(iter(container.decode(stream)), None)
+        if frame is None:
+            raise ValueError(f"{name} holds no image")
+        return _to_array(frame, gray)
 
 
 def _to_array(frame: Any, gray: bool) -> np.ndarray:
@@ -129,7 +130,7 @@ class VideoStream(FrameStream):
 
     def __init__(self, file: Path) -> None:
         self.file, self.name = file, str(file)
-        with _video(file) as (container, stream):
+        with file.open("rb") as handle, _video(handle, self.name) as (container, stream):
             self.rate = stream.average_rate
             packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(stream) if packet.size]
             seekable = stream.codec_context.name not in _NEVER_SEEK
@@ -147,7 +148,7 @@ class VideoStream(FrameStream):
         except _EndedEarlyError:
             # Some containers have packets that give no frame. Counting what decodes is slow, and right.
             self._times = np.array([], dtype=np.int64)
-            with _video(file) as (container, stream):
+            with file.open("rb") as handle, _video(handle, self.name) as (container, stream):
                 self.num_frames = sum(1 for _ in container.decode(stream))
             if not self.num_frames:
                 raise ValueError(f"{file} holds no frames that can be decoded") from None
@@ -166,7 +167,7 @@ class VideoStream(FrameStream):
     def _decode(self, wanted: range, gray: bool, seek: bool) -> list[np.ndarray] | None:
         """The wanted frames, as many as there are; None if seeking leads to places the index does not know."""
         frames: list[np.ndarray] = []
-        with _video(self.file) as (container, stream):
+        with self.file.open("rb") as handle, _video(handle, self.name) as (container, stream):
             if seek:
                 target = self._times[wanted[0]]
                 keyframe = bisect_right(self._keyframes, target) - 1
@@ -216,51 +217,75 @@ class ImageStream(FrameStream):
         """Read frames; see ``FrameStream``."""
         frames: list[np.ndarray] = []
         for file in self.files[start : start + (count - 1) * step + 1 : step]:
-            with _video(file) as (container, stream):
-                frame = next(iter(container.decode(stream)), None)
-                if frame is None:
-                    raise ValueError(f"{file} holds no image")
-                frames.append(_to_array(frame, gray))
+            with file.open("rb") as handle:
+                frames.append(decode_image(handle, str(file), gray))
             if frames[0].shape != frames[-1].shape:
                 raise ValueError(f"{file} is {_dimensions(frames[-1])}, others of {self.name} {_dimensions(frames[0])}")
         return np.stack(frames)
 
 
 class ArrayStream(FrameStream):
-    """One clip of a .npy or .npz file: .npy is mapped; of .npz a file is unpacked at a time.
+    """Frames of a .npy or .npz file, mapped where they are not compressed; a compressed .npz is unpacked at each use.
 
     Args:
         file: The array's file.
         layout: Order of the axes: "thw", "tchw", "thwc", and the same with "b" in front.
         clip: Which clip, if there is a "b".
+        frames: First and number of the array's frames that are the stream's; all by default.
     """
 
-    def __init__(self, file: Path, layout: str, clip: int = 0) -> None:
+    def __init__(self, file: Path, layout: str, clip: int = 0, frames: tuple[int, int] | None = None) -> None:
         self.file, self.layout, self.clip = file, layout, clip
         self.name = f"{file}, clip {clip}" if layout[0] == "b" else str(file)
         shape = dict(zip(layout, array_shape(file)[0], strict=True))
-        self.num_frames, self.size, self.channels = shape["t"], (shape["h"], shape["w"]), shape.get("c", 1)
+        self.size, self.channels = (shape["h"], shape["w"]), shape.get("c", 1)
+        self.first, self.num_frames = frames or (0, shape["t"])
         if not self.num_frames:
             raise ValueError(f"{self.name} holds no frames")
+        if self.first + self.num_frames > shape["t"]:
+            raise ValueError(f"{self.name} has {shape['t']} frames, not {self.first + self.num_frames}")
 
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
         """Read frames; see ``FrameStream``."""
-        array = _load_array(self.file)
+        array = load_array(self.file)
         if self.layout[0] == "b":
             array = array[self.clip]
-        frames = np.asarray(array[start : start + (count - 1) * step + 1 : step])
+        first = self.first + start
+        frames = np.asarray(array[first : first + (count - 1) * step + 1 : step])
         if "c" not in self.layout:
             return frames[..., None]
         return frames.transpose(0, 2, 3, 1) if self.layout.endswith("tchw") else frames
 
 
-def _load_array(file: Path) -> np.ndarray:
-    # Pickled objects, which these files can hold, are refused.
-    content = np.load(file, mmap_mode="r", allow_pickle=False)
-    if isinstance(content, np.lib.npyio.NpzFile):
-        with content:
-            return content[content.files[0]]
-    return content
+def load_array(file: Path, member: str | None = None) -> np.ndarray:
+    """The array of a .npy, or one (the first) of an .npz: mapped, or unpacked if it is compressed."""
+    if file.suffix == ".npy":
+        # Pickled objects, which these files can hold, are refused.
+        return np.load(file, mmap_mode="r", allow_pickle=False)
+    with zipfile.ZipFile(file) as archive:
+        info = archive.getinfo(f"{member}.npy") if member else archive.infolist()[0]
+        if info.compress_type != zipfile.ZIP_STORED:
+            with archive.open(info) as content:
+                return np.lib.format.read_array(content, allow_pickle=False)
+    with file.open("rb") as handle:
+        # The content follows a local header of 30 bytes, the name, and extra bytes of which only it knows the number.
+        handle.seek(info.header_offset + 26)
+        name_length, extra_length = struct.unpack("<2H", handle.read(4))
+        handle.seek(name_length + extra_length, 1)
+        shape, fortran, dtype = _array_header(handle, file)
+        return np.memmap(file, dtype, "r", handle.tell(), shape, "F" if fortran else "C")
+
+
+def _array_header(content: IO[bytes], file: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
+    # numpy has one function for each version of its header, and no public one that chooses.
+    version = np.lib.format.read_magic(content)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"{file} holds an array of the unknown format {version}")
+    shape, fortran, dtype = readers[version](content)
+    if dtype.hasobject:
+        raise ValueError(f"{file} holds Python objects (a pickle), which are not read")
+    return shape, fortran, dtype
 
 
 def array_shape(file: Path) -> tuple[tuple[int, ...], np.dtype]:
@@ -278,15 +303,9 @@ def array_shape(file: Path) -> tuple[tuple[int, ...], np.dtype]:
             if len(names) != 1:
                 raise ValueError(f"{file} holds {len(names)} arrays, wanted one")
             with archive.open(names[0]) as member:
-                # numpy has one function for each version of its header, and no public one that chooses.
-                reader = {
-                    (1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0
-                }[np.lib.format.read_magic(member)]  # fmt: skip
-                shape, _, dtype = reader(member)
-    except (zipfile.BadZipFile, KeyError) as error:
+                shape, _, dtype = _array_header(member, file)
+    except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{file} is not a whole .npz file: {error}") from error
-    if dtype.hasobject:
-        raise ValueError(f"{file} holds Python objects (a pickle), which are not read")
     return shape, dtype
 
 
@@ -312,83 +331,3 @@ def array_layout(file: Path, channels: int) -> str:
         f"{file} holds an array of {shape}; wanted (T, H, W), (T, C, H, W), (T, H, W, C), (B, T, C, H, W) or (B, T, H, "
         f"W, C) with C = {channels}"
     )
-
-
-def natural_key(path: Path) -> list[tuple[int, str | int]]:
-    """Sort key by which frame 10 comes after frame 9."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
-
-
-def find_sources(root: Path) -> list[Path]:
-    """Everything below a folder that is a stream: videos, GIFs, arrays, and folders with images in them.
-
-    Raises:
-        FileNotFoundError: If the folder is not there, or nothing is in it.
-    """
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
-    files = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
-    sources = {path for path in files if path.suffix.lower() in _VIDEOS | _ARRAYS}
-    sources |= {path.parent for path in files if path.suffix.lower() in _IMAGES}
-    if not sources:
-        raise FileNotFoundError(f"{root} holds no video, GIF, .npy, .npz or folder of images")
-    return sorted(sources, key=natural_key)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The images of a folder, in natural order."""
-    return sorted((path for path in folder.iterdir() if path.suffix.lower() in _IMAGES), key=natural_key)
-
-
-def open_source(path: Path, channels: int) -> list[FrameStream]:
-    """Open a video, GIF, image, folder of images or array file; an array may hold several clips.
-
-    Args:
-        path: One of those.
-        channels: C wanted, for arrays that could be read in two ways.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it cannot be read.
-    """
-    if path.is_dir():
-        return [ImageStream(image_files(path), str(path))]
-    if not path.exists():
-        raise FileNotFoundError(f"there is no file {path}")
-    if path.suffix.lower() in _ARRAYS:
-        layout = array_layout(path, channels)
-        return [ArrayStream(path, layout, clip) for clip in range(array_shape(path)[0][0] if layout[0] == "b" else 1)]
-    return [VideoStream(path)]
-
-
-def open_sources(
-    paths: Iterable[Path], open_one: Callable[[Path], Sequence[FrameStream]], on_error: OnError
-) -> list[FrameStream]:
-    """Open many sources, and report all that cannot be read at once.
-
-    Args:
-        paths: What to open.
-        open_one: Opens one of them.
-        on_error: "raise" if a single one cannot be read, or "skip" those and log how many and which.
-
-    Raises:
-        ValueError: If some cannot be read and ``on_error`` is "raise", or none can.
-    """
-    if on_error not in ("raise", "skip"):
-        raise ValueError(f"on_error is raise or skip, got {on_error!r}")
-    streams: list[FrameStream] = []
-    reasons: list[str] = []
-    paths = list(paths)
-    for path in paths:
-        try:
-            streams += open_one(path)
-        except (ValueError, OSError) as error:
-            reasons.append(str(error) if str(path) in str(error) else f"{path}: {error}")
-    if reasons:
-        named = "; ".join(reasons[:_NAMED_IN_ERRORS]) + ("; ..." if len(reasons) > _NAMED_IN_ERRORS else "")
-        message = f"{len(reasons)} of {len(paths)} sources cannot be used: {named}"
-        if on_error == "raise" or not streams:
-            raise ValueError(message + ("" if on_error == "skip" else ". on_error=skip leaves them out"))
-        _LOG.warning("%s", message)
-    return streams

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from video_files import encode_image, frames, write_images, write_video
 
-from plasm.data.streams import VideoStream, find_sources, open_source, open_sources
+from plasm.data.sources import find_sources, open_source, open_sources
+from plasm.data.streams import VideoStream
 
 
 def levels(array: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Small files in the formats that data sets come in, written for tests."""
 
+import struct
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -54,3 +55,20 @@ def write_images(folder: Path, pages: Iterable[np.ndarray], name: str = "{:d}.pn
         file = folder / name.format(number)
         file.write_bytes(encode_image(page, "png" if file.suffix == ".png" else "mjpeg"))
     return folder
+
+
+def write_seq(file: Path, pages: Iterable[np.ndarray], gap: int = 8) -> Path:
+    """A Norpix .seq file of JPEG images, as those of Caltech Pedestrian."""
+    pages = list(pages)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    height, width = pages[0].shape[:2] if pages else (0, 0)
+    header = struct.pack("<I", 0xFEED) + "Norpix seq".encode("utf-16-le").ljust(24, b"\0")
+    header += struct.pack("<2i", 3, 1024) + b"\0" * 512
+    header += struct.pack("<6I", width, height, 24, 8, width * height * 3, 201)
+    header += struct.pack("<3Id", len(pages), 0, 0, 30.0)
+    content = header.ljust(1024, b"\0")
+    for page in pages:
+        image = encode_image(page, "mjpeg")
+        content += struct.pack("<I", len(image) + 4) + image + b"\0" * gap
+    file.write_bytes(content)
+    return file
