@@ -131,13 +131,63 @@ def train(**options: Any) -> None:
     training.run(_config(training.TrainConfig, options))
 
 
-def _print_metrics(table: dict[str, Metrics]) -> None:
+# The factors by which the field's tables print these data sets.
+_TABLE_FACTORS: dict[str, dict[str, float]] = {"taxibj": {"mse": 100}, "human36m": {"mse": 0.1, "mae": 0.01}}
+
+
+def _print_metrics(table: dict[str, Metrics], name: str = "") -> None:
     columns = {"MSE": "mse", "MAE": "mae", "SSIM": "ssim", "SSIM (published)": "ssim_published", "PSNR (dB)": "psnr"}
+    factors = _TABLE_FACTORS.get(name, {})
+    titles = [title + (f" x{factors[key]:g}" if key in factors else "") for title, key in columns.items()]
     width = max(map(len, table)) + 2
-    click.echo(" " * width + "".join(f"{title:>18}" for title in columns))
-    for name, metrics in table.items():
-        values = (f"{metrics.means[key]:>18.{4 if 'ssim' in key else 2}f}" for key in columns.values())
-        click.echo(f"{name:<{width}}" + "".join(values))
+    click.echo(" " * width + "".join(f"{title:>18}" for title in titles))
+    for row, metrics in table.items():
+        scaled = {key: metrics.means[key] * factors.get(key, 1) for key in columns.values()}
+        values = (f"{value:>18.{4 if 'ssim' in key else 2}f}" for key, value in scaled.items())
+        click.echo(f"{row:<{width}}" + "".join(values))
+
+
+@main.group(name="data")
+def data_command() -> None:
+    """Prepare data sets, and count their clips."""
+
+
+@data_command.command()
+@click.argument("name", type=click.Choice(["kth"]))
+@click.option("--data-dir", required=True, type=Path, help="Folder of the data set's files; the cache goes there, too.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    help="What to do at a missing or damaged video.",
+)
+def prepare(name: str, data_dir: Path, on_error: data.OnError) -> None:
+    """Decode a data set once into a file that is mapped. A run that was stopped goes on where it was."""
+    cache = data.prepare_kth(data_dir, on_error=on_error)
+    click.echo(f"{cache}: {cache.stat().st_size / 2**20:.0f} MiB")
+    for num_frames in (30, 50):
+        try:
+            _print_counts(name, data_dir, num_frames, {})
+        except ValueError as error:
+            # The cache is made, whatever can be cut from it.
+            click.echo(str(error))
+
+
+@data_command.command()
+@click.argument("name")
+@click.option("--data-dir", required=True, type=Path, help="Folder of the data set's files.")
+@click.option("--num-frames", type=click.IntRange(min=1), required=True, help="Input and output frames of a clip.")
+@click.option("--data-arg", "data_args", multiple=True, metavar="NAME=VALUE", help="Option of the data set.")
+def count(name: str, data_dir: Path, num_frames: int, data_args: tuple[str, ...]) -> None:
+    """Count the clips of each split, beside the paper's numbers."""
+    _print_counts(name, data_dir, num_frames, _pairs("data_args", data_args))
+
+
+def _print_counts(name: str, root: Path, num_frames: int, options: dict[str, Any]) -> None:
+    for split, (number, published) in data.count_clips(name, root, num_frames=num_frames, **options).items():
+        note = ", with the validation clips" if split == "train" else ""
+        paper = "" if published is None else f" (the paper: {published:,}{note})"
+        click.echo(f"{split:<6}{number:>9,} clips of {num_frames} frames{paper}")
 
 
 @main.command()
@@ -170,7 +220,7 @@ def evaluate(
         workers=workers,
     )  # fmt: skip
     click.echo(f"{table['model'].num_clips} test clips of {name}, {net.in_frames} -> {net.out_frames} frames")
-    _print_metrics(table)
+    _print_metrics(table, name)
     if per_frame:
         click.echo("\nframe" + "".join(f"{key:>16}" for key in table["model"].per_frame))
         for number, row in enumerate(zip(*table["model"].per_frame.values(), strict=True), start=1):

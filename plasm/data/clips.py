@@ -37,6 +37,15 @@ def cut_windows(length: int, span: int, stride: int, from_end: bool = False) -> 
     return list(range(offset, length - span + 1, stride))
 
 
+def cut_all(streams: Sequence[FrameStream], span: int, stride: int, from_end: bool = False) -> list[tuple[int, int]]:
+    """(stream, first frame) of the windows of all streams; see ``cut_windows``."""
+    return [
+        (number, start)
+        for number, stream in enumerate(streams)
+        for start in cut_windows(stream.num_frames, span, stride, from_end)
+    ]
+
+
 class StreamClips(Dataset[Tensor]):
     """Windows of streams as clips, (T, C, H, W) floats in [0, 1], decoded when they are asked for.
 
@@ -180,9 +189,5 @@ def clips(
 
     sources = split_sources(find_sources(root), root, split, val_share, test_share)
     streams = open_sources(sources, open_one, on_error)
-    windows = [
-        (number, start)
-        for number, stream in enumerate(streams)
-        for start in cut_windows(stream.num_frames, span, stride or num_frames * step)
-    ]
+    windows = cut_all(streams, span, num_frames * step if stride is None else stride)
     return StreamClips(streams, windows, num_frames, frame_format, step)

@@ -12,16 +12,17 @@ from torch.utils.data import Dataset
 from .mnist import Split, load_digits
 from .moving_mnist import ClipArray, MovingMNIST
 
-__all__ = ["create_dataset", "list_datasets", "register_dataset"]
+__all__ = ["count_clips", "create_dataset", "list_datasets", "register_dataset"]
 
 Builder = TypeVar("Builder", bound=Callable[..., Dataset[Tensor]])
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _PUBLIC_TEST_FILE = "mnist_test_seq.npy"
 _DATASETS: dict[str, Callable[..., Dataset[Tensor]]] = {}
+_PUBLISHED: dict[str, dict[str, int]] = {}
 
 
-def register_dataset(name: str) -> Callable[[Builder], Builder]:
+def register_dataset(name: str, published: dict[str, int] | None = None) -> Callable[[Builder], Builder]:
     """Decorate a function that makes a data set, so that ``create_dataset`` and the commands know it by name.
 
     The function takes (root: Path, split, *, num_clips, num_frames, seed) and any options of its own as keywords with
@@ -29,6 +30,7 @@ def register_dataset(name: str) -> Callable[[Builder], Builder]:
 
     Args:
         name: Its name, without a colon.
+        published: Clips of the splits in the paper, where it says; its training set is ours and our validation set.
 
     Raises:
         ValueError: If the name is taken, or holds a colon.
@@ -38,6 +40,7 @@ def register_dataset(name: str) -> Callable[[Builder], Builder]:
 
     def register(build: Builder) -> Builder:
         _DATASETS[name] = build
+        _PUBLISHED[name] = published or {}
         return build
 
     return register
@@ -105,3 +108,23 @@ def create_dataset(
     if unknown := sorted(set(options) - known):
         raise ValueError(f"{short} has no option {', '.join(unknown)}; it has: {', '.join(sorted(known)) or 'none'}")
     return build(Path(root), split, num_clips=num_clips, num_frames=num_frames, seed=seed, **options)
+
+
+def count_clips(name: str, root: Path, *, num_frames: int, **options: Any) -> dict[str, tuple[int, int | None]]:
+    """Count the clips of each split, beside the paper's numbers.
+
+    Args:
+        name: See ``create_dataset``.
+        root: Folder with its files.
+        num_frames: T + T'.
+        options: Of the data set.
+
+    Returns:
+        For each split the number here and the paper's, or None where it gives none.
+    """
+    counts = {
+        split: len(create_dataset(name, root, split, num_frames=num_frames, **options))  # type: ignore[arg-type]
+        for split in _SPLITS
+    }
+    published = _PUBLISHED[name.rpartition(":")[2]]
+    return {split: (count, published.get(split)) for split, count in counts.items()}

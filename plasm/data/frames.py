@@ -25,6 +25,8 @@ class FrameFormat:
             does not count is blended onto black.
         size: (H, W); None leaves the frames as large as they are.
         fit: "crop" cuts the middle out of the frames at the aspect ratio of ``size`` first; "stretch" does not.
+        bounded: Floats outside [0, 1] are an error. False for measurements, which may leave the range they are scaled
+            by.
 
     Raises:
         ValueError: If an attribute is none of these.
@@ -33,6 +35,7 @@ class FrameFormat:
     channels: int
     size: tuple[int, int] | None = None
     fit: Fit = "crop"
+    bounded: bool = True
 
     def __post_init__(self) -> None:
         if self.channels < 1 or (self.size is not None and (len(self.size) != 2 or min(self.size) < 1)):
@@ -55,7 +58,7 @@ class FrameFormat:
         """
         if self.size is not None and self.fit == "crop":
             frames = _crop(frames, self.size)
-        pixels = self._to_channels(_to_unit(frames, name).movedim(3, 1), name)
+        pixels = self._to_channels(_to_unit(frames, name, self.bounded).movedim(3, 1), name)
         if self.size is not None and pixels.shape[2:] != self.size:
             pixels = F.interpolate(pixels, self.size, mode="bilinear", antialias=True, align_corners=False)
         return pixels.contiguous()
@@ -82,11 +85,11 @@ def _crop(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return frames[:, top : top + kept_height, left : left + kept_width]
 
 
-def _to_unit(frames: np.ndarray, name: str) -> Tensor:
+def _to_unit(frames: np.ndarray, name: str, bounded: bool) -> Tensor:
     if frames.dtype in (np.uint8, np.uint16):
         # torch knows no arithmetic of uint16.
         return torch.from_numpy(frames.astype(np.float32)).div_(np.iinfo(frames.dtype).max)
     # Not "any is outside": a NaN is not outside anything.
-    if frames.dtype.kind == "f" and ((frames >= 0) & (frames <= 1)).all():
+    if frames.dtype.kind == "f" and (not bounded or ((frames >= 0) & (frames <= 1)).all()):
         return torch.from_numpy(frames.astype(np.float32))
     raise ValueError(f"{name} should hold uint8, uint16, or floats in [0, 1]; it holds {frames.dtype}")

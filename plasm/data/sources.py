@@ -9,7 +9,16 @@ from typing import Literal
 from .seq import SeqStream
 from .streams import ArrayStream, FrameStream, ImageStream, VideoStream, array_layout, array_shape
 
-__all__ = ["OnError", "find_sources", "image_files", "natural_key", "open_source", "open_sources"]
+__all__ = [
+    "OnError",
+    "find_images",
+    "find_sources",
+    "find_videos",
+    "image_files",
+    "natural_key",
+    "open_source",
+    "open_sources",
+]
 
 OnError = Literal["raise", "skip"]
 
@@ -23,10 +32,26 @@ _VIDEOS = {
 _NAMED_IN_ERRORS = 5
 
 
-def natural_key(path: Path) -> list[tuple[int, str | int]]:
+def natural_key(path: Path | str) -> list[tuple[int, str | int]]:
     """Sort key by which frame 10 comes after frame 9."""
     parts = re.split(r"(\d+)", str(path))
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+def _files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    return [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
+
+
+def find_images(root: Path) -> list[Path]:
+    """All images below a folder."""
+    return sorted((path for path in _files(root) if path.suffix.lower() in _IMAGES), key=natural_key)
+
+
+def find_videos(root: Path) -> list[Path]:
+    """All videos below a folder, GIFs and .seq files among them."""
+    return sorted((path for path in _files(root) if path.suffix.lower() in _VIDEOS), key=natural_key)
 
 
 def find_sources(root: Path) -> list[Path]:
@@ -35,9 +60,7 @@ def find_sources(root: Path) -> list[Path]:
     Raises:
         FileNotFoundError: If the folder is not there, or nothing is in it.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
-    files = [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    files = _files(root)
     sources = {path for path in files if path.suffix.lower() in _VIDEOS | _ARRAYS}
     sources |= {path.parent for path in files if path.suffix.lower() in _IMAGES}
     if not sources:
