@@ -1,13 +1,11 @@
-import logging
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from video_files import encode_image, frames, write_images, write_video
 
-from plasm.data.sources import find_sources, open_source, open_sources
+from plasm.data.sources import find_sources, open_source
 from plasm.data.streams import VideoStream
 
 
@@ -129,26 +127,3 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     np.savez(tmp_path / "objects.npz", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"2 arrays|pickle"):
         open_source(tmp_path / "objects.npz", 3)
-
-
-def test_a_damaged_file_among_many_is_named_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    for number in range(9):
-        np.save(tmp_path / f"{number}.npy", frames(6)[..., 0])
-    (tmp_path / "4.npy").write_bytes((tmp_path / "4.npy").read_bytes()[:200])
-    sources = find_sources(tmp_path)
-    with pytest.raises(ValueError, match=r"1 of 9 sources cannot be used: .*4\.npy.*on_error=skip"):
-        open_sources(sources, lambda path: open_source(path, 1), "raise")
-    with caplog.at_level(logging.WARNING):
-        streams = open_sources(sources, lambda path: open_source(path, 1), "skip")
-    assert len(streams) == 8
-    assert "1 of 9" in caplog.text
-    assert "4.npy" in caplog.text
-    with pytest.raises(ValueError, match="raise or skip"):
-        open_sources(sources, lambda path: [], "ignore")  # type: ignore[arg-type]
-
-
-def test_without_pyav_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write_video(tmp_path / "a.avi", frames(2))
-    monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r"pip install 'plasm\[video\]'"):
-        open_source(file, 3)
