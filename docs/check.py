@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from plasm.cli import main as plasm
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -47,7 +49,9 @@ def unknown_commands(page: Path) -> Iterator[str]:
             words = shlex.split(part)
             if not words or words[0] != "plasm" or len(words) == 1 or words[1].startswith("-"):
                 continue
-            command = plasm.commands.get(words[1])
+            command, words = plasm.commands.get(words[1]), words[2:]
+            if isinstance(command, click.Group):
+                command, words = command.commands.get(words[0]), words[1:]
             if command is None:
                 yield f"{page.name}: no command in {line!r}"
                 continue

@@ -4,6 +4,7 @@ import ast
 import logging
 from collections.abc import Callable
 from dataclasses import MISSING, fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,6 +17,7 @@ except ImportError as error:
 
 import numpy as np
 import torch
+from einops import rearrange
 
 import plasm
 from plasm import data, pictures, training, weights
@@ -28,6 +30,7 @@ from plasm.training.trainer import choose_device
 __all__ = ["main"]
 
 DEFAULT_MODEL = "plasm_mmnist_tiny"
+_DICTIONARIES = ("data_args", "model_args")
 SAMPLE_CLIPS = data.SAMPLES / "clips.npz"
 
 
@@ -37,7 +40,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError, FloatingPointError, weights.WeightsNotFoundError) as error:
+        except (ValueError, OSError, ImportError, FloatingPointError, weights.WeightsNotFoundError) as error:
             raise click.ClickException(str(error)) from error
 
 
@@ -65,11 +68,12 @@ def _options(config: type[RunConfig]) -> Callable[[Callable[..., None]], Callabl
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for f in reversed(fields(config)):
-            name = "--model-arg" if f.name == "model_args" else f"--{f.name.replace('_', '-')}"
+            # A dictionary is given an item at a time.
+            name = f"--{f.name.removesuffix('s') if f.name in _DICTIONARIES else f.name}".replace("_", "-")
             help_text = f.metadata["help"]
             kwargs: dict[str, Any] = {"default": None, "show_default": False}
             kinds = [kind for kind in get_args(f.type) if kind is not type(None)] or [f.type]
-            if f.name == "model_args":
+            if f.name in _DICTIONARIES:
                 kwargs |= {"multiple": True, "metavar": "NAME=VALUE"}
             elif get_origin(f.type) is Literal:
                 kwargs["type"] = click.Choice(get_args(f.type))
@@ -89,17 +93,22 @@ def _options(config: type[RunConfig]) -> Callable[[Callable[..., None]], Callabl
 
 def _config(kind: type[Any], options: dict[str, Any]) -> Any:
     """What the user gave, over the defaults of the model (the paper's, where it has one)."""
-    model_args = {}
-    for item in options.pop("model_args"):
+    dictionaries = {name: _pairs(name, options.pop(name)) for name in _DICTIONARIES}
+    given = {name: value for name, value in options.items() if value is not None}
+    return kind(**{**training.model_defaults(kind, options["model"]), **given, **dictionaries})
+
+
+def _pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
+    pairs = {}
+    for item in items:
         name, separator, value = item.partition("=")
         if not separator:
-            raise ValueError(f"--model-arg takes NAME=VALUE, got {item!r}")
+            raise ValueError(f"--{option.removesuffix('s').replace('_', '-')} takes NAME=VALUE, got {item!r}")
         try:
-            model_args[name] = ast.literal_eval(value)
+            pairs[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            model_args[name] = value
-    given = {name: value for name, value in options.items() if value is not None}
-    return kind(**{**training.model_defaults(kind, options["model"]), **given, "model_args": model_args})
+            pairs[name] = value
+    return pairs
 
 
 @main.command()
@@ -122,13 +131,63 @@ def train(**options: Any) -> None:
     training.run(_config(training.TrainConfig, options))
 
 
-def _print_metrics(table: dict[str, Metrics]) -> None:
+# The factors by which the field's tables print these data sets.
+_TABLE_FACTORS: dict[str, dict[str, float]] = {"taxibj": {"mse": 100}, "human36m": {"mse": 0.1, "mae": 0.01}}
+
+
+def _print_metrics(table: dict[str, Metrics], name: str = "") -> None:
     columns = {"MSE": "mse", "MAE": "mae", "SSIM": "ssim", "SSIM (published)": "ssim_published", "PSNR (dB)": "psnr"}
+    factors = _TABLE_FACTORS.get(name, {})
+    titles = [title + (f" x{factors[key]:g}" if key in factors else "") for title, key in columns.items()]
     width = max(map(len, table)) + 2
-    click.echo(" " * width + "".join(f"{title:>18}" for title in columns))
-    for name, metrics in table.items():
-        values = (f"{metrics.means[key]:>18.{4 if 'ssim' in key else 2}f}" for key in columns.values())
-        click.echo(f"{name:<{width}}" + "".join(values))
+    click.echo(" " * width + "".join(f"{title:>18}" for title in titles))
+    for row, metrics in table.items():
+        scaled = {key: metrics.means[key] * factors.get(key, 1) for key in columns.values()}
+        values = (f"{value:>18.{4 if 'ssim' in key else 2}f}" for key, value in scaled.items())
+        click.echo(f"{row:<{width}}" + "".join(values))
+
+
+@main.group(name="data")
+def data_command() -> None:
+    """Prepare data sets, and count their clips."""
+
+
+@data_command.command()
+@click.argument("name", type=click.Choice(["kth"]))
+@click.option("--data-dir", required=True, type=Path, help="Folder of the data set's files; the cache goes there, too.")
+@click.option(
+    "--on-error",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    help="What to do at a missing or damaged video.",
+)
+def prepare(name: str, data_dir: Path, on_error: data.OnError) -> None:
+    """Decode a data set once into a file that is mapped. A run that was stopped goes on where it was."""
+    cache = data.prepare_kth(data_dir, on_error=on_error)
+    click.echo(f"{cache}: {cache.stat().st_size / 2**20:.0f} MiB")
+    for num_frames in (30, 50):
+        try:
+            _print_counts(name, data_dir, num_frames, {})
+        except ValueError as error:
+            # The cache is made, whatever can be cut from it.
+            click.echo(str(error))
+
+
+@data_command.command()
+@click.argument("name")
+@click.option("--data-dir", required=True, type=Path, help="Folder of the data set's files.")
+@click.option("--num-frames", type=click.IntRange(min=1), required=True, help="Input and output frames of a clip.")
+@click.option("--data-arg", "data_args", multiple=True, metavar="NAME=VALUE", help="Option of the data set.")
+def count(name: str, data_dir: Path, num_frames: int, data_args: tuple[str, ...]) -> None:
+    """Count the clips of each split, beside the paper's numbers."""
+    _print_counts(name, data_dir, num_frames, _pairs("data_args", data_args))
+
+
+def _print_counts(name: str, root: Path, num_frames: int, options: dict[str, Any]) -> None:
+    for split, (number, published) in data.count_clips(name, root, num_frames=num_frames, **options).items():
+        note = ", with the validation clips" if split == "train" else ""
+        paper = "" if published is None else f" (the paper: {published:,}{note})"
+        click.echo(f"{split:<6}{number:>9,} clips of {num_frames} frames{paper}")
 
 
 @main.command()
@@ -136,28 +195,34 @@ def _print_metrics(table: dict[str, Metrics]) -> None:
 @click.option(
     "--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given."
 )
-@click.option("--data", "name", default="mmnist", type=click.Choice(data.list_datasets()), help="Data set.")
+@click.option("--data", "name", default="mmnist", help=f"{', '.join(data.list_datasets())}, or MODULE:NAME.")
 @click.option("--data-dir", required=True, type=Path, help="Folder of the data set's files.")
+@click.option("--data-arg", "data_args", multiple=True, metavar="NAME=VALUE", help="Option of the data set.")
 @click.option(
     "--num-clips", default=10_000, type=click.IntRange(min=1), help="Use the first so many clips of the test set."
 )
 @click.option("--batch-size", default=10, type=click.IntRange(min=1), help="Clips at a time.")
+@click.option("--workers", default=0, help="Processes that load clips; 0 loads them in this one.")
 @click.option("--device", default="auto", help="cpu, cuda, ..., or auto: a GPU if there is one.")
 @click.option("--per-frame/--no-per-frame", default=False, help="Print every metric for each predicted frame, too.")
 def evaluate(
-    model: str | None, source: str | None, name: str, data_dir: Path, num_clips: int, batch_size: int, device: str,
-    per_frame: bool,
+    model: str | None, source: str | None, name: str, data_dir: Path, data_args: tuple[str, ...], num_clips: int,
+    batch_size: int, workers: int, device: str, per_frame: bool,
 ) -> None:  # fmt: skip
     """Measure a model on the test set, beside two forecasts that need no model."""
     where = choose_device(device)
     net = training.load_model(model, source).to(where).eval()
-    clips = data.create_dataset(name, data_dir, "test", num_clips=num_clips, num_frames=net.in_frames + net.out_frames)
+    clips = data.create_dataset(
+        name, data_dir, "test", num_clips=num_clips, num_frames=net.in_frames + net.out_frames,
+        **_pairs("data_args", data_args),
+    )  # fmt: skip
     forecasts = {"model": net.predict, **training.TRIVIAL_FORECASTS}
     table = training.evaluate(
-        forecasts, clips, net.in_frames, net.out_frames, num_clips=num_clips, batch_size=batch_size, device=where
-    )
+        forecasts, clips, net.in_frames, net.out_frames, num_clips=num_clips, batch_size=batch_size, device=where,
+        workers=workers,
+    )  # fmt: skip
     click.echo(f"{table['model'].num_clips} test clips of {name}, {net.in_frames} -> {net.out_frames} frames")
-    _print_metrics(table)
+    _print_metrics(table, name)
     if per_frame:
         click.echo("\nframe" + "".join(f"{key:>16}" for key in table["model"].per_frame))
         for number, row in enumerate(zip(*table["model"].per_frame.values(), strict=True), start=1):
@@ -165,7 +230,9 @@ def evaluate(
 
 
 @main.command()
-@click.option("--model", help=f"Constructor; by default that of --weights, or else {DEFAULT_MODEL}.")
+@click.option(
+    "--model", help="Constructor; by default that of --weights, or else one with weights that fits the input."
+)
 @click.option(
     "--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given."
 )
@@ -173,43 +240,91 @@ def evaluate(
     "--input",
     "file",
     type=Path,
-    help="Clip: .npy or .npz of (T, H, W), (T, C, H, W) or (T, H, W, C).  [default: the sample clips of the package]",
+    help="Clip: a video, GIF, folder of images, .npy or .npz.  [default: the sample clips of the package]",
 )
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
     help="How many frames to predict; by default as many as the model was trained for.",
 )
+@click.option("--size", type=click.IntRange(min=1), nargs=2, help="Height and width to bring the frames to.")
+@click.option("--fit", type=click.Choice(["crop", "stretch"]), default="crop", help="How --size is met.")
+@click.option("--step", type=click.IntRange(min=1), default=1, help="Use every so-manieth frame of the input.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     default="predictions",
-    help="Folder for prediction.npy, .png and .gif.",
+    help="Folder for prediction.npy, .png and .gif; or a video file for input and prediction, such as out.mp4.",
 )
 @click.option("--device", default="auto", help="cpu, cuda, ..., or auto: a GPU if there is one.")
 def predict(
-    model: str | None, source: str | None, file: Path | None, frames: int | None, out: Path, device: str
-) -> None:
+    model: str | None, source: str | None, file: Path | None, frames: int | None, size: tuple[int, int] | None,
+    fit: data.Fit, step: int, out: Path, device: str,
+) -> None:  # fmt: skip
     """Predict the frames that follow a clip, draw them, and measure them where the truth is known.
 
     Of a clip long enough for input and truth, the first frames are the input; of a shorter one the last.
     """
     where = choose_device(device)
-    net = training.load_model(model or (None if source else DEFAULT_MODEL), source).to(where).eval()
-    clips = data.read_clips(file or SAMPLE_CLIPS, net.in_chans)
+    given = training.load_model(model, source) if model or source else None
+    streams = data.open_source(file or SAMPLE_CLIPS, given.in_chans if given else 1)
+    net = (given or _fitting_model(streams[0], step)).to(where).eval()
     num_frames = frames or net.out_frames
+    clips = data.read_streams(streams, data.FrameFormat(net.in_chans, size, fit), net.in_frames + num_frames, step)
     clip, target = _split(clips, net, num_frames)
     prediction = net.predict(clip.to(where), num_frames).cpu()
-    out.mkdir(parents=True, exist_ok=True)
-    np.save(out / "prediction.npy", prediction.numpy())
-    pictures.strip(clip, prediction, target).save(out / "prediction.png")
-    pictures.animation(clip, prediction, target, out / "prediction.gif")
-    click.echo(f"{len(clip)} clip(s), {clip.shape[1]} -> {num_frames} frames: {out}/prediction.gif, .png, .npy")
+    saved = _save_prediction(clip, prediction, target, out, streams[0].rate)
+    click.echo(f"{len(clip)} clip(s), {clip.shape[1]} -> {num_frames} frames: {saved}")
     if target is not None:
         forecasts = {"model": prediction} | {
             name: forecast(clip, num_frames) for name, forecast in training.TRIVIAL_FORECASTS.items()
         }
         _print_metrics({name: _measure(forecast, target) for name, forecast in forecasts.items()})
+
+
+def _fitting_model(stream: data.FrameStream, step: int) -> PLASM:
+    """The model with weights whose channels are nearest to the stream's, of those that it is long enough for.
+
+    Raises:
+        ValueError: If no model with weights fits.
+        plasm.weights.WeightsNotFoundError: If no model has weights.
+    """
+    names = [name for name in plasm.list_models() if weights.tags(name)]
+    if not names:
+        return training.load_model(DEFAULT_MODEL, None)
+    # Colour can be predicted in gray; an alpha channel is no colour.
+    length, channels = -(-stream.num_frames // step), min(stream.channels, 3)
+    takes = {name: (s.input_shape[0], s.input_shape[1]) for name, s in ((n, summarize(n)) for n in names)}
+    fitting = [
+        n for n in names if takes[n][0] <= length and takes[n][1] in {1: (1, 3), 3: (3, 1)}.get(channels, (channels,))
+    ]
+    if not fitting:
+        known = ", ".join(f"{name} ({t} frames of {c} channel(s))" for name, (t, c) in takes.items())
+        raise ValueError(
+            f"no model with weights fits {stream.name}, which has {length} frames of {channels} channel(s); there are: "
+            f"{known}. Train one, and give its run as --weights"
+        )
+    best = min(fitting, key=lambda name: (takes[name][1] != channels, name != DEFAULT_MODEL))
+    if takes[best][1] != channels:
+        click.echo(f"{best} takes {takes[best][1]} channel(s): {stream.name} is converted", err=True)
+    return training.load_model(best, None)
+
+
+def _save_prediction(
+    clip: torch.Tensor, prediction: torch.Tensor, target: torch.Tensor | None, out: Path, rate: Fraction | None
+) -> str:
+    """Into a folder, or a video; returns what was written."""
+    if out.suffix and not out.is_dir():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        # Several clips stand side by side.
+        frames = torch.cat([clip, prediction], 1)
+        pictures.movie(rearrange(frames, "b t c h w -> t c h (b w)"), out, rate or 10)
+        return str(out)
+    out.mkdir(parents=True, exist_ok=True)
+    np.save(out / "prediction.npy", prediction.numpy())
+    pictures.strip(clip, prediction, target).save(out / "prediction.png")
+    pictures.animation(clip, prediction, target, out / "prediction.gif")
+    return f"{out}/prediction.gif, .png, .npy"
 
 
 def _measure(prediction: torch.Tensor, target: torch.Tensor) -> Metrics:

@@ -4,6 +4,7 @@ Shapes: B clips, T frames, C channels, H x W pixels in [0, 1].
 """
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-__all__ = ["animation", "curves", "strip"]
+from plasm.data.extras import require
+
+__all__ = ["animation", "curves", "movie", "strip"]
 
 _LABEL_WIDTH, _LABEL_HEIGHT, _GAP = 92, 16, 2
 _INK, _PAPER, _LINE = (30, 30, 30), (255, 255, 255), (120, 120, 120)
@@ -119,6 +122,37 @@ def animation(
                 draw.text((x, _LABEL_HEIGHT + 8), name, _INK, font, anchor="mm")
         images.append(image.quantize(64))
     images[0].save(file, save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
+
+
+def movie(frames: Tensor, file: Path, rate: Fraction | int = 10) -> None:
+    """Write frames as a video in their own size, through PyAV; the file's ending chooses the format.
+
+    Args:
+        frames: (T, C, H, W).
+        file: .mp4, .avi, .mkv, .mov, .webm or .gif.
+        rate: Frames a second.
+
+    Raises:
+        ValueError: If the ending is no video format, or what has been written cannot be.
+        ImportError: If PyAV is not installed.
+    """
+    av = require("av")
+    pixels = _to_rgb(frames.float(), side=1)
+    # Most players know only video with even sides.
+    pixels = torch.cat([pixels, pixels[:, -1:]], 1) if pixels.shape[1] % 2 else pixels
+    pixels = torch.cat([pixels, pixels[:, :, -1:]], 2) if pixels.shape[2] % 2 else pixels
+    try:
+        with av.open(str(file), "w") as container:
+            gif = file.suffix.lower() == ".gif"
+            codec = "gif" if gif else container.default_video_codec
+            stream = container.add_stream(codec, rate=rate)
+            stream.height, stream.width = pixels.shape[1:3]
+            stream.pix_fmt = "rgb8" if gif else "yuv420p"
+            for page in pixels.numpy():
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(page, format="rgb24")))
+            container.mux(stream.encode())
+    except (av.FFmpegError, ValueError) as error:
+        raise ValueError(f"{file} cannot be written as a video: {error}") from error
 
 
 def curves(log: Sequence[dict[str, Any]], file: Path) -> None:

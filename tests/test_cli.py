@@ -10,9 +10,11 @@ import timm
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
+from video_files import frames, write_images, write_video
 
 from plasm import training, weights
 from plasm.cli import main
+from plasm.data import open_source
 
 SMALL = ["encoder_dim=8", "translator_dim=16", "translator_depth=1"]
 SHORT = ["--epochs", "1", "--clips-per-epoch", "8", "--batch-size", "4", "--val-clips", "2", "--device", "cpu"]
@@ -95,6 +97,78 @@ def test_a_clip_long_enough_is_split_into_input_and_truth(tmp_path: Path) -> Non
     assert table["last frame"][0] == pytest.approx(((truth - last) ** 2).sum((1, 2)).mean(), abs=0.01)
 
 
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of three colours, 4 -> 4 frames, hardly trained."""
+    root = tmp_path_factory.mktemp("clips")
+    for split, count in (("train", 4), ("val", 1), ("test", 1)):
+        for number in range(count):
+            write_video(root / split / f"{number}.mp4", frames(10))
+    ok(
+        "train", "--model", "plasm_human36m", "--data", "clips", "--data-dir", root, "--out", root / "run", *SHORT,
+        "--data-arg", "stride=1", "--data-arg", "size=(16,20)", "--workers", 1,
+    )  # fmt: skip
+    out = ok(
+        "evaluate", "--weights", root / "run", "--data", "clips", "--data-dir", root, "--data-arg", "size=(16, 20)",
+        "--workers", 1,
+    )  # fmt: skip
+    assert "1 test clips of clips, 4 -> 4 frames" in out
+    return root / "run"
+
+
+def test_predict_from_a_video_into_a_video(small_run: Path, tmp_path: Path) -> None:
+    common = ["predict", "--weights", small_run, "--frames", 40]
+    sources = {
+        "my.mp4": write_video(tmp_path / "my.mp4", frames(30, 26, 34), rate=12),
+        "my.gif": write_video(tmp_path / "my.gif", frames(4, 15, 41), "gif"),
+        "images": write_images(tmp_path / "images", frames(60, 16, 16)),
+        "gray.npy": tmp_path / "gray.npy",
+    }
+    np.save(tmp_path / "gray.npy", frames(5, 17, 19)[..., 0])
+    for name, source in sources.items():
+        out = tmp_path / f"{name}.out.mp4"
+        assert f"1 clip(s), 4 -> 40 frames: {out}" in ok(*common, "--input", source, "--out", out)
+        (stream,) = open_source(out, 3)
+        assert stream.num_frames == 44
+        height, width = open_source(source, 3)[0].size
+        assert stream.size == (height + height % 2, width + width % 2)
+    assert open_source(tmp_path / "my.mp4.out.mp4", 3)[0].rate == 12
+    # Of a clip too short for truth the last frames are the input: as they were, but for the codec.
+    shown = open_source(tmp_path / "my.mp4.out.mp4", 3)[0].read(0, 4).mean((1, 2, 3))
+    np.testing.assert_allclose(shown, [208, 216, 224, 232], atol=4)
+    ok(*common, "--input", sources["my.mp4"], "--out", tmp_path / "small.gif", "--size", 8, 12, "--step", 3)
+    assert open_source(tmp_path / "small.gif", 3)[0].size == (8, 12)
+    assert "cannot be written as a video" in fails(*common, "--input", sources["my.mp4"], "--out", tmp_path / "my.xyz")
+    np.save(tmp_path / "many.npy", np.zeros((2, 9, 2, 8, 8), np.uint8))
+    assert "from which 3 cannot be made" in fails(*common, "--input", tmp_path / "many.npy", "--out", tmp_path)
+
+
+def test_predict_chooses_a_model_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    def load(name: str, source: None) -> torch.nn.Module:
+        loaded.append(name)
+        return timm.create_model(name, encoder_dim=4, translator_dim=8, translator_depth=1)
+
+    published = {"plasm_mmnist_tiny", "plasm_human36m", "plasm_mmnist"}
+    monkeypatch.setattr(weights, "tags", lambda name: ["x"] if name in published else [])
+    monkeypatch.setattr(training, "load_model", load)
+    write_video(tmp_path / "colour.mp4", frames(12, 16, 16))
+    np.save(tmp_path / "gray.npy", frames(12, 16, 16)[..., 0])
+    np.save(tmp_path / "short.npy", frames(3, 16, 16)[..., 0])
+    for name in ("colour.mp4", "gray.npy"):
+        ok("predict", "--input", tmp_path / name, "--out", tmp_path / "p", "--frames", 2)
+    published.remove("plasm_human36m")
+    assert "plasm_mmnist_tiny takes 1 channel(s): " in ok(
+        "predict", "--input", tmp_path / "colour.mp4", "--out", tmp_path / "p", "--frames", 2
+    )
+    assert loaded == ["plasm_human36m", "plasm_mmnist_tiny", "plasm_mmnist_tiny"]
+    message = fails("predict", "--input", tmp_path / "short.npy", "--out", tmp_path / "p")
+    assert "no model with weights fits" in message
+    assert "3 frames of 1 channel(s)" in message
+    assert "plasm_mmnist_tiny (10 frames of 1 channel(s))" in message
+
+
 def test_list_prints_every_model() -> None:
     lines = ok("list").splitlines()
     assert len(lines) == 7
@@ -111,7 +185,7 @@ def test_list_prints_every_model() -> None:
 def test_every_field_of_the_config_is_an_option_with_help(command: str, config: type) -> None:
     text = " ".join(ok(command, "--help").split())
     for field in fields(config):
-        option = "--model-arg" if field.name == "model_args" else "--" + field.name.replace("_", "-")
+        option = "--" + field.name.replace("_", "-").replace("-args", "-arg")
         assert option in text
         assert field.metadata["help"].split(".")[0].split(":")[0] in text
 
@@ -134,14 +208,18 @@ def test_options_over_the_papers_defaults_over_the_records(
 def test_what_a_user_can_mend_is_one_clear_line(tmp_path: Path, sample_root: Path) -> None:
     assert "no weights are published for plasm_kth" in fails("predict", "--model", "plasm_kth", "--out", tmp_path)
     np.save(tmp_path / "short.npy", np.zeros((5, 64, 64), np.uint8))
-    assert "5 frames; the model needs 10" in fails("predict", "--input", tmp_path / "short.npy", "--out", tmp_path)
+    assert "short.npy, which has 5 frames of 1 channel(s); there are: plasm_mmnist_tiny (10 frames" in fails(
+        "predict", "--input", tmp_path / "short.npy", "--out", tmp_path
+    )
     assert "none.npy" in fails("predict", "--input", tmp_path / "none.npy", "--out", tmp_path)
     assert "is not a run" in fails("evaluate", "--weights", tmp_path, "--data-dir", sample_root)
     common = ["train", "--model", "plasm_mmnist_tiny", "--data-dir", sample_root, "--out", tmp_path / "run"]
-    assert "'nope'" in fails(*common, "--data", "nope")
+    assert "no data set is called 'nope'" in fails(*common, "--data", "nope")
     assert "heads must divide" in fails(*common, "--data", "mmnist", "--model-arg", "num_heads=7")
     assert "no_such_argument" in fails(*common, "--data", "mmnist", "--model-arg", "no_such_argument=7")
     assert "NAME=VALUE" in fails(*common, "--data", "mmnist", "--model-arg", "num_heads")
+    assert "--data-arg takes NAME=VALUE" in fails(*common, "--data", "mmnist", "--data-arg", "size")
+    assert "mmnist has no option size; it has: none" in fails(*common, "--data", "mmnist", "--data-arg", "size=1")
     assert "no model is called 'plasm_nope'" in fails(*common, "--data", "mmnist", "--model", "plasm_nope")
     assert not (tmp_path / "run").exists()
 

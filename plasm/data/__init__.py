@@ -1,19 +1,42 @@
 """Clip data sets: each gives (T + T', C, H, W) floats in [0, 1]."""
 
-from .arrays import read_clips
-from .datasets import create_dataset, list_datasets
+from .arrays import read_clips, read_streams
+from .clips import StreamClips, clips
+from .datasets import count_clips, create_dataset, list_datasets, register_dataset
+from .frames import Fit, FrameFormat
+from .human36m import human36m
+from .kitticaltech import kitticaltech
+from .kth import kth, prepare_kth
 from .masks import pixel_mask
 from .mnist import SAMPLES, load_digits
 from .moving_mnist import ClipArray, MovingMNIST, moving_mnist_clips
+from .sources import OnError, open_source
+from .streams import FrameStream
+from .taxibj import taxibj
 
 __all__ = [
     "SAMPLES",
     "ClipArray",
+    "Fit",
+    "FrameFormat",
+    "FrameStream",
     "MovingMNIST",
+    "OnError",
+    "StreamClips",
+    "clips",
+    "count_clips",
     "create_dataset",
+    "human36m",
+    "kitticaltech",
+    "kth",
     "list_datasets",
     "load_digits",
     "moving_mnist_clips",
+    "open_source",
     "pixel_mask",
+    "prepare_kth",
     "read_clips",
+    "read_streams",
+    "register_dataset",
+    "taxibj",
 ]

@@ -1,6 +1,10 @@
-"""Data sets by name."""
+"""Data sets by name: one registry, open to users' own."""
 
+import importlib
+import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -8,29 +12,57 @@ from torch.utils.data import Dataset
 from .mnist import Split, load_digits
 from .moving_mnist import ClipArray, MovingMNIST
 
-__all__ = ["create_dataset", "list_datasets"]
+__all__ = ["count_clips", "create_dataset", "list_datasets", "register_dataset"]
 
+Builder = TypeVar("Builder", bound=Callable[..., Dataset[Tensor]])
+
+_SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _PUBLIC_TEST_FILE = "mnist_test_seq.npy"
+_DATASETS: dict[str, Callable[..., Dataset[Tensor]]] = {}
+_PUBLISHED: dict[str, dict[str, int]] = {}
 
 
-def _mmnist(root: Path, split: Split, num_clips: int, num_frames: int, seed: int) -> Dataset[Tensor]:
+def register_dataset(name: str, published: dict[str, int] | None = None) -> Callable[[Builder], Builder]:
+    """Decorate a function that makes a data set, so that ``create_dataset`` and the commands know it by name.
+
+    The function takes (root: Path, split, *, num_clips, num_frames, seed) and any options of its own as keywords with
+    defaults; it returns clips of (num_frames, C, H, W), floats in [0, 1].
+
+    Args:
+        name: Its name, without a colon.
+        published: Clips of the splits in the paper, where it says; its training set is ours and our validation set.
+
+    Raises:
+        ValueError: If the name is taken, or holds a colon.
+    """
+    if name in _DATASETS or ":" in name:
+        raise ValueError(f"the data set name {name!r} is taken already, or holds a colon")
+
+    def register(build: Builder) -> Builder:
+        _DATASETS[name] = build
+        _PUBLISHED[name] = published or {}
+        return build
+
+    return register
+
+
+@register_dataset("mmnist")
+def _mmnist(root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int) -> Dataset[Tensor]:
     # Evaluation clips never depend on the run.
     return MovingMNIST(load_digits(root, split), split, num_clips, num_frames, seed if split == "train" else 0)
 
 
-def _mmnist_public(root: Path, split: Split, num_clips: int, num_frames: int, seed: int) -> Dataset[Tensor]:
+@register_dataset("mmnist_public")
+def _mmnist_public(root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int) -> Dataset[Tensor]:
     """The public test file for testing; clips made from the digits for all else, as its users do."""
     if split != "test":
-        return _mmnist(root, split, num_clips, num_frames, seed)
+        return _mmnist(root, split, num_clips=num_clips, num_frames=num_frames, seed=seed)
     file = root / _PUBLIC_TEST_FILE
     if not file.is_file():
         raise FileNotFoundError(
             f"{root} holds no {_PUBLIC_TEST_FILE}; get it from https://www.cs.toronto.edu/~nitish/unsupervised_video/"
         )
     return ClipArray(file, frames_first=True)
-
-
-_DATASETS = {"mmnist": _mmnist, "mmnist_public": _mmnist_public}
 
 
 def list_datasets() -> list[str]:
@@ -41,26 +73,58 @@ def list_datasets() -> list[str]:
 def create_dataset(
     name: str,
     root: Path,
-    split: Split,
+    split: Literal["train", "val", "test"],
     *,
     num_clips: int = 10_000,
     num_frames: int = 20,
     seed: int = 0,
+    **options: Any,
 ) -> Dataset[Tensor]:
     """Make a data set of clips, (num_frames, C, H, W) each.
 
     Args:
-        name: See ``list_datasets``.
+        name: See ``list_datasets``; or "module:name" for one that importing ``module`` registers.
         root: Folder with its files.
         split: "train", "val" or "test".
         num_clips: Clips an epoch, for data sets that are made rather than read.
         num_frames: T + T'.
         seed: Of the training clips; evaluation clips are always the same.
+        options: Of the data set: see its function, or its page in docs/data.
 
     Raises:
-        ValueError: If there is no such data set or split.
+        ValueError: If there is no such data set, split or option, or a file is not what it should be.
         FileNotFoundError: If the files are not there.
+        ImportError: If reading them needs a package that is not installed, or there is no such module.
     """
-    if name not in _DATASETS:
-        raise ValueError(f"no data set is called {name!r}; there are: {', '.join(list_datasets())}")
-    return _DATASETS[name](Path(root), split, num_clips, num_frames, seed)
+    module, _, short = name.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    if short not in _DATASETS:
+        raise ValueError(f"no data set is called {short!r}; there are: {', '.join(list_datasets())}")
+    if split not in _SPLITS:
+        raise ValueError(f"split is one of {', '.join(_SPLITS)}, got {split!r}")
+    build = _DATASETS[short]
+    known = set(inspect.signature(build).parameters) - {"root", "split", "num_clips", "num_frames", "seed"}
+    if unknown := sorted(set(options) - known):
+        raise ValueError(f"{short} has no option {', '.join(unknown)}; it has: {', '.join(sorted(known)) or 'none'}")
+    return build(Path(root), split, num_clips=num_clips, num_frames=num_frames, seed=seed, **options)
+
+
+def count_clips(name: str, root: Path, *, num_frames: int, **options: Any) -> dict[str, tuple[int, int | None]]:
+    """Count the clips of each split, beside the paper's numbers.
+
+    Args:
+        name: See ``create_dataset``.
+        root: Folder with its files.
+        num_frames: T + T'.
+        options: Of the data set.
+
+    Returns:
+        For each split the number here and the paper's, or None where it gives none.
+    """
+    counts = {
+        split: len(create_dataset(name, root, split, num_frames=num_frames, **options))  # type: ignore[arg-type]
+        for split in _SPLITS
+    }
+    published = _PUBLISHED[name.rpartition(":")[2]]
+    return {split: (count, published.get(split)) for split, count in counts.items()}

@@ -21,7 +21,9 @@ class RunConfig:
     """What both phases are told."""
 
     model: str = _required("Constructor of the model, as `plasm list` prints it.")
-    data: str = _required("Data set: mmnist.")
+    data: str = _required(
+        "Data set: mmnist, mmnist_public, taxibj, kth, human36m, kitticaltech, clips, or MODULE:NAME for your own."
+    )
     data_dir: str = _required("Folder of the data set's files.")
     out: str = _required("Folder of the run, made if it is not there.")
     epochs: int = _option(50, "Passes over the data set.")
@@ -37,7 +39,12 @@ class RunConfig:
     bf16: bool = _option(True, "Compute in bfloat16 under autocast.")
     compile: bool = _option(False, "torch.compile the model.")
     eval_every: int = _option(1, "Epochs between looks at the validation clips.")
-    val_clips: int = _option(500, "Validation clips, from digits held out of training.")
+    val_clips: int = _option(500, "Validation clips, held out of the training files.")
+    workers: int = _option(0, "Processes that load clips; 0 loads them in this one.")
+    data_args: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},
+    )
     model_args: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": "Argument of the model's constructor, NAME=VALUE, such as attention=none. May be repeated."},
@@ -62,11 +69,12 @@ class TrainConfig(RunConfig):
     freeze_encoder: bool | None = _option(None, "Keep the encoder as it is. By default with --init only.")
 
 
-# Table I and Section IV-B. Phase 1 is the same everywhere but for r0; its schedule and phase 2's batch size are not in
+# Table I and Section IV-B. An epoch sees the whole data set, and TaxiBJ has more clips than the record's default.
+# Phase 1 is the same everywhere but for r0; its schedule and phase 2's batch size are not in
 # the paper, and are the record's defaults.
 _PHASE_1: dict[str, dict[str, Any]] = {
     "plasm_mmnist": {"mask_ratio": 0.96},
-    "plasm_taxibj": {"mask_ratio": 0.97},
+    "plasm_taxibj": {"mask_ratio": 0.97, "clips_per_epoch": 19_627},
     "plasm_human36m": {"mask_ratio": 0.95},
     "plasm_caltech": {"mask_ratio": 0.95},
     "plasm_kth": {"mask_ratio": 0.90},
@@ -74,7 +82,7 @@ _PHASE_1: dict[str, dict[str, Any]] = {
 _PHASE_2: dict[str, dict[str, Any]] = {
     "plasm_mmnist": {"epochs": 2000, "lr": 0.01},
     "plasm_mmnist_tiny": {"epochs": 200, "lr": 0.01},
-    "plasm_taxibj": {"epochs": 50, "lr": 0.001, "schedule": "cosine"},
+    "plasm_taxibj": {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627},
     "plasm_human36m": {"epochs": 50, "lr": 0.001},
     "plasm_caltech": {"epochs": 50, "lr": 0.001},
     "plasm_kth": {"epochs": 100, "lr": 0.001},

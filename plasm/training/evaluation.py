@@ -30,15 +30,15 @@ def repeat_last_frame(clip: Tensor, num_frames: int) -> Tensor:
 TRIVIAL_FORECASTS: dict[str, Forecast] = {"black": predict_black, "last frame": repeat_last_frame}
 
 
-def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]]) -> Iterable[Tensor]:
-    """Load the batches with these indices, (B, T + T', C, H, W) each."""
+def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0) -> Iterable[Tensor]:
+    """Load the batches with these indices, (B, T + T', C, H, W) each, in this process or in so many workers."""
 
     def collate(clips: list[Tensor] | Tensor) -> Tensor:
         # A data set with __getitems__ gives the batch whole.
         batch: Tensor = clips if isinstance(clips, Tensor) else default_collate(clips)
         return batch
 
-    return DataLoader(dataset, batch_sampler=index_batches, collate_fn=collate)
+    return DataLoader(dataset, batch_sampler=index_batches, collate_fn=collate, num_workers=workers)
 
 
 def evaluate(
@@ -50,6 +50,7 @@ def evaluate(
     num_clips: int | None = None,
     batch_size: int = 10,
     device: torch.device | str = "cpu",
+    workers: int = 0,
     ssim: bool = True,
 ) -> dict[str, Metrics]:
     """Measure forecasts on the same clips.
@@ -62,6 +63,7 @@ def evaluate(
         num_clips: Use the first so many clips; all by default.
         batch_size: B.
         device: Where the forecasts compute.
+        workers: Processes that load clips; 0 loads them in this one.
         ssim: Compute both SSIMs.
 
     Returns:
@@ -72,7 +74,7 @@ def evaluate(
     batches = [index[i : i + batch_size] for i in range(0, total, batch_size)]
     metrics = {name: VideoMetrics(ssim) for name in forecasts}
     with tqdm(total=total, desc="evaluate", unit="clip", leave=False, disable=None) as progress:
-        for clips in clip_batches(dataset, batches):
+        for clips in clip_batches(dataset, batches, workers):
             clips = clips.to(device)
             clip, target = clips[:, :in_frames], clips[:, in_frames : in_frames + out_frames]
             for name, forecast in forecasts.items():

@@ -82,9 +82,21 @@ def run(config: PretrainConfig | TrainConfig) -> None:
     num_frames = model.in_frames + model.out_frames
     root = Path(config.data_dir)
     train_set = create_dataset(
-        config.data, root, "train", num_clips=config.clips_per_epoch, num_frames=num_frames, seed=config.seed
+        config.data, root, "train", num_clips=config.clips_per_epoch, num_frames=num_frames, seed=config.seed,
+        **config.data_args,
+    )  # fmt: skip
+    val_set = create_dataset(
+        config.data, root, "val", num_clips=config.val_clips, num_frames=num_frames, **config.data_args
     )
-    val_set = create_dataset(config.data, root, "val", num_clips=config.val_clips, num_frames=num_frames)
+    if len(train_set) < config.batch_size:  # type: ignore[arg-type]
+        raise ValueError(
+            f"{config.data} has {len(train_set)} training clips, fewer than a batch of {config.batch_size}"  # type: ignore[arg-type]
+        )
+    if (channels := train_set[0].shape[1]) != model.in_chans:
+        raise ValueError(
+            f"{config.data} has clips of {channels} channel(s), {config.model} takes {model.in_chans}: "
+            f"--model-arg in_chans={channels}, or an option of the data set"
+        )
     in_progress = _Run(phase, model, train_set, val_set, config, out)
     in_progress.check()
     out.mkdir(parents=True, exist_ok=True)
@@ -190,17 +202,22 @@ class _Run:
         generator = torch.Generator().manual_seed(int(counter_hash(self.config.seed, epoch)))
         order = torch.randperm(len(self.train_set), generator=generator)  # type: ignore[arg-type]
         batches = order[: self.steps_per_epoch * self.config.batch_size].view(self.steps_per_epoch, -1)
-        for index, clips in zip(batches, clip_batches(self.train_set, batches.tolist()), strict=True):
+        for index, clips in zip(
+            batches, clip_batches(self.train_set, batches.tolist(), self.config.workers), strict=True
+        ):
             yield clips.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
 
     @torch.no_grad()
     def _evaluate(self, epoch: int) -> float:
         """Frame MSE on the validation clips; the first of them as a picture."""
         self.model.eval()
-        order = list(range(min(self.config.val_clips, len(self.val_set))))  # type: ignore[arg-type]
+        available = len(self.val_set)  # type: ignore[arg-type]
+        count = min(self.config.val_clips, available)
+        # Spread over all files, in which neighbours look alike.
+        order = [number * available // count for number in range(count)]
         batches = [order[i : i + _VALIDATION_BATCH] for i in range(0, len(order), _VALIDATION_BATCH)]
-        total = 0.0
-        for number, (batch, clips) in enumerate(zip(batches, clip_batches(self.val_set, batches), strict=True)):
+        total, loaded = 0.0, clip_batches(self.val_set, batches, self.config.workers)
+        for number, (batch, clips) in enumerate(zip(batches, loaded, strict=True)):
             inputs, target = self.phase.inputs(clips.to(self.device), torch.tensor(batch, device=self.device), None)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
                 prediction = self.model(*inputs).float()

@@ -1,0 +1,193 @@
+"""Clips cut from streams of frames, and the data set of a user's own files."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .datasets import register_dataset
+from .frames import Fit, FrameFormat
+from .mnist import Split
+from .sources import OnError, find_sources, open_source, open_sources
+from .streams import FrameStream
+
+__all__ = ["StreamClips", "cut_windows", "hold_out", "split_sources"]
+
+
+def cut_windows(length: int, span: int, stride: int, from_end: bool = False) -> list[int]:
+    """First frames of the windows in a stream.
+
+    Args:
+        length: Frames of the stream.
+        span: Frames from a window's first to its last, both counted.
+        stride: Frames from one window's first to the next one's.
+        from_end: The last window ends with the stream, as in the field's preparations of KTH, KITTI and Caltech;
+            else the first one starts with it.
+
+    Raises:
+        ValueError: If a number is not positive.
+    """
+    if min(span, stride) < 1:
+        raise ValueError(f"windows have a span and a stride of at least 1, got {span} and {stride}")
+    offset = (length - span) % stride if from_end else 0
+    return list(range(offset, length - span + 1, stride))
+
+
+def cut_all(streams: Sequence[FrameStream], span: int, stride: int, from_end: bool = False) -> list[tuple[int, int]]:
+    """(stream, first frame) of the windows of all streams; see ``cut_windows``."""
+    return [
+        (number, start)
+        for number, stream in enumerate(streams)
+        for start in cut_windows(stream.num_frames, span, stride, from_end)
+    ]
+
+
+class StreamClips(Dataset[Tensor]):
+    """Windows of streams as clips, (T, C, H, W) floats in [0, 1], decoded when they are asked for.
+
+    Args:
+        streams: Where frames come from. Workers get copies: a stream holds names and an index, no open file.
+        windows: (stream, first frame) of each clip.
+        num_frames: T.
+        frame_format: Channels and size of the clips.
+        step: Frames from one of a clip to its next.
+
+    Raises:
+        ValueError: If there are no clips, or they would differ in size.
+    """
+
+    def __init__(
+        self,
+        streams: Sequence[FrameStream],
+        windows: Sequence[tuple[int, int]],
+        num_frames: int,
+        frame_format: FrameFormat,
+        step: int = 1,
+    ) -> None:
+        if not windows:
+            raise ValueError(f"no stream is long enough for a clip of {num_frames} frames, {step} apart")
+        sizes = {stream.size: stream.name for stream in streams}
+        if frame_format.size is None and len(sizes) > 1:
+            (one, name), (other, other_name) = list(sizes.items())[:2]
+            raise ValueError(
+                f"frames differ in size, {one} (H, W) in {name} and {other} in {other_name}: give size=(H, W)"
+            )
+        self.streams, self.windows = streams, np.array(windows, dtype=np.int64)
+        self.num_frames, self.frame_format, self.step = num_frames, frame_format, step
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Tensor:
+        stream, start = self.windows[index]
+        source = self.streams[stream]
+        frames = source.read(int(start), self.num_frames, self.step, gray=self.frame_format.channels == 1)
+        return self.frame_format(frames, source.name)
+
+
+def hold_out(names: Sequence[str], share: float) -> set[str]:
+    """Choose some of the names, at least one, by a hash of each: the same whatever their order or number.
+
+    Args:
+        names: Of files, or of groups of files that must stay together.
+        share: Of the names to choose.
+    """
+    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    return set(order[: max(1, math.floor(share * len(order)))])
+
+
+def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: float, test_share: float) -> list[Path]:
+    """The sources of a split: whole files, never parts of one.
+
+    Folders ``train``, ``val`` and ``test`` below the root decide, where they are; else a hash of the names does.
+    Without a ``val`` folder validation files come out of ``train``.
+
+    Raises:
+        ValueError: If there are too few for three splits, or one of the folders is not there.
+    """
+    names = {source.relative_to(root).as_posix(): source for source in sources}
+    folders = {name: {key for key in names if key.split("/")[0] == name} for name in ("train", "val", "test")}
+    train, val, test = folders.values()
+    if not (train or test or val):
+        if len(names) < 3:
+            raise ValueError(
+                f"{root} holds {len(names)} source(s), too few to split by file: bring 3, or make folders train and "
+                f"test in it"
+            )
+        test = hold_out(list(names), test_share)
+        train = set(names) - test
+    if not val and split != "test":
+        if len(train) < 2:
+            raise ValueError(f"{root} leaves {len(train)} source(s) for training and validation; bring at least 2")
+        # Of all the files, not of those that the test set leaves.
+        val = hold_out(sorted(train), val_share * len(names) / len(train))
+        train = train - val
+    chosen = {"train": train, "val": val, "test": test}[split]
+    if not chosen:
+        raise ValueError(f"{root} has folders for splits, but nothing for {split}")
+    return [source for name, source in names.items() if name in chosen]
+
+
+@register_dataset("clips")
+def clips(
+    root: Path,
+    split: Split,
+    *,
+    num_clips: int,
+    num_frames: int,
+    seed: int,
+    channels: int = 3,
+    size: tuple[int, int] | None = None,
+    fit: Fit = "crop",
+    step: int = 1,
+    stride: int | None = None,
+    val_share: float = 0.1,
+    test_share: float = 0.1,
+    on_error: OnError = "raise",
+    verify: bool = False,
+) -> StreamClips:
+    """Clips of a user's own files: videos, GIFs, folders of images, .npy and .npz arrays, in any mixture.
+
+    Args:
+        root: Folder with them. With folders train, (val) and test inside, these are the splits.
+        split: "train", "val" or "test"; always whole files.
+        num_clips: Not used: the files have as many as they have.
+        num_frames: T + T'.
+        seed: Not used.
+        channels: C.
+        size: (H, W); by default as in the files, which must then be of one size.
+        fit: "crop" or "stretch"; see ``FrameFormat``.
+        step: Frames from one of a clip to its next.
+        stride: Frames from the first of a clip to that of the next clip; by default clips do not overlap.
+        val_share: Share of the files for validation.
+        test_share: Share of the files for testing.
+        on_error: "raise" if a file cannot be used, damaged or too short, or "skip" it; both say how many and which.
+        verify: Decode every frame of every file now, so that damage in the middle of one is found, too.
+
+    Raises:
+        FileNotFoundError: If there is nothing there.
+        ValueError: If files cannot be read or split.
+    """
+    span = (num_frames - 1) * step + 1
+    frame_format = FrameFormat(channels, None if size is None else (size[0], size[1]), fit)
+
+    def open_one(path: Path) -> list[FrameStream]:
+        streams = open_source(path, channels)
+        for stream in streams:
+            if stream.num_frames < span:
+                raise ValueError(f"{stream.name} has {stream.num_frames} frames, too few for a clip of {span}")
+            # The first frame tells whether values and channels can be used.
+            frame_format(stream.read(0, 1), stream.name)
+            if verify:
+                for number in range(0, stream.num_frames, span):
+                    stream.read(number, min(span, stream.num_frames - number))
+        return streams
+
+    sources = split_sources(find_sources(root), root, split, val_share, test_share)
+    streams = open_sources(sources, open_one, on_error)
+    windows = cut_all(streams, span, num_frames * step if stride is None else stride)
+    return StreamClips(streams, windows, num_frames, frame_format, step)

@@ -1,0 +1,265 @@
+"""KTH: 25 persons who walk, jog, run, box, wave and clap, in gray (Schuldt, Laptev, Caputo, ICPR 2004).
+
+The data set of Section IV-A of PLA-SM. ``prepare_kth`` decodes the original videos once, into one array on disk that
+is mapped; ``kth`` cuts clips from it.
+"""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .clips import StreamClips, cut_windows, hold_out
+from .datasets import register_dataset
+from .frames import FrameFormat
+from .mnist import Split
+from .sources import OnError
+from .streams import ArrayStream, VideoStream
+
+__all__ = ["Segment", "kth", "prepare_kth", "read_sequences"]
+
+SEQUENCES = "00sequences.txt"
+_SIZE = 128
+_TEST_PERSONS = range(17, 26)
+_FAST = ("jogging", "running")
+_FAST_STRIDE = 3
+_LINE = re.compile(r"^(person(\d\d)_([a-z]+)_d\d)\s+frames\s+(.+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Consecutive frames of a video that are in the cache.
+
+    Attributes:
+        video: Such as "person01_walking_d1".
+        first: Number of the first frame in the video, from 1 as in 00sequences.txt.
+        count: How many.
+        place: Of the first in the cache.
+    """
+
+    video: str
+    first: int
+    count: int
+    place: int
+
+    @property
+    def person(self) -> int:
+        """Number of the person, 1 to 25."""
+        return int(self.video[6:8])
+
+    @property
+    def action(self) -> str:
+        """Such as "walking"."""
+        return self.video.split("_")[1]
+
+
+def read_sequences(file: Path) -> dict[str, list[tuple[int, int]]]:
+    """Read the official frame ranges of each video.
+
+    Ranges that touch (1-95, 96-185) are joined: the field's windows ask only that frames follow one another.
+
+    Args:
+        file: 00sequences.txt.
+
+    Returns:
+        (first, last) of each range, both counted from 1 and both in it.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it lists no videos, or a range that is none.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no {file}; it comes from https://www.csc.kth.se/cvap/actions/")
+    videos: dict[str, list[tuple[int, int]]] = {}
+    for name, _, _, text in _LINE.findall(file.read_text(errors="replace")):
+        joined: list[tuple[int, int]] = []
+        for first, last in ((int(a), int(b)) for a, b in re.findall(r"(\d+)\s*-\s*(\d+)", text)):
+            if not 1 <= first <= last:
+                raise ValueError(f"{file} gives {name} the range {first}-{last}")
+            if joined and first == joined[-1][1] + 1:
+                joined[-1] = (joined[-1][0], last)
+            else:
+                joined.append((first, last))
+        videos[name] = joined
+    if not videos:
+        raise ValueError(f"{file} lists no videos (lines such as person01_boxing_d1 frames 1-95, 96-185)")
+    return videos
+
+
+def _find_video(root: Path, name: str) -> Path | None:
+    file = f"{name}_uncomp.avi"
+    candidates = (root / name.split("_")[1] / file, root / file)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _cache(root: Path, size: int) -> tuple[Path, Path]:
+    return root / f"kth_{size}.npy", root / f"kth_{size}.json"
+
+
+def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> Path:
+    """Decode the videos into ``kth_128.npy``, uint8 (frames, 128, 128), which ``kth`` maps.
+
+    Written beside and renamed at the end. A run that was stopped goes on with the video it stopped at.
+
+    Args:
+        root: Folder with 00sequences.txt and the six folders of videos, or all videos in it.
+        size: Side of the frames.
+        on_error: "raise" at a video that is missing or damaged, or "skip" it; both name it.
+
+    Returns:
+        The cache.
+
+    Raises:
+        FileNotFoundError: If 00sequences.txt, or a video it lists, is not there.
+        ValueError: If a video cannot be decoded, or 00sequences.txt is not what it should be.
+        ImportError: If PyAV is not installed.
+    """
+    # The library alone does not install it.
+    from tqdm import tqdm
+
+    cache, index = _cache(root, size)
+    if cache.is_file() and index.is_file():
+        return cache
+    sequences = read_sequences(root / SEQUENCES)
+    missing = [name for name in sequences if _find_video(root, name) is None]
+    if missing and (on_error == "raise" or len(missing) == len(sequences)):
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(sequences)} videos of {SEQUENCES} are not in {root}: {', '.join(missing[:5])}"
+            f"{', ...' if len(missing) > 5 else ''}"
+        )
+    places = _places(sequences)
+    total = sum(last - first + 1 for ranges in sequences.values() for first, last in ranges)
+    part, journal = cache.with_suffix(".npy.part"), cache.with_suffix(".journal")
+    done = _read_journal(journal) if part.is_file() else {}
+    plan = {"plan": [size, total, sorted(sequences)]}
+    if done.pop("plan", None) != plan["plan"]:
+        journal.write_text(json.dumps(plan) + "\n")
+        done = {}
+    shape = (total, size, size)
+    frames = np.lib.format.open_memmap(part, "r+" if done else "w+", dtype=np.uint8, shape=None if done else shape)
+    frame_format = FrameFormat(1, (size, size), "stretch")
+    failed: list[str] = []
+    with journal.open("a") as log:
+        for name in tqdm(sorted(sequences), desc="kth", unit="video", disable=None):
+            file = _find_video(root, name)
+            if name in done or file is None:
+                continue
+            try:
+                segments = _decode(VideoStream(file), sequences[name], places[name], frames, frame_format)
+            except ValueError as error:
+                if on_error == "raise":
+                    raise ValueError(f"{error}. on_error=skip leaves such videos out") from error
+                failed.append(str(error))
+                continue
+            frames.flush()
+            done[name] = [[name, *segment] for segment in segments]
+            log.write(json.dumps({name: done[name]}) + "\n")
+            log.flush()
+    if failed or missing:
+        tqdm.write(f"left out {len(failed) + len(missing)} of {len(sequences)} videos: {'; '.join(failed + missing)}")
+    if not done:
+        raise ValueError(f"no video in {root} can be used")
+    content = [asdict(Segment(*segment)) for name in sorted(done) for segment in done[name]]
+    beside = index.with_suffix(".json.part")
+    beside.write_text(json.dumps(content))
+    os.replace(beside, index)
+    os.replace(part, cache)
+    journal.unlink()
+    return cache
+
+
+def _places(sequences: dict[str, list[tuple[int, int]]]) -> dict[str, int]:
+    """Where each video begins in the cache: as if all were there, so that a resumed run finds the same places."""
+    places, place = {}, 0
+    for name in sorted(sequences):
+        places[name] = place
+        place += sum(last - first + 1 for first, last in sequences[name])
+    return places
+
+
+def _decode(
+    video: VideoStream, ranges: Sequence[tuple[int, int]], place: int, frames: np.ndarray, frame_format: FrameFormat
+) -> list[tuple[int, int, int]]:
+    """Write the ranges of a video; (first, count, place) of each. Some official ranges end after their video."""
+    segments = []
+    for first, last in ranges:
+        count = min(last, video.num_frames) - first + 1
+        if count > 0:
+            pixels = frame_format(video.read(first - 1, count, gray=True), video.name)
+            frames[place : place + count] = (pixels[:, 0] * 255).round().byte().numpy()
+            segments.append((first, count, place))
+        place += last - first + 1
+    return segments
+
+
+def _read_journal(file: Path) -> dict[str, Any]:
+    entries: dict[str, Any] = {}
+    for line in file.read_text().splitlines() if file.is_file() else []:
+        try:
+            entries |= json.loads(line)
+        except json.JSONDecodeError:
+            # The line that was being written when the run was stopped.
+            break
+    return entries
+
+
+@register_dataset("kth", published={"train": 5_200, "test": 3_167})
+def kth(
+    root: Path,
+    split: Split,
+    *,
+    num_clips: int,
+    num_frames: int,
+    seed: int,
+    size: int = _SIZE,
+    stride: int | None = None,
+) -> StreamClips:
+    """KTH: (T + T', 1, 128, 128), persons 1 to 16 for training and 17 to 25 for testing.
+
+    Windows are cut as the field cuts them (since PredRNN): from the end of each run of consecutive frames backwards,
+    one after the other, but every 3 frames in jogging and running, whose runs are short. Of the persons for training
+    a tenth, at least one, is held out for validation.
+
+    Args:
+        root: Folder with what ``plasm data prepare kth`` has made.
+        split: "train", "val" or "test".
+        num_clips: Not used.
+        num_frames: T + T'.
+        seed: Not used.
+        size: Side of the frames in the cache.
+        stride: Frames from one window's first to the next one's, for all actions alike; by default the field's.
+
+    Raises:
+        FileNotFoundError: If there is no cache.
+        ValueError: If no run of frames is long enough.
+    """
+    cache, index = _cache(root, size)
+    if not cache.is_file() or not index.is_file():
+        raise FileNotFoundError(f"{root} holds no {cache.name}; make it: plasm data prepare kth --data-dir {root}")
+    segments = [Segment(**entry) for entry in json.loads(index.read_text())]
+    persons = {segment.person for segment in segments}
+    train = {str(person) for person in persons if person not in _TEST_PERSONS}
+    val = {int(person) for person in hold_out(sorted(train), 0.1)} if len(train) > 1 else set()
+    chosen = {
+        "train": persons - val - set(_TEST_PERSONS), "val": val, "test": persons & set(_TEST_PERSONS)
+    }[split]  # fmt: skip
+    if not chosen:
+        raise ValueError(f"{cache} holds persons {sorted(persons)}, none of them for {split}")
+    segments = [segment for segment in segments if segment.person in chosen and segment.count >= num_frames]
+    streams = [ArrayStream(cache, "thw", frames=(segment.place, segment.count)) for segment in segments]
+    windows = [
+        (number, start)
+        for number, segment in enumerate(segments)
+        for start in cut_windows(
+            segment.count,
+            num_frames,
+            stride or (_FAST_STRIDE if segment.action in _FAST else num_frames),
+            from_end=True,
+        )
+    ]
+    return StreamClips(streams, windows, num_frames, FrameFormat(1))

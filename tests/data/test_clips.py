@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from video_files import frames, write_images, write_video
+
+from plasm.data import StreamClips, create_dataset
+from plasm.data.clips import cut_windows, hold_out
+
+
+def make_sources(root: Path) -> None:
+    """Ten sources of four kinds, each of other frames."""
+    for number in range(4):
+        write_video(root / "videos" / f"{number}.avi", frames(10, first=number))
+    for number in range(2):
+        write_video(root / f"{number}.gif", frames(10, first=number), "gif")
+        write_images(root / f"images{number}", frames(10))
+        np.save(root / f"{number}.npy", frames(10)[..., :1])
+
+
+def sources_of(dataset: StreamClips) -> set[str]:
+    return {dataset.streams[stream].name for stream, _ in dataset.windows}
+
+
+def test_a_mixture_of_kinds_split_by_file(tmp_path: Path) -> None:
+    make_sources(tmp_path)
+    splits = {
+        split: create_dataset("clips", tmp_path, split, num_frames=4, channels=1, size=(16, 16), val_share=0.2)
+        for split in ("train", "val", "test")
+    }
+    names = {split: sources_of(dataset) for split, dataset in splits.items()}
+    assert [len(names[split]) for split in ("train", "val", "test")] == [7, 2, 1]
+    assert len(set.union(*names.values())) == 10
+    for dataset in splits.values():
+        assert len(dataset) == 2 * len(sources_of(dataset))
+        loader = DataLoader(dataset, 2, num_workers=2)
+        batches = torch.cat(list(loader))
+        assert batches.shape == (len(dataset), 4, 1, 16, 16)
+        assert torch.equal(batches[0], dataset[0])
+        assert 0 <= batches.min() <= batches.max() <= 1
+
+
+def test_folders_decide_where_they_are(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("test", 1)):
+        for number in range(count):
+            write_video(tmp_path / split / f"{number}.avi", frames(6))
+    sizes = [len(create_dataset("clips", tmp_path, split, num_frames=6)) for split in ("train", "val", "test")]
+    assert sizes == [2, 1, 1]
+    write_video(tmp_path / "val" / "0.avi", frames(6))
+    assert len(create_dataset("clips", tmp_path, "train", num_frames=6)) == 3
+    (tmp_path / "test" / "0.avi").unlink()
+    with pytest.raises(ValueError, match="nothing for test"):
+        create_dataset("clips", tmp_path, "test", num_frames=6)
+
+
+def test_step_and_stride_and_size(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for number in range(2):
+            write_images(tmp_path / split / str(number), frames(13))
+    dataset = create_dataset("clips", tmp_path, "test", num_frames=3, step=2, stride=4)
+    assert [start for _, start in dataset.windows] == [0, 4, 8] * 2
+    assert (dataset[1][:, 0, 0, 0] * 255 / 8).round().tolist() == [4, 6, 8]
+    assert dataset[0].shape == (3, 3, 24, 32)
+    write_images(tmp_path / "test" / "other", frames(13, 10))
+    with pytest.raises(ValueError, match=r"frames differ in size.*size=\(H, W\)"):
+        create_dataset("clips", tmp_path, "test", num_frames=3)
+    assert create_dataset("clips", tmp_path, "test", num_frames=3, size=(8, 8))[0].shape == (3, 3, 8, 8)
+
+
+def test_a_stream_too_short_and_a_damaged_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(4):
+        write_video(tmp_path / "test" / f"{number}.avi", frames(8))
+    write_video(tmp_path / "test" / "short.avi", frames(3))
+    (tmp_path / "test" / "damaged.mp4").write_bytes(b"12345678")
+    with pytest.raises(ValueError, match=r"2 of 6 sources.*damaged\.mp4.*short\.avi has 3 frames, too few .* of 8"):
+        create_dataset("clips", tmp_path, "test", num_frames=8)
+    assert len(create_dataset("clips", tmp_path, "test", num_frames=8, on_error="skip")) == 4
+    assert "2 of 6" in caplog.text
+
+
+def test_verify_finds_damage_in_the_middle(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "test" / "a", frames(9))
+    (folder / "4.png").write_bytes(b"no image")
+    dataset = create_dataset("clips", tmp_path, "test", num_frames=3)
+    with pytest.raises(ValueError, match=r"4\.png"):
+        dataset[1]
+    with pytest.raises(ValueError, match=r"1 of 1 sources.*4\.png"):
+        create_dataset("clips", tmp_path, "test", num_frames=3, verify=True)
+
+
+def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        create_dataset("clips", tmp_path / "none", "train")
+    write_video(tmp_path / "a.avi", frames(4))
+    with pytest.raises(ValueError, match=r"1 source\(s\), too few to split by file"):
+        create_dataset("clips", tmp_path, "train", num_frames=4)
+    with pytest.raises(ValueError, match="no option colour; it has: channels, fit"):
+        create_dataset("clips", tmp_path, "train", colour=True)
+    (tmp_path / "test").mkdir()
+    np.save(tmp_path / "test" / "two.npy", np.zeros((4, 2, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match=r"has 2 channel\(s\), from which 3 cannot"):
+        create_dataset("clips", tmp_path, "test", num_frames=4)
+
+
+def test_windows() -> None:
+    assert cut_windows(10, 4, 3) == [0, 3, 6]
+    assert cut_windows(12, 4, 3, from_end=True) == [2, 5, 8]
+    assert cut_windows(3, 4, 1) == cut_windows(3, 4, 2, from_end=True) == []
+    with pytest.raises(ValueError, match="at least 1"):
+        cut_windows(3, 4, 0)
+
+
+def test_held_out_names_do_not_depend_on_their_order() -> None:
+    names = [f"{n}.avi" for n in range(30)]
+    assert hold_out(names, 0.1) == hold_out(names[::-1], 0.1)
+    assert len(hold_out(names, 0.1)) == 3
+    assert len(hold_out(names, 0)) == 1

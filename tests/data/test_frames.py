@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+
+from plasm.data import FrameFormat
+
+RANDOM = np.random.default_rng(0)
+
+
+def test_depths_become_floats() -> None:
+    pixels = np.array([0, 1, 200, 255], np.uint8).reshape(1, 2, 2, 1)
+    expected = torch.tensor([0, 1, 200, 255]).view(1, 1, 2, 2) / 255
+    for frames in (pixels, pixels.astype(np.uint16) * 257, (pixels / 255).astype(np.float64)):
+        clip = FrameFormat(1)(frames, "a")
+        assert clip.dtype == torch.float32
+        torch.testing.assert_close(clip, expected)
+
+
+def test_channels() -> None:
+    colour = RANDOM.random((2, 4, 5, 3)).astype(np.float32)
+    gray = FrameFormat(1)(colour, "a")
+    torch.testing.assert_close(gray[:, 0], torch.from_numpy(colour @ np.float32([0.299, 0.587, 0.114])))
+    assert torch.equal(FrameFormat(3)(colour[..., :1], "a")[:, 2], torch.from_numpy(colour[..., 0]))
+    two = colour[..., :2]
+    assert torch.equal(FrameFormat(2)(two, "a"), torch.from_numpy(two).movedim(3, 1))
+    with pytest.raises(ValueError, match=r"a has 2 channel\(s\), from which 3"):
+        FrameFormat(3)(two, "a")
+
+
+def test_alpha_is_blended_onto_black() -> None:
+    frames = RANDOM.integers(0, 256, (1, 3, 3, 4), dtype=np.uint8)
+    expected = frames[..., :3] / 255 * (frames[..., 3:] / 255)
+    np.testing.assert_allclose(FrameFormat(3)(frames, "a").movedim(1, 3).numpy(), expected, atol=1e-6)
+    assert torch.equal(FrameFormat(4)(frames, "a"), torch.from_numpy(frames).movedim(3, 1) / 255)
+
+
+def test_crop_takes_the_middle_and_stretch_all() -> None:
+    frames = np.zeros((1, 12, 40, 1), np.uint8)
+    frames[:, :, 14:26] = 255
+    assert FrameFormat(1, (6, 6))(frames, "a").min() == 1
+    stretched = FrameFormat(1, (6, 6), "stretch")(frames, "a")
+    assert stretched[0, 0, 0, 0] == 0
+    assert stretched.mean() == pytest.approx(12 / 40, abs=0.02)
+    # KITTI: 1242x375 and Caltech: 640x480, to 128x160.
+    for height, width in ((375, 1242), (480, 640), (3, 1)):
+        assert FrameFormat(3, (128, 160))(np.zeros((1, height, width, 3), np.uint8), "a").shape == (1, 3, 128, 160)
+
+
+@pytest.mark.parametrize("value", [np.nan, -0.1, 1.5])
+def test_floats_outside_the_range_are_refused(value: float) -> None:
+    frames = np.full((1, 2, 2, 1), value, np.float32)
+    with pytest.raises(ValueError, match=r"b\.npy should hold .*\[0, 1\]; it holds float32"):
+        FrameFormat(1)(frames, "b.npy")
+
+
+def test_a_format_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        FrameFormat(0)
+    with pytest.raises(ValueError, match="at least 1"):
+        FrameFormat(1, (0, 4))
+    with pytest.raises(ValueError, match="crop or stretch"):
+        FrameFormat(1, (4, 4), "pad")  # type: ignore[arg-type]

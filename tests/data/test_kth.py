@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from video_files import frames, write_kth, write_video
+
+from plasm.cli import main
+from plasm.data import create_dataset
+from plasm.data.datasets import count_clips
+from plasm.data.kth import prepare_kth, read_sequences
+from plasm.data.streams import VideoStream
+
+
+def prepare(root: Path, *options: str) -> str:
+    result = CliRunner().invoke(main, ["data", "prepare", "kth", "--data-dir", str(root), *options])
+    return result.output
+
+
+def levels(clip: torch.Tensor) -> list[int]:
+    return (clip.mean((1, 2, 3)) * 255 / 4).round().int().tolist()
+
+
+def test_prepare_prints_counts_and_windows_are_the_fields(tmp_path: Path) -> None:
+    write_kth(tmp_path, {"person01_walking_d1": 40, "person02_running_d2": 40, "person17_boxing_d4": 40})
+    (tmp_path / "00sequences.txt").write_text(
+        "The frames of each sequence:\n\nperson01_walking_d1\t\tframes\t1-9, 10-25, 30-40\n"
+        "person02_running_d2\t\tframes\t3-40\nperson17_boxing_d4\t\tframes\t1-20, 22-60\n"
+        "person13_handclapping_d3 *missing*\n"
+    )
+    out = prepare(tmp_path)
+    assert "kth_128.npy: 2 MiB" in out
+    assert "no stream is long enough for a clip of 30 frames" in out
+    assert sorted(file.name for file in tmp_path.glob("kth*")) == ["kth_128.json", "kth_128.npy"]
+    cache = np.load(tmp_path / "kth_128.npy", mmap_mode="r")
+    assert (cache.dtype, cache.shape[1:]) == (np.uint8, (128, 128))
+    splits = {split: create_dataset("kth", tmp_path, split, num_frames=10) for split in ("train", "val", "test")}
+    clips = {split: [levels(clips[number]) for number in range(len(clips))] for split, clips in splits.items()}
+    both = sorted(clips["train"] + clips["val"])  # one person each
+    # Frame numbers are from 1 in the file, from 0 here: 1-25 joined, 30-40; running every 3 frames, from the end.
+    walking = [list(range(start, start + 10)) for start in (5, 15, 30)]
+    running = [list(range(start, start + 10)) for start in range(3, 31, 3)]
+    assert both == sorted(walking + running)
+    # The official range ends after the video: what there is is used.
+    assert clips["test"] == [list(range(start, start + 10)) for start in (0, 10, 30)]
+    assert splits["test"][0].shape == (10, 1, 128, 128)
+    assert count_clips("kth", tmp_path, num_frames=10)["test"] == (3, 3_167)
+    assert count_clips("kth", tmp_path, num_frames=10, stride=1)["test"][0] == 11 + 10
+    count = CliRunner().invoke(main, ["data", "count", "kth", "--data-dir", str(tmp_path), "--num-frames", "10"])
+    assert "test          3 clips of 10 frames (the paper: 3,167)" in count.output
+
+
+def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["person01_boxing_d1", "person02_boxing_d1", "person17_boxing_d1"]
+    write_kth(tmp_path, dict.fromkeys(names, 12))
+    decoded: list[str] = []
+    read = VideoStream.read
+
+    def stop_at_the_third(self: VideoStream, *args: object, **kwargs: object) -> np.ndarray:
+        if kwargs:
+            decoded.append(self.file.name[:8])
+            if decoded == ["person01", "person02", "person17"]:
+                raise KeyboardInterrupt
+        return read(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(VideoStream, "read", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_kth(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"holds no kth_128\.npy; make it: plasm data prepare kth"):
+        create_dataset("kth", tmp_path, "train")
+    with (tmp_path / "kth_128.journal").open("a") as journal:
+        journal.write('{"person17_box')  # half a line
+    prepare_kth(tmp_path)
+    assert decoded == ["person01", "person02", "person17", "person17"]
+    resumed = (tmp_path / "kth_128.npy").read_bytes()
+    (tmp_path / "kth_128.npy").unlink()
+    assert prepare_kth(tmp_path).read_bytes() == resumed
+    assert len(decoded) == 7
+    prepare_kth(tmp_path)
+    assert len(decoded) == 7
+
+
+def test_missing_and_damaged_videos(tmp_path: Path) -> None:
+    assert "there is no" in prepare(tmp_path)
+    write_kth(tmp_path, {"person01_boxing_d1": 8, "person02_boxing_d1": 8, "person17_boxing_d1": 8})
+    (tmp_path / "boxing" / "person02_boxing_d1_uncomp.avi").unlink()
+    assert "1 of 3 videos of 00sequences.txt are not in" in prepare(tmp_path)
+    (tmp_path / "boxing" / "person02_boxing_d1_uncomp.avi").write_bytes(b"no video")
+    assert "person02_boxing_d1_uncomp.avi cannot be decoded" in prepare(tmp_path)
+    prepare_kth(tmp_path, on_error="skip")
+    assert len(create_dataset("kth", tmp_path, "test", num_frames=8)) == 1
+    with pytest.raises(ValueError, match=r"persons \[1, 17\], none of them for val"):
+        create_dataset("kth", tmp_path, "val", num_frames=8)
+    with pytest.raises(ValueError, match="no stream is long enough for a clip of 30"):
+        create_dataset("kth", tmp_path, "test", num_frames=30)
+
+
+def test_sequences_that_make_no_sense(tmp_path: Path) -> None:
+    file = tmp_path / "00sequences.txt"
+    file.write_text("nothing")
+    with pytest.raises(ValueError, match="lists no videos"):
+        read_sequences(file)
+    file.write_text("person01_boxing_d1 frames 9-3")
+    with pytest.raises(ValueError, match="person01_boxing_d1 the range 9-3"):
+        read_sequences(file)
+
+
+def test_videos_may_lie_together(tmp_path: Path) -> None:
+    write_video(tmp_path / "person20_running_d1_uncomp.avi", frames(6))
+    (tmp_path / "00sequences.txt").write_text("person20_running_d1 frames 1-6")
+    prepare_kth(tmp_path)
+    assert len(create_dataset("kth", tmp_path, "test", num_frames=3)) == 2

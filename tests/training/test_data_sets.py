@@ -1,0 +1,87 @@
+"""Both phases on each data set of the paper, from small files in the formats they come in."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from video_files import frames, write_images, write_kth, write_seq, write_taxibj
+
+from plasm.cli import main
+
+SMALL = ["encoder_dim=4", "translator_dim=8", "translator_depth=1"]
+
+
+def make_kth(root: Path) -> None:
+    write_kth(root, {f"person{person}_boxing_d1": 31 for person in ("01", "02", "03", "17")})
+    run("data", "prepare", "kth", "--data-dir", root)
+
+
+def make_human36m(root: Path) -> None:
+    for subject in (1, 5, 6, 9):
+        write_images(root / "images", frames(41, 24, 24), f"S{subject}_Walking.54138969_{{:06d}}.jpg")
+
+
+def make_kitticaltech(root: Path) -> None:
+    for drive in range(3):
+        write_images(root / f"2011_09_26_drive_{drive:04d}_sync" / "image_03" / "data", frames(11, 37, 124))
+    write_seq(root / "caltech" / "set06" / "V000.seq", frames(33, 48, 64))
+
+
+def run(*arguments: object) -> str:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "options", "clip", "columns"),
+    [
+        ("taxibj", write_taxibj, ["--data-arg", "val_days=4"], "4 -> 4", "MSE x100"),
+        ("kth", make_kth, [], "10 -> 20", "MSE"),
+        ("human36m", make_human36m, [], "4 -> 4", "MSE x0.1"),
+        ("kitticaltech", make_kitticaltech, [], "10 -> 1", "MSE"),
+    ],
+)
+def test_both_phases_and_evaluation(
+    tmp_path: Path, name: str, make: Callable[[Path], None], options: list[str], clip: str, columns: str
+) -> None:
+    make(tmp_path)
+    model = "plasm_caltech" if name == "kitticaltech" else f"plasm_{name}"
+    heads = ["--model-arg", "num_heads=2"]
+    common = ["--model", model, "--data", name, "--data-dir", tmp_path, *options, *heads]
+    common += [part for item in SMALL for part in ("--model-arg", item)]
+    common += ["--epochs", 1, "--batch-size", 2, "--clips-per-epoch", 2, "--val-clips", 1, "--device", "cpu"]
+    run("pretrain", *common, "--out", tmp_path / "one")
+    run("train", *common, "--init", tmp_path / "one", "--out", tmp_path / "two")
+    for phase in ("one", "two"):
+        assert (tmp_path / phase / "samples" / "epoch_0001.png").is_file()
+    out = run(
+        "evaluate", "--weights", tmp_path / "two", "--data", name, "--data-dir", tmp_path, *options, "--num-clips", 1
+    )
+    assert f"1 test clips of {name}, {clip} frames" in out
+    assert columns in [column.strip() for column in out.splitlines()[1].split("  ")]
+
+
+def test_a_data_set_that_does_not_fit_the_model_is_an_early_error(tmp_path: Path) -> None:
+    write_taxibj(tmp_path)
+    common = [
+        "train",
+        "--data",
+        "taxibj",
+        "--data-dir",
+        tmp_path,
+        "--data-arg",
+        "val_days=4",
+        "--out",
+        tmp_path / "run",
+    ]
+    common += [part for item in SMALL for part in ("--model-arg", item)]
+    result = CliRunner().invoke(main, [str(a) for a in (*common, "--model", "plasm_mmnist")])
+    assert "taxibj has clips of 2 channel(s), plasm_mmnist takes 1: --model-arg in_chans=2" in result.output
+    result = CliRunner().invoke(
+        main,
+        [str(a) for a in (*common, "--model", "plasm_mmnist", "--batch-size", 5000, "--clips-per-epoch", 5000)],
+    )
+    assert "training clips, fewer than a batch of 5000" in result.output
+    assert not (tmp_path / "run").exists()
