@@ -295,7 +295,10 @@ def array_shape(file: Path) -> tuple[tuple[int, ...], np.dtype]:
         ValueError: If it is no such file.
     """
     if file.suffix == ".npy":
-        content = np.load(file, mmap_mode="r", allow_pickle=False)
+        try:
+            content = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (EOFError, ValueError) as error:
+            raise ValueError(f"{file} is not a whole .npy file of numbers: {error}") from error
         return content.shape, content.dtype
     try:
         with zipfile.ZipFile(file) as archive:

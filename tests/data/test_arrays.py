@@ -50,7 +50,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"a\.npy has 3 channel\(s\), from which 2"):
         read_clips(save("a.npy", CLIP), 2)
-    with pytest.raises(ValueError, match=r"\[0, 1\].*255"):
+    with pytest.raises(ValueError, match=r"\[0, 1\].*float32"):
         read_clips(save("b.npy", CLIP.astype(np.float32)), 3)
     with pytest.raises(ValueError, match="int64"):
         read_clips(save("c.npy", CLIP.astype(np.int64)), 3)
@@ -61,9 +61,9 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", a=CLIP, b=CLIP)
     with pytest.raises(ValueError, match="2 arrays"):
         read_clips(tmp_path / "two.npz", 3)
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(ValueError, match=r"\[0, 1\].*float64"):
         read_clips(save("d.npy", np.full((3, 4, 4), np.nan)), 1)
-    with pytest.raises(ValueError, match=r"\(0, 4, 4\)"):
+    with pytest.raises(ValueError, match="no frames"):
         read_clips(save("e.npy", np.zeros((0, 4, 4))), 1)
     with pytest.raises(ValueError, match="<U1"):
         read_clips(save("f.npy", np.array(["a"])), 1)
@@ -71,7 +71,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     np.savez(tmp_path / "h.npz", a=CLIP)
     (tmp_path / "h.npz").write_bytes((tmp_path / "h.npz").read_bytes()[:-30])
     for name in ("g.npy", "h.npz"):
-        with pytest.raises(ValueError, match="damaged"):
+        with pytest.raises(ValueError, match="not a whole"):
             read_clips(tmp_path / name, 3)
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="Python objects"):
