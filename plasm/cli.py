@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from fractions import Fraction
@@ -34,13 +35,26 @@ _DICTIONARIES = ("data_args", "model_args")
 SAMPLE_CLIPS = data.SAMPLES / "clips.npz"
 
 
+_USER_ERRORS = (
+    ValueError,
+    OSError,
+    ImportError,
+    FloatingPointError,
+    training.LostProcessError,
+    weights.WeightsNotFoundError,
+)
+
+
 class _Group(click.Group):
     """Turns what a user can mend into one clear line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError, ImportError, FloatingPointError, weights.WeightsNotFoundError) as error:
+        except training.RunInterruptedError as error:
+            click.echo(str(error), err=True)
+            sys.exit(128 + error.signal)
+        except _USER_ERRORS as error:
             raise click.ClickException(str(error)) from error
 
 
@@ -48,6 +62,8 @@ class _Group(click.Group):
 @click.version_option(plasm.__version__, prog_name="plasm")
 def main() -> None:
     """Video prediction: list models, predict frames, train and evaluate."""
+    # Modules that users name, MODULE:NAME, lie where they are.
+    sys.path.insert(0, "")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
 
 
@@ -82,20 +98,40 @@ def _options(config: type[RunConfig]) -> Callable[[Callable[..., None]], Callabl
             else:
                 kwargs["type"] = kinds[0]
             if f.default is MISSING and f.default_factory is MISSING:
-                kwargs["required"] = True
+                help_text += "  [required]"
             elif f.default is not MISSING and f.default is not None:
                 help_text += f"  [default: {f.default}]"
             command = click.option(name, f.name, help=help_text, **kwargs)(command)
+        for name, kwargs in reversed(_RUN_OPTIONS.items()):
+            command = click.option(name, **kwargs)(command)
         return command
 
     return decorate
 
 
-def _config(kind: type[Any], options: dict[str, Any]) -> Any:
-    """What the user gave, over the defaults of the model (the paper's, where it has one)."""
+# How a run is made, where the options above say what it is.
+_RUN_OPTIONS: dict[str, dict[str, Any]] = {
+    "--config": {
+        "type": click.Path(path_type=Path),
+        "help": "TOML file with a key for each of these options (`data_args` and `model_args` are tables), such as "
+        "RUN/config.toml; what is given here goes over it.",
+    },
+    "--resume": {
+        "is_flag": True,
+        "help": "Go on from the last checkpoint in --out, bit for bit; from the start if there is none.",
+    },
+    "--fast-dev-run": {
+        "is_flag": True,
+        "help": "Go through every stage with a few clips, to see that nothing fails, and keep nothing.",
+    },
+}
+
+
+def _run(kind: type[Any], options: dict[str, Any]) -> None:
+    file, resume, fast_dev_run = (options.pop(name) for name in ("config", "resume", "fast_dev_run"))
     dictionaries = {name: _pairs(name, options.pop(name)) for name in _DICTIONARIES}
-    given = {name: value for name, value in options.items() if value is not None}
-    return kind(**{**training.model_defaults(kind, options["model"]), **given, **dictionaries})
+    given = {name: value for name, value in options.items() if value is not None} | dictionaries
+    training.run(training.make_config(kind, given, file), resume=resume, fast_dev_run=fast_dev_run)
 
 
 def _pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
@@ -118,7 +154,7 @@ def pretrain(**options: Any) -> None:
 
     Defaults are the paper's for the model; those below hold where it has none.
     """
-    training.run(_config(training.PretrainConfig, options))
+    _run(training.PretrainConfig, options)
 
 
 @main.command()
@@ -128,7 +164,7 @@ def train(**options: Any) -> None:
 
     Defaults are the paper's for the model; those below hold where it has none.
     """
-    training.run(_config(training.TrainConfig, options))
+    _run(training.TrainConfig, options)
 
 
 # The factors by which the field's tables print these data sets.

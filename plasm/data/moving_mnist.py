@@ -136,6 +136,11 @@ class MovingMNIST(Dataset[Tensor]):
         """Choose the clips of another pass."""
         self.epoch = epoch
 
+    def to(self, device: torch.device | str) -> "MovingMNIST":
+        """Make the clips on another device from now on: the very same ones."""
+        self.digits = self.digits.to(device)
+        return self
+
     def __len__(self) -> int:
         return self.num_clips
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .cpu_grads import conv2d, group_norm
+
 __all__ = ["NEGATIVE_SLOPE", "ConvBlock", "Upsample", "UpsampleBlock", "init_conv_", "run_block"]
 
 NEGATIVE_SLOPE = 0.2
@@ -61,11 +63,11 @@ class ConvBlock(nn.Module):
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv = init_conv_(nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, **dd))
         self.norm = nn.GroupNorm(num_groups, dim, **dd)
-        self.act = nn.LeakyReLU(NEGATIVE_SLOPE)
+        self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, dim, H, W) -> (N, dim, H, W)."""
-        return self.act(self.norm(self.conv(x)))
+        return self.act(group_norm(self.norm, conv2d(self.conv, x)))
 
 
 class UpsampleBlock(nn.Module):
@@ -109,8 +111,8 @@ class UpsampleBlock(nn.Module):
         else:
             raise ValueError(f'upsample is "transposed" or "pixelshuffle", got {upsample!r}')
         self.norm = nn.GroupNorm(num_groups, dim, **dd)
-        self.act = nn.LeakyReLU(NEGATIVE_SLOPE)
+        self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, dim, H, W) -> (N, dim, stride * H, stride * W)."""
-        return self.act(self.norm(self.shuffle(self.conv(x))))
+        return self.act(group_norm(self.norm, self.shuffle(conv2d(self.conv, x))))

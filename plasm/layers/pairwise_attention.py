@@ -113,8 +113,10 @@ class PairwiseLayerAttention(nn.Module):
 
     def _attend_pooled(self, low: Tensor, high: Tensor, value: Tensor) -> Tensor:
         heads = self.num_heads
-        q = rearrange(self.query(reduce(low, "b c h w -> b c 1 1", "mean")), "b (n d) 1 1 -> b n d", n=heads)
-        k = rearrange(self.key(reduce(high, "b c h w -> b c 1 1", "mean")), "b (n d) 1 1 -> b n d", n=heads)
+        # Its gradient keeps the memory format of x; that of a mean does not, and is slow to add to others.
+        q, k = (F.avg_pool2d(x, x.shape[-2:]) for x in (low, high))
+        q = rearrange(self.query(q), "b (n d) 1 1 -> b n d", n=heads)
+        k = rearrange(self.key(k), "b (n d) 1 1 -> b n d", n=heads)
         v = rearrange(value, "b (n d) h w -> b n d (h w)", n=heads)
         scale = math.sqrt(q.shape[-1])
         if self.attention == "channel":

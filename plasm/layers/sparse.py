@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .conv import NEGATIVE_SLOPE, init_conv_, run_block
+from .cpu_grads import conv2d, group_norm
 from .sparse_sites import SparseSites, find_sites, row_numbers
 
 __all__ = [
@@ -333,7 +334,7 @@ class SparseConv2d(nn.Conv2d):
                 dilation.
         """
         if isinstance(input, Tensor):
-            return super().forward(input)
+            return conv2d(self, input)
         k, stride = self.kernel_size[0], self.stride[0]
         given = (self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.padding_mode)
         if given != ((k, k), (stride, stride), (k // 2, k // 2), (1, 1), 1, "zeros"):
@@ -356,7 +357,7 @@ class SparseGroupNorm(nn.GroupNorm):
     def forward(self, input: Tensor | SparseTensor) -> Tensor | SparseTensor:
         """Normalise a dense tensor as `nn.GroupNorm` does, or each frame's visible sites with `sparse_group_norm`."""
         if isinstance(input, Tensor):
-            return super().forward(input)
+            return group_norm(self, input)
         return sparse_group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 
@@ -375,7 +376,7 @@ class SparseConvBlock(nn.Module):
         super().__init__()
         self.conv = init_conv_(SparseConv2d(in_chans, dim, 3, stride, padding=1, device=device, dtype=dtype))
         self.norm = SparseGroupNorm(num_groups, dim, device=device, dtype=dtype)
-        self.act = nn.LeakyReLU(NEGATIVE_SLOPE)
+        self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
     @overload
     def forward(self, x: Tensor) -> Tensor: ...

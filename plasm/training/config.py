@@ -1,11 +1,33 @@
-"""The configuration of a training run: one typed record, which is also the command line's list of options."""
+"""The configuration of a training run: one typed record, which is also the command line's list of options and a file.
 
-import json
-from dataclasses import asdict, dataclass, field
+The file is TOML: a key for each field, tables for ``data_args`` and ``model_args``, and ``command``, "pretrain" or
+"train". What is not in it has the record's default.
+"""
+
+import sys
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-__all__ = ["PretrainConfig", "RunConfig", "TrainConfig", "model_defaults", "save_config"]
+import tomli_w
+
+from plasm.weights import write_beside
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "PretrainConfig",
+    "RunConfig",
+    "TrainConfig",
+    "config_differences",
+    "make_config",
+    "model_defaults",
+    "read_config",
+    "save_config",
+]
 
 
 def _option(default: Any, help: str) -> Any:
@@ -20,7 +42,7 @@ def _required(help: str) -> Any:
 class RunConfig:
     """What both phases are told."""
 
-    model: str = _required("Constructor of the model, as `plasm list` prints it.")
+    model: str = _required("Constructor of the model: of `plasm list`, any other of timm's, or MODULE:NAME.")
     data: str = _required(
         "Data set: mmnist, mmnist_public, taxibj, kth, human36m, kitticaltech, clips, or MODULE:NAME for your own."
     )
@@ -28,19 +50,22 @@ class RunConfig:
     out: str = _required("Folder of the run, made if it is not there.")
     epochs: int = _option(50, "Passes over the data set.")
     clips_per_epoch: int = _option(10_000, "Clips of a pass.")
-    batch_size: int = _option(16, "Clips of a step.")
+    batch_size: int = _option(16, "Clips of a step, over all processes.")
+    accumulate: int = _option(1, "Parts that a process cuts its share of a batch into, one after the other.")
     lr: float = _option(0.01, "Peak learning rate.")
     schedule: Literal["onecycle", "cosine", "constant"] = _option(
         "onecycle", "Learning rate over the run: onecycle, cosine or constant."
     )
     clip_grad: float = _option(1.0, "Largest norm of the gradient (the paper names none); 0 for no clipping.")
+    ema: float = _option(0.0, "Decay of an average of the weights, which is then what is measured and saved; 0 for none.")
     seed: int = _option(0, "Of the initialisation, the clips and the masks.")
     device: str = _option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
     bf16: bool = _option(True, "Compute in bfloat16 under autocast.")
     compile: bool = _option(False, "torch.compile the model.")
     eval_every: int = _option(1, "Epochs between looks at the validation clips.")
     val_clips: int = _option(500, "Validation clips, held out of the training files.")
-    workers: int = _option(0, "Processes that load clips; 0 loads them in this one.")
+    checkpoint_minutes: float = _option(10.0, "Time between checkpoints; there is one after each epoch, too.")
+    workers: int = _option(0, "Processes that load clips, for each that trains; 0 loads them in that one.")
     data_args: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},
@@ -49,6 +74,29 @@ class RunConfig:
         default_factory=dict,
         metadata={"help": "Argument of the model's constructor, NAME=VALUE, such as attention=none. May be repeated."},
     )
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the model and the data.
+
+        Raises:
+            ValueError: If a value is out of range or of the wrong type.
+        """
+        for f in fields(self):
+            _check_type(f.name, f.type, getattr(self, f.name))
+        for name in ("epochs", "eval_every", "val_clips", "batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        if self.batch_size > self.clips_per_epoch:
+            raise ValueError(
+                f"an epoch holds a batch at least: clips_per_epoch {self.clips_per_epoch} is less than batch_size "
+                f"{self.batch_size}"
+            )
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is a decay from 0 to below 1, got {self.ema}")
+        if self.checkpoint_minutes < 0 or self.workers < 0 or self.clip_grad < 0:
+            raise ValueError("checkpoint_minutes, workers and clip_grad are at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +117,8 @@ class TrainConfig(RunConfig):
     freeze_encoder: bool | None = _option(None, "Keep the encoder as it is. By default with --init only.")
 
 
+Config = TypeVar("Config", bound=RunConfig)
+
 # Table I and Section IV-B. An epoch sees the whole data set, and TaxiBJ has more clips than the record's default.
 # Phase 1 is the same everywhere but for r0; its schedule and phase 2's batch size are not in
 # the paper, and are the record's defaults.
@@ -87,6 +137,7 @@ _PHASE_2: dict[str, dict[str, Any]] = {
     "plasm_caltech": {"epochs": 50, "lr": 0.001},
     "plasm_kth": {"epochs": 100, "lr": 0.001},
 }
+_COMMANDS: dict[type[RunConfig], str] = {PretrainConfig: "pretrain", TrainConfig: "train"}
 
 
 def model_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
@@ -95,6 +146,83 @@ def model_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
     return table.get(model.split(".")[0], {})
 
 
+def _check_type(name: str, kind: Any, value: Any) -> None:
+    allowed = tuple(str if get_origin(k) is Literal else get_origin(k) or k for k in (get_args(kind) or (kind,)))
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, got {value!r}")
+        return
+    if get_origin(kind) is dict:
+        allowed = (dict,)
+    if float in allowed:
+        allowed += (int,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+        raise ValueError(f"{name} is {getattr(kind, '__name__', kind)}, got {value!r}")
+
+
 def save_config(config: RunConfig, file: Path) -> None:
-    """Write a configuration as JSON."""
-    file.write_text(json.dumps({"phase": type(config).__name__, **asdict(config)}, indent=2) + "\n")
+    """Write a configuration, so that ``plasm train --config FILE`` (or ``pretrain``) repeats it."""
+    with write_beside(file) as beside:
+        beside.write_text(tomli_w.dumps({"command": _COMMANDS[type(config)], **_values(config)}))
+
+
+def _values(config: RunConfig) -> dict[str, Any]:
+    """TOML knows no None; every field that may be None has it as its default."""
+    return {name: value for name, value in asdict(config).items() if value is not None}
+
+
+def read_config(kind: type[RunConfig], file: Path) -> dict[str, Any]:
+    """Read the fields that a configuration file gives.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no TOML, of the other phase, or holds what is not a field.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no configuration file {file}")
+    try:
+        values = tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is not TOML: {error}") from error
+    if (command := values.pop("command", _COMMANDS[kind])) != _COMMANDS[kind]:
+        raise ValueError(f"{file} is for `plasm {command}`, this is `plasm {_COMMANDS[kind]}`")
+    known = {f.name for f in fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"{file} has unknown options: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    return values
+
+
+def make_config(kind: type[Config], given: dict[str, Any], file: Path | None = None) -> Config:
+    """Resolve a configuration: what is given, over the file, over the model's defaults, over the record's.
+
+    Of ``data_args`` and ``model_args`` single entries are given.
+
+    Raises:
+        ValueError: If a field without a default is missing, or a value is wrong.
+        FileNotFoundError: If there is no such file.
+    """
+    values = read_config(kind, file) if file else {}
+    for name, value in given.items():
+        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [f"--{name.replace('_', '-')}" for name in needed if name not in values]:
+        raise ValueError(f"missing: {', '.join(missing)}; give it here or in the file of --config")
+    return kind(**{**model_defaults(kind, values["model"]), **values})
+
+
+# What changes no result, or none but by rounding.
+_MAY_CHANGE = ("out", "data_dir", "device", "workers", "compile", "accumulate", "checkpoint_minutes")
+
+
+def config_differences(config: RunConfig, file: Path) -> list[str]:
+    """Where a configuration would give another run than the one that was saved in a file, a sentence each.
+
+    Raises:
+        ValueError: If the file is damaged, or of the other phase.
+    """
+    saved = read_config(type(config), file)
+    own = tomllib.loads(tomli_w.dumps(_values(config)))
+    names = [name for name in sorted(set(saved) | set(own)) if name not in _MAY_CHANGE]
+    return [
+        f"{name} is {own.get(name)!r}, was {saved.get(name)!r}" for name in names if own.get(name) != saved.get(name)
+    ]

@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from plasm.data import pixel_mask
-from plasm.models import PLASM, MaskedAutoencoder
+from plasm.models import MaskedAutoencoder
 
 from .config import PretrainConfig, TrainConfig
-from .runs import load_pretrained_parts
+from .runs import frame_counts, load_pretrained_parts
 
 __all__ = ["Phase", "prediction_phase", "pretraining_phase"]
 
@@ -36,13 +36,23 @@ class Phase:
     shown: Callable[..., Tensor]
 
 
-def pretraining_phase(model: PLASM, config: PretrainConfig) -> Phase:
-    """Phase 1: rebuild the T input frames from masked ones; the target is the unmasked clip (Eq. 4)."""
+def pretraining_phase(model: nn.Module, config: PretrainConfig) -> Phase:
+    """Phase 1: rebuild the T input frames from masked ones; the target is the unmasked clip (Eq. 4).
+
+    Raises:
+        ValueError: If the model has no ``encoder`` and ``decoder`` to pretrain.
+    """
+    if not (hasattr(model, "encoder") and hasattr(model, "decoder") and hasattr(model.encoder, "num_features")):
+        raise ValueError(
+            f"phase 1 trains model.encoder, called with (frames, visible) and with num_features, and model.decoder; "
+            f"{type(model).__name__} has not all of these"
+        )
     attn_mask_ratio = config.attn_mask_ratio if config.spatial_masking else None
-    autoencoder = MaskedAutoencoder(model.encoder, model.decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch)
+    autoencoder = MaskedAutoencoder(model.encoder, model.decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch)  # type: ignore[arg-type]
+    in_frames, _ = frame_counts(model)
 
     def inputs(clips: Tensor, index: Tensor, epoch: int | None) -> tuple[tuple[Tensor | None, ...], Tensor]:
-        clip = clips[:, : model.in_frames]
+        clip = clips[:, :in_frames]
         if config.mask_ratio == 0:
             return (clip, None), clip
         height, width = clip.shape[-2:]
@@ -58,16 +68,24 @@ def pretraining_phase(model: PLASM, config: PretrainConfig) -> Phase:
     return Phase("pretraining", autoencoder, inputs, shown)
 
 
-def prediction_phase(model: PLASM, config: TrainConfig) -> Phase:
+def prediction_phase(model: nn.Module, config: TrainConfig) -> Phase:
     """Phase 2: predict T' frames from T (Eq. 5).
 
     Given a phase-1 run, encoder and decoder are its, and the encoder is frozen unless the configuration says
     otherwise; without one everything trains, as in the tables' rows without pretraining.
+
+    Raises:
+        ValueError: If the encoder is to be frozen, and the model has no ``freeze_encoder``.
     """
     if config.init is not None:
         load_pretrained_parts(model, Path(config.init))
-    model.freeze_encoder(config.init is not None if config.freeze_encoder is None else config.freeze_encoder)
-    first, last = model.in_frames, model.in_frames + model.out_frames
+    frozen = config.init is not None if config.freeze_encoder is None else config.freeze_encoder
+    if hasattr(model, "freeze_encoder"):
+        model.freeze_encoder(frozen)  # type: ignore[operator]
+    elif frozen:
+        raise ValueError(f"{type(model).__name__} has no freeze_encoder(frozen): --no-freeze-encoder trains all of it")
+    first, out_frames = frame_counts(model)
+    last = first + out_frames
 
     def inputs(clips: Tensor, index: Tensor, epoch: int | None) -> tuple[tuple[Tensor | None, ...], Tensor]:
         return (clips[:, :first],), clips[:, first:last]

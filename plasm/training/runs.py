@@ -1,5 +1,6 @@
 """Weights of a training run, on disk: a folder that timm reads as "local-dir:RUN"."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,23 +10,47 @@ from torch import Tensor, nn
 
 import plasm
 from plasm import weights
-from plasm.models import PLASM
 
-__all__ = ["load_model", "load_pretrained_parts", "make_model", "read_run_config"]
+__all__ = ["frame_counts", "load_model", "load_pretrained_parts", "make_model", "read_run_config"]
 
 
-def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> PLASM:
-    """``timm.create_model`` for plasm's models, with errors a user can act on.
+def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """``timm.create_model``, with errors a user can act on.
+
+    Args:
+        name: Of timm's registry; or "MODULE:NAME", for one that importing MODULE registers there.
+        pretrained: Load the published weights.
+        kwargs: For the constructor.
 
     Raises:
         ValueError: If there is no such model, or it has no such argument.
+        ImportError: If there is no such module.
     """
-    if name.split(".")[0] not in plasm.list_models():
-        raise ValueError(f"no model is called {name!r}; there are: {', '.join(plasm.list_models())}")
+    module, _, short = name.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    if not timm.is_model(short):
+        raise ValueError(f"no model is called {name!r}; there are: {', '.join(plasm.list_models())}, and timm's")
     try:
-        return timm.create_model(name, pretrained=pretrained, **kwargs)
+        model: nn.Module = timm.create_model(short, pretrained=pretrained, **kwargs)
     except TypeError as error:
         raise ValueError(f"{name} was given what it does not take: {error}") from error
+    return model
+
+
+def frame_counts(model: nn.Module) -> tuple[int, int]:
+    """T and T' of a model.
+
+    Raises:
+        ValueError: If the model does not say.
+    """
+    counts = tuple(getattr(model, name, None) for name in ("in_frames", "out_frames"))
+    if not all(isinstance(count, int) and count > 0 for count in counts):
+        raise ValueError(
+            f"{type(model).__name__} does not say how many frames it maps to how many: it needs the attributes "
+            "in_frames and out_frames"
+        )
+    return counts  # type: ignore[return-value]
 
 
 def read_run_config(run: Path) -> dict[str, Any]:
@@ -46,7 +71,7 @@ def read_run_config(run: Path) -> dict[str, Any]:
     return config
 
 
-def load_pretrained_parts(model: PLASM, run: Path) -> None:
+def load_pretrained_parts(model: nn.Module, run: Path) -> None:
     """Take encoder and decoder from a run of phase 1, strictly; its Spatial Masking is dropped (Section IV-B).
 
     Raises:
@@ -60,7 +85,7 @@ def load_pretrained_parts(model: PLASM, run: Path) -> None:
         _load_strictly(model.get_submodule(name), part, f"the {name} of {run} (a {source})")
 
 
-def load_model(name: str | None, source: str | None) -> PLASM:
+def load_model(name: str | None, source: str | None) -> nn.Module:
     """Make a model with weights.
 
     Args:
@@ -80,11 +105,11 @@ def load_model(name: str | None, source: str | None) -> PLASM:
     path = Path(source)
     if path.is_dir():
         config = read_run_config(path)
-        if name not in (None, config["architecture"]):
+        if name is not None and name.rpartition(":")[2] != config["architecture"]:
             raise ValueError(f"{path} holds a {config['architecture']}, not a {name}")
         if config.get("phase") == "pretraining":
             raise ValueError(f"{path} is a run of phase 1 and predicts nothing: give it to `plasm train --init`")
-        model, file = make_model(config["architecture"], **config.get("model_args", {})), path / "model.safetensors"
+        model, file = make_model(name or config["architecture"], **config.get("model_args", {})), path / "model.safetensors"
     elif name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
     else:

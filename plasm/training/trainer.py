@@ -1,33 +1,58 @@
 """The training loop. It knows models that map tensors to tensors, and nothing of what they are."""
 
-import json
+import ctypes
 import math
+import signal
+import sys
+import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from plasm import pictures, weights
 from plasm.data import create_dataset
 from plasm.data.counter_hash import counter_hash
 from plasm.metrics import frame_mse
-from plasm.models import PLASM
 
-from .config import PretrainConfig, RunConfig, TrainConfig, save_config
+from . import checkpoints
+from .config import PretrainConfig, RunConfig, TrainConfig
+from .distributed import World, join_world
 from .evaluation import clip_batches
+from .folder import RunFolder
 from .phases import Phase, prediction_phase, pretraining_phase
-from .runs import make_model
+from .report import write_report
+from .runs import frame_counts, load_model, make_model
 
-__all__ = ["choose_device", "make_scheduler", "run"]
+__all__ = ["RunInterruptedError", "Trainer", "choose_device", "make_scheduler", "run"]
 
-_VALIDATION_BATCH = 50
+_VALIDATION_BATCH = 10
+_STEPS_BETWEEN_LOOKS = 10
+"""On a device that runs ahead of Python, how many steps it may be ahead: a look at the loss waits for it."""
+
+
+class RunInterruptedError(RuntimeError):
+    """A signal stopped the run, after its state was saved.
+
+    Attributes:
+        signal: Number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
 
 
 def choose_device(device: str) -> torch.device:
@@ -45,41 +70,85 @@ def choose_device(device: str) -> torch.device:
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:
-    """Learning rate of each step: torch's one-cycle (Smith and Topin), half a cosine down to 0, or constant.
-
-    Raises:
-        ValueError: If the schedule is unknown.
-    """
+    """Learning rate of each step: torch's one-cycle (Smith and Topin), half a cosine down to 0, or constant."""
     if config.schedule == "onecycle":
         # torch would cycle Adam's beta1, too, by default; the paper keeps .9.
         return OneCycleLR(optimizer, max_lr=config.lr, total_steps=num_steps, cycle_momentum=False)
     if config.schedule == "cosine":
         return CosineAnnealingLR(optimizer, T_max=num_steps)
-    if config.schedule == "constant":
-        return LambdaLR(optimizer, lambda step: 1.0)
-    raise ValueError(f"schedule is onecycle, cosine or constant, got {config.schedule!r}")
+    return LambdaLR(optimizer, lambda step: 1.0)
 
 
-def run(config: PretrainConfig | TrainConfig) -> None:
+def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_run: bool = False) -> None:
     """Train a model from scratch or from a phase-1 run, and leave weights, log and pictures in ``config.out``.
 
+    Under torchrun every process calls it, with the same arguments.
+
+    Args:
+        config: Of the run.
+        resume: Go on from the last checkpoint in ``config.out``, if there is one.
+        fast_dev_run: Go through every stage with a few clips, in a folder beside ``config.out`` that is deleted.
+
     Raises:
-        ValueError: If the configuration does not fit the model or the data.
+        ValueError: If the configuration does not fit the model, the data, or the run that is to be resumed.
         FileExistsError: If ``config.out`` holds a run already.
+        OSError: If ``config.out`` cannot be written.
         FloatingPointError: If the loss is not finite any more.
+        RunInterruptedError: If SIGTERM or SIGINT came; the state was saved.
+        LostProcessError: If another process of the run has gone.
     """
-    out = Path(config.out)
-    if (out / "run.json").exists():
-        raise FileExistsError(f"{out} holds a run already; choose another --out")
-    if (
-        min(config.epochs, config.eval_every, config.val_clips) < 1
-        or not 1 <= config.batch_size <= config.clips_per_epoch
+    if fast_dev_run:
+        _try_every_stage(config)
+        return
+    with join_world(choose_device(config.device)) as world:
+        _prepare(config, world, resume).fit()
+
+
+def _try_every_stage(config: PretrainConfig | TrainConfig) -> None:
+    """One step an epoch, two epochs, the second after a stop; then the weights are loaded again."""
+    clips = min(config.batch_size, 4 * config.accumulate)
+    clips -= clips % config.accumulate
+    small = replace(config, epochs=2, clips_per_epoch=clips, batch_size=clips, val_clips=2, eval_every=1)
+    parent = Path(config.out).parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=".fast_dev_run-", dir=parent) as folder,
+        join_world(choose_device(config.device)) as world,
     ):
-        raise ValueError("epochs, eval_every, val_clips and batch_size are at least 1, and an epoch holds a batch")
+        RunFolder(Path(config.out)).check(config, resume=True)
+        small = replace(small, out=folder)
+        trainer = _prepare(small, world, resume=False)
+        trainer.fit(epochs=1)
+        _prepare(small, world, resume=True).fit()
+        if isinstance(config, TrainConfig) and world.is_first:
+            load_model(config.model, folder)
+    if world.is_first:
+        print("every stage works: steps, validation, checkpoint, resuming, weights, report")
+
+
+def _prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) -> "Trainer":
+    """Make model and data sets, and check all that can be checked before anything is written."""
+    folder = RunFolder(Path(config.out))
+    if world.is_first:
+        folder.check(config, resume)
+    if config.batch_size % (world.size * config.accumulate):
+        raise ValueError(
+            f"batch_size {config.batch_size} is not a multiple of {world.size} processes x {config.accumulate} parts"
+        )
     torch.manual_seed(config.seed)
     model = make_model(config.model, **config.model_args)
     phase = pretraining_phase(model, config) if isinstance(config, PretrainConfig) else prediction_phase(model, config)
-    num_frames = model.in_frames + model.out_frames
+    train_set, val_set = _make_datasets(config, model, sum(frame_counts(model)))
+    trainer = Trainer(phase, model, train_set, val_set, config, folder, world)
+    trainer.check()
+    if world.is_first:
+        folder.create(config, needed_bytes=trainer.checkpoint_bytes() * 4)
+    if resume:
+        trainer.restore()
+    return trainer
+
+
+def _make_datasets(config: RunConfig, model: nn.Module, num_frames: int) -> tuple[Dataset[Tensor], Dataset[Tensor]]:
     root = Path(config.data_dir)
     train_set = create_dataset(
         config.data, root, "train", num_clips=config.clips_per_epoch, num_frames=num_frames, seed=config.seed,
@@ -92,41 +161,73 @@ def run(config: PretrainConfig | TrainConfig) -> None:
         raise ValueError(
             f"{config.data} has {len(train_set)} training clips, fewer than a batch of {config.batch_size}"  # type: ignore[arg-type]
         )
-    if (channels := train_set[0].shape[1]) != model.in_chans:
+    channels, wanted = train_set[0].shape[1], getattr(model, "in_chans", None)
+    if wanted not in (None, channels):
         raise ValueError(
-            f"{config.data} has clips of {channels} channel(s), {config.model} takes {model.in_chans}: "
+            f"{config.data} has clips of {channels} channel(s), {config.model} takes {wanted}: "
             f"--model-arg in_chans={channels}, or an option of the data set"
         )
-    in_progress = _Run(phase, model, train_set, val_set, config, out)
-    in_progress.check()
-    out.mkdir(parents=True, exist_ok=True)
-    save_config(config, out / "run.json")
-    in_progress.fit()
+    return train_set, val_set
 
 
-class _Run:
-    """State of a run in progress."""
+@dataclass
+class _Step:
+    """A step whose loss nobody has looked at yet."""
+
+    number: int
+    lr: float
+    index: list[list[int]]
+    loss: Tensor
+
+
+class Trainer:
+    """One run in progress: the loop of both phases.
+
+    Args:
+        phase: What goes into the model and what should come out.
+        model: The model whose weights are saved; ``phase.model`` or the one it was made from.
+        train_set: Clips of (T + T', C, H, W), a function of epoch and index.
+        val_set: Clips to measure on.
+        config: Of the run.
+        folder: Where the run's files go.
+        world: The processes that train together.
+    """
 
     def __init__(
         self,
         phase: Phase,
-        plasm: PLASM,
+        model: nn.Module,
         train_set: Dataset[Tensor],
         val_set: Dataset[Tensor],
         config: RunConfig,
-        out: Path,
+        folder: RunFolder,
+        world: World,
     ) -> None:
-        self.phase, self.plasm, self.train_set, self.val_set = phase, plasm, train_set, val_set
-        self.config, self.out = config, out
-        self.device = choose_device(config.device)
+        self.phase, self.plasm, self.train_set, self.val_set = phase, model, train_set, val_set
+        self.config, self.folder, self.world, self.device = config, folder, world, world.device
+        _keep_freed_memory(self.device)
+        if config.workers == 0:
+            for dataset in (train_set, val_set):
+                # Clips that are made rather than read are made where they are used.
+                if hasattr(dataset, "to"):
+                    dataset.to(self.device)
         # Convolutions are faster in this format, on a CPU most of all.
         self.model = phase.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.module: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
+        if world.size > 1:
+            self.module = DistributedDataParallel(self.module)
+        self.ema = ModelEmaV3(self.model, decay=config.ema) if config.ema else None
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(0.9, 0.999), fused=True)
         self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
         self.scheduler = make_scheduler(self.optimizer, config, config.epochs * self.steps_per_epoch)
-        self.log: list[dict[str, Any]] = []
+        # Where the run is: epochs done, steps of the next one done, and the sum of their losses.
+        self.epoch, self.step, self.loss_sum = 0, 0, 0.0
+        self.unseen: list[_Step] = []
+        self.steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
+        self.saved_at = time.monotonic()
+
+    # --- before the first step ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def check(self) -> None:
@@ -141,106 +242,259 @@ class _Run:
         if shape != target.shape:
             raise ValueError(f"the model gives {tuple(shape)} where the clips need {tuple(target.shape)}")
 
-    def fit(self) -> None:
-        """Train, and evaluate, save and draw every ``eval_every`` epochs and at the end."""
-        config = self.config
-        total = config.epochs * self.steps_per_epoch * config.batch_size
-        with tqdm(total=total, desc=self.phase.name, unit="clip", disable=None) as progress:
-            for epoch in range(config.epochs):
-                row = {"epoch": epoch + 1, **self._train_epoch(epoch, progress)}
-                if (epoch + 1) % config.eval_every == 0 or epoch + 1 == config.epochs:
-                    self._save(row["lr"], epoch)
-                    row["val_mse"] = self._evaluate(epoch)
-                self._write_log(row)
+    def checkpoint_bytes(self) -> int:
+        """Size of a checkpoint, about: the weights, two moments of each that is trained, and the average."""
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return weights * (2 if self.ema else 1) + 2 * sum(p.numel() * p.element_size() for p in self.parameters)
 
-    def _train_epoch(self, epoch: int, progress: "tqdm[Any]") -> dict[str, float]:
+    # --- state --------------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint. Every process has the same state; the first one writes it."""
+        self.saved_at = time.monotonic()
+        if not self.world.is_first:
+            return
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.ema:
+            tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
+        optimizer = self.optimizer.state_dict()
+        for number, state in optimizer["state"].items():
+            tensors |= {f"optimizer.{number}.{key}": tensor for key, tensor in state.items()}
+        values = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "param_groups": optimizer["param_groups"],
+            "scheduler": self.scheduler.state_dict(),
+        }
+        checkpoints.save(tensors, values, self.folder.checkpoints, self.epoch * self.steps_per_epoch + self.step)
+
+    def restore(self) -> None:
+        """Take up the newest checkpoint, if there is one.
+
+        Raises:
+            OSError: If every checkpoint is damaged.
+        """
+        found = checkpoints.load_newest(self.folder.checkpoints)
+        if found is None:
+            return
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
+        for name, tensor in found.tensors.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        if self.ema:
+            self.ema.module.load_state_dict(parts["ema"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = tensor
+        values = found.values
+        self.optimizer.load_state_dict({"state": state, "param_groups": values["param_groups"]})
+        self.scheduler.load_state_dict(values["scheduler"])
+        self.epoch, self.step, self.loss_sum = values["epoch"], values["step"], values["loss_sum"]
+        if self.world.is_first:
+            self.folder.read_log(self.epoch * self._clips_per_epoch)
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _clips_per_epoch(self) -> int:
+        return self.steps_per_epoch * self.config.batch_size
+
+    def fit(self, epochs: int | None = None) -> None:
+        """Train, and evaluate, save and draw every ``eval_every`` epochs and at the end.
+
+        Args:
+            epochs: Stop after so many, as if the run had been interrupted there.
+        """
+        config, last = self.config, self.config.epochs
+        with (
+            _catch_signals() as self.signals,
+            tqdm(
+                total=last * self._clips_per_epoch, initial=self.epoch * self._clips_per_epoch, desc=self.phase.name,
+                unit="clip", disable=None if self.world.is_first else True,
+            ) as progress,
+        ):  # fmt: skip
+            while self.epoch < min(last, epochs or last):
+                row = {"epoch": self.epoch + 1, **self._train_epoch(progress)}
+                if row["epoch"] % config.eval_every == 0 or row["epoch"] == last:
+                    self._save_weights(row["lr"])
+                    row["val_mse"] = self._evaluate()
+                self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
+                if self.world.is_first:
+                    self.folder.add_to_log(row)
+                    tqdm.write("  ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+                self.save()
+        if self.epoch == last and self.world.is_first:
+            write_report(self.folder, config, self.phase, self.device, self.world.size)
+
+    def _train_epoch(self, progress: "tqdm[Any]") -> dict[str, float]:
         self.model.train()
-        started = time.perf_counter()
-        total = torch.zeros((), device=self.device)
-        for step, (clips, index) in enumerate(self._batches(epoch)):
+        started, first = time.perf_counter(), self.step
+        loader = self._batches()
+        progress.update(first * self.config.batch_size)
+        for step in range(first, self.steps_per_epoch):
+            # Dropout and its like are a function of the step, so that a run that is resumed draws the same.
+            torch.manual_seed(int(counter_hash(self.config.seed, self.epoch, step, self.world.rank)))
             lr = self.optimizer.param_groups[0]["lr"]
-            loss = self._train_step(clips, index, epoch)
-            total += loss
-            progress.update(len(clips))
-            if step % 10 == 0:
-                # Not at every step: it waits for the device.
-                progress.set_postfix(loss=f"{self._finite(loss, epoch, lr):.4f}", lr=f"{lr:.2g}")
-        clips_seen = self.steps_per_epoch * self.config.batch_size
+            batch = [next(loader) for _ in range(self.config.accumulate)]
+            self.unseen.append(_Step(step, lr, [index.tolist() for _, index in batch], self._train_step(batch)))
+            self.step = step + 1
+            progress.update(self.config.batch_size)
+            if self.step % self.steps_between_looks == 0 or self.step == self.steps_per_epoch:
+                self._look(progress)
+        seconds = time.perf_counter() - started
         return {
-            "clips": (epoch + 1) * clips_seen,
-            "loss": self._finite(total, epoch, lr) / self.steps_per_epoch,
+            "clips": (self.epoch + 1) * self._clips_per_epoch,
+            "loss": self.loss_sum / self.steps_per_epoch,
             "lr": lr,
-            "clips_per_second": clips_seen / (time.perf_counter() - started),
+            "clips_per_second": (self.steps_per_epoch - first) * self.config.batch_size / seconds,
         }
 
-    def _finite(self, loss: Tensor, epoch: int, lr: float) -> float:
-        value = loss.item()
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the loss is {value} in epoch {epoch + 1}, at a learning rate of {lr:.2g}; a smaller --lr or "
-                f"--clip-grad may help. Weights in {self.out}, if any, are from before"
-            )
-        return value
-
-    def _train_step(self, clips: Tensor, index: Tensor, epoch: int) -> Tensor:
-        inputs, target = self.phase.inputs(clips, index, epoch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-            prediction = self.module(*inputs)
-        loss = F.mse_loss(prediction.float(), target)
+    def _train_step(self, batch: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """One step of the optimizer on (clips, index) parts of a batch; returns their mean loss on the device."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total = torch.zeros((), device=self.device)
+        for number, (clips, index) in enumerate(batch, start=1):
+            inputs, target = self.phase.inputs(clips, index.to(self.device, non_blocking=True), self.epoch)
+            # Gradients travel between processes with the last part alone.
+            alone = self.world.size > 1 and number < len(batch)
+            with self.module.no_sync() if alone else nullcontext():  # type: ignore[operator]
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+                    prediction = self.module(*inputs)
+                loss = F.mse_loss(prediction.float(), target) / len(batch)
+                loss.backward()
+            total += loss.detach()
         if self.config.clip_grad > 0:
             nn.utils.clip_grad_norm_(self.parameters, self.config.clip_grad)
         self.optimizer.step()
         self.scheduler.step()
-        return loss.detach()
+        if self.ema:
+            self.ema.update(self.model)
+        return total
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of an epoch, (B, T + T', C, H, W) and their index (B,), in an order of its own."""
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The rest of an epoch, in an order of its own: this process's parts of each batch, clips and index (B,)."""
         if hasattr(self.train_set, "set_epoch"):
-            self.train_set.set_epoch(epoch)
-        generator = torch.Generator().manual_seed(int(counter_hash(self.config.seed, epoch)))
-        order = torch.randperm(len(self.train_set), generator=generator)  # type: ignore[arg-type]
-        batches = order[: self.steps_per_epoch * self.config.batch_size].view(self.steps_per_epoch, -1)
-        for index, clips in zip(
-            batches, clip_batches(self.train_set, batches.tolist(), self.config.workers), strict=True
-        ):
-            yield clips.to(self.device, non_blocking=True), index.to(self.device, non_blocking=True)
+            self.train_set.set_epoch(self.epoch)
+        generator = torch.Generator().manual_seed(int(counter_hash(self.config.seed, self.epoch)))
+        order = torch.randperm(len(self.train_set), generator=generator)[: self._clips_per_epoch]  # type: ignore[arg-type]
+        parts: list[list[int]] = []
+        for batch in order.view(self.steps_per_epoch, -1)[self.step :].tolist():
+            share = self.world.share(batch)
+            size = len(share) // self.config.accumulate
+            parts += [share[i : i + size] for i in range(0, len(share), size)]
+        for index, clips in zip(parts, clip_batches(self.train_set, parts, self.config.workers), strict=True):
+            yield clips.to(self.device, non_blocking=True), torch.tensor(index)
+
+    def _look(self, progress: "tqdm[Any]") -> None:
+        """Wait for the device, see whether all is well, and save what is due."""
+        losses = torch.stack([step.loss for step in self.unseen])
+        stop = losses.new_tensor([float(self.signals.caught is not None)])
+        *values, stopped = self.world.sum(torch.cat([losses, stop])).tolist()
+        values = [value / self.world.size for value in values]
+        for step, value in zip(self.unseen, values, strict=True):
+            if not math.isfinite(value):
+                self._stop_at(step, value)
+        progress.set_postfix(loss=f"{values[-1]:.4f}", lr=f"{self.unseen[-1].lr:.2g}")
+        self.loss_sum += sum(values)
+        self.unseen.clear()
+        if self.step == self.steps_per_epoch:
+            return  # the end of an epoch saves; a signal is seen in the next one
+        if stopped:
+            self.save()
+            number = self.signals.caught or signal.SIGTERM
+            raise RunInterruptedError(
+                f"{signal.Signals(number).name}: stopped in epoch {self.epoch + 1} after step {self.step} of "
+                f"{self.steps_per_epoch}; the same command with --resume goes on",
+                number,
+            )
+        if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
+            self.save()
+
+    def _stop_at(self, step: _Step, loss: float) -> None:
+        message = (
+            f"the loss is {loss} at step {step.number + 1} of epoch {self.epoch + 1}, at a learning rate of "
+            f"{step.lr:.2g}; a smaller --lr or --clip-grad may help."
+        )
+        if self.world.is_first:
+            clips = torch.cat(list(clip_batches(self.train_set, step.index)))
+            file = self.folder.save_bad_batch(clips, torch.tensor(sum(step.index, [])))
+            message += f" Its clips are in {file}; weights and checkpoints in {self.folder.path}, if any, are from before"
+        raise FloatingPointError(message)
+
+    # --- between epochs -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _evaluate(self, epoch: int) -> float:
-        """Frame MSE on the validation clips; the first of them as a picture."""
-        self.model.eval()
+    def _evaluate(self) -> float:
+        """Frame MSE on the validation clips, each measured by one process; the first of them as a picture."""
+        model = self.ema.module if self.ema else self.model
+        model.eval()
         available = len(self.val_set)  # type: ignore[arg-type]
         count = min(self.config.val_clips, available)
         # Spread over all files, in which neighbours look alike.
-        order = [number * available // count for number in range(count)]
-        batches = [order[i : i + _VALIDATION_BATCH] for i in range(0, len(order), _VALIDATION_BATCH)]
-        total, loaded = 0.0, clip_batches(self.val_set, batches, self.config.workers)
+        share = self.world.share([number * available // count for number in range(count)])
+        batches = [share[i : i + _VALIDATION_BATCH] for i in range(0, len(share), _VALIDATION_BATCH)]
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        loaded = clip_batches(self.val_set, batches, self.config.workers)
         for number, (batch, clips) in enumerate(zip(batches, loaded, strict=True)):
             inputs, target = self.phase.inputs(clips.to(self.device), torch.tensor(batch, device=self.device), None)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-                prediction = self.model(*inputs).float()
-            total += frame_mse(prediction, target).mean(1).sum().item()
-            if number == 0:
-                self._draw(self.phase.shown(*inputs)[:4], target[:4], prediction[:4], epoch)
-        return total / len(order)
+                prediction = model(*inputs).float()
+            total += frame_mse(prediction, target).mean(1).sum()
+            if number == 0 and self.world.is_first:
+                shown, follows = self.phase.shown(*inputs)[:4], self.phase.name == "prediction"
+                self.folder.draw(shown, target[:4], prediction[:4], self.epoch + 1, follows)
+        return self.world.sum(total).item() / count
 
-    def _draw(self, shown: Tensor, target: Tensor, prediction: Tensor, epoch: int) -> None:
-        folder = self.out / "samples"
-        folder.mkdir(exist_ok=True)
-        picture = pictures.strip(shown, prediction, target, follows=self.phase.name == "prediction")
-        picture.save(folder / f"epoch_{epoch + 1:04d}.png")
-
-    def _save(self, lr: float, epoch: int) -> None:
-        tensors = self.model.state_dict()
+    def _save_weights(self, lr: float) -> None:
+        tensors = (self.ema.module if self.ema else self.model).state_dict()
         # The loss is that of the weights before the last step.
-        self._finite(sum(tensor.sum(dtype=torch.float64) for tensor in tensors.values()), epoch, lr)
-        weights.save_pretrained(self.plasm, self.out, {"phase": self.phase.name}, tensors)
+        if not math.isfinite(sum(tensor.sum(dtype=torch.float64).item() for tensor in tensors.values())):
+            raise FloatingPointError(
+                f"weights are not finite after the last step of epoch {self.epoch + 1}, at a learning rate of {lr:.2g}; "
+                f"those in {self.folder.path}, if any, are from before"
+            )
+        if self.world.is_first:
+            self.folder.save_weights(self.plasm, tensors, self.phase.name)
 
-    def _write_log(self, row: dict[str, Any]) -> None:
-        self.log.append(row)
-        with (self.out / "log.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        tqdm.write("  ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
-        pictures.curves(self.log, self.out / "curves.png")
+
+@dataclass
+class _Signals:
+    """Which signal came, if one did."""
+
+    caught: int | None = None
+
+
+@contextmanager
+def _catch_signals() -> Iterator[_Signals]:
+    """Let SIGTERM and the first Ctrl-C be noticed between steps; a second Ctrl-C interrupts at once."""
+    signals = _Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signals.caught = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _keep_freed_memory(device: torch.device) -> None:
+    """Let glibc keep large buffers that were freed, for the next step.
+
+    It would hand each activation of some megabytes back to the system, and get it anew page by page.
+    """
+    if device.type == "cpu" and sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            m_trim_threshold, m_mmap_threshold = -1, -3
+            mallopt(m_mmap_threshold, 2**30)
+            mallopt(m_trim_threshold, 2**31 - 1)

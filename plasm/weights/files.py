@@ -1,6 +1,9 @@
 """Reading and writing weight files: safetensors only, and never half a file."""
 
+import hashlib
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +12,34 @@ from safetensors.torch import load_file, save_file
 from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
 
-__all__ = ["load_tensors", "save_pretrained", "save_tensors"]
+__all__ = ["file_sha256", "load_tensors", "save_pretrained", "save_tensors", "write_beside"]
 
 
-def save_tensors(tensors: dict[str, Tensor], file: Path) -> None:
-    """Write tensors beside ``file``, then rename, so that a reader sees the old file or the whole new one."""
+@contextmanager
+def write_beside(file: Path) -> Iterator[Path]:
+    """Give a path beside ``file`` to write to, then rename: a reader sees the old file or the whole new one."""
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        # safetensors refuses channels_last tensors and views.
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside)
+        yield beside
         beside.replace(file)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write tensors as safetensors, whole or not at all."""
+    with write_beside(file) as beside:
+        # safetensors refuses channels_last tensors and views.
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside)
+
+
+def file_sha256(file: Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def load_tensors(file: Path) -> dict[str, Tensor]:
@@ -47,10 +66,6 @@ def save_pretrained(
         tensors: Written in place of the model's own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f".config.json.{os.getpid()}"
-    try:
+    with write_beside(folder / "config.json") as beside:
         save_config_for_hf(model, str(beside), model_config=config)
-        beside.replace(folder / "config.json")
-    finally:
-        beside.unlink(missing_ok=True)
     save_tensors(model.state_dict() if tensors is None else tensors, folder / "model.safetensors")

@@ -1,0 +1,202 @@
+"""The ordinary convolution and GroupNorm, with backward passes that are cheaper on a CPU.
+
+In a training step of a small model, torch's CPU kernels spend most of their time in three gradients that need little
+arithmetic. Each has an equal that is several times faster:
+
+* the weight of a depthwise convolution wider than 3: oneDNN has its fast kernel for widths up to 3 only, so the
+  gradient is taken in strips of three columns;
+* a bias, which is a sum over all places: as a matrix product with a row of ones;
+* GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices.
+
+Other devices, compiled graphs and function transforms get torch's own. Values are the same; gradients are to rounding.
+
+Shapes: N frames or clips, C channels, G groups, H x W pixels, P = H * W places.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+__all__ = ["conv2d", "group_norm"]
+
+_FAST_WIDTH = 3
+_FEW_CHANNELS, _FEW_PER_GROUP = 64, 16
+
+
+def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """Apply a convolution: what ``conv(x)`` gives, with gradients that are cheaper on a CPU.
+
+    Args:
+        conv: With zero padding.
+        x: (N, C, H, W).
+
+    Returns:
+        (N, C_out, H', W').
+    """
+    if not _helps(x):
+        # The class's own forward: a subclass may have come here from its own.
+        kind = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else nn.Conv2d
+        return kind.forward(conv, x)  # type: ignore[arg-type]
+    bias = None if conv.bias is None else conv.bias.detach()
+    if isinstance(conv, nn.ConvTranspose2d):
+        y = F.conv_transpose2d(
+            x, conv.weight, bias, conv.stride, conv.padding, conv.output_padding, conv.groups, conv.dilation
+        )  # type: ignore[arg-type]
+    elif _is_wide_depthwise(conv):
+        y = _WideDepthwise.apply(*_autocast(x, conv.weight, bias), conv.padding)
+    else:
+        y = F.conv2d(x, conv.weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return y if conv.bias is None else _BiasGradient.apply(y, conv.bias)
+
+
+def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Apply a GroupNorm: what ``norm(x)`` gives, with a gradient that is cheaper on a CPU.
+
+    Args:
+        norm: With weight and bias.
+        x: (N, C, H, W).
+
+    Returns:
+        (N, C, H, W).
+    """
+    channels = x.shape[1]
+    few = channels <= _FEW_CHANNELS and channels // norm.num_groups < _FEW_PER_GROUP
+    if norm.weight is None or not (few and x.dtype is torch.bfloat16 and _helps(x) and _is_channels_last(x)):
+        return nn.GroupNorm.forward(norm, x)
+    return _NarrowGroupNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
+
+
+def _helps(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch._C._functorch.peek_interpreter_stack()
+    )
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _is_wide_depthwise(conv: nn.Conv2d) -> bool:
+    return (
+        conv.groups == conv.in_channels == conv.out_channels
+        and conv.kernel_size[1] > _FAST_WIDTH
+        and conv.stride == conv.dilation == (1, 1)
+        and conv.padding_mode == "zeros"
+        and isinstance(conv.padding, tuple)
+    )
+
+
+def _autocast(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Cast as autocast casts the arguments of a convolution; inside an autograd function it is too late."""
+    if not torch.is_autocast_enabled("cpu"):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype("cpu")
+    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, P, C): a view where the memory is channels last."""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+class _BiasGradient(torch.autograd.Function):
+    """y itself, to which ``bias`` was added already without a gradient: gives the bias its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
+        ctx.dtype = bias.dtype
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        rows = grad.permute(0, 2, 3, 1).reshape(-1, grad.shape[1])
+        return grad, (rows.new_ones(1, len(rows)) @ rows).squeeze(0).to(ctx.dtype)
+
+
+class _WideDepthwise(torch.autograd.Function):
+    """Depthwise convolution whose weight gradient is taken in strips of a width that oneDNN is fast at."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.padding = padding
+        return F.conv2d(x, weight, bias, padding=padding, groups=len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        (top, left), (height, width) = ctx.padding, weight.shape[-2:]
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x, _, _ = _conv_backward(grad, x, weight, (top, left), (True, False, False))
+        if ctx.needs_input_grad[1]:
+            padded = F.pad(x, (left, left))
+            strips = []
+            for start in range(0, width, _FAST_WIDTH):
+                strip = weight[..., start : start + _FAST_WIDTH]
+                seen = padded[..., start : start + grad.shape[-1] + strip.shape[-1] - 1]
+                strips.append(_conv_backward(grad, seen, strip, (top, 0), (False, True, False))[1])
+            grad_weight = torch.cat(strips, -1)
+        return grad_x, grad_weight, None, None
+
+
+def _conv_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], wanted: tuple[bool, bool, bool]
+) -> tuple[Tensor, Tensor, Tensor]:
+    groups = len(weight)
+    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
+        grad, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], groups, wanted
+    )
+
+
+class _NarrowGroupNorm(torch.autograd.Function):
+    """GroupNorm of a bfloat16 channels-last tensor with few channels.
+
+    With g the gradient of the output and m, r mean and 1 / deviation of a group, the gradient of the input is
+    a g + b x + c, where a = r weight is one number a channel and frame, and b and c are one a group and frame.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, num_groups: int, eps: float) -> Tensor:
+        n, c, h, w = x.shape
+        y, mean, rstd = torch.native_group_norm(x, weight, bias, n, c, h * w, num_groups, eps)
+        ctx.save_for_backward(x, weight, mean, rstd)
+        ctx.bias_dtype = bias.dtype
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, rstd = ctx.saved_tensors
+        mean, rstd, scale = mean.float(), rstd.float(), weight.float()
+        num_groups, channels = mean.shape[1], x.shape[1]
+        rows, grad_rows = _rows(x), _rows(grad.contiguous(memory_format=torch.channels_last))
+        grad_sum, slope_sum = _sum_places(grad_rows), _sum_places(grad_rows * rows)  # (N, C)
+
+        def of_group(values: Tensor) -> Tensor:
+            return (values * scale).unflatten(1, (num_groups, -1)).sum(-1)
+
+        def per_channel(values: Tensor) -> Tensor:
+            return values.repeat_interleave(channels // num_groups, 1)
+
+        count = rows.shape[1] * channels // num_groups
+        b = -(rstd**3) * (of_group(slope_sum) - mean * of_group(grad_sum)) / count
+        c = -rstd * of_group(grad_sum) / count - b * mean
+        a = per_channel(rstd) * scale
+        grad_weight = ((slope_sum - per_channel(mean) * grad_sum) * per_channel(rstd)).sum(0)
+        a, b, c = a.to(x.dtype), per_channel(b).to(x.dtype), per_channel(c).to(x.dtype)
+        grad_x = torch.baddbmm(c.unsqueeze(1), grad_rows, a.diag_embed()).baddbmm_(rows, b.diag_embed())
+        grad_x = grad_x.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        return grad_x, grad_weight.to(weight.dtype), grad_sum.sum(0).to(ctx.bias_dtype), None, None
+
+
+def _sum_places(rows: Tensor) -> Tensor:
+    """(N, P, C) to (N, C), fp32. Sums are rounded to bfloat16, so many short ones are added up."""
+    parts = next(parts for parts in (16, 8, 4, 2, 1) if rows.shape[1] % parts == 0)
+    return rows.unflatten(1, (parts, -1)).sum(2).float().sum(1)

@@ -1,0 +1,108 @@
+"""Checkpoints of a run in progress: tensors as safetensors, the rest as JSON, written whole or not at all.
+
+A checkpoint is a folder, ``RUN/checkpoints/step_NNNNNNNN``, with ``state.safetensors`` and ``state.json``, which holds
+the sha256 of the former. The last two are kept: should the newest be damaged, there is another.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from plasm import weights
+
+__all__ = ["Checkpoint", "load_newest", "save"]
+
+_KEPT = 2
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """State of a run.
+
+    Attributes:
+        tensors: By name.
+        values: Whatever JSON can hold.
+    """
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+
+def save(tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path, step: int) -> None:
+    """Write a checkpoint, through to the disk, and delete all but the last two.
+
+    Args:
+        tensors: By name.
+        values: Whatever JSON can hold, numbers to the last bit.
+        folder: ``RUN/checkpoints``, made if it is not there.
+        step: Steps taken so far.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final, beside = folder / f"step_{step:08d}", folder / f".step_{step:08d}"
+    for remains in folder.glob(".step_*"):
+        shutil.rmtree(remains)
+    beside.mkdir()
+    try:
+        weights.save_tensors(tensors, beside / "state.safetensors")
+        state = {**values, "sha256": weights.file_sha256(beside / "state.safetensors")}
+        (beside / "state.json").write_text(json.dumps(state))
+        for path in (beside / "state.safetensors", beside / "state.json", beside):
+            _flush(path)
+        if final.exists():
+            # A run that went on from an older checkpoint, the newest being damaged, comes by here again.
+            shutil.rmtree(final)
+        beside.rename(final)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    _flush(folder)
+    for old in _all(folder)[_KEPT:]:
+        shutil.rmtree(old)
+
+
+def load_newest(folder: Path) -> Checkpoint | None:
+    """Read the newest checkpoint that is whole; a damaged one is reported and passed over.
+
+    Returns:
+        The checkpoint, or None where there is none at all.
+
+    Raises:
+        OSError: If there are checkpoints, and every one is damaged.
+    """
+    found = _all(folder)
+    for path in found:
+        try:
+            return _load(path)
+        except (OSError, ValueError, KeyError) as error:
+            _logger.warning("checkpoint %s is damaged (%s): trying the one before", path, error)
+    if found:
+        raise OSError(f"every checkpoint in {folder} is damaged; start anew with another --out")
+    return None
+
+
+def _load(path: Path) -> Checkpoint:
+    values: dict[str, Any] = json.loads((path / "state.json").read_text())
+    if weights.file_sha256(path / "state.safetensors") != values.pop("sha256"):
+        raise ValueError("state.safetensors has another sha256 than state.json says")
+    return Checkpoint(weights.load_tensors(path / "state.safetensors"), values)
+
+
+def _all(folder: Path) -> list[Path]:
+    """Newest first."""
+    return sorted(folder.glob("step_*"), reverse=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,96 @@
+"""Several processes that train one model, started by torchrun: each takes its share of every batch.
+
+One process without torchrun is a world of one, for which everything here does nothing.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["LostProcessError", "World", "join_world"]
+
+_PATIENCE = timedelta(minutes=30)
+"""How long a process waits for the others, which may be decoding a data set; one that died is noticed at once."""
+
+
+class LostProcessError(RuntimeError):
+    """Another process of the run has gone."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The processes of a run.
+
+    Attributes:
+        rank: Number of this process.
+        size: How many there are.
+        device: Where this one computes.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and speaks to the user."""
+        return self.rank == 0
+
+    def share(self, items: list[int]) -> list[int]:
+        """This process's part of ``items``: every one is some process's, and none is two processes'."""
+        return items[self.rank :: self.size]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum ``values`` over the processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+
+@contextmanager
+def join_world(device: torch.device) -> Iterator[World]:
+    """Meet the other processes that torchrun started, if it did, and part from them at the end.
+
+    Args:
+        device: Where to compute; "cuda" is the GPU of this process's number on its machine.
+
+    Raises:
+        LostProcessError: If another process goes in the meantime.
+        ValueError: If a machine has fewer GPUs than processes.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(0, 1, device)
+        return
+    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    if device.type == "cuda":
+        if local >= torch.cuda.device_count():
+            raise ValueError(
+                f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}; start torchrun "
+                "with --nproc-per-node no greater"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        yield World(rank, size, device)
+    except RuntimeError as error:
+        if _is_of_communication(error):
+            raise LostProcessError(
+                f"process {rank} of {size} lost another one: {str(error).splitlines()[0]}. See what that one printed; "
+                "the same command with --resume goes on from the last checkpoint"
+            ) from error
+        raise
+    finally:
+        dist.destroy_process_group()
+
+
+def _is_of_communication(error: RuntimeError) -> bool:
+    words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)

@@ -1,0 +1,134 @@
+"""The folder of a run: everything that a run leaves, and who wrote it.
+
+    RUN/
+      config.toml         the configuration: `plasm train --config RUN/config.toml --out OTHER` repeats the run
+      log.jsonl           a line an epoch
+      curves.png          loss, validation MSE and learning rate, drawn
+      samples/            validation clips: input, ground truth, prediction, difference
+      checkpoints/        the last two states, for --resume
+      tensorboard/        where TensorBoard is installed
+      model.safetensors   weights, and
+      config.json         the model they are of, in timm's format
+      report.md           the run on a page, written at its end
+"""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from plasm import pictures, weights
+
+from .config import RunConfig, config_differences, save_config
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """Reads and writes the folder of one run.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log: list[dict[str, Any]] = []
+        self._board: Any = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the states for ``--resume`` lie."""
+        return self.path / "checkpoints"
+
+    def check(self, config: RunConfig, resume: bool) -> None:
+        """Check, before hours are spent, that this run may write here.
+
+        Raises:
+            FileExistsError: If another run lies here, or another file has the folder's name.
+            ValueError: If the run that lies here and is to be resumed had another configuration.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise FileExistsError(f"{self.path} is a file; --out is a folder")
+        file = self.path / "config.toml"
+        if not file.exists():
+            return
+        if not resume:
+            raise FileExistsError(f"{self.path} holds a run already; choose another --out, or --resume it")
+        if differences := config_differences(config, file):
+            raise ValueError(f"{self.path} cannot be resumed with another configuration: {'; '.join(differences)}")
+
+    def create(self, config: RunConfig, needed_bytes: int) -> None:
+        """Make the folder and write the configuration into it.
+
+        Args:
+            config: Of the run.
+            needed_bytes: What the run is going to write, about.
+
+        Raises:
+            OSError: If the folder cannot be written, or its disk has no room.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            save_config(config, self.path / "config.toml")
+        except OSError as error:
+            raise type(error)(error.errno, f"{self.path} cannot be written: {error.strerror}") from error
+        free = shutil.disk_usage(self.path).free
+        if free < needed_bytes:
+            (self.path / "config.toml").unlink()
+            raise OSError(
+                f"the disk of {self.path} has {free / 2**20:,.0f} MiB free; the run needs about "
+                f"{needed_bytes / 2**20:,.0f} MiB, most of it for three checkpoints"
+            )
+
+    def read_log(self, clips: int) -> None:
+        """Take up the log of a run that is resumed, without lines past ``clips``: these epochs come again."""
+        file = self.path / "log.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                break  # a line that was being written when the run was killed
+            if row["clips"] <= clips:
+                self.log.append(row)
+        with weights.write_beside(file) as beside:
+            beside.write_text("".join(json.dumps(row) + "\n" for row in self.log))
+
+    def add_to_log(self, row: dict[str, Any]) -> None:
+        """Write a line of the log, draw the curves anew, and tell TensorBoard."""
+        self.log.append(row)
+        with (self.path / "log.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        pictures.curves(self.log, self.path / "curves.png")
+        if board := self._open_board(row["clips"]):
+            for name in set(row) - {"epoch", "clips"}:
+                board.add_scalar(name, row[name], row["clips"])
+            board.flush()
+
+    def draw(self, shown: Tensor, target: Tensor, prediction: Tensor, epoch: int, follows: bool) -> None:
+        """Draw clips of the validation set, (B, T, C, H, W) each; ``follows`` as for ``pictures.strip``."""
+        folder = self.path / "samples"
+        folder.mkdir(exist_ok=True)
+        pictures.strip(shown, prediction, target, follows).save(folder / f"epoch_{epoch:04d}.png")
+
+    def save_weights(self, model: nn.Module, tensors: dict[str, Tensor], phase: str) -> None:
+        """Write ``model.safetensors`` and ``config.json``."""
+        weights.save_pretrained(model, self.path, {"phase": phase}, tensors)
+
+    def save_bad_batch(self, clips: Tensor, index: Tensor) -> Path:
+        """Write the clips (B, T + T', C, H, W) and indices (B,) of a step that went wrong."""
+        file = self.path / "bad_batch.safetensors"
+        weights.save_tensors({"clips": clips, "index": index}, file)
+        return file
+
+    def _open_board(self, clips: int) -> Any:
+        if self._board is None and importlib.util.find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            # What an interrupted run wrote past this point is hidden.
+            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=clips)
+        return self._board

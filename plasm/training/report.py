@@ -1,0 +1,74 @@
+"""A run on one page of Markdown, with its pictures."""
+
+import platform
+from dataclasses import asdict
+
+import torch
+
+import plasm
+from plasm.weights import write_beside
+
+from .config import RunConfig
+from .folder import RunFolder
+from .phases import Phase
+
+__all__ = ["write_report"]
+
+_TITLES = {"pretraining": "Phase 1: rebuilding masked clips", "prediction": "Phase 2: predicting frames"}
+
+
+def write_report(
+    folder: RunFolder, config: RunConfig, phase: Phase, device: torch.device, processes: int
+) -> None:
+    """Write ``report.md`` of a run that has ended.
+
+    Args:
+        folder: Of the run, with its log.
+        config: Of the run.
+        phase: Of the run, with its model.
+        device: Where it was trained.
+        processes: How many trained together.
+    """
+    measured = [row for row in folder.log if "val_mse" in row]
+    best, last = min(measured, key=lambda row: row["val_mse"]), folder.log[-1]
+    speeds = sorted(row["clips_per_second"] for row in folder.log)
+    hours = sum(_clips(config, folder) / row["clips_per_second"] for row in folder.log) / 3600
+    trained = sum(p.numel() for p in phase.model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in phase.model.parameters())
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    facts = {
+        "model": f"`{config.model}`, {total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M of them trained",
+        "data": f"`{config.data}`",
+        "clips seen": f"{last['clips']:,} in {last['epoch']} epochs",
+        "validation MSE": f"{last['val_mse']:.2f} at the end, {best['val_mse']:.2f} at best (epoch {best['epoch']})",
+        "training loss": f"{last['loss']:.6f} in the last epoch",
+        "speed": f"{speeds[len(speeds) // 2]:.1f} clips a second (median of the epochs), {hours:.2f} hours",
+        "on": f"{processes} x {where}",
+        "with": f"plasm {plasm.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+    }
+    samples = sorted(folder.path.glob("samples/*.png"))
+    parts = [
+        f"# {folder.path.resolve().name}",
+        _TITLES.get(phase.name, phase.name),
+        _table(facts),
+        "![loss, validation MSE and learning rate](curves.png)",
+        f"![validation clips]({samples[-1].relative_to(folder.path)})" if samples else "",
+        "Validation MSE is summed over a frame and averaged over frames and clips that were held out of training. The "
+        "weights are those of the end" + (", averaged (`ema`)." if config.ema else "."),
+        "## Configuration",
+        _table({f"`{name}`": f"`{value}`" for name, value in asdict(config).items() if value is not None}),
+        "`config.toml` repeats the run: `plasm "
+        + ("pretrain" if phase.name == "pretraining" else "train")
+        + " --config config.toml --out OTHER`.",
+    ]
+    with write_beside(folder.path / "report.md") as beside:
+        beside.write_text("\n\n".join(part for part in parts if part) + "\n")
+
+
+def _clips(config: RunConfig, folder: RunFolder) -> float:
+    """Clips of an epoch."""
+    return float(folder.log[-1]["clips"]) / config.epochs
+
+
+def _table(rows: dict[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
