@@ -30,7 +30,7 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """Apply a convolution: what ``conv(x)`` gives, with gradients that are cheaper on a CPU.
 
     Args:
-        conv: With zero padding.
+        conv: Of any kind.
         x: (N, C, H, W).
 
     Returns:
@@ -48,7 +48,7 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
     elif _is_wide_depthwise(conv):
         y = _WideDepthwise.apply(*_autocast(x, conv.weight, bias), conv.padding)
     else:
-        y = F.conv2d(x, conv.weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        y = conv._conv_forward(x, conv.weight, bias)
     return y if conv.bias is None else _BiasGradient.apply(y, conv.bias)
 
 
@@ -56,7 +56,7 @@ def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     """Apply a GroupNorm: what ``norm(x)`` gives, with a gradient that is cheaper on a CPU.
 
     Args:
-        norm: With weight and bias.
+        norm: Of any kind.
         x: (N, C, H, W).
 
     Returns:

@@ -269,6 +269,7 @@ class Trainer:
         }
         checkpoints.save(tensors, values, self.folder.checkpoints, self.epoch * self.steps_per_epoch + self.step)
 
+    @torch.no_grad()
     def restore(self) -> None:
         """Take up the newest checkpoint, if there is one.
 
@@ -288,6 +289,10 @@ class Trainer:
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in parts["optimizer"].items():
             number, _, key = name.partition(".")
+            parameter = self.parameters[int(number)]
+            if tensor.shape == parameter.shape:
+                # Files know no memory format, and the fused step pairs elements by their place in memory.
+                tensor = torch.empty_like(parameter).copy_(tensor)
             state.setdefault(int(number), {})[key] = tensor
         values = found.values
         self.optimizer.load_state_dict({"state": state, "param_groups": values["param_groups"]})

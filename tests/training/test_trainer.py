@@ -12,7 +12,9 @@ from plasm import training
 from plasm.data import create_dataset
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.config import model_defaults
-from plasm.training.trainer import _Run, make_scheduler
+from plasm.training.distributed import World
+from plasm.training.folder import RunFolder
+from plasm.training.trainer import Trainer, make_scheduler
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -39,8 +41,13 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 
 def test_a_run_leaves_weights_config_log_curves_and_samples(pretrained: Path) -> None:
     files = sorted(str(path.relative_to(pretrained)) for path in pretrained.rglob("*") if path.is_file())
+    states = [f"checkpoints/step_{step:08d}/state.{end}" for step in (30, 40) for end in ("json", "safetensors")]
     samples = [f"samples/epoch_{epoch:04d}.png" for epoch in (1, 2, 3, 4)]
-    assert files == ["config.json", "curves.png", "log.jsonl", "model.safetensors", "run.json", *samples]
+    board = [file for file in files if file.startswith("tensorboard/")]
+    assert files == sorted(
+        ["config.json", "config.toml", "curves.png", "log.jsonl", "model.safetensors", "report.md"]
+        + states + samples + board
+    )  # fmt: skip
     log = log_of(pretrained)
     assert [row["epoch"] for row in log] == [1, 2, 3, 4]
     assert [row["clips"] for row in log] == [40, 80, 120, 160]
@@ -86,7 +93,9 @@ def test_who_trains(
     phase = prediction_phase(model, config)
     assert phase.model is model
     clips = create_dataset("mmnist", sample_root, "train", num_clips=4)
-    optimised = {id(p) for p in _Run(phase, model, clips, clips, config, tmp_path).parameters}
+    world = World(0, 1, torch.device("cpu"))
+    trainer = Trainer(phase, model, clips, clips, config, RunFolder(tmp_path), world)
+    optimised = {id(p) for p in trainer.parameters}
     assert all((id(p) in optimised) != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad for p in [*model.decoder.parameters(), *model.translator.parameters()])
@@ -176,9 +185,12 @@ def test_errors_come_before_hours_are_spent(pretrained: Path, sample_root: Path,
 
 def test_a_loss_that_is_not_finite_stops_the_run(sample_root: Path, tmp_path: Path) -> None:
     config = TrainConfig(**arguments(sample_root, tmp_path / "run", lr=1e30, schedule="constant", clip_grad=0.0))
-    with pytest.raises(FloatingPointError, match="in epoch 1, at a learning rate of 1e"):
+    with pytest.raises(FloatingPointError, match="at step 2 of epoch 1, at a learning rate of 1e"):
         training.run(config)
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["run.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["bad_batch.safetensors", "config.toml"]
+    bad = load_file(tmp_path / "run" / "bad_batch.safetensors")
+    train_set = create_dataset("mmnist", sample_root, "train", num_clips=16)
+    assert torch.equal(bad["clips"], torch.stack([train_set[int(number)] for number in bad["index"]]))
 
 
 def test_weights_that_are_not_finite_are_never_saved(sample_root: Path, tmp_path: Path) -> None:

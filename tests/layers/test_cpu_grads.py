@@ -1,0 +1,104 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from plasm.layers.cpu_grads import conv2d, group_norm
+
+CONVOLUTIONS: dict[str, Callable[[], nn.Conv2d | nn.ConvTranspose2d]] = {
+    "plain": lambda: nn.Conv2d(6, 8, 3, 2, 1),
+    "no bias": lambda: nn.Conv2d(6, 8, 3, padding=1, bias=False),
+    "depthwise 7x7": lambda: nn.Conv2d(6, 6, 7, padding=3, groups=6),
+    "depthwise 5x4, uneven padding": lambda: nn.Conv2d(6, 6, (5, 4), padding=(0, 2), groups=6),
+    "depthwise, strided": lambda: nn.Conv2d(6, 6, 7, 2, padding=3, groups=6),
+    "depthwise, dilated": lambda: nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6),
+    "depthwise, same": lambda: nn.Conv2d(6, 6, 5, padding="same", groups=6),
+    "two outputs a group": lambda: nn.Conv2d(6, 12, 5, padding=2, groups=6),
+    "reflected padding": lambda: nn.Conv2d(6, 6, 5, padding=2, groups=6, padding_mode="reflect"),
+    "transposed": lambda: nn.ConvTranspose2d(6, 8, 3, 2, 1, output_padding=1),
+}
+
+
+def gradients(
+    apply: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor, grad: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    x = x.detach().requires_grad_()
+    y = apply(x)
+    torch.manual_seed(1)
+    grad = torch.randn_like(y)
+    return (y, *torch.autograd.grad(y, [x, *module.parameters()], grad))
+
+
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_convolution_is_torchs_and_so_are_its_gradients(name: str, memory_format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    conv = CONVOLUTIONS[name]().double()
+    x = torch.randn(3, 6, 9, 11, dtype=torch.float64).contiguous(memory_format=memory_format)
+    for ours, torchs in zip(gradients(lambda x: conv2d(conv, x), conv, x), gradients(conv, conv, x), strict=True):
+        torch.testing.assert_close(ours, torchs)
+
+
+def test_second_derivatives_of_convolutions() -> None:
+    conv = nn.Conv2d(2, 2, (1, 5), padding=(0, 2), groups=2).double()
+    x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+    torch.autograd.gradgradcheck(lambda x, weight, bias: conv2d(conv, x), (x, conv.weight, conv.bias))
+
+
+def test_depthwise_in_autocasts_type() -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(32, 32, 7, padding=3, groups=32)
+    x = torch.randn(4, 32, 16, 16).contiguous(memory_format=torch.channels_last)
+    exact = gradients(conv, conv, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = gradients(lambda x: conv2d(conv, x), conv, x)
+    assert ours[0].dtype == torch.bfloat16
+    assert [tensor.dtype for tensor in ours[1:]] == [torch.float32] * 3
+    for tensor, other in zip(ours, exact, strict=True):
+        assert (tensor - other).norm() < 0.01 * other.norm()
+
+
+@pytest.mark.parametrize(("channels", "num_groups", "height"), [(16, 2, 12), (64, 8, 5), (8, 8, 3)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_group_norm_in_bfloat16_is_as_near_to_the_exact_one_as_torchs(
+    channels: int, num_groups: int, height: int, memory_format: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(num_groups, channels)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    # Neither centred nor of one scale, so that every term of the gradient counts.
+    x = (3 * torch.randn(5, channels, height, 8) + torch.randn(5, channels, 1, 1)).bfloat16()
+    x = x.contiguous(memory_format=memory_format)
+    exact = gradients(norm.double(), norm, x.double())
+    norm.float()
+    for ours, torchs, right in zip(
+        gradients(lambda x: group_norm(norm, x), norm, x), gradients(norm, norm, x), exact, strict=True
+    ):
+        assert ours.dtype == torchs.dtype
+        assert (ours - right).norm() < 1.5 * (torchs - right).norm() + 0.002 * right.norm()
+
+
+def test_group_norm_of_narrow_channels_takes_our_path() -> None:
+    """So that the test above compares what it says."""
+    x = torch.randn(2, 16, 4, 4, requires_grad=True).bfloat16().contiguous(memory_format=torch.channels_last)
+    norm = nn.GroupNorm(2, 16)
+    assert "Narrow" in str(group_norm(norm, x).grad_fn)
+    for other in (x.float(), x.contiguous()):
+        assert "Narrow" not in str(group_norm(norm, other).grad_fn)
+    with torch.no_grad():
+        assert group_norm(norm, x).grad_fn is None
+    assert "Narrow" not in str(group_norm(nn.GroupNorm(2, 16, affine=False), x).grad_fn)
+
+
+def test_transforms_and_compiled_graphs_see_torchs_own() -> None:
+    conv, norm = nn.Conv2d(16, 16, 7, padding=3, groups=16), nn.GroupNorm(2, 16)
+
+    def total(x: Tensor) -> Tensor:
+        return group_norm(norm, conv2d(conv, x).bfloat16()).float().square().mean()
+
+    x = torch.randn(3, 1, 16, 8, 8)
+    per_sample = torch.func.vmap(torch.func.grad(total))(x)
+    torch.testing.assert_close(per_sample[0], torch.func.grad(total)(x[0]), atol=1e-4, rtol=0.1)
+    torch.compile(total, backend="aot_eager", fullgraph=True)(x[0].requires_grad_()).backward()

@@ -1,0 +1,88 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plasm.training.config import (
+    PretrainConfig,
+    TrainConfig,
+    config_differences,
+    make_config,
+    read_config,
+    save_config,
+)
+
+GIVEN: dict[str, Any] = {"model": "plasm_kth", "data": "kth", "data_dir": "d", "out": "o"}
+
+
+def test_a_saved_configuration_is_read_back_whole(tmp_path: Path) -> None:
+    config = TrainConfig(**GIVEN, lr=1 / 3, init="phase1", model_args={"skip": True, "dims": [1, 2]}, ema=0.5)
+    save_config(config, tmp_path / "config.toml")
+    assert TrainConfig(**read_config(TrainConfig, tmp_path / "config.toml")) == config
+    assert list(tmp_path.iterdir()) == [tmp_path / "config.toml"]
+
+
+def test_what_is_given_goes_over_the_file_and_that_over_the_models_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(
+        'model = "plasm_kth"\ndata = "kth"\ndata_dir = "d"\nout = "o"\nepochs = 7\nlr = 0.5\n'
+        "[model_args]\nskip = false\nnum_heads = 4\n"
+    )
+    config = make_config(TrainConfig, {"lr": 0.25, "model_args": {"num_heads": 8}}, file)
+    assert (config.lr, config.epochs, config.model_args) == (0.25, 7, {"skip": False, "num_heads": 8})
+    # Of the model and the record.
+    assert (make_config(TrainConfig, GIVEN).epochs, make_config(TrainConfig, GIVEN).batch_size) == (100, 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nonsense", "is not TOML"),
+        ("ephocs = 3", "unknown options: ephocs; there are: accumulate, "),
+        ('command = "pretrain"', "is for `plasm pretrain`, this is `plasm train`"),
+        ('epochs = "many"', "epochs is int, got 'many'"),
+        ("bf16 = 1", "bf16 is bool, got 1"),
+        ("epochs = true", "epochs is int, got True"),
+        ('schedule = "linear"', "schedule is one of onecycle, cosine, constant, got 'linear'"),
+        ("model_args = 3", "model_args is dict"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        make_config(TrainConfig, GIVEN, tmp_path / "run.toml")
+
+
+def test_missing_fields_are_named_as_options(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="missing: --model, --data-dir; give it here or in the file"):
+        make_config(TrainConfig, {"data": "kth", "out": "o"})
+    with pytest.raises(FileNotFoundError, match="no configuration file"):
+        make_config(TrainConfig, GIVEN, tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "epochs is at least 1"),
+        ({"batch_size": 17, "clips_per_epoch": 16}, "an epoch holds a batch"),
+        ({"accumulate": 3}, "accumulate 3 does not divide batch_size 16"),
+        ({"ema": 1.0}, "ema is a decay"),
+        ({"workers": -1}, "at least 0"),
+    ],
+)
+def test_values_out_of_range(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PretrainConfig(**GIVEN, **changes)
+
+
+def test_differences_are_of_what_changes_the_run(tmp_path: Path) -> None:
+    config = TrainConfig(**GIVEN, model_args={"dims": (1, 2)})
+    save_config(config, tmp_path / "config.toml")
+    same = dataclasses.replace(config, out="p", workers=3, device="cpu", accumulate=2)
+    assert config_differences(same, tmp_path / "config.toml") == []
+    other = dataclasses.replace(config, seed=1, init="phase1")
+    assert config_differences(other, tmp_path / "config.toml") == [
+        "init is 'phase1', was None",
+        "seed is 1, was 0",
+    ]

@@ -1,0 +1,164 @@
+"""A run that is stopped and resumed is the run that was not."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import interrupted
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from plasm import training
+from plasm.data import SAMPLES
+from plasm.training import PretrainConfig, TrainConfig
+from plasm.training.distributed import World
+from plasm.training.trainer import _prepare
+
+MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
+HERE = World(0, 1, torch.device("cpu"))
+
+
+def arguments(out: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(SAMPLES), "out": str(out), "epochs": 3,
+        "clips_per_epoch": 16, "batch_size": 4, "val_clips": 2, "device": "cpu", "model_args": MODEL, **changes,
+    }  # fmt: skip
+
+
+def command(out: Path) -> list[str]:
+    return [
+        "train", "--model", "plasm_mmnist_tiny", "--data", "mmnist", "--data-dir", str(SAMPLES), "--out", str(out),
+        "--epochs", "4", "--clips-per-epoch", "32", "--batch-size", "4", "--val-clips", "2", "--device", "cpu",
+        "--ema", "0.9", "--checkpoint-minutes", "0", "--resume",
+        *(f"--model-arg={name}={value}" for name, value in MODEL.items()),
+    ]  # fmt: skip
+
+
+def interrupt(seed: int, signals: list[int], out: Path) -> tuple[list[int], str]:
+    done = subprocess.run(
+        [sys.executable, interrupted.__file__, str(seed), ",".join(map(str, signals)), *command(out)],
+        capture_output=True, text=True, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stderr
+
+
+def result(run: Path) -> dict[str, Any]:
+    """All that a run leaves, but for times and places."""
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    states = {path.name: path for path in (run / "checkpoints").iterdir()}
+    return {
+        "log": [{key: value for key, value in row.items() if key != "clips_per_second"} for row in log],
+        "weights": (run / "model.safetensors").read_bytes(),
+        "states": {name: (path / "state.safetensors").read_bytes() for name, path in states.items()},
+        "values": {name: (path / "state.json").read_text() for name, path in states.items()},
+        "pictures": {path.name: path.read_bytes() for path in (run / "samples").iterdir()},
+    }
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    ends, _ = interrupt(0, [], out)
+    assert ends == [0]
+    return result(out)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
+    seed: int, uninterrupted: dict[str, Any], tmp_path: Path
+) -> None:
+    ends, _ = interrupt(seed, [signal.SIGKILL] * 6, tmp_path / "run")
+    assert ends.count(-signal.SIGKILL) >= 2
+    assert ends[-1] == 0
+    assert result(tmp_path / "run") == uninterrupted
+    remains = [path for path in (tmp_path / "run").rglob(".*") if not path.name.startswith((".model", ".config"))]
+    assert remains == []
+
+
+def test_sigterm_and_ctrl_c_save_and_say_how_to_go_on(uninterrupted: dict[str, Any], tmp_path: Path) -> None:
+    ends, said = interrupt(3, [signal.SIGTERM, signal.SIGINT, signal.SIGTERM], tmp_path / "run")
+    assert ends[-1] == 0
+    stopped = [end for end in ends if end]
+    # One that came while the process was still preparing the run ended it before there was anything to save.
+    assert stopped
+    assert set(stopped) <= {128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, 1}
+    assert result(tmp_path / "run") == uninterrupted
+    if {128 + signal.SIGTERM, 128 + signal.SIGINT} & set(stopped):
+        assert "the same command with --resume goes on" in said
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, TrainConfig])
+def test_resuming_in_both_phases(kind: type[Any], tmp_path: Path) -> None:
+    training.run(kind(**arguments(tmp_path / "whole")))
+    config = kind(**arguments(tmp_path / "parts"))
+    _prepare(config, HERE, resume=False).fit(epochs=1)
+    assert not (tmp_path / "parts" / "report.md").exists()
+    training.run(config, resume=True)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+    # A run that has ended stays as it is.
+    training.run(config, resume=True)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    training.run(TrainConfig(**arguments(tmp_path / "whole")))
+    config = TrainConfig(**arguments(tmp_path / "parts"))
+    _prepare(config, HERE, resume=False).fit(epochs=2)
+    older, newest = sorted((tmp_path / "parts" / "checkpoints").iterdir())
+    content = bytearray((newest / "state.safetensors").read_bytes())
+    content[len(content) // 2] ^= 1
+    (newest / "state.safetensors").write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        training.run(config, resume=True)
+    assert f"checkpoint {newest} is damaged" in caplog.text
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+
+
+def test_when_every_checkpoint_is_damaged_nothing_is_overwritten(tmp_path: Path) -> None:
+    config = TrainConfig(**arguments(tmp_path / "run"))
+    _prepare(config, HERE, resume=False).fit(epochs=2)
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        (path / "state.json").write_text("{")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(OSError, match="every checkpoint in .* is damaged"):
+        training.run(config, resume=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
+def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path) -> None:
+    training.run(TrainConfig(**arguments(tmp_path / "whole")))
+    config = TrainConfig(**arguments(tmp_path / "parts"))
+    _prepare(config, HERE, resume=False).fit(epochs=2)
+    with (tmp_path / "parts" / "log.jsonl").open("a") as log:
+        log.write('{"epoch": 3, "cl')
+    training.run(config, resume=True)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+
+
+def test_another_configuration_cannot_be_resumed(tmp_path: Path) -> None:
+    config = TrainConfig(**arguments(tmp_path / "run"))
+    _prepare(config, HERE, resume=False).fit(epochs=1)
+    with pytest.raises(ValueError, match=r"another configuration: lr is 0\.5, was 0\.01"):
+        training.run(TrainConfig(**arguments(tmp_path / "run", lr=0.5)), resume=True)
+    with pytest.raises(ValueError, match="is for `plasm train`, this is `plasm pretrain`"):
+        training.run(PretrainConfig(**arguments(tmp_path / "run")), resume=True)
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    training.run(TrainConfig(**arguments(tmp_path / "run")))
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == [
+        "step_00000008",
+        "step_00000012",
+    ]
+    state = load_file(tmp_path / "run" / "checkpoints" / "step_00000012" / "state.safetensors")
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(state[f"model.{name}"], tensor) for name, tensor in weights.items())
