@@ -8,6 +8,7 @@ PSNR are means over frames and clips, on predictions clamped to [0, 1]. Publishe
 the old one, and only the latter compares with papers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -114,6 +115,16 @@ class VideoMetrics:
             total = score.double().sum(0).cpu()
             self._sums[name] = self._sums[name] + total if name in self._sums else total
         self._num_clips += len(prediction)
+
+    def add_up(self, add_up: Callable[[Tensor], Tensor]) -> None:
+        """Join what several processes accumulated.
+
+        Args:
+            add_up: Sums a float64 tensor over the processes. Each of them calls this, and has added a clip at least.
+        """
+        sums = add_up(torch.stack([*self._sums.values(), torch.full_like(self._sums["mse"], self._num_clips)]))
+        self._num_clips = int(sums[-1, 0])
+        self._sums = dict(zip(self._sums, sums, strict=False))
 
     def compute(self) -> Metrics:
         """Average what was accumulated.

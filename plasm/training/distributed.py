@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["LostProcessError", "World", "join_world"]
+__all__ = ["ALONE", "LostProcessError", "World", "join_world"]
 
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, which may be decoding a data set; one that died is noticed at once."""
@@ -47,10 +47,17 @@ class World:
         return items[self.rank :: self.size]
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum ``values`` over the processes, in place."""
-        if self.size > 1:
-            dist.all_reduce(values)
-        return values
+        """Sum ``values``, on any device, over the processes."""
+        if self.size == 1:
+            return values
+        # NCCL sums what lies on its GPU only.
+        there = values.to(self.device, copy=True)
+        dist.all_reduce(there)
+        return there.to(values.device)
+
+
+ALONE = World(0, 1, torch.device("cpu"))
+"""One process, on the CPU."""
 
 
 @contextmanager

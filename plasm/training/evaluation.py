@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from plasm.metrics import Metrics, VideoMetrics
 
+from .distributed import ALONE, World
+
 __all__ = ["TRIVIAL_FORECASTS", "clip_batches", "evaluate", "predict_black", "repeat_last_frame"]
 
 Forecast = Callable[[Tensor, int], Tensor]
@@ -49,11 +51,11 @@ def evaluate(
     *,
     num_clips: int | None = None,
     batch_size: int = 10,
-    device: torch.device | str = "cpu",
+    world: World = ALONE,
     workers: int = 0,
     ssim: bool = True,
 ) -> dict[str, Metrics]:
-    """Measure forecasts on the same clips.
+    """Measure forecasts on the same clips, each clip in one process.
 
     Args:
         forecasts: Each maps (B, T, C, H, W) and T' to (B, T', C, H, W), like ``model.predict``.
@@ -62,22 +64,30 @@ def evaluate(
         out_frames: T'.
         num_clips: Use the first so many clips; all by default.
         batch_size: B.
-        device: Where the forecasts compute.
-        workers: Processes that load clips; 0 loads them in this one.
+        world: The processes that measure together, and where the forecasts compute; by default this one, on the CPU.
+        workers: Processes that load clips, for each that measures; 0 loads them in that one.
         ssim: Compute both SSIMs.
 
     Returns:
-        The metrics of each forecast.
+        The metrics of each forecast, over the clips of all processes.
+
+    Raises:
+        ValueError: If there are fewer clips than processes.
     """
     total = len(dataset) if num_clips is None else min(num_clips, len(dataset))  # type: ignore[arg-type]
-    index = list(range(total))
-    batches = [index[i : i + batch_size] for i in range(0, total, batch_size)]
+    if total < world.size:
+        raise ValueError(f"{total} clips are too few for {world.size} processes")
+    index = world.share(list(range(total)))
+    batches = [index[i : i + batch_size] for i in range(0, len(index), batch_size)]
     metrics = {name: VideoMetrics(ssim) for name in forecasts}
-    with tqdm(total=total, desc="evaluate", unit="clip", leave=False, disable=None) as progress:
+    quiet = None if world.is_first else True
+    with tqdm(total=len(index), desc="evaluate", unit="clip", leave=False, disable=quiet) as progress:
         for clips in clip_batches(dataset, batches, workers):
-            clips = clips.to(device)
+            clips = clips.to(world.device)
             clip, target = clips[:, :in_frames], clips[:, in_frames : in_frames + out_frames]
             for name, forecast in forecasts.items():
                 metrics[name].update(forecast(clip, out_frames), target)
             progress.update(len(clips))
+    for metric in metrics.values():
+        metric.add_up(world.sum)
     return {name: metric.compute() for name, metric in metrics.items()}

@@ -1,0 +1,107 @@
+"""Two gloo processes compute what one does."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import together
+import torch
+from safetensors.torch import load_file
+
+from plasm import training
+from plasm.data import SAMPLES, create_dataset
+from plasm.training.distributed import ALONE, World, join_world
+
+
+def start(task: str, out: Path, rank: int, port: int) -> "subprocess.Popen[str]":
+    env = {
+        **os.environ, "RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, together.__file__, task, str(out), str(SAMPLES)], env=env, text=True, stderr=subprocess.PIPE
+    )
+
+
+def both(task: str, out: Path) -> list[tuple[int, str]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [start(task, out, rank, port) for rank in range(2)]
+    said = [process.communicate(timeout=200)[1] for process in processes]
+    return [(process.returncode, text) for process, text in zip(processes, said, strict=True)]
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
+    ends = both("step", tmp_path / "two")
+    assert [code for code, _ in ends] == [0, 0], ends
+    two = load_file(tmp_path / "two" / "step.safetensors")
+    one = together.gradients(ALONE, str(tmp_path / "one"), str(SAMPLES))
+    assert two.keys() == one.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_torchrun_gives_the_weights_of_one_process_and_one_writes(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = [
+        "--model", "plasm_mmnist_tiny", "--data", "mmnist", "--data-dir", str(SAMPLES), "--out", str(tmp_path / "two"),
+        "--epochs", "2", "--clips-per-epoch", "16", "--batch-size", "8", "--val-clips", "5", "--device", "cpu",
+        "--no-bf16", "--lr", "0.001", *(f"--model-arg={name}={value}" for name, value in together.MODEL.items()),
+    ]  # fmt: skip
+    done = subprocess.run(
+        [*command, "-m", "plasm", "train", *options], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True,
+        text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    # One speaks: a line an epoch.
+    assert done.stdout.count("epoch 1 ") == 1
+    training.run(together.config(str(tmp_path / "one"), str(SAMPLES)))
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    start = load_file(tmp_path / "one" / "model.safetensors")
+    assert one.keys() == two.keys() == start.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0.01, atol=2e-4, msg=name)
+    assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
+
+
+def test_evaluation_covers_every_clip_once(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    ends = both("evaluate", tmp_path / "two")
+    assert [code for code, _ in ends] == [0, 0], ends
+    two = load_file(tmp_path / "two" / "metrics.safetensors")
+    clips = create_dataset("mmnist", SAMPLES, "test", num_clips=7)
+    one = training.evaluate(training.TRIVIAL_FORECASTS, clips, 10, 10, batch_size=2, ssim=False)["last frame"]
+    assert two.pop("num_clips") == one.num_clips == 7
+    assert {name: value.item() for name, value in two.items()} == pytest.approx(one.means, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_shares_are_a_partition(size: int) -> None:
+    shares = [World(rank, size, torch.device("cpu")).share(list(range(7))) for rank in range(size)]
+    assert sorted(sum(shares, [])) == list(range(7))
+
+
+def test_fewer_clips_than_processes_is_an_error() -> None:
+    clips = create_dataset("mmnist", SAMPLES, "test", num_clips=2)
+    with pytest.raises(ValueError, match="2 clips are too few for 3 processes"):
+        training.evaluate(training.TRIVIAL_FORECASTS, clips, 10, 10, world=World(0, 3, torch.device("cpu")))
+
+
+def test_a_dead_process_ends_the_others_with_a_message(tmp_path: Path) -> None:
+    (first, said), (second, _) = both("die", tmp_path / "run")
+    assert second == -9
+    assert first == 1
+    assert "LostProcessError: process 0 of 2 lost another one" in said
+    assert "--resume goes on from the last checkpoint" in said
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "64"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="process 64 of this machine has no GPU"), join_world(torch.device("cuda")):
+        pass

@@ -1,0 +1,77 @@
+"""A script for torchrun, or for one process: what processes that train together compute, for the first to save.
+
+    python together.py step|evaluate|die OUT DATA
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from plasm import training
+from plasm.data import create_dataset
+from plasm.training import TrainConfig
+from plasm.training.distributed import World, join_world
+from plasm.training.trainer import _prepare
+
+MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
+
+
+def config(out: str, data: str, accumulate: int = 1) -> TrainConfig:
+    return TrainConfig(
+        model="plasm_mmnist_tiny", data="mmnist", data_dir=data, out=out, epochs=2, clips_per_epoch=16, batch_size=8,
+        val_clips=5, device="cpu", model_args=MODEL, bf16=False, lr=0.001, accumulate=accumulate,
+    )  # fmt: skip
+
+
+def gradients(world: World, out: str, data: str, accumulate: int = 1) -> dict[str, torch.Tensor]:
+    """Of the first step, not clipped; and the error on the validation clips before it."""
+    settings = config(out, data, accumulate)
+    object.__setattr__(settings, "clip_grad", 0.0)
+    trainer = _prepare(settings, world, resume=False)
+    error = torch.tensor(trainer._evaluate())
+    trainer.model.train()
+    batches = trainer._batches()
+    loss = trainer._train_step([next(batches) for _ in range(accumulate)])
+    named = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+    return {**named, "val_mse": error, "loss": world.sum(loss) / world.size}
+
+
+def main() -> None:
+    task, out, data = sys.argv[1:]
+    if task == "run":
+        training.run(config(out, data))
+        return
+    with join_world(torch.device("cpu")) as world:
+        if task == "step":
+            tensors = gradients(world, out, data, accumulate=2)
+            if world.is_first:
+                save_file({name: t.contiguous() for name, t in tensors.items()}, Path(out) / "step.safetensors")
+        if task == "evaluate":
+            clips = create_dataset("mmnist", Path(data), "test", num_clips=7)
+            seen = training.evaluate(
+                training.TRIVIAL_FORECASTS, clips, 10, 10, batch_size=2, world=world, ssim=False
+            )["last frame"]
+            if world.is_first:
+                means = {name: torch.tensor(value) for name, value in seen.means.items()}
+                save_file({**means, "num_clips": torch.tensor(seen.num_clips)}, Path(out) / "metrics.safetensors")
+        if task == "die":
+            trainer = _prepare(config(out, data), world, resume=False)
+            if not world.is_first:
+                step = trainer._train_step
+
+                def die(batch: Any) -> torch.Tensor:
+                    if trainer.epoch == 1:
+                        os.kill(os.getpid(), signal.SIGKILL)
+                    return step(batch)
+
+                trainer._train_step = die  # type: ignore[method-assign]
+            trainer.fit()
+
+
+if __name__ == "__main__":
+    main()
