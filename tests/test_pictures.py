@@ -51,6 +51,18 @@ def test_five_channels_are_an_error() -> None:
         pictures.strip(torch.rand(1, 2, 5, 8, 8), torch.rand(1, 2, 5, 8, 8))
 
 
+def test_a_contact_sheet_has_a_row_a_clip() -> None:
+    image = np.asarray(pictures.contact_sheet(SHOWN, ["one", "other"]))
+    for row, clip in enumerate(SHOWN):
+        for column, frame in enumerate(clip):
+            np.testing.assert_array_equal(tile(image, row, column, 1), (frame[0] * 255).round().byte().numpy())
+    assert (image[_LABEL_HEIGHT:, :_LABEL_WIDTH] < 255).any()
+    large = pictures.contact_sheet(torch.rand(1, 2, 3, 128, 160), ["a"])
+    assert large.size == (_LABEL_WIDTH + 2 * (80 + _GAP), _LABEL_HEIGHT + 64 + _GAP)
+    small = pictures.contact_sheet(torch.rand(1, 2, 2, 32, 32), ["a"])
+    assert small.size == (_LABEL_WIDTH + 2 * (64 + _GAP), _LABEL_HEIGHT + 64 + _GAP)
+
+
 def test_an_animation_has_a_page_a_frame(tmp_path: Path) -> None:
     pictures.animation(SHOWN, PREDICTION, TARGET, tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as image:
