@@ -168,10 +168,7 @@ def prepare(name: str, data_dir: Path, on_error: data.OnError) -> None:
     """Decode a data set once into a file that is mapped. A run that was stopped goes on where it was."""
     cache = data.prepare_kth(data_dir, on_error=on_error)
     click.echo(f"{cache}: {cache.stat().st_size / 2**20:.0f} MiB")
-    click.echo(
-        "Clips are cut from the ends of the runs of frames backwards, one after the other, in jogging and running every "
-        "3 frames, as since PredRNN:"
-    )
+    click.echo("Clips are cut from the ends of runs of frames backwards; docs/data/kth.md says how and why:")
     for num_frames in (30, 50):
         try:
             _print_counts(name, data_dir, num_frames, {})

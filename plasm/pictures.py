@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -184,12 +185,23 @@ def movie(frames: Tensor, file: Path, rate: Fraction | int = 10) -> None:
             codec = "gif" if gif else container.default_video_codec
             stream = container.add_stream(codec, rate=rate)
             stream.height, stream.width = pixels.shape[1:3]
-            stream.pix_fmt = "rgb8" if gif else "yuv420p"
+            stream.pix_fmt = "pal8" if gif else "yuv420p"
             for page in pixels.numpy():
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(page, format="rgb24")))
+                # FFmpeg's own palette is the same eight levels of red for every GIF: gray would turn colourful.
+                content, kind = (_paletted(page), "pal8") if gif else (page, "rgb24")
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(content, format=kind)))
             container.mux(stream.encode())
     except (av.FFmpegError, ValueError) as error:
         raise ValueError(f"{file} cannot be written as a video: {error}") from error
+
+
+def _paletted(page: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An (H, W, 3) frame with a palette of its own: (H, W) indices, and (256, 4) of alpha, red, green, blue."""
+    image = Image.fromarray(page).quantize(256)
+    colours = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    palette = np.full((256, 4), 255, np.uint8)
+    palette[: len(colours), 1:] = colours
+    return np.array(image), palette
 
 
 def curves(log: Sequence[dict[str, Any]], file: Path) -> None:

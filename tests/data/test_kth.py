@@ -45,7 +45,7 @@ def test_prepare_prints_counts_and_windows_are_the_fields(tmp_path: Path) -> Non
     # The official range ends after the video: what there is is used.
     assert clips["test"] == [list(range(start, start + 10)) for start in (0, 10, 30)]
     assert splits["test"][0].shape == (10, 1, 128, 128)
-    assert "runs of frames backwards" in out
+    assert "Clips are cut from the ends of runs of frames backwards" in out
     assert count_clips("kth", tmp_path, num_frames=10)["test"] == (3, None)
     assert count_clips("kth", tmp_path, num_frames=10, stride=1)["test"][0] == 11 + 10
 
