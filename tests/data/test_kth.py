@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +91,25 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(decoded) == 7
     prepare_kth(tmp_path)
     assert len(decoded) == 7
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    names = [f"person{person:02d}_boxing_d1" for person in range(1, 26)]
+    write_kth(tmp_path, dict.fromkeys(names, 60))
+    straight = prepare_kth(tmp_path).read_bytes()
+    (tmp_path / "kth_128.npy").unlink()
+    journal = tmp_path / "kth_128.journal"
+    command = [sys.executable, "-m", "plasm", "data", "prepare", "kth", "--data-dir", str(tmp_path)]
+    with subprocess.Popen(command) as process:
+        while process.poll() is None and not (journal.is_file() and len(journal.read_text().splitlines()) > 3):
+            time.sleep(0.01)
+        process.kill()
+    assert not (tmp_path / "kth_128.npy").exists()
+    # What was done is not done again: these videos could not be read any more.
+    for name in names[:3]:
+        (tmp_path / "boxing" / f"{name}_uncomp.avi").write_bytes(b"no video")
+    assert prepare_kth(tmp_path).read_bytes() == straight
+    assert not journal.exists()
 
 
 def test_missing_and_damaged_videos(tmp_path: Path) -> None:
