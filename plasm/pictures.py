@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from plasm.data.extras import require
 
-__all__ = ["animation", "curves", "movie", "strip"]
+__all__ = ["animation", "contact_sheet", "curves", "movie", "strip"]
 
 _LABEL_WIDTH, _LABEL_HEIGHT, _GAP = 92, 16, 2
 _INK, _PAPER, _LINE = (30, 30, 30), (255, 255, 255), (120, 120, 120)
@@ -66,23 +67,60 @@ def strip(shown: Tensor, prediction: Tensor, target: Tensor | None = None, follo
     # The input's frame numbers stand over the input, those of the future over the rows below.
     block = len(rows) * (height + _GAP) + 2 * _LABEL_HEIGHT + 3 * _GAP
     image = Image.new("RGB", (_LABEL_WIDTH + columns * (width + _GAP), len(shown) * block), _PAPER)
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(11)
+    draw = ImageDraw.Draw(image)
     for clip in range(len(shown)):
         y = clip * block
         for name, row in rows.items():
             if name == "input" or list(rows).index(name) == 1:
-                number = 1 if name == "input" else first
-                for column in range(row.shape[1]):
-                    x = _LABEL_WIDTH + column * (width + _GAP) + width // 2
-                    draw.text((x, y + _LABEL_HEIGHT // 2), f"{number + column}", _INK, font, anchor="mm")
+                _draw_numbers(draw, y, width, 1 if name == "input" else first, row.shape[1])
                 y += _LABEL_HEIGHT
-            draw.text((_LABEL_WIDTH - 6, y + height // 2), name, _INK, font, anchor="rm")
-            for column, frame in enumerate(row[clip]):
-                image.paste(Image.fromarray(frame.numpy()), (_LABEL_WIDTH + column * (width + _GAP), y))
+            _draw_row(image, y, name, row[clip])
             y += height + _GAP
         if clip + 1 < len(shown):
             draw.line([(0, y + _GAP), (image.width, y + _GAP)], _LINE)
     return image
+
+
+def contact_sheet(clips: Tensor, labels: Sequence[str], height: int = 64) -> Image.Image:
+    """Draw clips one below the other, each a row of frames, with frame numbers on top.
+
+    Args:
+        clips: (B, T, C, H, W).
+        labels: What stands before each row.
+        height: Higher frames are made smaller, to this.
+
+    Raises:
+        ValueError: If the clips have other than 1, 2 or 3 channels.
+    """
+    if clips.shape[-2] > height:
+        size = height, max(1, round(clips.shape[-1] * height / clips.shape[-2]))
+        flat = F.interpolate(clips.flatten(0, 1).float(), size, mode="bilinear", antialias=True, align_corners=False)
+        clips = flat.unflatten(0, clips.shape[:2])
+    rows = _to_rgb(clips.float(), height)
+    step, width = rows.shape[2] + _GAP, rows.shape[3]
+    columns = rows.shape[1]
+    image = Image.new("RGB", (_LABEL_WIDTH + columns * (width + _GAP), _LABEL_HEIGHT + len(rows) * step), _PAPER)
+    _draw_numbers(ImageDraw.Draw(image), 0, width, 1, columns)
+    for number, (label, row) in enumerate(zip(labels, rows, strict=True)):
+        _draw_row(image, _LABEL_HEIGHT + number * step, label, row)
+    return image
+
+
+def _draw_numbers(draw: ImageDraw.ImageDraw, y: int, width: int, first: int, count: int) -> None:
+    """Frame numbers over a row whose frames are so wide."""
+    font = ImageFont.load_default(11)
+    for column in range(count):
+        x = _LABEL_WIDTH + column * (width + _GAP) + width // 2
+        draw.text((x, y + _LABEL_HEIGHT // 2), f"{first + column}", _INK, font, anchor="mm")
+
+
+def _draw_row(image: Image.Image, y: int, label: str, frames: Tensor) -> None:
+    """A label and, beside it, (T, H, W, 3) uint8 frames."""
+    height, width = frames.shape[1:3]
+    middle = (_LABEL_WIDTH - 6, y + height // 2)
+    ImageDraw.Draw(image).text(middle, label, _INK, ImageFont.load_default(11), anchor="rm")
+    for column, frame in enumerate(frames):
+        image.paste(Image.fromarray(frame.numpy()), (_LABEL_WIDTH + column * (width + _GAP), y))
 
 
 def animation(
@@ -147,12 +185,23 @@ def movie(frames: Tensor, file: Path, rate: Fraction | int = 10) -> None:
             codec = "gif" if gif else container.default_video_codec
             stream = container.add_stream(codec, rate=rate)
             stream.height, stream.width = pixels.shape[1:3]
-            stream.pix_fmt = "rgb8" if gif else "yuv420p"
+            stream.pix_fmt = "pal8" if gif else "yuv420p"
             for page in pixels.numpy():
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(page, format="rgb24")))
+                # FFmpeg's own palette is the same eight levels of red for every GIF: gray would turn colourful.
+                content, kind = (_paletted(page), "pal8") if gif else (page, "rgb24")
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(content, format=kind)))
             container.mux(stream.encode())
     except (av.FFmpegError, ValueError) as error:
         raise ValueError(f"{file} cannot be written as a video: {error}") from error
+
+
+def _paletted(page: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An (H, W, 3) frame with a palette of its own: (H, W) indices, and (256, 4) of alpha, red, green, blue."""
+    image = Image.fromarray(page).quantize(256)
+    colours = np.array(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+    palette = np.full((256, 4), 255, np.uint8)
+    palette[: len(colours), 1:] = colours
+    return np.array(image), palette
 
 
 def curves(log: Sequence[dict[str, Any]], file: Path) -> None:

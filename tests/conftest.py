@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from plasm.data import SAMPLES
 
-FULL_MNIST = Path(os.environ.get("PLASM_MNIST", Path(__file__).parents[2] / "shared" / "data" / "mnist"))
+FULL_DATA = Path(os.environ.get("PLASM_DATA", Path(__file__).parents[2] / "shared" / "data"))
+FULL_MNIST = Path(os.environ.get("PLASM_MNIST", FULL_DATA / "mnist"))
+
+# A busy machine is no failure.
+settings.register_profile("plasm", deadline=None)
+settings.load_profile("plasm")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -23,10 +29,18 @@ def _seed() -> None:
 
 
 @pytest.fixture(scope="session")
+def full_data() -> Path:
+    """The folder PLASM_DATA names, or one beside the checkout: whole data sets in folders of their names."""
+    return FULL_DATA
+
+
+@pytest.fixture(scope="session")
 def mnist_root() -> Path:
-    """The whole of MNIST: the folder PLASM_MNIST names, or one beside the checkout."""
+    """The whole of MNIST: the folder PLASM_MNIST names, or mnist among the whole data sets."""
     if not FULL_MNIST.is_dir():
-        pytest.skip("needs the four MNIST files in the folder that PLASM_MNIST names")
+        pytest.skip(
+            "needs the four MNIST files in the folder that PLASM_MNIST names, or in mnist in that of PLASM_DATA"
+        )
     return FULL_MNIST
 
 

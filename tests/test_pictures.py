@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from plasm import pictures
+from plasm.data import open_source, read_clips
 from plasm.pictures import _GAP, _LABEL_HEIGHT, _LABEL_WIDTH
 
 SHOWN, PREDICTION, TARGET = (torch.rand(2, t, 1, 64, 64) for t in (4, 6, 6))
@@ -51,6 +52,18 @@ def test_five_channels_are_an_error() -> None:
         pictures.strip(torch.rand(1, 2, 5, 8, 8), torch.rand(1, 2, 5, 8, 8))
 
 
+def test_a_contact_sheet_has_a_row_a_clip() -> None:
+    image = np.asarray(pictures.contact_sheet(SHOWN, ["one", "other"]))
+    for row, clip in enumerate(SHOWN):
+        for column, frame in enumerate(clip):
+            np.testing.assert_array_equal(tile(image, row, column, 1), (frame[0] * 255).round().byte().numpy())
+    assert (image[_LABEL_HEIGHT:, :_LABEL_WIDTH] < 255).any()
+    large = pictures.contact_sheet(torch.rand(1, 2, 3, 128, 160), ["a"])
+    assert large.size == (_LABEL_WIDTH + 2 * (80 + _GAP), _LABEL_HEIGHT + 64 + _GAP)
+    small = pictures.contact_sheet(torch.rand(1, 2, 2, 32, 32), ["a"])
+    assert small.size == (_LABEL_WIDTH + 2 * (64 + _GAP), _LABEL_HEIGHT + 64 + _GAP)
+
+
 def test_an_animation_has_a_page_a_frame(tmp_path: Path) -> None:
     pictures.animation(SHOWN, PREDICTION, TARGET, tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as image:
@@ -59,6 +72,18 @@ def test_an_animation_has_a_page_a_frame(tmp_path: Path) -> None:
         assert image.info["loop"] == 0
     pictures.animation(SHOWN[:1], PREDICTION[:1], None, tmp_path / "b.gif")
     assert (tmp_path / "b.gif").stat().st_size > 0
+
+
+def test_a_gif_has_the_colours_of_its_frames(tmp_path: Path) -> None:
+    ramp = torch.linspace(0, 1, 64).expand(3, 1, 32, 64)
+    colour = torch.stack([ramp[:, 0], ramp[:, 0].flip(2), 0.3 * ramp[:, 0]], 1)
+    # Equal frames stay frames of their own.
+    for name, clip in (("gray", ramp), ("colour", colour)):
+        pictures.movie(clip, tmp_path / f"{name}.gif", 5)
+        (stream,) = open_source(tmp_path / f"{name}.gif", 3)
+        assert (stream.num_frames, stream.rate) == (3, 5)
+        read = read_clips(tmp_path / f"{name}.gif", 3)
+        torch.testing.assert_close(read[0], clip.expand(3, 3, 32, 64), atol=0.02, rtol=0)
 
 
 def test_curves_of_a_log_whose_rows_are_not_all_evaluated(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,10 +19,13 @@ Builder = TypeVar("Builder", bound=Callable[..., Dataset[Tensor]])
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _PUBLIC_TEST_FILE = "mnist_test_seq.npy"
 _DATASETS: dict[str, Callable[..., Dataset[Tensor]]] = {}
-_PUBLISHED: dict[str, dict[str, int]] = {}
+# Clips of the splits in the paper, and the lengths of clip that its numbers are for.
+_PUBLISHED: dict[str, tuple[dict[str, int], Sequence[int]]] = {}
 
 
-def register_dataset(name: str, published: dict[str, int] | None = None) -> Callable[[Builder], Builder]:
+def register_dataset(
+    name: str, published: dict[str, int] | None = None, published_frames: Sequence[int] = ()
+) -> Callable[[Builder], Builder]:
     """Decorate a function that makes a data set, so that ``create_dataset`` and the commands know it by name.
 
     The function takes (root: Path, split, *, num_clips, num_frames, seed) and any options of its own as keywords with
@@ -31,6 +34,7 @@ def register_dataset(name: str, published: dict[str, int] | None = None) -> Call
     Args:
         name: Its name, without a colon.
         published: Clips of the splits in the paper, where it says; its training set is ours and our validation set.
+        published_frames: T + T' of those clips; several where the paper says several.
 
     Raises:
         ValueError: If the name is taken, or holds a colon.
@@ -40,7 +44,7 @@ def register_dataset(name: str, published: dict[str, int] | None = None) -> Call
 
     def register(build: Builder) -> Builder:
         _DATASETS[name] = build
-        _PUBLISHED[name] = published or {}
+        _PUBLISHED[name] = published or {}, published_frames
         return build
 
     return register
@@ -120,11 +124,11 @@ def count_clips(name: str, root: Path, *, num_frames: int, **options: Any) -> di
         options: Of the data set.
 
     Returns:
-        For each split the number here and the paper's, or None where it gives none.
+        For each split the number here and the paper's, or None where it gives none for clips of this length.
     """
     counts = {
         split: len(create_dataset(name, root, split, num_frames=num_frames, **options))  # type: ignore[arg-type]
         for split in _SPLITS
     }
-    published = _PUBLISHED[name.rpartition(":")[2]]
-    return {split: (count, published.get(split)) for split, count in counts.items()}
+    published, frames = _PUBLISHED[name.rpartition(":")[2]]
+    return {split: (count, published.get(split) if num_frames in frames else None) for split, count in counts.items()}

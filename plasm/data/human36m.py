@@ -24,7 +24,7 @@ _SUBJECT = re.compile(r"(?:^|[/_])S(\d+)(?=[/_])")
 _SCENE = "walking"
 
 
-@register_dataset("human36m", published={"train": 2_624, "test": 1_135})
+@register_dataset("human36m", published={"train": 2_624, "test": 1_135}, published_frames=(8,))
 def human36m(
     root: Path,
     split: Split,

@@ -208,7 +208,7 @@ def _read_journal(file: Path) -> dict[str, Any]:
     return entries
 
 
-@register_dataset("kth", published={"train": 5_200, "test": 3_167})
+@register_dataset("kth", published={"train": 5_200, "test": 3_167}, published_frames=(30,))
 def kth(
     root: Path,
     split: Split,

@@ -92,7 +92,7 @@ def _iso(day: str) -> str:
     return f"{day[:4]}-{day[4:6]}-{day[6:]}"
 
 
-@register_dataset("taxibj", published={"train": 19_627, "test": 1_334})
+@register_dataset("taxibj", published={"train": 19_627, "test": 1_334}, published_frames=(8,))
 def taxibj(
     root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int, val_days: int = _VAL_DAYS
 ) -> Dataset[Tensor]:

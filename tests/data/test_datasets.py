@@ -1,10 +1,14 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from plasm.cli import main
 from plasm.data import count_clips, create_dataset, list_datasets, register_dataset
 from plasm.data.datasets import _DATASETS
 
@@ -50,13 +54,50 @@ def test_a_module_that_registers_is_imported(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("name", "num_frames"), [("taxibj", 8), ("kth", 30), ("human36m", 8), ("kitticaltech", 11)])
-def test_counts_are_near_the_papers_where_the_full_data_is(name: str, num_frames: int) -> None:
+def test_counts_are_near_the_papers_where_the_full_data_is(full_data: Path, name: str, num_frames: int) -> None:
     """Near, since the paper does not say how its clips were cut; docs/data says how ours are."""
-    root = Path(__file__).parents[3] / "shared" / "data" / name
+    root = full_data / name
     if not root.is_dir():
-        pytest.skip(f"needs the whole of {name} in ../shared/data/{name}")
+        pytest.skip(f"needs the whole of {name} in {name} in the folder that PLASM_DATA names")
     counts = count_clips(name, root, num_frames=num_frames)
     training = counts["train"][0] + counts["val"][0]
     for number, published in ((training, counts["train"][1]), (counts["test"][0], counts["test"][1])):
         print(f"{name}: {number} clips here, {published} in the paper")
         assert number == pytest.approx(published, rel=0.02)
+
+
+def test_the_papers_counts_are_for_clips_of_its_length(tmp_path: Path) -> None:
+    @register_dataset("boats", published={"train": 7}, published_frames=(5, 6))
+    def boats(root: Path, split: str, *, num_clips: int, num_frames: int, seed: int) -> TensorDataset:
+        return TensorDataset(torch.zeros(2, num_frames, 1, 4, 4))
+
+    for num_frames in (5, 6):
+        counts = count_clips("boats", tmp_path, num_frames=num_frames)
+        assert counts == {"train": (2, 7), "val": (2, None), "test": (2, None)}
+    assert count_clips("boats", tmp_path, num_frames=4)["train"] == (2, None)
+
+
+def show(*arguments: object) -> str:
+    return CliRunner().invoke(main, ["data", "show", *map(str, arguments)]).output
+
+
+def test_show_draws_clips_from_first_to_last(tmp_path: Path) -> None:
+    @register_dataset("fog")
+    def fog(root: Path, split: str, *, num_clips: int, num_frames: int, seed: int, number: int = 10) -> list[Tensor]:
+        first = 100 if split == "val" else 0
+        return [torch.full((num_frames, 1, 64, 64), (first + index) / 255) for index in range(number)]
+
+    common = ["fog", "--data-dir", tmp_path, "--num-frames", 3]
+    file = tmp_path / "new" / "fog.png"
+    for split, first in ((["--split", "val"], 100), ([], 0)):
+        assert show(*common, *split, "--out", file) == f"{file}: 4 of 10 clips of fog, {'val' if split else 'train'}\n"
+        with Image.open(file) as image:
+            pixels = np.asarray(image)[..., 0]
+        frames = [pixels[-64 - below * 66, -64 - left * 66] for below in (3, 2, 1, 0) for left in (2, 1, 0)]
+        assert frames == [first + index for index in (0, 3, 6, 9) for _ in range(3)]
+    assert "2 of 2 clips of fog" in show(*common, "--data-arg", "number=2", "--out", file)
+    assert "no option rain" in show(*common, "--data-arg", "rain=2", "--out", file)
+    assert "Error: --out is a .png, got" in show(*common, "--out", tmp_path / "fog.mp4")
+    assert f"no folder {tmp_path / 'none'}" in show(
+        "clips", "--data-dir", tmp_path / "none", "--num-frames", 3, "--out", file
+    )

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +48,19 @@ def test_prepare_prints_counts_and_windows_are_the_fields(tmp_path: Path) -> Non
     # The official range ends after the video: what there is is used.
     assert clips["test"] == [list(range(start, start + 10)) for start in (0, 10, 30)]
     assert splits["test"][0].shape == (10, 1, 128, 128)
-    assert count_clips("kth", tmp_path, num_frames=10)["test"] == (3, 3_167)
+    assert "Clips are cut from the ends of runs of frames backwards" in out
+    assert count_clips("kth", tmp_path, num_frames=10)["test"] == (3, None)
     assert count_clips("kth", tmp_path, num_frames=10, stride=1)["test"][0] == 11 + 10
-    count = CliRunner().invoke(main, ["data", "count", "kth", "--data-dir", str(tmp_path), "--num-frames", "10"])
-    assert "test          3 clips of 10 frames (the paper: 3,167)" in count.output
+
+
+def test_counts_beside_the_papers(tmp_path: Path) -> None:
+    write_kth(tmp_path, {f"person{person}_boxing_d1": 61 for person in ("01", "02", "17")})
+    out = prepare(tmp_path)
+    assert "train         2 clips of 30 frames (the paper: 5,200, with the validation clips)" in out
+    assert "test          2 clips of 30 frames (the paper: 3,167)" in out
+    assert "test          1 clips of 50 frames\n" in out
+    count = CliRunner().invoke(main, ["data", "count", "kth", "--data-dir", str(tmp_path), "--num-frames", "30"])
+    assert count.output in out
 
 
 def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,6 +91,25 @@ def test_a_stopped_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(decoded) == 7
     prepare_kth(tmp_path)
     assert len(decoded) == 7
+
+
+def test_a_killed_run_goes_on(tmp_path: Path) -> None:
+    names = [f"person{person:02d}_boxing_d1" for person in range(1, 26)]
+    write_kth(tmp_path, dict.fromkeys(names, 60))
+    straight = prepare_kth(tmp_path).read_bytes()
+    (tmp_path / "kth_128.npy").unlink()
+    journal = tmp_path / "kth_128.journal"
+    command = [sys.executable, "-m", "plasm", "data", "prepare", "kth", "--data-dir", str(tmp_path)]
+    with subprocess.Popen(command) as process:
+        while process.poll() is None and not (journal.is_file() and len(journal.read_text().splitlines()) > 3):
+            time.sleep(0.01)
+        process.kill()
+    assert not (tmp_path / "kth_128.npy").exists()
+    # What was done is not done again: these videos could not be read any more.
+    for name in names[:3]:
+        (tmp_path / "boxing" / f"{name}_uncomp.avi").write_bytes(b"no video")
+    assert prepare_kth(tmp_path).read_bytes() == straight
+    assert not journal.exists()
 
 
 def test_missing_and_damaged_videos(tmp_path: Path) -> None:
