@@ -274,18 +274,20 @@ def evaluate(
     batch_size: int, workers: int, device: str, per_frame: bool,
 ) -> None:  # fmt: skip
     """Measure a model on the test set, beside two forecasts that need no model."""
-    where = choose_device(device)
-    net = training.load_model(model, source).to(where).eval()
+    net = training.load_model(model, source).eval()
+    in_frames, out_frames = training.frame_counts(net)
     clips = data.create_dataset(
-        name, data_dir, "test", num_clips=num_clips, num_frames=net.in_frames + net.out_frames,
-        **_pairs("data_args", data_args),
-    )  # fmt: skip
-    forecasts = {"model": net.predict, **training.TRIVIAL_FORECASTS}
-    table = training.evaluate(
-        forecasts, clips, net.in_frames, net.out_frames, num_clips=num_clips, batch_size=batch_size, device=where,
-        workers=workers,
-    )  # fmt: skip
-    click.echo(f"{table['model'].num_clips} test clips of {name}, {net.in_frames} -> {net.out_frames} frames")
+        name, data_dir, "test", num_clips=num_clips, num_frames=in_frames + out_frames, **_pairs("data_args", data_args)
+    )
+    with training.join_world(choose_device(device)) as world:
+        forecasts = {"model": training.forecast(net.to(world.device)), **training.TRIVIAL_FORECASTS}
+        table = training.evaluate(
+            forecasts, clips, in_frames, out_frames, num_clips=num_clips, batch_size=batch_size, world=world,
+            workers=workers,
+        )  # fmt: skip
+    if not world.is_first:
+        return
+    click.echo(f"{table['model'].num_clips} test clips of {name}, {in_frames} -> {out_frames} frames")
     _print_metrics(table, name)
     if per_frame:
         click.echo("\nframe" + "".join(f"{key:>16}" for key in table["model"].per_frame))

@@ -15,6 +15,7 @@ from video_files import frames, write_images, write_video
 from plasm import training, weights
 from plasm.cli import main
 from plasm.data import open_source
+from plasm.training.config import read_config
 
 SMALL = ["encoder_dim=8", "translator_dim=16", "translator_depth=1"]
 SHORT = ["--epochs", "1", "--clips-per-epoch", "8", "--batch-size", "4", "--val-clips", "2", "--device", "cpu"]
@@ -67,7 +68,7 @@ def test_both_phases_evaluation_and_prediction(sample_root: Path, tmp_path: Path
     common = ["--model", "plasm_mmnist_tiny", "--data", "mmnist", "--data-dir", sample_root, *SHORT]
     ok("pretrain", *common, "--out", tmp_path / "one")
     ok("train", *common, "--init", tmp_path / "one", "--out", tmp_path / "two")
-    saved = json.loads((tmp_path / "two" / "run.json").read_text())
+    saved = read_config(training.TrainConfig, tmp_path / "two" / "config.toml")
     assert saved["init"] == str(tmp_path / "one")
     assert saved["model_args"] == {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
     out = ok(
@@ -194,7 +195,7 @@ def test_options_over_the_papers_defaults_over_the_records(
     sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[training.TrainConfig] = []
-    monkeypatch.setattr(training, "run", seen.append)
+    monkeypatch.setattr(training, "run", lambda config, **how: seen.append(config))
     common = ["train", "--model", "plasm_taxibj", "--data", "mmnist", "--data-dir", sample_root, "--out", tmp_path]
     ok(*common, "--epochs", 3, "--no-bf16", "--model-arg", "attention=none", "--model-arg", "num_heads=4")
     config = seen[0]

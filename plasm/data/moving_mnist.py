@@ -155,7 +155,7 @@ class MovingMNIST(Dataset[Tensor]):
             self.digits, self.split, torch.as_tensor(indices), seed=self.seed, epoch=self.epoch,
             num_frames=self.num_frames,
         )  # fmt: skip
-        return clips.unsqueeze(2).float() / 255
+        return clips.unsqueeze(2).float().div_(255)
 
 
 class ClipArray(Dataset[Tensor]):

@@ -1,9 +1,9 @@
 """Training in two phases, and evaluation. Needs the extra ``plasm[cli]``."""
 
 from .config import PretrainConfig, TrainConfig, make_config, model_defaults
-from .distributed import LostProcessError
-from .evaluation import TRIVIAL_FORECASTS, evaluate
-from .runs import load_model
+from .distributed import LostProcessError, join_world
+from .evaluation import TRIVIAL_FORECASTS, evaluate, forecast
+from .runs import frame_counts, load_model
 from .trainer import RunInterruptedError, run
 
 __all__ = [
@@ -13,6 +13,9 @@ __all__ = [
     "RunInterruptedError",
     "TrainConfig",
     "evaluate",
+    "forecast",
+    "frame_counts",
+    "join_world",
     "load_model",
     "make_config",
     "model_defaults",

@@ -6,7 +6,7 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 from collections.abc import Callable, Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from tqdm import tqdm
 
@@ -14,7 +14,7 @@ from plasm.metrics import Metrics, VideoMetrics
 
 from .distributed import ALONE, World
 
-__all__ = ["TRIVIAL_FORECASTS", "clip_batches", "evaluate", "predict_black", "repeat_last_frame"]
+__all__ = ["TRIVIAL_FORECASTS", "clip_batches", "evaluate", "forecast", "predict_black", "repeat_last_frame"]
 
 Forecast = Callable[[Tensor, int], Tensor]
 
@@ -30,6 +30,27 @@ def repeat_last_frame(clip: Tensor, num_frames: int) -> Tensor:
 
 
 TRIVIAL_FORECASTS: dict[str, Forecast] = {"black": predict_black, "last frame": repeat_last_frame}
+
+
+def forecast(model: nn.Module) -> Forecast:
+    """A model as a forecast of any number of frames, in eval mode and without gradient.
+
+    A model without ``predict(clip, num_frames)`` forecasts its T' frames or fewer; more are a ValueError.
+    """
+    if hasattr(model, "predict"):
+        return model.predict  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def cut(clip: Tensor, num_frames: int) -> Tensor:
+        frames: Tensor = model(clip)
+        if frames.shape[1] < num_frames:
+            raise ValueError(
+                f"{type(model).__name__} gives {frames.shape[1]} frames and has no predict(clip, num_frames) for "
+                f"{num_frames}"
+            )
+        return frames[:, :num_frames]
+
+    return cut
 
 
 def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0) -> Iterable[Tensor]:

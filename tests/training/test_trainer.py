@@ -1,10 +1,15 @@
 import dataclasses
 import json
+import re
+import resource
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
+import together
 import torch
 from safetensors.torch import load_file
 
@@ -12,9 +17,9 @@ from plasm import training
 from plasm.data import create_dataset
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.config import model_defaults
-from plasm.training.distributed import World
+from plasm.training.distributed import ALONE, World
 from plasm.training.folder import RunFolder
-from plasm.training.trainer import Trainer, make_scheduler
+from plasm.training.trainer import Trainer, _prepare, make_scheduler
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -257,3 +262,121 @@ def test_defaults_are_the_papers() -> None:
         assert second["epochs"] == epochs[name]
         assert second["lr"] == (0.01 if name == "mmnist" else 0.001)
         assert second.get("schedule", "onecycle") == ("cosine" if name == "taxibj" else "onecycle")
+
+
+def test_accumulated_parts_have_the_gradient_of_the_whole_batch(sample_root: Path, tmp_path: Path) -> None:
+    whole = together.gradients(ALONE, str(tmp_path / "whole"), str(sample_root))
+    parts = together.gradients(ALONE, str(tmp_path / "parts"), str(sample_root), accumulate=4)
+    assert whole.keys() == parts.keys()
+    for name in whole:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_average_of_the_weights_is_what_is_saved(sample_root: Path, tmp_path: Path) -> None:
+    """Against the definition: average = decay * average + (1 - decay) * weights, after each step."""
+    decay = 0.75
+    settings = arguments(sample_root, tmp_path / "run", ema=decay, epochs=1, batch_size=4)
+    trainer = _prepare(TrainConfig(**settings), ALONE, resume=False)
+    name = "translator.in_proj.weight"
+    seen = [trainer.model.state_dict()[name].clone()]
+    step = trainer._train_step
+
+    def note(batch: Any) -> torch.Tensor:
+        loss = step(batch)
+        seen.append(trainer.model.state_dict()[name].clone())
+        return loss
+
+    trainer._train_step = note  # type: ignore[method-assign]
+    trainer.fit()
+    average = seen[0]
+    for weight in seen[1:]:
+        average = decay * average + (1 - decay) * weight
+    saved = load_file(tmp_path / "run" / "model.safetensors")[name]
+    torch.testing.assert_close(saved, average)
+    assert not torch.equal(saved, seen[-1])
+
+
+def test_fast_dev_run_goes_through_every_stage_and_keeps_nothing(
+    pretrained: Path, sample_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainConfig(**arguments(sample_root, tmp_path / "run", init=str(pretrained), accumulate=2, ema=0.9))
+    training.run(config, fast_dev_run=True)
+    training.run(PretrainConfig(**arguments(sample_root, tmp_path / "run")), fast_dev_run=True)
+    assert capsys.readouterr().out.count("every stage works") == 2
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="takes 3"):
+        training.run(
+            TrainConfig(**arguments(sample_root, tmp_path / "run", model_args={**MODEL, "in_chans": 3})),
+            fast_dev_run=True,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_step(
+    sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="is a file; --out is a folder"):
+        training.run(TrainConfig(**arguments(sample_root, tmp_path / "file")))
+    # Root may write anywhere, but not below a file, and not into /proc.
+    with pytest.raises(OSError, match="/proc/plasm cannot be written"):
+        training.run(TrainConfig(**arguments(sample_root, Path("/proc/plasm"))))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 1000))  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="has 0 MiB free; the run needs about"):
+        training.run(TrainConfig(**arguments(sample_root, tmp_path / "run")))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before(sample_root: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk: the write fails half-way, as on a full one."""
+    config = TrainConfig(**arguments(sample_root, tmp_path / "run"))
+    trainer = _prepare(config, ALONE, resume=False)
+    trainer.fit(epochs=1)
+    (good,) = trainer.folder.checkpoints.iterdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(Exception, match=r"(?i)file too large|I/?O error"):
+            trainer.epoch, trainer.step = 1, 2
+            trainer.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(trainer.folder.checkpoints.iterdir()) == [good]
+    training.run(config, resume=True)
+    assert len(log_of(tmp_path / "run")) == 2
+
+
+def test_batches_must_divide_among_processes(sample_root: Path, tmp_path: Path) -> None:
+    config = TrainConfig(**arguments(sample_root, tmp_path / "run", accumulate=2))
+    with pytest.raises(ValueError, match="batch_size 4 is not a multiple of 3 processes x 2 parts"):
+        _prepare(config, World(0, 3, torch.device("cpu")), resume=False)
+
+
+def test_tensorboard_reads_the_log(pretrained: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = accumulator.EventAccumulator(str(pretrained / "tensorboard"))
+    events.Reload()
+    log = log_of(pretrained)
+    for key in ("loss", "val_mse", "lr"):
+        scalars = [(event.step, event.value) for event in events.Scalars(key)]
+        assert scalars == [(row["clips"], pytest.approx(row[key])) for row in log]
+
+
+def test_the_report_tells_the_run(pretrained: Path) -> None:
+    text, log = (pretrained / "report.md").read_text(), log_of(pretrained)
+    assert "Phase 1: rebuilding masked clips" in text
+    assert f"{log[-1]['val_mse']:.2f} at the end" in text
+    assert "160 in 4 epochs" in text
+    for picture in re.findall(r"\]\((.*?\.png)\)", text):
+        assert (pretrained / picture).is_file()
+    assert "| `mask_ratio` | `0.96` |" in text
+
+
+def test_a_saved_configuration_repeats_the_run(sample_root: Path, tmp_path: Path) -> None:
+    training.run(TrainConfig(**arguments(sample_root, tmp_path / "one", ema=0.5)))
+    again = training.make_config(TrainConfig, {"out": str(tmp_path / "two")}, tmp_path / "one" / "config.toml")
+    training.run(again)
+    one, two = (tmp_path / name / "model.safetensors" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()

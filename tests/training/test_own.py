@@ -1,0 +1,99 @@
+"""The models and data sets of docs/own.md, as the page gives them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+
+from plasm import cli, training
+from plasm.training import PretrainConfig, TrainConfig
+from plasm.training.phases import prediction_phase, pretraining_phase
+from plasm.training.runs import frame_counts, make_model
+
+PAGE = Path(__file__).parents[2] / "docs" / "own.md"
+
+
+@pytest.fixture
+def modules(tmp_path: Path) -> Path:
+    """A folder with the page's two modules."""
+    net, data = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_net.py").write_text(net)
+    (tmp_path / "my_data.py").write_text(data)
+    return tmp_path
+
+
+SCRIPT = """
+import sys
+from plasm import cli
+for line in open(sys.argv[1]):
+    cli.main(line.split(), prog_name="plasm", standalone_mode=False)
+"""
+
+
+def test_both_phases_evaluation_and_prediction_from_the_folder_with_the_modules(modules: Path) -> None:
+    common = "--data my_data:bars --data-dir . --epochs 2 --clips-per-epoch 16 --batch-size 4 --val-clips 3"
+    (modules / "commands").write_text(
+        f"pretrain --model my_net:my_net {common} --out one --mask-ratio 0.5\n"
+        f"train --model my_net:my_net {common} --init one --out two\n"
+        "evaluate --model my_net:my_net --weights two --data my_data:bars --data-dir . --num-clips 5\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "commands"], cwd=modules, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert "5 test clips of my_data:bars, 10 -> 10 frames" in done.stdout
+    config = json.loads((modules / "two" / "config.json").read_text())
+    assert config["architecture"] == "my_net"
+    log = [json.loads(line) for line in (modules / "two" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+class NoFrames(nn.Module):
+    pass
+
+
+class Plain(nn.Module):
+    in_frames, out_frames = 2, 3
+
+
+def test_what_a_model_lacks_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="NoFrames does not say .* in_frames and out_frames"):
+        frame_counts(NoFrames())
+    given = {"model": "m", "data": "d", "data_dir": "d", "out": str(tmp_path)}
+    with pytest.raises(ValueError, match="Plain has not all of these"):
+        pretraining_phase(Plain(), PretrainConfig(**given))
+    with pytest.raises(ValueError, match="Plain has no freeze_encoder"):
+        prediction_phase(Plain(), TrainConfig(**given, freeze_encoder=True))
+    phase = prediction_phase(Plain(), TrainConfig(**given))
+    (clip,), target = phase.inputs(torch.arange(6.0).view(1, 6, 1, 1, 1), torch.tensor([0]), 0)
+    assert (clip.flatten().tolist(), target.flatten().tolist()) == ([0, 1], [2, 3, 4])
+
+
+def test_a_forecast_of_a_model_without_predict_is_cut_and_never_made_up() -> None:
+    class Counts(Plain):
+        def forward(self, clip: torch.Tensor) -> torch.Tensor:
+            return torch.arange(3.0).view(1, 3, 1, 1, 1)
+
+    forecast = training.forecast(Counts())
+    clip = torch.zeros(1, 2, 1, 1, 1)
+    assert forecast(clip, 2).flatten().tolist() == [0, 1]
+    with pytest.raises(ValueError, match="Counts gives 3 frames and has no predict"):
+        forecast(clip, 4)
+
+
+def test_names_that_lead_nowhere() -> None:
+    with pytest.raises(ValueError, match="no model is called 'nothing'; there are: plasm_caltech"):
+        make_model("nothing")
+    with pytest.raises(ImportError):
+        make_model("no_such_module:net")
+    result = CliRunner().invoke(
+        cli.main, "train --model no_such_module:net --data mmnist --data-dir . --out o".split()
+    )
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
