@@ -35,6 +35,8 @@ def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
         model: nn.Module = timm.create_model(short, pretrained=pretrained, **kwargs)
     except TypeError as error:
         raise ValueError(f"{name} was given what it does not take: {error}") from error
+    if not hasattr(model, "num_classes"):
+        model.num_classes = 0  # type: ignore[assignment]  # timm asks for it when it describes a model
     return model
 
 
