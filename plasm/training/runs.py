@@ -35,8 +35,10 @@ def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
         model: nn.Module = timm.create_model(short, pretrained=pretrained, **kwargs)
     except TypeError as error:
         raise ValueError(f"{name} was given what it does not take: {error}") from error
-    if not hasattr(model, "num_classes"):
-        model.num_classes = 0  # type: ignore[assignment]  # timm asks for it when it describes a model
+    for attribute in ("num_classes", "num_features"):
+        # timm asks for them when it describes a model; to a user's model of clips they mean nothing.
+        if not hasattr(model, attribute):
+            setattr(model, attribute, 0)
     return model
 
 
