@@ -43,7 +43,7 @@ STEPS = {"cpu": 5, "cuda": 50}
 
 
 def clip_by_clip(digits: np.ndarray, num_frames: int = 20) -> np.ndarray:
-    """One Moving MNIST clip, (T, 1, 64, 64) floats, as the field's generators make it: a loop over digits and frames."""
+    """One Moving MNIST clip, (T, 1, 64, 64) floats, as the field makes it: a loop over digits and frames."""
     clip = np.zeros((num_frames, 64, 64), np.float32)
     for _ in range(2):
         digit = digits[random.randrange(len(digits))]
@@ -92,7 +92,7 @@ def trainer_step(arguments: argparse.Namespace, variant: str, folder: str) -> Ca
 
 
 def plain_step(arguments: argparse.Namespace) -> Callable[[], int]:
-    cpu_grads._helps = lambda x: False  # type: ignore[assignment]
+    cpu_grads._helps = lambda x: False
     device = choose_device(arguments.device)
     model = make_model(arguments.model).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
@@ -125,7 +125,11 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """One variant, in this process."""
     device = choose_device(arguments.device)
     with tempfile.TemporaryDirectory() as folder:
-        step = plain_step(arguments) if arguments.variant == "plain" else trainer_step(arguments, arguments.variant, folder)
+        step = (
+            plain_step(arguments)
+            if arguments.variant == "plain"
+            else trainer_step(arguments, arguments.variant, folder)
+        )
         steps = STEPS[device.type] if arguments.variant != "plain" else 2
         result: dict[str, Any] = {"clips_per_second": rate(step, device, steps)}
         if device.type == "cuda":
@@ -139,7 +143,10 @@ def in_turn(variants: list[str], rounds: int) -> Iterator[tuple[str, dict[str, A
     for _ in range(rounds):
         for variant in variants:
             done = subprocess.run(
-                [sys.executable, __file__, *sys.argv[1:], "--variant", variant], check=True, capture_output=True, text=True
+                [sys.executable, __file__, *sys.argv[1:], "--variant", variant],
+                check=True,
+                capture_output=True,
+                text=True,
             )
             yield variant, json.loads(done.stdout.splitlines()[-1])
 
@@ -203,8 +210,10 @@ def main() -> None:
     rates = {variant: statistics.median(r["clips_per_second"] for r in found) for variant, found in results.items()}
     flops = 6 * summarize(arguments.model).multiply_adds
     for variant, value in rates.items():
-        pairs = [a["clips_per_second"] / b["clips_per_second"] for a, b in zip(results[variant], results["plain"])]
-        line = f"{variant:8} {value:8.1f} clips/s  {statistics.median(pairs):5.2f}x plain ({min(pairs):.2f}-{max(pairs):.2f})"
+        turns = zip(results[variant], results["plain"], strict=True)
+        ratios = [ours["clips_per_second"] / plain["clips_per_second"] for ours, plain in turns]
+        spread = f"({min(ratios):.2f}-{max(ratios):.2f})"
+        line = f"{variant:8} {value:8.1f} clips/s  {statistics.median(ratios):5.2f}x plain {spread}"
         if variant != "frozen":
             kind = "fp32" if variant in ("plain", "fp32") else "bf16"
             peak = statistics.median(peaks[kind])

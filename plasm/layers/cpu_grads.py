@@ -43,8 +43,15 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
     bias = None if conv.bias is None else conv.bias.detach()
     if isinstance(conv, nn.ConvTranspose2d):
         y = F.conv_transpose2d(
-            x, conv.weight, bias, conv.stride, conv.padding, conv.output_padding, conv.groups, conv.dilation
-        )  # type: ignore[arg-type]
+            x,
+            conv.weight,
+            bias,
+            conv.stride,
+            conv.padding,
+            conv.output_padding,
+            conv.groups,
+            conv.dilation,  # type: ignore[arg-type]
+        )
     elif _is_wide_depthwise(conv):
         y = _WideDepthwise.apply(*_autocast(x, conv.weight, bias), conv.padding)
     else:
@@ -131,7 +138,7 @@ class _WideDepthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
-        (top, left), (height, width) = ctx.padding, weight.shape[-2:]
+        (top, left), width = ctx.padding, weight.shape[-1]
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
             grad_x, _, _ = _conv_backward(grad, x, weight, (top, left), (True, False, False))
@@ -150,7 +157,7 @@ def _conv_backward(
     grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int], wanted: tuple[bool, bool, bool]
 ) -> tuple[Tensor, Tensor, Tensor]:
     groups = len(weight)
-    return torch.ops.aten.convolution_backward(  # type: ignore[no-any-return]
+    return torch.ops.aten.convolution_backward(
         grad, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], groups, wanted
     )
 

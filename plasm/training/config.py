@@ -57,7 +57,9 @@ class RunConfig:
         "onecycle", "Learning rate over the run: onecycle, cosine or constant."
     )
     clip_grad: float = _option(1.0, "Largest norm of the gradient (the paper names none); 0 for no clipping.")
-    ema: float = _option(0.0, "Decay of an average of the weights, which is then what is measured and saved; 0 for none.")
+    ema: float = _option(
+        0.0, "Decay of an average of the weights, which is then what is measured and saved; 0 for none."
+    )
     seed: int = _option(0, "Of the initialisation, the clips and the masks.")
     device: str = _option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
     bf16: bool = _option(True, "Compute in bfloat16 under autocast.")

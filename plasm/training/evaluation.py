@@ -38,7 +38,8 @@ def forecast(model: nn.Module) -> Forecast:
     A model without ``predict(clip, num_frames)`` forecasts its T' frames or fewer; more are a ValueError.
     """
     if hasattr(model, "predict"):
-        return model.predict  # type: ignore[no-any-return]
+        predict: Forecast = model.predict  # type: ignore[assignment]
+        return predict
 
     @torch.no_grad()
     def cut(clip: Tensor, num_frames: int) -> Tensor:

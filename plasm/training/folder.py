@@ -1,15 +1,15 @@
 """The folder of a run: everything that a run leaves, and who wrote it.
 
-    RUN/
-      config.toml         the configuration: `plasm train --config RUN/config.toml --out OTHER` repeats the run
-      log.jsonl           a line an epoch
-      curves.png          loss, validation MSE and learning rate, drawn
-      samples/            validation clips: input, ground truth, prediction, difference
-      checkpoints/        the last two states, for --resume
-      tensorboard/        where TensorBoard is installed
-      model.safetensors   weights, and
-      config.json         the model they are of, in timm's format
-      report.md           the run on a page, written at its end
+RUN/
+  config.toml         the configuration: `plasm train --config RUN/config.toml --out OTHER` repeats the run
+  log.jsonl           a line an epoch
+  curves.png          loss, validation MSE and learning rate, drawn
+  samples/            validation clips: input, ground truth, prediction, difference
+  checkpoints/        the last two states, for --resume
+  tensorboard/        where TensorBoard is installed
+  model.safetensors   weights, and
+  config.json         the model they are of, in timm's format
+  report.md           the run on a page, written at its end
 """
 
 import importlib.util

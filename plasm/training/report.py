@@ -17,9 +17,7 @@ __all__ = ["write_report"]
 _TITLES = {"pretraining": "Phase 1: rebuilding masked clips", "prediction": "Phase 2: predicting frames"}
 
 
-def write_report(
-    folder: RunFolder, config: RunConfig, phase: Phase, device: torch.device, processes: int
-) -> None:
+def write_report(folder: RunFolder, config: RunConfig, phase: Phase, device: torch.device, processes: int) -> None:
     """Write ``report.md`` of a run that has ended.
 
     Args:

@@ -113,7 +113,10 @@ def load_model(name: str | None, source: str | None) -> nn.Module:
             raise ValueError(f"{path} holds a {config['architecture']}, not a {name}")
         if config.get("phase") == "pretraining":
             raise ValueError(f"{path} is a run of phase 1 and predicts nothing: give it to `plasm train --init`")
-        model, file = make_model(name or config["architecture"], **config.get("model_args", {})), path / "model.safetensors"
+        model, file = (
+            make_model(name or config["architecture"], **config.get("model_args", {})),
+            path / "model.safetensors",
+        )
     elif name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
     else:

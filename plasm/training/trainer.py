@@ -329,7 +329,9 @@ class Trainer:
                 self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
                 if self.world.is_first:
                     self.folder.add_to_log(row)
-                    tqdm.write("  ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+                    tqdm.write(
+                        "  ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
+                    )
                 self.save()
         if self.epoch == last and self.world.is_first:
             write_report(self.folder, config, self.phase, self.device, self.world.size)
@@ -425,8 +427,10 @@ class Trainer:
         )
         if self.world.is_first:
             clips = torch.cat(list(clip_batches(self.train_set, step.index)))
-            file = self.folder.save_bad_batch(clips, torch.tensor(sum(step.index, [])))
-            message += f" Its clips are in {file}; weights and checkpoints in {self.folder.path}, if any, are from before"
+            file = self.folder.save_bad_batch(clips, torch.tensor([number for part in step.index for number in part]))
+            message += (
+                f" Its clips are in {file}; weights and checkpoints in {self.folder.path}, if any, are from before"
+            )
         raise FloatingPointError(message)
 
     # --- between epochs -----------------------------------------------------------------------------------------------
@@ -458,7 +462,7 @@ class Trainer:
         # The loss is that of the weights before the last step.
         if not math.isfinite(sum(tensor.sum(dtype=torch.float64).item() for tensor in tensors.values())):
             raise FloatingPointError(
-                f"weights are not finite after the last step of epoch {self.epoch + 1}, at a learning rate of {lr:.2g}; "
+                f"weights are not finite at the end of epoch {self.epoch + 1}, at a learning rate of {lr:.2g}; "
                 f"those in {self.folder.path}, if any, are from before"
             )
         if self.world.is_first:

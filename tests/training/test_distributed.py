@@ -82,7 +82,7 @@ def test_evaluation_covers_every_clip_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
 def test_shares_are_a_partition(size: int) -> None:
     shares = [World(rank, size, torch.device("cpu")).share(list(range(7))) for rank in range(size)]
-    assert sorted(sum(shares, [])) == list(range(7))
+    assert sorted(number for share in shares for number in share) == list(range(7))
 
 
 def test_fewer_clips_than_processes_is_an_error() -> None:

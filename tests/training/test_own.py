@@ -63,7 +63,7 @@ class Plain(nn.Module):
 
 
 def test_what_a_model_lacks_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="NoFrames does not say .* in_frames and out_frames"):
+    with pytest.raises(ValueError, match=r"NoFrames does not say .* in_frames and out_frames"):
         frame_counts(NoFrames())
     given = {"model": "m", "data": "d", "data_dir": "d", "out": str(tmp_path)}
     with pytest.raises(ValueError, match="Plain has not all of these"):
@@ -92,8 +92,7 @@ def test_names_that_lead_nowhere() -> None:
         make_model("nothing")
     with pytest.raises(ImportError):
         make_model("no_such_module:net")
-    result = CliRunner().invoke(
-        cli.main, "train --model no_such_module:net --data mmnist --data-dir . --out o".split()
-    )
+    train = ["train", "--model", "no_such_module:net", "--data", "mmnist", "--data-dir", ".", "--out", "o"]
+    result = CliRunner().invoke(cli.main, train)
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")

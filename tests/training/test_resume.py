@@ -113,7 +113,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
     training.run(TrainConfig(**arguments(tmp_path / "whole")))
     config = TrainConfig(**arguments(tmp_path / "parts"))
     _prepare(config, HERE, resume=False).fit(epochs=2)
-    older, newest = sorted((tmp_path / "parts" / "checkpoints").iterdir())
+    _, newest = sorted((tmp_path / "parts" / "checkpoints").iterdir())
     content = bytearray((newest / "state.safetensors").read_bytes())
     content[len(content) // 2] ^= 1
     (newest / "state.safetensors").write_bytes(content)
@@ -129,7 +129,7 @@ def test_when_every_checkpoint_is_damaged_nothing_is_overwritten(tmp_path: Path)
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         (path / "state.json").write_text("{")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
-    with pytest.raises(OSError, match="every checkpoint in .* is damaged"):
+    with pytest.raises(OSError, match=r"every checkpoint in .* is damaged"):
         training.run(config, resume=True)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 

@@ -1,6 +1,6 @@
 """A script for torchrun, or for one process: what processes that train together compute, for the first to save.
 
-    python together.py step|evaluate|die OUT DATA
+python together.py step|evaluate|die OUT DATA
 """
 
 import os
@@ -53,9 +53,9 @@ def main() -> None:
                 save_file({name: t.contiguous() for name, t in tensors.items()}, Path(out) / "step.safetensors")
         if task == "evaluate":
             clips = create_dataset("mmnist", Path(data), "test", num_clips=7)
-            seen = training.evaluate(
-                training.TRIVIAL_FORECASTS, clips, 10, 10, batch_size=2, world=world, ssim=False
-            )["last frame"]
+            seen = training.evaluate(training.TRIVIAL_FORECASTS, clips, 10, 10, batch_size=2, world=world, ssim=False)[
+                "last frame"
+            ]
             if world.is_first:
                 means = {name: torch.tensor(value) for name, value in seen.means.items()}
                 save_file({**means, "num_clips": torch.tensor(seen.num_clips)}, Path(out) / "metrics.safetensors")
