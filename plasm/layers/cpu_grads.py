@@ -42,16 +42,10 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
         return kind.forward(conv, x)  # type: ignore[arg-type]
     bias = None if conv.bias is None else conv.bias.detach()
     if isinstance(conv, nn.ConvTranspose2d):
+        padding: Any = conv.padding
         y = F.conv_transpose2d(
-            x,
-            conv.weight,
-            bias,
-            conv.stride,
-            conv.padding,
-            conv.output_padding,
-            conv.groups,
-            conv.dilation,  # type: ignore[arg-type]
-        )
+            x, conv.weight, bias, conv.stride, padding, conv.output_padding, conv.groups, conv.dilation
+        )  # fmt: skip
     elif _is_wide_depthwise(conv):
         y = _WideDepthwise.apply(*_autocast(x, conv.weight, bias), conv.padding)
     else:

@@ -30,7 +30,11 @@ def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
     """Write tensors as safetensors, whole or not at all."""
     with write_beside(file) as beside:
         # safetensors refuses channels_last tensors and views.
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside)
+        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            save_file(whole, beside)
+        except SafetensorError as error:
+            raise OSError(f"{file} cannot be written: {error}") from error
 
 
 def file_sha256(file: Path) -> str:

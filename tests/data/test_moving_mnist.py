@@ -175,3 +175,17 @@ def test_errors_say_what_is_wrong(tmp_path: Path, sample_root: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="Python objects"):
         ClipArray(tmp_path / "objects.npy")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_clips_made_on_another_device_are_the_very_same(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    digits = load_digits(SAMPLES, "train")
+    here, there = (MovingMNIST(digits, "train", 100, 20, seed=3) for _ in range(2))
+    assert there.to(device) is there
+    for dataset in (here, there):
+        dataset.set_epoch(5)
+    clips = there.__getitems__([7, 99])
+    assert clips.device.type == device
+    assert torch.equal(clips.cpu(), here.__getitems__([7, 99]))

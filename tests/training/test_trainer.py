@@ -336,7 +336,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(sample_root: Path, tm
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     trainer.epoch, trainer.step = 1, 2
     try:
-        with pytest.raises(OSError, match="state.safetensors cannot be written"):
+        with pytest.raises(OSError, match=r"state\.safetensors cannot be written"):
             trainer.save()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
