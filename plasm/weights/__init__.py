@@ -1,16 +1,32 @@
 """Published weights: what there is, where it lies, and whether it is what it should be."""
 
-from .files import load_tensors, save_pretrained, save_tensors
-from .manifest import Entry, WeightsNotFoundError, entries, find, path, tags
+from .card import Card
+from .convert import read_checkpoint
+from .files import check_tensors, describe_folder, file_sha256, load_tensors, save_pretrained, save_tensors
+from .hub import cached_file, fetch, push
+from .manifest import Entry, WeightsNotFoundError, describe, entries, entry, markdown_table, tags
+from .sources import add_source, find, sources
 
 __all__ = [
+    "Card",
     "Entry",
     "WeightsNotFoundError",
+    "add_source",
+    "cached_file",
+    "check_tensors",
+    "describe",
+    "describe_folder",
     "entries",
+    "entry",
+    "fetch",
+    "file_sha256",
     "find",
     "load_tensors",
-    "path",
+    "markdown_table",
+    "push",
+    "read_checkpoint",
     "save_pretrained",
     "save_tensors",
+    "sources",
     "tags",
 ]
