@@ -82,10 +82,10 @@ def resolve_pretrained(
     """
     given, overlay = asked.get("pretrained_cfg"), asked.get("pretrained_cfg_overlay")
     cfg, origin = (given, {}) if given is None or isinstance(given, str) else _disarm(variant, given)
-    input_size = get_pretrained_cfg(variant).input_size if cfg is None or isinstance(cfg, str) else cfg["input_size"]
-    stranger_args = asked.get("pretrained_model_args")
-    source_args = {**defaults, "in_chans": input_size[0], **(stranger_args or {})}
     config = f"the config.json of {origin.get('hf_hub_id') or origin.get('file')}"
+    stranger_args = asked.get("pretrained_model_args")
+    in_chans = get_pretrained_cfg(variant).input_size[0] if not isinstance(cfg, dict) else _channels(cfg, config)
+    source_args = {**defaults, "in_chans": in_chans, **(stranger_args or {})}
     if origin:
         _check_arguments(model_cls, source_args, config)
     if not pretrained:
@@ -113,16 +113,22 @@ def _disarm(variant: str, given: Mapping[str, Any] | PretrainedCfg) -> tuple[dic
     fields: Mapping[str, Any] = given.to_dict() if isinstance(given, PretrainedCfg) else given
     cfg = get_pretrained_cfg(variant).to_dict(remove_source=True)
     cfg |= {key: fields[key] for key in _BELIEVED if fields.get(key) is not None}
-    size = cfg["input_size"]
-    if not (
-        isinstance(size, list | tuple) and len(size) == 3 and all(type(n) is int and 0 < n <= 1 << 16 for n in size)
-    ):
-        raise ValueError(f"the configuration of a {variant} has an input_size (C, H, W) of {size!r}")
     # timm names the source of a config.json itself; what else that file says of sources is not heard.
     heard = {"hf-hub": ("source", "hf_hub_id"), "local-dir": ("source", "file")}.get(
         fields.get("source") or "", _NO_SOURCE
     )
     return {**cfg, "architecture": variant}, {key: fields[key] for key in heard if fields.get(key)}
+
+
+def _channels(cfg: Mapping[str, Any], what: str) -> int:
+    size = cfg["input_size"]
+    if not (
+        isinstance(size, list | tuple)
+        and len(size) == 3
+        and all(type(n) is int and 0 < n <= _LARGEST_ARGUMENT for n in size)
+    ):
+        raise ValueError(f"{what} has an input_size (C, H, W) of {size!r}")
+    return size[0]
 
 
 def _check_arguments(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> None:
@@ -225,8 +231,8 @@ def _adapt(
     """Make fit what may be made fit, say so, and refuse the rest."""
     own, out = model.state_dict(), dict(state)
     first = f"{model.pretrained_cfg['first_conv']}.weight"
-    misfits = [name for name in own if own[name].shape != out[name].shape]
-    if set(misfits) - {*adapters, first}:
+    misfits = [name for name in own if name in out and own[name].shape != out[name].shape]
+    if own.keys() != out.keys() or set(misfits) - {*adapters, first}:
         # Of another architecture: each misfit is to be listed as it is.
         weights.check_tensors(out, own, what)
     for name in misfits:

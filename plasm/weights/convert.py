@@ -36,7 +36,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
             "trusts it can save the tensors alone: torch.save(model.state_dict(), FILE)"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{file} is no whole checkpoint of torch: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{file} is no whole checkpoint of torch: {error!r}") from error
     tensors: dict[str, Tensor] = {}
     for name, tensor in _state_dict(content, file).items():
         short = _without_prefixes(name)

@@ -28,7 +28,6 @@ __all__ = [
 
 WEIGHTS_NAME = "model.safetensors"
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_LISTED = 20
 
 
 @contextmanager
@@ -98,14 +97,9 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
             name for name, tensor in tensors.items() if tensor.dtype in _DTYPES and not tensor.isfinite().all()
         ],
     }
-    found = [f"{len(names)} tensor(s) {kind}: {_listed(names)}" for kind, names in problems.items() if names]
+    found = [f"{len(names)} tensor(s) {kind}: {', '.join(names)}" for kind, names in problems.items() if names]
     if found:
         raise ValueError(f"{what} does not fit the model: {'; '.join(found)}")
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
 
 
 def save_pretrained(
