@@ -61,9 +61,13 @@ def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, stranger: Path
     (project / "main.py").write_text(PROJECT)
     hub.add("someone/model", {file.name: file.read_bytes() for file in stranger.iterdir()})
     environment = {
-        **os.environ, "PYTHONPATH": str(site), "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "hf"),
-        "HF_HUB_DISABLE_XET": "1", "PLASM_WEIGHTS": "",
-    }  # fmt: skip
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]),
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "PLASM_WEIGHTS": "",
+    }
     run = subprocess.run(
         [sys.executable, "main.py", str(site)], cwd=project, env=environment, capture_output=True, text=True
     )

@@ -1,6 +1,7 @@
 """A Hub on loopback, and processes that use plasm with it."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,10 +55,15 @@ def clients(running_hub: Hub, published: dict[str, Any], tmp_path_factory: pytes
     manifest = site / "plasm" / "weights" / "manifest.json"
     manifest.write_text(json.dumps([*json.loads(manifest.read_text()), published]))
     environment = {
-        "PYTHONPATH": str(site), "HF_ENDPOINT": running_hub.endpoint, "HF_HOME": str(site / "home"),
-        "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_TOKEN": "hf_of_no_one", "PLASM_WEIGHTS": "",
-    }  # fmt: skip
+        "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]),
+        "HF_ENDPOINT": running_hub.endpoint,
+        "HF_HOME": str(site / "home"),
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_TOKEN": "hf_of_no_one",
+        "PLASM_WEIGHTS": "",
+    }
     jobs = tmp_path_factory.mktemp("jobs")
     jobs.chmod(0o777)  # a job may run as another user
     clients = Clients(jobs, environment)

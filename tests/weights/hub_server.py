@@ -146,7 +146,11 @@ class _HubHandler(_Handler):
         etag = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
         return self.reply(200, content, X_Repo_Commit=commit, ETag=f'"{etag}"')
 
-    do_GET = do_HEAD  # noqa: N815
+    def do_GET(self) -> None:
+        if not self.path.startswith("/api/models/"):
+            return self.do_HEAD()
+        self.note()
+        return self.json({"id": "someone/model", "xetEnabled": False})
 
     def do_POST(self) -> None:
         body = self.note()

@@ -37,8 +37,9 @@ def total(published: dict[str, Any], running_hub: Hub) -> float:
 
 
 def left_in(cache: Path) -> list[str]:
-    """Weights that a cache holds, whole or in part."""
-    return [str(file.relative_to(cache)) for file in cache.rglob("*") if file.is_file() and file.stat().st_size > 1000]
+    """Weights that a cache holds. (Clients of 2025 keep the first part of a file under a name of its own.)"""
+    files = (file for file in cache.rglob("*") if file.is_file() and file.suffix != ".incomplete")
+    return [str(file.relative_to(cache)) for file in files if file.stat().st_size > 1000 or "snapshots" in file.parts]
 
 
 def flip(content: bytes) -> bytes:
@@ -101,16 +102,25 @@ def test_a_broken_download_goes_on_where_it_was(hub: Hub, clients: Clients, tmp_
     content = bytes(range(256)) * 100_000  # the client writes blocks of 10 MiB
     revision = hub.add("some/large", {"large.safetensors": content})
     sha256 = hashlib.sha256(content).hexdigest()
-    hub.stall_at = 24 << 20
-    job = clients.start(
+    code = (
         "from plasm import weights\n"
         f"weights.fetch('some/large', 'large.safetensors', {revision!r}, {sha256!r}, {str(tmp_path)!r})"
     )
+    hub.stall_at = 24 << 20
+    job = clients.start(code)
     assert hub.stalled.wait(60)
     hub.stall_at = None
     hub.resume.set()
-    job.result()
-    assert [asked for method, _, asked in hub.requests if method == "GET"] == [None, f"bytes={20 << 20}-"]
+    try:
+        job.result()
+    except RuntimeError:
+        # The client of 2025 gives up where that of 2026 goes on by itself.
+        clients.run(code)
+    first, second = (
+        int((asked or "=0-")[:-1].partition("=")[2]) for method, _, asked in hub.requests if method == "GET"
+    )
+    assert first == 0
+    assert second >= 20 << 20
 
 
 @pytest.fixture
