@@ -32,7 +32,7 @@ _LARGEST = {"encoder_depth": 64, "translator_depth": 64}
 _LARGEST_ARGUMENT = 1 << 16
 _MOST_PARAMETERS = 1_000_000_000
 # What timm's own export adds to the arguments of the constructor.
-_TIMM_ARGUMENTS = {"num_classes", "global_pool", "img_size"}
+_TIMM_ARGUMENTS = {"num_classes", "global_pool"}
 _BELIEVED = ("input_size", "mean", "std", "tag", "license", "description", "origin_url", "paper_name", "paper_ids")
 _SOURCES = ("state_dict", "file", "hf_hub_id", "url")
 Adapter = Callable[[Tensor, Any], Tensor]
@@ -200,6 +200,7 @@ def _of_hub(name: str, filename: str, cache_dir: Path | str | None) -> Path:
     config = weights.cached_file(repo, "config.json", revision or None, cache_dir)
     if config is None:
         return weights.fetch(repo, filename, revision or None, None, cache_dir)
+    weights.check_cached(config, f"config.json of {repo}")
     commit = config.parent.name if re.fullmatch("[0-9a-f]{40}", config.parent.name) else revision or None
     return weights.fetch(repo, filename, commit, _stated_sha256(config), cache_dir)
 
@@ -214,6 +215,7 @@ def _stated_sha256(config: Path) -> str | None:
 
 
 def _check_any(tensors: Mapping[str, Tensor], states: list[dict[str, Tensor]], what: str) -> None:
+    """Check that tensors are those of one of these state dicts; the error speaks of the last."""
     for state in states[:-1]:
         try:
             return weights.check_tensors(tensors, state, what)

@@ -3,7 +3,7 @@
 from .card import Card
 from .convert import read_checkpoint
 from .files import check_tensors, describe_folder, file_sha256, load_tensors, save_pretrained, save_tensors
-from .hub import cached_file, fetch, push
+from .hub import cached_file, check_cached, fetch, push
 from .manifest import Entry, WeightsNotFoundError, describe, entries, entry, markdown_table, tags
 from .sources import add_source, find, sources
 
@@ -13,6 +13,7 @@ __all__ = [
     "WeightsNotFoundError",
     "add_source",
     "cached_file",
+    "check_cached",
     "check_tensors",
     "describe",
     "describe_folder",

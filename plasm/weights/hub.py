@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 from .files import file_sha256
 from .manifest import WeightsNotFoundError
 
-__all__ = ["cached_file", "fetch", "push"]
+__all__ = ["cached_file", "check_cached", "fetch", "push"]
 
 _SECONDS = 5.0
 _STORAGE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -61,15 +61,28 @@ def fetch(
         if (cached := cached_file(repo, file, revision, cache_dir)) is None:
             raise
         path = cached
-    if not _is_intact(path, sha256):
-        size = path.stat().st_size
-        _discard(path)
-        expected = f" ({size} bytes, not those of sha256 {sha256})" if sha256 else ""
-        raise OSError(
-            f"{file} of {repo} came damaged{expected} and was removed from the cache; try again, and if it stays so, "
-            "tell its owner"
-        )
+    check_cached(path, f"{file} of {repo}", sha256)
     return path
+
+
+def check_cached(path: Path, what: str, sha256: str | None = None) -> None:
+    """Check the content of a file in the cache, and remove it if it is not what it should be.
+
+    Args:
+        path: Of the cache.
+        what: Of what the error speaks.
+        sha256: What the file must have. Without one it is checked against what the Hub said it has.
+
+    Raises:
+        OSError: If the content is not what it should be.
+    """
+    if not _is_intact(path, sha256):
+        found = f"{path.stat().st_size} bytes of sha256 {file_sha256(path)}" + (f", not {sha256}" if sha256 else "")
+        _discard(path)
+        raise OSError(
+            f"{what} came damaged ({found}) and was removed from the cache; try again, and if that does not help, tell "
+            "its owner"
+        )
 
 
 def cached_file(repo: str, file: str, revision: str | None, cache_dir: Path | str | None = None) -> Path | None:

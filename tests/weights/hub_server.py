@@ -23,6 +23,7 @@ class Hub:
 
     Attributes:
         damage: What happens to the bytes of a large file on their way, if anything.
+        damage_small: The same for a small one.
         stall_at: Bytes of a large file after which the CDN falls silent, if any.
         stalled: Set when it has.
         mute: Take connections and never answer.
@@ -34,6 +35,7 @@ class Hub:
         self.blobs: dict[str, bytes] = {}
         self.requests: list[tuple[str, str, str | None]] = []
         self.damage: Callable[[bytes], bytes] | None = None
+        self.damage_small: Callable[[bytes], bytes] | None = None
         self.stall_at: int | None = None
         self.stalled, self.resume = threading.Event(), threading.Event()
         self.mute = False
@@ -65,7 +67,8 @@ class Hub:
     def heal(self) -> None:
         """Be a good server again, of which nothing was asked yet."""
         self.resume.set()
-        self.damage, self.stall_at, self.mute = None, None, False
+        self.damage = self.damage_small = self.stall_at = None
+        self.mute = False
         self.stalled, self.resume = threading.Event(), threading.Event()
         self.requests.clear()
         if not self.servers:
@@ -144,6 +147,8 @@ class _HubHandler(_Handler):
                 X_Linked_Etag=f'"{oid}"', X_Linked_Size=len(content), ETag='"pointer"',
             )  # fmt: skip
         etag = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        if self.hub.damage_small:
+            content = self.hub.damage_small(content)
         return self.reply(200, content, X_Repo_Commit=commit, ETag=f'"{etag}"')
 
     def do_GET(self) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,10 +153,28 @@ def test_a_read_only_cache_is_read_and_not_written(hub: Hub, clients: Clients, o
         clients.run(kth(warm), user=user)
 
 
-def test_a_full_disk_leaves_nothing(hub: Hub, clients: Clients, tmp_path: Path, total: float) -> None:
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_nothing(hub: Hub, clients: Clients, full_disk: Path, total: float) -> None:
+    with pytest.raises(RuntimeError, match=r"cannot be stored in .*disk: No space left.*make room"):
+        clients.run(kth(full_disk))
+    assert left_in(full_disk) == []
+
+
+def test_a_file_too_large_leaves_nothing(hub: Hub, clients: Clients, tmp_path: Path, total: float) -> None:
     with pytest.raises(RuntimeError, match=r"cannot be stored in .*make room"):
         clients.run(kth(tmp_path), largest_file=1_000_000)
-    assert not list(tmp_path.rglob("snapshots/*/model.safetensors"))
+    assert left_in(tmp_path) == []
     assert clients.run(kth(tmp_path)) == pytest.approx(total)
 
 
@@ -245,6 +264,20 @@ def test_damaged_weights_of_someone_else(hub: Hub, clients: Clients, tmp_path: P
     hub.add("someone/other", {**files, "model.safetensors": flip(files["model.safetensors"])})
     with pytest.raises(RuntimeError, match="came damaged"):
         clients.run(load_stranger(tmp_path, "someone/other"))
+
+
+@pytest.mark.parametrize("maker", ["timm", "plasm"])
+def test_a_damaged_configuration_of_someone_else(
+    hub: Hub, clients: Clients, tmp_path: Path, stranger: Path, maker: str
+) -> None:
+    hub.add(f"someone/config-{maker}", in_repo(stranger))
+    hub.damage_small = lambda content: content.replace(b'"crop_pct": 1.0', b'"crop_pct": 2.0')
+    load = load_stranger(tmp_path, f"someone/config-{maker}").replace("timm.create_model", f"{maker}.create_model")
+    with pytest.raises(RuntimeError, match=r"OSError: config\.json of .* came damaged"):
+        clients.run(load)
+    assert not list(tmp_path.rglob("snapshots/*/config.json"))
+    hub.heal()
+    clients.run(load)
 
 
 def test_no_pickle_is_opened(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
