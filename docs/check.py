@@ -1,4 +1,6 @@
-"""Check the documentation: links lead somewhere, Python examples run, commands and their options exist.
+"""Check the documentation.
+
+Links lead somewhere, Python examples run, commands and their options exist, the table of weights is the manifest's.
 
 Usage: python docs/check.py
 """
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import click
 
+from plasm import weights
 from plasm.cli import main as plasm
+from plasm.weights.manifest import replace_table
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -63,12 +67,20 @@ def unknown_commands(page: Path) -> Iterator[str]:
             )
 
 
+def stale_table(page: Path) -> Iterator[str]:
+    """A table of weights that is not the manifest's."""
+    text = page.read_text()
+    if text != replace_table(text, weights.entries()):
+        wanted = weights.markdown_table(weights.entries())
+        yield f"{page.name}: the table of weights is not the manifest's; it should be\n{wanted}"
+
+
 def main() -> int:
     """Print what is wrong; 1 if anything is."""
     problems = [
         problem
         for page in PAGES
-        for check in (broken_links, failing_examples, unknown_commands)
+        for check in (broken_links, failing_examples, unknown_commands, stale_table)
         for problem in check(page)
     ]
     print("\n".join(problems) or f"{len(PAGES)} pages checked")

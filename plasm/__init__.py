@@ -3,14 +3,32 @@
 Importing it registers every model with timm; ``create_model`` is timm's, ``list_models`` lists plasm's.
 """
 
-from timm.models import create_model
+from typing import Any
+
+from timm.models import create_model as _create_model
 from timm.models import list_models as _list_models
 
-from plasm import models
+from plasm import models, weights
 
 __version__ = "0.1.0"
 
 __all__ = ["__version__", "create_model", "list_models", "models"]
+
+
+def create_model(model_name: str, *args: Any, **kwargs: Any) -> Any:
+    """``timm.create_model``, which knows every model of plasm as well.
+
+    With this one, a Hub that does not answer for "hf-hub:OWNER/NAME" is an error within seconds; timm asks on and on.
+
+    Raises:
+        ConnectionError: If the Hub does not answer, and the cache has no such model.
+        plasm.weights.WeightsNotFoundError: If the Hub has no such model.
+    """
+    source, _, name = model_name.partition(":")
+    if source == "hf-hub":
+        repo, _, revision = name.partition("@")
+        weights.fetch(repo, "config.json", revision or None, cache_dir=kwargs.get("cache_dir"))
+    return _create_model(model_name, *args, **kwargs)
 
 
 def list_models(pretrained: bool = False) -> list[str]:

@@ -21,11 +21,12 @@ import torch
 from einops import rearrange
 
 import plasm
-from plasm import data, pictures, training, weights
+from plasm import cli_weights, data, pictures, training, weights
 from plasm.metrics import Metrics, VideoMetrics
 from plasm.models import PLASM
 from plasm.models.summary import summarize
 from plasm.training.config import RunConfig
+from plasm.training.publishing import record_metrics
 from plasm.training.trainer import choose_device
 
 __all__ = ["main"]
@@ -67,9 +68,17 @@ def main() -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
 
 
+main.add_command(cli_weights.push)
+main.add_command(cli_weights.convert)
+
+
 @main.command(name="list")
-def list_command() -> None:
+@click.option("--weights", "of_weights", is_flag=True, help="List the published weights instead, with all there is.")
+def list_command(of_weights: bool) -> None:
     """List every model: parameters, multiply-adds of a clip, shapes (T, C, H, W), and weights."""
+    if of_weights:
+        cli_weights.print_weights()
+        return
     click.echo(f"{'model':<20}{'parameters':>12}{'multiply-adds':>15}  {'input':<19}{'output':<19}weights")
     for name in plasm.list_models():
         summary = summarize(name)
@@ -257,7 +266,9 @@ def _print_counts(name: str, root: Path, num_frames: int, options: dict[str, Any
 @main.command()
 @click.option("--model", help="Constructor; taken from the weights' config if that is there.")
 @click.option(
-    "--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given."
+    "--weights",
+    "source",
+    help="Run, folder, hf-hub:OWNER/NAME or .safetensors file; the model's published weights if not given.",
 )
 @click.option("--data", "name", default="mmnist", help=f"{', '.join(data.list_datasets())}, or MODULE:NAME.")
 @click.option("--data-dir", required=True, type=Path, help="Folder of the data set's files.")
@@ -273,7 +284,10 @@ def evaluate(
     model: str | None, source: str | None, name: str, data_dir: Path, data_args: tuple[str, ...], num_clips: int,
     batch_size: int, workers: int, device: str, per_frame: bool,
 ) -> None:  # fmt: skip
-    """Measure a model on the test set, beside two forecasts that need no model."""
+    """Measure a model on the test set, beside two forecasts that need no model.
+
+    Of weights in a folder, what was measured is written beside them, for the card of `plasm push`: metrics.json.
+    """
     net = training.load_model(model, source).eval()
     in_frames, out_frames = training.frame_counts(net)
     clips = data.create_dataset(
@@ -289,6 +303,12 @@ def evaluate(
         return
     click.echo(f"{table['model'].num_clips} test clips of {name}, {in_frames} -> {out_frames} frames")
     _print_metrics(table, name)
+    if source is not None and Path(source).is_dir():
+        arguments = "".join(f" --data-arg {argument}" for argument in data_args)
+        file = record_metrics(
+            Path(source), table, name, f"--data {name} --data-dir DIR{arguments} --num-clips {num_clips}"
+        )
+        click.echo(f"written to {file}")
     if per_frame:
         click.echo("\nframe" + "".join(f"{key:>16}" for key in table["model"].per_frame))
         for number, row in enumerate(zip(*table["model"].per_frame.values(), strict=True), start=1):
@@ -300,7 +320,9 @@ def evaluate(
     "--model", help="Constructor; by default that of --weights, or else one with weights that fits the input."
 )
 @click.option(
-    "--weights", "source", help="Run or folder or .safetensors file; the model's published weights if not given."
+    "--weights",
+    "source",
+    help="Run, folder, hf-hub:OWNER/NAME or .safetensors file; the model's published weights if not given.",
 )
 @click.option(
     "--input",

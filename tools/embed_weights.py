@@ -1,91 +1,77 @@
-"""Put the weights of a run into the package: half precision, measured on the test set, described in the manifest.
+"""Put a row for the weights of a run into the manifest, measured on the test set, and the file into the package.
 
 Usage: python tools/embed_weights.py RUN TAG --data-dir DIR
 
-Rewrites plasm/weights/manifest.json and the table of docs/models.md, which is made from it.
+The file in the package is of half precision, and is what is measured. With --repo and --revision, which `plasm push`
+prints, the row points at the Hub instead, and the run's own file is measured. The table of docs/models.md is made anew.
 """
 
-import hashlib
 import json
-import re
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import click
 
 from plasm import training, weights
 from plasm.data import create_dataset
+from plasm.training.runs import read_recipe
+from plasm.weights.manifest import FOLDER, replace_table
 
-ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "plasm" / "weights"
-PAGE = ROOT / "docs" / "models.md"
+PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 
-def describe_pretraining(init: str | None, frozen: bool | None) -> str | None:
+def describe_pretraining(recipe: dict[str, Any]) -> str | None:
     """What phase 1 was, from its own run."""
-    if init is None:
+    if recipe["init"] is None:
         return None
-    run = json.loads((Path(init) / "run.json").read_text())
-    encoder = "trained on" if frozen is False else "frozen"
-    return f"{run['epochs'] * run['clips_per_epoch']:,} clips, r0 {run['mask_ratio']}, encoder {encoder}"
-
-
-def table(entries: list[weights.Entry]) -> str:
-    """The manifest as Markdown."""
-    lines = [
-        "| model and tag | data | clips seen | phase 1 | MSE | MAE | SSIM | SSIM (published) | PSNR | size | sha256 |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for e in entries:
-        m = e.metrics
-        scores = f"{m['mse']:.2f} | {m['mae']:.2f} | {m['ssim']:.4f} | {m['ssim_published']:.4f} | {m['psnr']:.2f}"
-        lines.append(
-            f"| `{e.model}.{e.tag}` | {e.data} | {e.clips:,} | {e.pretraining or 'none'} | {scores} | "
-            f"{e.size / 1e6:.1f} MB | `{e.sha256[:12]}...` |"
-        )
-    return "\n".join(lines)
+    first = read_recipe(Path(recipe["init"]))
+    encoder = "trained on" if recipe["freeze_encoder"] is False else "frozen"
+    return f"{first['epochs'] * first['clips_per_epoch']:,} clips, r0 {first['mask_ratio']}, encoder {encoder}"
 
 
 @click.command()
 @click.argument("run", type=Path)
 @click.argument("tag")
-@click.option("--data-dir", type=Path, required=True, help="Folder with the four MNIST files.")
-def main(run: Path, tag: str, data_dir: Path) -> None:
-    """Embed the weights of RUN under TAG."""
-    config = json.loads((run / "run.json").read_text())
-    name = config["model"]
-    file = FOLDER / f"{name}.{tag}.safetensors"
-    beside = file.with_name(f".{file.name}")
-    tensors = weights.load_tensors(run / "model.safetensors")
-    weights.save_tensors({key: tensor.half() for key, tensor in tensors.items()}, beside)
-    model = training.load_model(name, str(beside)).eval()
-    clips = create_dataset(config["data"], data_dir, "test", num_frames=model.in_frames + model.out_frames)
+@click.option("--data-dir", type=Path, required=True, help="Folder of the data set's files.")
+@click.option("--repo", help="Repository on the Hub that holds the run's weights.")
+@click.option("--revision", help="Commit of the repository.")
+def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | None) -> None:
+    """Give the weights of RUN the TAG."""
+    recipe = read_recipe(run)
+    name, source = recipe["model"], run / "model.safetensors"
+    file = source if repo else FOLDER / f"{name}.{tag}.safetensors"
+    if not repo:
+        tensors = {key: tensor.half() for key, tensor in weights.load_tensors(source).items()}
+        weights.save_tensors(tensors, file)
+    model = training.load_model(name, str(file)).eval()
+    clips = create_dataset(
+        recipe["data"], data_dir, "test", num_frames=model.in_frames + model.out_frames, **recipe["data_args"]
+    )
     metrics = training.evaluate({"model": model.predict}, clips, model.in_frames, model.out_frames)["model"]
-    content = beside.read_bytes()
     entry = weights.Entry(
         model=name,
         tag=tag,
         file=file.name,
-        size=len(content),
-        sha256=hashlib.sha256(content).hexdigest(),
+        repo=repo,
+        revision=revision,
+        size=file.stat().st_size,
+        sha256=weights.file_sha256(file),
         license="Apache-2.0",
-        data=config["data"],
+        data=recipe["data"],
+        epochs=recipe["epochs"],
         clips=json.loads((run / "log.jsonl").read_text().splitlines()[-1])["clips"],
-        pretraining=describe_pretraining(config["init"], config["freeze_encoder"]),
-        command=f"plasm evaluate --model {name}.{tag} --data {config['data']} --data-dir DIR",
-        date=datetime.fromtimestamp((run / "model.safetensors").stat().st_mtime, timezone.utc).date().isoformat(),
+        pretraining=describe_pretraining(recipe),
         metrics=metrics.means,
+        command=f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR",
+        date=datetime.fromtimestamp(source.stat().st_mtime, timezone.utc).date().isoformat(),
     )
     rows = [entry if (e.model, e.tag) == (name, tag) else e for e in weights.entries()]
     rows += [] if entry in rows else [entry]
-    beside.replace(file)
     (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n")
-    page = re.sub(
-        r"(?<=<!-- weights -->\n).*?(?=\n<!-- end -->)", lambda _: table(rows), PAGE.read_text(), flags=re.DOTALL
-    )
-    PAGE.write_text(page)
-    click.echo(table([entry]))
+    PAGE.write_text(replace_table(PAGE.read_text(), rows))
+    click.echo(weights.markdown_table([entry]))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from plasm.layers.conv import Upsample, UpsampleBlock, init_conv_, run_block
 from plasm.layers.pairwise_attention import BLOCKS, Attention, Block, PairwiseLayerAttention, Score
 from plasm.layers.sparse import SparseEncoder
 
+from .pretrained import Adapter, adapt_in_frames, adapt_out_channels, adapt_out_frames, resolve_pretrained
+
 __all__ = ["PLASM", "Decoder", "Translator", "pad_to_multiple"]
 
 
@@ -333,41 +335,34 @@ class PLASM(nn.Module):
         return rearrange(features, "(b t) c h w -> b (t c) h w", t=self.in_frames), first
 
 
-def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: PLASM) -> dict[str, Tensor]:
-    """Adapt the output layer of a checkpoint to a model with other ``in_chans`` (timm itself adapts the input layer).
-
-    Every new output channel starts as the mean of the old ones, so a model made for gray frames predicts gray.
-    """
-    out = dict(state_dict)
-    for name in ("decoder.readout.weight", "decoder.readout.bias"):
-        old, new = out.get(name), model.get_parameter(name)
-        if old is not None and old.shape[1:] == new.shape[1:] and len(old) != len(new):
-            out[name] = old.float().mean(0, keepdim=True).expand_as(new).to(old.dtype)
-    return out
+# What of a checkpoint may be made fit a model with other frame counts or channels; timm adapts the first convolution.
+_ADAPTERS: dict[str, Adapter] = {
+    "translator.in_proj.weight": lambda w, model: adapt_in_frames(w, model.in_frames, model.encoder.num_features),
+    "translator.out_proj.weight": lambda w, model: adapt_out_frames(w, model.out_frames, model.encoder.num_features),
+    "translator.out_proj.bias": lambda b, model: adapt_out_frames(b, model.out_frames, model.encoder.num_features),
+    "decoder.readout.weight": lambda w, model: adapt_out_channels(w, model.in_chans),
+    "decoder.readout.bias": lambda b, model: adapt_out_channels(b, model.in_chans),
+}
 
 
-def _create_plasm(variant: str, pretrained: bool = False, **kwargs: Any) -> PLASM:
-    if pretrained:
-        kwargs["pretrained_cfg_overlay"] = _locate_weights(
-            variant, kwargs.get("pretrained_cfg"), kwargs.get("pretrained_cfg_overlay")
-        )
+def _create_plasm(variant: str, pretrained: bool, defaults: dict[str, Any], asked: dict[str, Any]) -> PLASM:
+    source = resolve_pretrained(PLASM, variant, pretrained, defaults, asked, _ADAPTERS)
+    kwargs = {
+        **defaults,
+        **asked,
+        "pretrained_cfg": source.cfg,
+        "pretrained_cfg_overlay": source.overlay,
+        "pretrained_model_args": source.model_args,
+    }
     return build_model_with_cfg(
         PLASM,
         variant,
         pretrained,
-        pretrained_filter_fn=checkpoint_filter_fn,
+        pretrained_filter_fn=source.filter_fn,
         kwargs_filter=("num_classes", "global_pool"),
         feature_cfg={"feature_cls": "getter", "out_indices": tuple(range(2 * kwargs["translator_depth"]))},
         **kwargs,
     )
-
-
-def _locate_weights(variant: str, cfg: Any, overlay: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Point timm at the verified file of a published weight, unless the caller names a source of his own."""
-    sources = ("file", "state_dict", "url", "hf_hub_id")
-    if (cfg is not None and not isinstance(cfg, str)) or any((overlay or {}).get(key) for key in sources):
-        return overlay
-    return {**(overlay or {}), "file": str(weights.find(variant, cfg))}
 
 
 def _cfg(input_size: tuple[int, int, int], **kwargs: Any) -> dict[str, Any]:
@@ -389,6 +384,12 @@ def _cfg(input_size: tuple[int, int, int], **kwargs: Any) -> dict[str, Any]:
     }
 
 
+def _source(row: weights.Entry) -> dict[str, Any]:
+    if row.repo is None:
+        return {"file": row.file, "license": row.license}
+    return {"hf_hub_id": f"{row.repo}@{row.revision}", "hf_hub_filename": row.file, "license": row.license}
+
+
 _INPUT_SIZES = {
     "plasm_mmnist": (1, 64, 64),
     "plasm_mmnist_tiny": (1, 64, 64),
@@ -402,11 +403,7 @@ _INPUT_SIZES = {
 default_cfgs = generate_default_cfgs(
     {
         **{name: _cfg(size) for name, size in _INPUT_SIZES.items() if not weights.tags(name)},
-        **{
-            f"{name}.{tag}": _cfg(size, file=str(weights.path(name, tag)))
-            for name, size in _INPUT_SIZES.items()
-            for tag in weights.tags(name)
-        },
+        **{row.name: _cfg(_INPUT_SIZES[row.model], **_source(row)) for row in weights.entries()},
     }
 )
 
@@ -416,7 +413,7 @@ def plasm_mmnist(pretrained: bool = False, **kwargs: Any) -> PLASM:
     """PLA-SM for Moving MNIST: 64x64x1, 10 -> 10 frames (Table I)."""
     args = {"in_frames": 10, "out_frames": 10, "encoder_dim": 64, "translator_dim": 512, "encoder_depth": 4,
             "translator_depth": 4, "num_heads": 2}  # fmt: skip
-    return _create_plasm("plasm_mmnist", pretrained, **{**args, **kwargs})
+    return _create_plasm("plasm_mmnist", pretrained, args, kwargs)
 
 
 @register_model
@@ -424,7 +421,7 @@ def plasm_mmnist_tiny(pretrained: bool = False, **kwargs: Any) -> PLASM:
     """A small PLA-SM for Moving MNIST that trains on a laptop: 64x64x1, 10 -> 10 frames. Not in the paper."""
     args = {"in_frames": 10, "out_frames": 10, "encoder_dim": 16, "translator_dim": 192, "encoder_depth": 4,
             "translator_depth": 3, "num_heads": 2}  # fmt: skip
-    return _create_plasm("plasm_mmnist_tiny", pretrained, **{**args, **kwargs})
+    return _create_plasm("plasm_mmnist_tiny", pretrained, args, kwargs)
 
 
 @register_model
@@ -432,7 +429,7 @@ def plasm_taxibj(pretrained: bool = False, **kwargs: Any) -> PLASM:
     """PLA-SM for TaxiBJ: 32x32x2, 4 -> 4 frames (Table I)."""
     args = {"in_frames": 4, "out_frames": 4, "encoder_dim": 32, "translator_dim": 256, "encoder_depth": 2,
             "translator_depth": 4, "num_heads": 8}  # fmt: skip
-    return _create_plasm("plasm_taxibj", pretrained, **{**args, **kwargs})
+    return _create_plasm("plasm_taxibj", pretrained, args, kwargs)
 
 
 @register_model
@@ -440,7 +437,7 @@ def plasm_human36m(pretrained: bool = False, **kwargs: Any) -> PLASM:
     """PLA-SM for Human3.6M: 128x128x3, 4 -> 4 frames (Table I)."""
     args = {"in_frames": 4, "out_frames": 4, "encoder_dim": 64, "translator_dim": 128, "encoder_depth": 2,
             "translator_depth": 3, "num_heads": 2}  # fmt: skip
-    return _create_plasm("plasm_human36m", pretrained, **{**args, **kwargs})
+    return _create_plasm("plasm_human36m", pretrained, args, kwargs)
 
 
 @register_model
@@ -448,7 +445,7 @@ def plasm_caltech(pretrained: bool = False, **kwargs: Any) -> PLASM:
     """PLA-SM for KITTI and Caltech Pedestrian: 128x160x3, 10 -> 1 frames (Table I; Section IV-A says 10 outputs)."""
     args = {"in_frames": 10, "out_frames": 1, "encoder_dim": 64, "translator_dim": 256, "encoder_depth": 2,
             "translator_depth": 3, "num_heads": 8}  # fmt: skip
-    return _create_plasm("plasm_caltech", pretrained, **{**args, **kwargs})
+    return _create_plasm("plasm_caltech", pretrained, args, kwargs)
 
 
 @register_model
@@ -456,4 +453,4 @@ def plasm_kth(pretrained: bool = False, **kwargs: Any) -> PLASM:
     """PLA-SM for KTH: 128x128x1, 10 -> 20 frames (Table I); ``predict`` gives the 40 of Table IV."""
     args = {"in_frames": 10, "out_frames": 20, "encoder_dim": 32, "translator_dim": 128, "encoder_depth": 3,
             "translator_depth": 3, "num_heads": 2}  # fmt: skip
-    return _create_plasm("plasm_kth", pretrained, **{**args, **kwargs})
+    return _create_plasm("plasm_kth", pretrained, args, kwargs)

@@ -2,16 +2,19 @@
 
 import importlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import timm
-from torch import Tensor, nn
+from torch import nn
 
 import plasm
 from plasm import weights
 
-__all__ = ["frame_counts", "load_model", "load_pretrained_parts", "make_model", "read_run_config"]
+from .config import PretrainConfig, TrainConfig, read_config
+
+__all__ = ["frame_counts", "load_model", "load_pretrained_parts", "make_model", "read_recipe", "read_run_config"]
 
 
 def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -75,6 +78,18 @@ def read_run_config(run: Path) -> dict[str, Any]:
     return config
 
 
+def read_recipe(run: Path) -> dict[str, Any]:
+    """Read what a run of phase 1 or 2 was told: every field of its configuration, by name, and ``command``.
+
+    Raises:
+        FileNotFoundError: If the folder holds no run.
+        ValueError: If the file is damaged.
+    """
+    command = "pretrain" if read_run_config(run).get("phase") == "pretraining" else "train"
+    kind = PretrainConfig if command == "pretrain" else TrainConfig
+    return {"command": command, **asdict(kind(**read_config(kind, run / "config.toml")))}
+
+
 def load_pretrained_parts(model: nn.Module, run: Path) -> None:
     """Take encoder and decoder from a run of phase 1, strictly; its Spatial Masking is dropped (Section IV-B).
 
@@ -86,55 +101,61 @@ def load_pretrained_parts(model: nn.Module, run: Path) -> None:
     tensors = weights.load_tensors(run / "model.safetensors")
     for name in ("encoder", "decoder"):
         part = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        _load_strictly(model.get_submodule(name), part, f"the {name} of {run} (a {source})")
+        module = model.get_submodule(name)
+        weights.check_tensors(part, module.state_dict(), f"the {name} of {run} (a {source})")
+        module.load_state_dict(part)
 
 
 def load_model(name: str | None, source: str | None) -> nn.Module:
     """Make a model with weights.
 
     Args:
-        name: Constructor. May be left out where ``source`` is a folder.
-        source: Folder of a run or of ``weights.save_pretrained``; a safetensors file for ``name``; None for the
-            published weights of ``name``.
+        name: Constructor. May be left out where ``source`` is a folder or a name of timm's.
+        source: Folder of a run or of ``weights.save_pretrained``; "hf-hub:OWNER/NAME"; a safetensors file for
+            ``name``; None for the published weights of ``name``.
 
     Raises:
-        FileNotFoundError: If there is no such folder or file.
+        OSError: If there is no such folder or file, it is damaged, or cannot be had.
         ValueError: If the weights are of another model, of phase 1 alone, or do not fit.
-        plasm.weights.WeightsNotFoundError: If the model has no published weights.
+        plasm.weights.WeightsNotFoundError: If the model has no published weights, or the Hub no such repository.
     """
     if source is None:
         if name is None:
             raise ValueError("name a model, weights, or both")
         return make_model(name, pretrained=True)
     path = Path(source)
+    if source.startswith("hf-hub:"):
+        model: nn.Module = plasm.create_model(source, pretrained=True)
+        made: Any = model.pretrained_cfg
+        _check_name(name, made["architecture"], source)
+        return model
     if path.is_dir():
         config = read_run_config(path)
-        if name is not None and name.rpartition(":")[2] != config["architecture"]:
-            raise ValueError(f"{path} holds a {config['architecture']}, not a {name}")
+        _check_name(name, config["architecture"], source)
         if config.get("phase") == "pretraining":
             raise ValueError(f"{path} is a run of phase 1 and predicts nothing: give it to `plasm train --init`")
-        model, file = (
-            make_model(name or config["architecture"], **config.get("model_args", {})),
-            path / "model.safetensors",
-        )
-    elif name is None:
+        if config["architecture"] in plasm.list_models():
+            return timm.create_model(f"local-dir:{path}", pretrained=True)
+        return _load_other(name, config, path)
+    if name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
-    else:
-        model, file = make_model(name), path
-    if file.suffix != ".safetensors" or not file.is_file():
-        raise FileNotFoundError(f"{file} is not there, or not a .safetensors file; wanted one, or a run's folder")
-    _load_strictly(model, weights.load_tensors(file), str(file))
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise FileNotFoundError(f"{path} is not there, or not a .safetensors file; wanted one, or a run's folder")
+    return make_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)})
+
+
+def _load_other(name: str | None, config: dict[str, Any], run: Path) -> nn.Module:
+    """A run of a model that is not plasm's."""
+    if name is None and not timm.is_model(config["architecture"]):
+        raise ValueError(f"{run} holds a {config['architecture']}, which is no model of plasm: name it as MODULE:NAME")
+    model = make_model(name or config["architecture"], **config.get("model_args", {}))
+    file = run / "model.safetensors"
+    tensors = weights.load_tensors(file)
+    weights.check_tensors(tensors, model.state_dict(), str(file))
+    model.load_state_dict(tensors)
     return model
 
 
-def _load_strictly(module: nn.Module, tensors: dict[str, Tensor], what: str) -> None:
-    own = module.state_dict()
-    problems = {
-        "missing": [name for name in own if name not in tensors],
-        "unexpected": [name for name in tensors if name not in own],
-        "of another shape": [name for name in own if name in tensors and own[name].shape != tensors[name].shape],
-    }
-    found = [f"{len(names)} tensors {kind} ({names[0]}, ...)" for kind, names in problems.items() if names]
-    if found:
-        raise ValueError(f"{what} does not fit the model: {'; '.join(found)}")
-    module.load_state_dict(tensors)
+def _check_name(name: str | None, found: str, where: str) -> None:
+    if name is not None and name.rpartition(":")[2] != found:
+        raise ValueError(f"{where} holds a {found}, not a {name}")

@@ -1,18 +1,42 @@
 """Published weights: what there is, where it lies, and whether it is what it should be."""
 
-from .files import file_sha256, load_tensors, save_pretrained, save_tensors, write_beside
-from .manifest import Entry, WeightsNotFoundError, entries, find, path, tags
+from .card import Card
+from .convert import read_checkpoint
+from .files import (
+    check_tensors,
+    describe_folder,
+    file_sha256,
+    load_tensors,
+    save_pretrained,
+    save_tensors,
+    write_beside,
+)
+from .hub import cached_file, check_cached, fetch, push
+from .manifest import Entry, WeightsNotFoundError, describe, entries, entry, markdown_table, tags
+from .sources import add_source, find, sources
 
 __all__ = [
+    "Card",
     "Entry",
     "WeightsNotFoundError",
+    "add_source",
+    "cached_file",
+    "check_cached",
+    "check_tensors",
+    "describe",
+    "describe_folder",
     "entries",
+    "entry",
+    "fetch",
     "file_sha256",
     "find",
     "load_tensors",
-    "path",
+    "markdown_table",
+    "push",
+    "read_checkpoint",
     "save_pretrained",
     "save_tensors",
+    "sources",
     "tags",
     "write_beside",
 ]

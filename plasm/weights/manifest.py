@@ -1,33 +1,37 @@
 """The manifest of published weights: one row a file, read from ``manifest.json`` and written nowhere else."""
 
-import hashlib
 import json
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Entry", "WeightsNotFoundError", "entries", "find", "path", "tags"]
+__all__ = ["Entry", "WeightsNotFoundError", "describe", "entries", "entry", "markdown_table", "replace_table", "tags"]
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 
 
 class WeightsNotFoundError(LookupError):
     """No such weights are published."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One published weight.
 
     Attributes:
         model: Name of the constructor.
         tag: What tells this weight from others of the model.
-        file: Name of the safetensors file, beside the manifest.
+        file: Name of the safetensors file: beside the manifest, or in ``repo``.
+        repo: Repository on the Hub; None for a file inside the package.
+        revision: Commit of ``repo``, 40 hexadecimal digits.
         size: Bytes of the file.
         sha256: Of the file.
         license: SPDX identifier.
         data: What it was trained on.
+        epochs: Of the second phase.
         clips: Clips seen in the second phase.
         pretraining: What the first phase was, or None.
         metrics: Measured on the test set, with this very file.
@@ -38,21 +42,34 @@ class Entry:
     model: str
     tag: str
     file: str
+    repo: str | None
+    revision: str | None
     size: int
     sha256: str
     license: str
     data: str
+    epochs: int
     clips: int
     pretraining: str | None
+    metrics: dict[str, float]
     command: str
     date: str
-    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What ``timm.create_model`` calls it."""
+        return f"{self.model}.{self.tag}"
+
+    @property
+    def local_name(self) -> str:
+        """Name of the file in a folder of ``add_source``, where files of many repositories lie side by side."""
+        return f"{self.name}.safetensors"
 
 
 @cache
 def entries() -> tuple[Entry, ...]:
     """Every row of the manifest; the first of a model is its default."""
-    return tuple(Entry(**row) for row in json.loads((_FOLDER / "manifest.json").read_text()))
+    return tuple(Entry(**row) for row in json.loads((FOLDER / "manifest.json").read_text()))
 
 
 def tags(model: str) -> list[str]:
@@ -60,37 +77,58 @@ def tags(model: str) -> list[str]:
     return [entry.tag for entry in entries() if entry.model == model]
 
 
-def path(model: str, tag: str) -> Path:
-    """Where the file of a weight lies."""
-    return _FOLDER / _entry(model, tag).file
-
-
-def find(model: str, tag: str | None = None) -> Path:
-    """Give the file of a weight, after its size and sha256 were checked.
-
-    Args:
-        model: Name of the constructor.
-        tag: Which weight; the model's default one by default.
+def entry(model: str, tag: str | None = None) -> Entry:
+    """The row of a weight, the model's default one if no tag is given.
 
     Raises:
         WeightsNotFoundError: If no such weight is published.
-        OSError: If the file is missing or is not the one the manifest describes.
     """
-    entry = _entry(model, tag)
-    file = _FOLDER / entry.file
-    content = file.read_bytes()
-    if len(content) != entry.size or hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise OSError(
-            f"{file} is damaged: {len(content)} bytes, where {entry.size} with sha256 {entry.sha256} were published; "
-            "install plasm anew"
-        )
-    return file
-
-
-def _entry(model: str, tag: str | None) -> Entry:
-    for entry in entries():
-        if entry.model == model and tag in (None, "", entry.tag):
-            return entry
+    for row in entries():
+        if row.model == model and tag in (None, "", row.tag):
+            return row
     wanted = f"{model}.{tag}" if tag else model
-    published = ", ".join(f"{entry.model}.{entry.tag}" for entry in entries()) or "none yet"
+    published = ", ".join(row.name for row in entries()) or "none yet"
     raise WeightsNotFoundError(f"no weights are published for {wanted}; there are: {published}")
+
+
+def describe(row: Entry) -> dict[str, str]:
+    """A row of the manifest in words, by title: what ``plasm list --weights`` and the docs' table show."""
+    scores: dict[str, Any] = row.metrics
+    return {
+        "model and tag": row.name,
+        "where": f"{row.repo}@{row.revision}" if row.repo else "in the package",
+        "file": row.file,
+        "size": f"{row.size / 1e6:.1f} MB",
+        "sha256": row.sha256,
+        "license": row.license,
+        "data": row.data,
+        "epochs": f"{row.epochs:,}",
+        "clips seen": f"{row.clips:,}",
+        "phase 1": row.pretraining or "none",
+        "MSE": f"{scores['mse']:.2f}",
+        "MAE": f"{scores['mae']:.2f}",
+        "SSIM": f"{scores['ssim']:.4f}",
+        "SSIM (published)": f"{scores['ssim_published']:.4f}",
+        "PSNR (dB)": f"{scores['psnr']:.2f}",
+        "command": row.command,
+        "date": row.date,
+    }
+
+
+_CODE = ("model and tag", "file", "sha256", "command")
+
+
+def markdown_table(rows: Iterable[Entry]) -> str:
+    """The manifest as the table of the docs: a column a weight."""
+    described = [describe(row) for row in rows]
+    lines = []
+    for title in described[0] if described else ():
+        cells = (f"`{row[title]}`" if title in _CODE else row[title] for row in described)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join([*lines[:1], "|---" * (1 + len(described)) + "|", *lines[1:]])
+
+
+def replace_table(page: str, rows: Iterable[Entry]) -> str:
+    """Put the table of these rows between the marks of a page."""
+    table = markdown_table(rows)
+    return re.sub(r"(?<=<!-- weights -->\n).*?(?=\n<!-- end -->)", lambda _: table, page, flags=re.DOTALL)

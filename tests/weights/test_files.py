@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import timm
 import torch
 
 from plasm import weights
+from plasm.models import PLASM
 from plasm.weights import files
 
 
@@ -47,9 +49,58 @@ def test_what_is_no_safetensors_file_is_an_error(tmp_path: Path) -> None:
 def test_a_saved_folder_remembers_the_arguments(tmp_path: Path) -> None:
     arguments: dict[str, Any] = {"in_chans": 2, "out_frames": 3, "attention": "none", "translator_depth": 1}
     model = timm.create_model("plasm_mmnist_tiny", **arguments)
-    weights.save_pretrained(model, tmp_path / "run", {"phase": "prediction"})
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["config.json", "model.safetensors"]
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["phase"] == "prediction"
-    again = timm.create_model(f"local-dir:{tmp_path / 'run'}", pretrained=True)
+    folder = tmp_path / "run"
+    weights.save_pretrained(model, folder, {"phase": "prediction"})
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    config = json.loads((folder / "config.json").read_text())
+    assert config["phase"] == "prediction"
+    assert config["model_args"].items() >= {**arguments, "in_frames": 10}.items()
+    assert config["pretrained_cfg"]["mean"] == [0.0, 0.0]
+    assert config["weights"] == {
+        "file": "model.safetensors",
+        "size": (folder / "model.safetensors").stat().st_size,
+        "sha256": weights.file_sha256(folder / "model.safetensors"),
+    }
+    again = timm.create_model(f"local-dir:{folder}", pretrained=True)
     clip = torch.rand(1, 10, 2, 16, 16)
     assert torch.equal(again(clip), model(clip))
+
+
+def test_a_run_in_progress_has_no_card(tmp_path: Path) -> None:
+    model = timm.create_model("plasm_mmnist_tiny", encoder_dim=8, translator_dim=16, translator_depth=1)
+    weights.save_pretrained(model, tmp_path, tensors={name: t + 1 for name, t in model.state_dict().items()})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+    name, tensor = next(iter(model.state_dict().items()))
+    assert torch.equal(again.state_dict()[name], tensor + 1)
+
+
+def test_a_model_without_a_name_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"timm\.create_model did not make"):
+        weights.save_pretrained(PLASM(encoder_dim=8, translator_dim=16), tmp_path)
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    (tmp_path / "f").write_bytes(content)
+    assert weights.file_sha256(tmp_path / "f") == hashlib.sha256(content).hexdigest()
+
+
+def test_tensors_that_do_not_fit_are_listed() -> None:
+    expected = {name: torch.zeros(2, device="meta") for name in ("a", "b", "c", "d")}
+    tensors = {
+        "b": torch.zeros(3),
+        "c": torch.zeros(2, dtype=torch.int64),
+        "d": torch.tensor([0.0, float("nan")]),
+        "e": torch.zeros(2),
+    }
+    with pytest.raises(ValueError, match=r"^it does not fit the model: ") as error:
+        weights.check_tensors(tensors, expected, "it")
+    assert str(error.value).partition(": ")[2].split("; ") == [
+        "1 tensor(s) missing: a",
+        "1 tensor(s) unexpected: e",
+        "1 tensor(s) of another shape: b (3,) for (2,)",
+        "1 tensor(s) of no floating data type: c int64",
+        "1 tensor(s) not finite: d",
+    ]
+    weights.check_tensors({name: torch.zeros(2).half() for name in expected}, expected, "it")

@@ -1,5 +1,7 @@
 import dataclasses
+import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,15 +11,23 @@ import plasm
 from plasm import weights
 from plasm.weights import manifest
 
+DOCS = Path(plasm.__file__).parents[1] / "docs"
+
 
 def test_every_published_file_is_what_the_manifest_says() -> None:
     assert weights.entries()
     for entry in weights.entries():
         assert entry.model in plasm.list_models()
-        assert weights.find(entry.model, entry.tag).stat().st_size == entry.size < 5_000_000
-        model = timm.create_model(f"{entry.model}.{entry.tag}", pretrained=True)
-        model.load_state_dict(weights.load_tensors(weights.path(entry.model, entry.tag)), strict=True)
         assert set(entry.metrics) == {"mse", "mae", "ssim", "ssim_published", "psnr"}
+        assert re.fullmatch("[0-9a-f]{64}", entry.sha256)
+        if entry.repo is not None:
+            # A branch moves; what is published does not.
+            assert re.fullmatch("[0-9a-f]{40}", entry.revision or "")
+            continue
+        file = weights.find(entry.model, entry.tag)
+        assert file.stat().st_size == entry.size < 5_000_000
+        model = timm.create_model(entry.name, pretrained=True)
+        model.load_state_dict(weights.load_tensors(file), strict=True)
 
 
 def test_the_default_is_the_first_row() -> None:
@@ -27,20 +37,48 @@ def test_the_default_is_the_first_row() -> None:
 
 
 @pytest.mark.parametrize("damage", ["bit", "truncated"])
-def test_damage_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+def test_damage_in_the_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     entry = weights.entries()[0]
-    content = bytearray(weights.path(entry.model, entry.tag).read_bytes())
+    content = bytearray(weights.find(entry.model, entry.tag).read_bytes())
     if damage == "bit":
         content[len(content) // 2] ^= 1
     else:
         del content[-1]
     (tmp_path / entry.file).write_bytes(content)
-    monkeypatch.setattr(manifest, "_FOLDER", tmp_path)
+    monkeypatch.setattr(manifest, "FOLDER", tmp_path)
     with pytest.raises(OSError, match="damaged"):
         timm.create_model(entry.model, pretrained=True)
 
 
 def test_rows_hold_every_field() -> None:
-    rows = json.loads((Path(manifest.__file__).parent / "manifest.json").read_text())
+    rows = json.loads((manifest.FOLDER / "manifest.json").read_text())
     names = {field.name for field in dataclasses.fields(weights.Entry)}
     assert all(set(row) == names for row in rows)
+
+
+def test_the_table_shows_every_row_in_full() -> None:
+    here = weights.entries()[0]
+    there = dataclasses.replace(here, tag="other", repo="some/one", revision="0" * 40, pretraining="50 clips")
+    lines = weights.markdown_table([here, there]).splitlines()
+    table = {line.split(" | ")[0].strip("| "): line for line in lines}
+    assert table["model and tag"] == f"| model and tag | `{here.name}` | `{here.model}.other` |"
+    assert table["where"] == f"| where | in the package | some/one@{'0' * 40} |"
+    assert table["phase 1"] == "| phase 1 | none | 50 clips |"
+    assert table["sha256"].count(here.sha256) == 2
+    for value in (here.license, here.data, here.command, here.date, f"{here.clips:,}", f"{here.metrics['mse']:.2f}"):
+        assert any(line.count(str(value)) >= 2 for line in lines)
+
+
+@pytest.mark.skipif(not DOCS.is_dir(), reason="needs the checkout")
+def test_the_docs_table_is_the_manifests() -> None:
+    page = (DOCS / "models.md").read_text()
+    assert manifest.replace_table(page, weights.entries()) == page
+    assert weights.markdown_table(weights.entries()) in page
+    row = dataclasses.replace(weights.entries()[0], date="1999-01-01")
+    assert "1999-01-01" in manifest.replace_table(page, [row])
+    spec = importlib.util.spec_from_file_location("check", DOCS / "check.py")
+    assert spec
+    assert spec.loader
+    check = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check)
+    assert not list(check.stale_table(DOCS / "models.md"))

@@ -1,0 +1,60 @@
+"""Commands that bring weights to others, and from elsewhere."""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from plasm import weights
+from plasm.training.publishing import export_run
+from plasm.training.runs import make_model
+
+__all__ = ["convert", "print_weights", "push"]
+
+
+def print_weights() -> None:
+    """Print every row of the manifest."""
+    for row in weights.entries():
+        titles = weights.describe(row)
+        click.echo(titles.pop("model and tag"))
+        for title, text in titles.items():
+            click.echo(f"  {title:<18}{text}")
+
+
+@click.command()
+@click.argument("run", type=Path)
+@click.option("--repo", required=True, metavar="OWNER/NAME", help="Model repository on the Hub, made if need be.")
+@click.option("--license", default="apache-2.0", help="Of the weights, as the Hub writes it.", show_default=True)
+@click.option("--private/--public", default=False, help="Who sees a repository that is made.", show_default=True)
+def push(run: Path, repo: str, license: str, private: bool) -> None:
+    """Put the weights of a RUN of phase 2 on the Hugging Face Hub, with a model card made from the run.
+
+    Metrics are on the card if `plasm evaluate --weights RUN` measured these very weights. Log in before: hf auth login.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        export_run(run, Path(name), repo, license)
+        address, revision = weights.push(Path(name), repo, private)
+    click.echo(f'{address} at {revision}: timm.create_model("hf-hub:{repo}", pretrained=True)')
+
+
+@click.command()
+@click.argument("old", type=Path)
+@click.argument("new", type=Path)
+@click.option("--model", help="Constructor; needed for a folder.")
+def convert(old: Path, new: Path, model: str | None) -> None:
+    """Convert an OLD checkpoint, .pth or .ckpt, to NEW: a .safetensors file, or a folder that timm loads.
+
+    Only tensors are read. For a folder, and whenever --model is given, they must fit the model.
+    """
+    if model is None and new.suffix != ".safetensors":
+        raise ValueError(
+            f"{new} would be a folder, for which --model says what the tensors are of; or name a .safetensors"
+        )
+    tensors = weights.read_checkpoint(old)
+    net = None if model is None else make_model(model, pretrained=True, pretrained_cfg_overlay={"state_dict": tensors})
+    if net is None or new.suffix == ".safetensors":
+        new.parent.mkdir(parents=True, exist_ok=True)
+        weights.save_tensors(tensors, new)
+    else:
+        weights.save_pretrained(net, new)
+    click.echo(f"{new}: {len(tensors)} tensors")

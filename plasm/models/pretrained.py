@@ -1,0 +1,294 @@
+"""How a model comes by its weights: from where, checked against what, and adapted to the frames asked for.
+
+timm opens the file in the end; what it opens was found, hashed and compared here before. Weights of other people
+(names "hf-hub:..." and "local-dir:...") come with a config.json, of which little is believed: the arguments of the
+model's constructor and what describes its input, in sizes that a model can have.
+
+Shapes: T input frames, T' output frames, Cs encoder channels, Ct translator channels.
+"""
+
+import inspect
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange, repeat
+from timm.models import PretrainedCfg, get_pretrained_cfg
+from torch import Tensor, nn
+
+from plasm import weights
+
+__all__ = ["Adapter", "Pretrained", "adapt_in_frames", "adapt_out_channels", "adapt_out_frames", "resolve_pretrained"]
+
+_logger = logging.getLogger(__name__)
+
+# Of a stranger's configuration; what a user asks for himself is his own affair.
+_LARGEST = {"encoder_depth": 64, "translator_depth": 64}
+_LARGEST_ARGUMENT = 1 << 16
+_MOST_PARAMETERS = 1_000_000_000
+# What timm's own export adds to the arguments of the constructor.
+_TIMM_ARGUMENTS = {"num_classes", "global_pool"}
+_BELIEVED = ("input_size", "mean", "std", "tag", "license", "description", "origin_url", "paper_name", "paper_ids")
+_SOURCES = ("state_dict", "file", "hf_hub_id", "url")
+Adapter = Callable[[Tensor, Any], Tensor]
+_NO_SOURCE: dict[str, Any] = {"source": None, "custom_load": False, "hf_hub_filename": None, **dict.fromkeys(_SOURCES)}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What ``build_model_with_cfg`` is to be told.
+
+    Attributes:
+        cfg: Its ``pretrained_cfg``: a tag, a configuration, or None.
+        overlay: Its ``pretrained_cfg_overlay``.
+        filter_fn: Its ``pretrained_filter_fn``.
+        model_args: Its ``pretrained_model_args``.
+    """
+
+    cfg: str | dict[str, Any] | None
+    overlay: dict[str, Any] | None
+    filter_fn: Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None
+    model_args: dict[str, Any] | None
+
+
+def resolve_pretrained(
+    model_cls: type[nn.Module],
+    variant: str,
+    pretrained: bool,
+    defaults: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    adapters: Mapping[str, Adapter],
+) -> Pretrained:
+    """Find, check and prepare the weights of a model before it is built.
+
+    Args:
+        model_cls: Class of the model.
+        variant: Name of the constructor.
+        pretrained: Whether weights are wanted. Without, only a stranger's configuration is checked.
+        defaults: Arguments of the constructor.
+        asked: What the constructor was called with, timm's own arguments among them.
+        adapters: For each tensor that may have another shape than the model's, what makes it fit. timm adds the
+            first convolution.
+
+    Raises:
+        plasm.weights.WeightsNotFoundError: If there are no such weights.
+        OSError: If a file is damaged or cannot be had.
+        ValueError: If configuration, weights and model disagree.
+    """
+    given, overlay = asked.get("pretrained_cfg"), asked.get("pretrained_cfg_overlay")
+    cfg, origin = (given, {}) if given is None or isinstance(given, str) else _disarm(variant, given)
+    config = f"the config.json of {origin.get('hf_hub_id') or origin.get('file')}"
+    stranger_args = asked.get("pretrained_model_args")
+    in_chans = get_pretrained_cfg(variant).input_size[0] if not isinstance(cfg, dict) else _channels(cfg, config)
+    source_args = {**defaults, "in_chans": in_chans, **(stranger_args or {})}
+    if origin:
+        _check_arguments(model_cls, source_args, config)
+    if not pretrained:
+        return Pretrained(cfg, overlay, None, stranger_args)
+    where = {**origin, **{key: value for key, value in (overlay or {}).items() if key in _NO_SOURCE and value}}
+    tensors, file = _read(variant, cfg, where, asked.get("cache_dir"))
+    what = str(file or "the state_dict")
+    target_args = {**source_args, **{key: asked[key] for key in source_args if key in asked}}
+    states = [_empty_state(model_cls, source_args, config if origin else variant)]
+    if not origin and where and target_args != source_args:
+        # A file that a user names himself, and that no config.json describes, may be of the model he asks for.
+        states.insert(0, _empty_state(model_cls, target_args, variant))
+    _check_any(tensors, states, what)
+    source = {"file": str(file)} if file else {"state_dict": tensors}
+    return Pretrained(
+        cfg,
+        {**(overlay or {}), **_NO_SOURCE, **source},
+        lambda state, model: _adapt(state, model, adapters, what),
+        stranger_args,
+    )
+
+
+def _disarm(variant: str, given: Mapping[str, Any] | PretrainedCfg) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of a configuration, what describes the input; and apart, where it came from."""
+    fields: Mapping[str, Any] = given.to_dict() if isinstance(given, PretrainedCfg) else given
+    cfg = get_pretrained_cfg(variant).to_dict(remove_source=True)
+    cfg |= {key: fields[key] for key in _BELIEVED if fields.get(key) is not None}
+    # timm names the source of a config.json itself; what else that file says of sources is not heard.
+    heard = {"hf-hub": ("source", "hf_hub_id"), "local-dir": ("source", "file")}.get(
+        fields.get("source") or "", _NO_SOURCE
+    )
+    return {**cfg, "architecture": variant}, {key: fields[key] for key in heard if fields.get(key)}
+
+
+def _channels(cfg: Mapping[str, Any], what: str) -> int:
+    size = cfg["input_size"]
+    if not (
+        isinstance(size, list | tuple)
+        and len(size) == 3
+        and all(type(n) is int and 0 < n <= _LARGEST_ARGUMENT for n in size)
+    ):
+        raise ValueError(f"{what} has an input_size (C, H, W) of {size!r}")
+    return size[0]
+
+
+def _check_arguments(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> None:
+    """Refuse arguments that the constructor has not, or that no model has, before anything is allocated."""
+    known = set(inspect.signature(model_cls).parameters) - {"device", "dtype"} | _TIMM_ARGUMENTS
+    if unknown := [str(name) for name in args if name not in known]:
+        raise ValueError(f"{what} has arguments that a {model_cls.__name__} has not: {', '.join(unknown)}")
+    for name, value in args.items():
+        largest = _LARGEST.get(name, _LARGEST_ARGUMENT)
+        if isinstance(value, int) and name not in _TIMM_ARGUMENTS and not 0 <= value <= largest:
+            raise ValueError(f"{what} has {name} = {value}; plasm builds it up to {largest}")
+    count = sum(tensor.numel() for tensor in _empty_state(model_cls, args, what).values())
+    if count > _MOST_PARAMETERS:
+        raise ValueError(
+            f"{what} describes a model of {count:,} parameters; plasm builds it up to {_MOST_PARAMETERS:,}"
+        )
+
+
+def _empty_state(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> dict[str, Tensor]:
+    """Names and shapes of a model's tensors, of which nothing is allocated."""
+    own = {name: value for name, value in args.items() if name not in _TIMM_ARGUMENTS}
+    try:
+        return model_cls(**{**own, "device": "meta"}).state_dict()
+    except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(f"{what} describes no {model_cls.__name__}: {error}") from error
+
+
+def _read(
+    variant: str, cfg: str | dict[str, Any] | None, where: Mapping[str, Any], cache_dir: Path | str | None
+) -> tuple[dict[str, Tensor], Path | None]:
+    """The tensors, and the file they are in. Whatever names a source, no pickle is opened."""
+    if where.get("state_dict"):
+        return where["state_dict"], None
+    if where.get("url"):
+        raise ValueError(f"{where['url']}: plasm loads weights from files, folders and the Hub, not from addresses")
+    if where.get("source") == "local-dir":
+        file = _of_folder(Path(where["file"]))
+    elif where.get("file"):
+        file = Path(where["file"])
+        _refuse_pickle(where["file"])
+    elif where.get("hf_hub_id"):
+        file = _of_hub(where["hf_hub_id"], where.get("hf_hub_filename") or "model.safetensors", cache_dir)
+    else:
+        file = weights.find(variant, cfg if isinstance(cfg, str) else None, cache_dir)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there")
+    return weights.load_tensors(file), file
+
+
+def _refuse_pickle(name: str) -> None:
+    if not str(name).endswith(".safetensors"):
+        raise ValueError(f"{name} is no .safetensors file, the only kind plasm loads; `plasm convert` makes one of it")
+
+
+def _of_folder(folder: Path) -> Path:
+    file = folder / "model.safetensors"
+    sha256 = _stated_sha256(folder / "config.json")
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} holds no model.safetensors, the only file plasm loads of it")
+    if sha256 is not None and weights.file_sha256(file) != sha256:
+        raise OSError(f"{file} is damaged: its sha256 is not the {sha256} of the config.json beside it")
+    return file
+
+
+def _of_hub(name: str, filename: str, cache_dir: Path | str | None) -> Path:
+    """The weights of the very commit that config.json came from, though a branch may have moved on."""
+    _refuse_pickle(filename)
+    repo, _, revision = name.partition("@")
+    config = weights.cached_file(repo, "config.json", revision or None, cache_dir)
+    if config is None:
+        return weights.fetch(repo, filename, revision or None, None, cache_dir)
+    weights.check_cached(config, f"config.json of {repo}")
+    commit = config.parent.name if re.fullmatch("[0-9a-f]{40}", config.parent.name) else revision or None
+    return weights.fetch(repo, filename, commit, _stated_sha256(config), cache_dir)
+
+
+def _stated_sha256(config: Path) -> str | None:
+    """What ``weights.save_pretrained`` wrote into a config.json; one of timm's own has none."""
+    try:
+        stated = json.loads(config.read_text(encoding="utf-8"))["weights"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return stated if isinstance(stated, str) else None
+
+
+def _check_any(tensors: Mapping[str, Tensor], states: list[dict[str, Tensor]], what: str) -> None:
+    """Check that tensors are those of one of these state dicts; the error speaks of the last."""
+    for state in states[:-1]:
+        try:
+            return weights.check_tensors(tensors, state, what)
+        except ValueError:
+            continue
+    return weights.check_tensors(tensors, states[-1], what)
+
+
+def _adapt(
+    state: dict[str, Tensor],
+    model: Any,
+    adapters: Mapping[str, Adapter],
+    what: str,
+) -> dict[str, Tensor]:
+    """Make fit what may be made fit, say so, and refuse the rest."""
+    own, out = model.state_dict(), dict(state)
+    first = f"{model.pretrained_cfg['first_conv']}.weight"
+    misfits = [name for name in own if name in out and own[name].shape != out[name].shape]
+    if own.keys() != out.keys() or set(misfits) - {*adapters, first}:
+        # Of another architecture: each misfit is to be listed as it is.
+        weights.check_tensors(out, own, what)
+    for name in misfits:
+        # timm adapts the first convolution, after us.
+        if name != first:
+            out[name] = adapters[name](out[name].float(), model).to(out[name].dtype)
+    weights.check_tensors(out, {**own, first: out[first]}, what)
+    if misfits:
+        shapes = (f"{name} {tuple(state[name].shape)} -> {tuple(own[name].shape)}" for name in misfits)
+        _logger.warning("%s: loaded as they are all tensors but %d, adapted: %s", what, len(misfits), ", ".join(shapes))
+    return out
+
+
+def adapt_in_frames(weight: Tensor, in_frames: int, channels: int) -> Tensor:
+    """Make the layer that joins T input frames take another number of them.
+
+    For fewer, the frames that fall away, the oldest, count as a repetition of the oldest left: their weights are added
+    to its own. For more, the last T are seen as before and those before them not at all, with zeros: the forecast is
+    then the old one.
+
+    Args:
+        weight: (Ct, T * Cs, 1, 1), frames outermost.
+        in_frames: T asked for.
+        channels: Cs.
+    """
+    frames = rearrange(weight, "o (t c) h w -> t o c h w", c=channels)
+    missing = in_frames - len(frames)
+    if missing >= 0:
+        frames = torch.cat([frames.new_zeros(missing, *frames.shape[1:]), frames])
+    else:
+        frames = torch.cat([frames[: 1 - missing].sum(0, keepdim=True), frames[1 - missing :]])
+    return rearrange(frames, "t o c h w -> o (t c) h w")
+
+
+def adapt_out_frames(tensor: Tensor, out_frames: int, channels: int) -> Tensor:
+    """Make the layer that gives T' output frames give another number of them.
+
+    For fewer, the first of them are kept. For more, the last is repeated: the forecast stands still after T'.
+
+    Args:
+        tensor: Weight (T' * Cs, Ct, 1, 1) or bias (T' * Cs), frames outermost.
+        out_frames: T' asked for.
+        channels: Cs.
+    """
+    frames = rearrange(tensor, "(t c) ... -> t c ...", c=channels)
+    more = repeat(frames[-1], "... -> t ...", t=max(0, out_frames - len(frames)))
+    return rearrange(torch.cat([frames[:out_frames], more]), "t c ... -> (t c) ...")
+
+
+def adapt_out_channels(tensor: Tensor, out_chans: int) -> Tensor:
+    """Make the layer that gives an image give another number of channels: each new one starts as the mean of the old.
+
+    Args:
+        tensor: Weight (C, Cs, 1, 1) or bias (C).
+        out_chans: C asked for.
+    """
+    return repeat(tensor.mean(0), "... -> c ...", c=out_chans)

@@ -1,0 +1,95 @@
+"""From a run to a folder that others can use: weights, configuration, and a card that says what is known of them."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from plasm import weights
+from plasm.metrics import Metrics
+from plasm.weights.files import WEIGHTS_NAME, write_beside
+
+from .runs import load_model, read_recipe
+
+__all__ = ["export_run", "record_metrics"]
+
+
+def record_metrics(run: Path, table: Mapping[str, Metrics], data: str, options: str) -> Path:
+    """Write what was measured beside the weights it was measured on: ``metrics.json``.
+
+    Args:
+        run: Folder of the weights.
+        table: Metrics of each forecast.
+        data: Name of the data set.
+        options: Of the command that prints the metrics again, but for the weights.
+
+    Returns:
+        The file.
+    """
+    measured = {
+        "sha256": weights.file_sha256(run / WEIGHTS_NAME),
+        "data": data,
+        "num_clips": next(iter(table.values())).num_clips,
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "options": options,
+        "metrics": {name: metrics.means for name, metrics in table.items()},
+    }
+    file = run / "metrics.json"
+    with write_beside(file) as beside:
+        beside.write_text(json.dumps(measured, indent=2) + "\n")
+    return file
+
+
+def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
+    """Make the folder that is pushed: the run's very weights, config.json, and a model card.
+
+    Args:
+        run: Folder of a run of phase 2.
+        folder: Made if it is not there.
+        repo: "owner/name" that it will have on the Hub.
+        license: Of the weights.
+
+    Raises:
+        FileNotFoundError: If ``run`` is not a run.
+        ValueError: If it is of phase 1, or damaged.
+    """
+    recipe = read_recipe(run)
+    model = load_model(None, str(run))
+    folder.mkdir(parents=True, exist_ok=True)
+    # A copy, so that the card's metrics are of these bytes.
+    shutil.copyfile(run / WEIGHTS_NAME, folder / WEIGHTS_NAME)
+    card = weights.Card(
+        repo=repo,
+        license=license,
+        data=recipe["data"],
+        clips=_clips_seen(run),
+        recipe=recipe,
+        pretraining=_phase_1(recipe.get("init")),
+        measured=_measured(run),
+        picture=max((run / "samples").glob("*.png"), default=None),
+    )
+    weights.describe_folder(model, folder, {"license": license}, card)
+
+
+def _clips_seen(run: Path) -> int | None:
+    log = run / "log.jsonl"
+    rows = log.read_text().splitlines() if log.is_file() else []
+    return int(json.loads(rows[-1])["clips"]) if rows else None
+
+
+def _phase_1(init: str | None) -> dict[str, Any] | None:
+    if init is None:
+        return None
+    try:
+        return read_recipe(Path(init))
+    except FileNotFoundError:
+        return {"configuration": "not at hand any more"}
+
+
+def _measured(run: Path) -> dict[str, Any] | None:
+    """What was measured, if it was measured on the weights that are there now."""
+    file = run / "metrics.json"
+    measured: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return measured if measured.get("sha256") == weights.file_sha256(run / WEIGHTS_NAME) else None

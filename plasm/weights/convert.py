@@ -1,0 +1,63 @@
+"""Old checkpoints, ``.pth`` and Lightning's ``.ckpt``: their tensors are read, nothing in them is ever run."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["read_checkpoint"]
+
+_CONTAINERS = ("state_dict", "model_state_dict", "model")
+_PREFIXES = ("_orig_mod.", "module.", "model.")
+
+
+def read_checkpoint(file: Path) -> dict[str, Tensor]:
+    """Read the tensors of an old checkpoint, with ``weights_only=True``.
+
+    Of a dictionary, what it holds as ``state_dict``, ``model_state_dict`` or ``model`` is taken. Leading ``model.``
+    (Lightning), ``module.`` (DistributedDataParallel) and ``_orig_mod.`` (torch.compile) fall off the names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds other Python objects than tensors and plain values, is no checkpoint, or two tensors
+            come to bear one name.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there")
+    try:
+        # Never with weights_only=False, whatever the file asks for: that runs what it says.
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{file} holds Python objects beside tensors, which plasm does not run to read it. Whoever made it and "
+            "trusts it can save the tensors alone: torch.save(model.state_dict(), FILE)"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"{file} is no whole checkpoint of torch: {error!r}") from error
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in _state_dict(content, file).items():
+        short = _without_prefixes(name)
+        if short in tensors:
+            raise ValueError(f"{file} holds two tensors that would be called {short}")
+        # Tied tensors share memory, which safetensors refuses.
+        tensors[short] = tensor.clone()
+    return tensors
+
+
+def _state_dict(content: Any, file: Path) -> dict[str, Tensor]:
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), content)
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{file} holds a {type(content).__name__}, not tensors with names")
+    if wrong := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
+        raise ValueError(f"{file} holds what is no tensor: {', '.join(wrong)}")
+    return dict(content)
+
+
+def _without_prefixes(name: str) -> str:
+    while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None):
+        name = name.removeprefix(prefix)
+    return name

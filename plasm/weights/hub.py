@@ -1,0 +1,174 @@
+"""Files of the Hugging Face Hub, through its own client, which takes corrupted bytes of the right length as they come.
+
+Here every file is hashed after a download and before it is used from the cache, and a damaged one does not stay there.
+"""
+
+import errno
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from .files import file_sha256
+from .manifest import WeightsNotFoundError
+
+__all__ = ["cached_file", "check_cached", "fetch", "push"]
+
+_SECONDS = 5.0
+_STORAGE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def fetch(
+    repo: str,
+    file: str,
+    revision: str | None = None,
+    sha256: str | None = None,
+    cache_dir: Path | str | None = None,
+) -> Path:
+    """Give a file of the Hub from the cache or by download, after its content was checked.
+
+    Args:
+        repo: "owner/name".
+        file: Its path in the repository.
+        revision: Commit, branch or tag; the main branch by default. Of a commit, a cached file is used without asking.
+        sha256: What the file must have. Without one it is checked against what the Hub said it has.
+        cache_dir: Of the Hub's files; the client's own by default.
+
+    Raises:
+        plasm.weights.WeightsNotFoundError: If the Hub has no such repository, revision or file, or shows it not to you.
+        ConnectionError: If the Hub does not answer, and the cache has no such file.
+        OSError: If the content is not what it should be (it is then removed), or cannot be stored.
+    """
+    pinned = revision is not None and re.fullmatch("[0-9a-f]{40}", revision)
+    if pinned and (path := cached_file(repo, file, revision, cache_dir)) is not None:
+        if _is_intact(path, sha256):
+            return path
+        _discard(path)
+    try:
+        path = _download(repo, file, revision, cache_dir)
+    except ConnectionError:
+        if (cached := cached_file(repo, file, revision, cache_dir)) is None:
+            raise
+        path = cached
+    check_cached(path, f"{file} of {repo}", sha256)
+    return path
+
+
+def check_cached(path: Path, what: str, sha256: str | None = None) -> None:
+    """Check the content of a file in the cache, and remove it if it is not what it should be.
+
+    Args:
+        path: Of the cache.
+        what: Of what the error speaks.
+        sha256: What the file must have. Without one it is checked against what the Hub said it has.
+
+    Raises:
+        OSError: If the content is not what it should be.
+    """
+    if not _is_intact(path, sha256):
+        found = f"{path.stat().st_size} bytes of sha256 {file_sha256(path)}" + (f", not {sha256}" if sha256 else "")
+        _discard(path)
+        raise OSError(
+            f"{what} came damaged ({found}) and was removed from the cache; try again, and if that does not help, tell "
+            "its owner"
+        )
+
+
+def cached_file(repo: str, file: str, revision: str | None, cache_dir: Path | str | None = None) -> Path | None:
+    """Where the cache has a file, if it has it."""
+    found = try_to_load_from_cache(repo, file, cache_dir, revision)
+    return Path(found) if isinstance(found, str) else None
+
+
+def push(folder: Path, repo: str, private: bool = False) -> tuple[str, str]:
+    """Upload a folder as a model repository, made if it is not there.
+
+    Returns:
+        The address and the revision of what was uploaded.
+
+    Raises:
+        ConnectionError: If the Hub does not answer.
+        OSError: If it refuses: often for want of a token.
+    """
+    api = HfApi(library_name="plasm")
+    with _plain_errors(repo):
+        name = api.create_repo(repo, private=private, exist_ok=True).repo_id
+        commit = api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload a model of plasm")
+    return f"{api.endpoint}/{name}", str(commit.oid)
+
+
+def _download(repo: str, file: str, revision: str | None, cache_dir: Path | str | None) -> Path:
+    with _plain_errors(f"{file} of {repo}" + (f" at {revision}" if revision else "")):
+        # The client would ask again and again, for minutes; this asks once.
+        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), timeout=_SECONDS)
+        try:
+            return Path(hf_hub_download(repo, file, revision=revision, cache_dir=cache_dir, library_name="plasm"))
+        except OSError as error:
+            if error.errno not in _STORAGE:
+                raise
+            raise OSError(
+                error.errno,
+                f"{file} of {repo} cannot be stored in {cache_dir or constants.HF_HUB_CACHE}: {error.strerror}; make "
+                "room, or name another folder in the environment variable HF_HOME",
+            ) from error
+
+
+@contextmanager
+def _plain_errors(what: str) -> Iterator[None]:
+    """Turn the client's errors into ours. Those of the network are of its HTTP library, which changed with time."""
+    try:
+        yield
+    except HFValidationError:
+        raise
+    except LocalEntryNotFoundError as error:
+        raise ConnectionError(f"{what}: {error}") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError) as error:
+        raise WeightsNotFoundError(
+            f"the Hub has no {what}, or shows it to others only (then `hf auth login` helps): "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    except HfHubHTTPError as error:
+        raise OSError(f"{what}: the Hub refused: {error}") from error
+    except OSError as error:
+        # requests' errors of the network are OSErrors, too, without a number.
+        if error.errno is not None:
+            raise
+        raise ConnectionError(f"{what} could not be fetched from {constants.ENDPOINT}: {error}") from error
+    except Exception as error:
+        raise ConnectionError(f"{what} could not be fetched from {constants.ENDPOINT}: {error!r}") from error
+
+
+def _is_intact(path: Path, sha256: str | None) -> bool:
+    if sha256 is not None:
+        return file_sha256(path) == sha256
+    # The cache names content by what the Hub said of it: sha256 of a large file, git's sha1 of a small one.
+    name = path.readlink().name if path.is_symlink() else ""
+    if re.fullmatch("[0-9a-f]{64}", name):
+        return file_sha256(path) == name
+    if re.fullmatch("[0-9a-f]{40}", name):
+        content = path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest() == name
+    return True
+
+
+def _discard(path: Path) -> None:
+    """Remove a damaged file from the cache: the link to it, and what it links to."""
+    try:
+        while path.is_symlink():
+            target = path.parent / path.readlink()
+            path.unlink()
+            path = target
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"{path} in the cache is damaged and cannot be removed ({error.strerror}): remove it") from error

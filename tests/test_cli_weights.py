@@ -1,0 +1,176 @@
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from click.testing import CliRunner, Result
+from client import Clients
+from hub_server import Hub
+from PIL import Image
+
+from plasm import weights
+from plasm.cli import main
+
+SMALL = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
+
+
+def plasm(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def ok(*arguments: object) -> str:
+    result = plasm(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def fails(*arguments: object) -> str:
+    result = plasm(*arguments)
+    assert result.exit_code == 1, result.output
+    assert "Traceback" not in result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of each phase."""
+    from plasm.data import SAMPLES
+
+    root = tmp_path_factory.mktemp("runs")
+    common: list[object] = [
+        "--model", "plasm_mmnist_tiny", "--data", "mmnist", "--data-dir", SAMPLES, "--epochs", 1,
+        "--clips-per-epoch", 8, "--batch-size", 4, "--val-clips", 2, "--device", "cpu",
+    ]  # fmt: skip
+    for name, value in SMALL.items():
+        common += ["--model-arg", f"{name}={value}"]
+    ok("pretrain", *common, "--out", root / "one")
+    ok("train", *common, "--init", root / "one", "--out", root / "two")
+    return root
+
+
+@pytest.fixture
+def evaluated(runs: Path, sample_root: Path) -> Path:
+    """The second run, measured."""
+    run = runs / "two"
+    out = ok("evaluate", "--weights", run, "--data", "mmnist", "--data-dir", sample_root, "--num-clips", 3)
+    assert f"written to {run}/metrics.json" in out
+    return run
+
+
+def push(clients: Clients, run: Path, repo: str, *options: str) -> str:
+    arguments = ["push", str(run), "--repo", repo, *options]
+    code = (
+        "from click.testing import CliRunner; from plasm.cli import main\n"
+        f"done = CliRunner().invoke(main, {arguments!r})\n"
+        "result = [done.exit_code, done.output]"
+    )
+    status, output = clients.run(code)
+    assert status == 0, output
+    return str(output)
+
+
+def test_list_shows_every_weight_in_full() -> None:
+    out = ok("list", "--weights")
+    for row in weights.entries():
+        for value in (row.name, row.file, row.sha256, row.license, row.data, row.command, row.date, f"{row.clips:,}"):
+            assert value in out
+
+
+def test_evaluate_writes_what_it_measured_beside_the_weights(evaluated: Path) -> None:
+    measured = json.loads((evaluated / "metrics.json").read_text())
+    assert measured["sha256"] == weights.file_sha256(evaluated / "model.safetensors")
+    assert (measured["data"], measured["num_clips"]) == ("mmnist", 3)
+    assert measured["options"] == "--data mmnist --data-dir DIR --num-clips 3"
+    assert set(measured["metrics"]) == {"model", "black", "last frame"}
+
+
+def test_a_pushed_run_is_loaded_by_name(hub: Hub, clients: Clients, evaluated: Path, tmp_path: Path) -> None:
+    out = push(clients, evaluated, "someone/pushed")
+    files = hub.repos["someone/pushed"]["main"]
+    assert set(files) == {"README.md", "config.json", "model.safetensors", "prediction.png"}
+    revision = next(name for name in hub.repos["someone/pushed"] if name != "main")
+    assert f"{hub.endpoint}/someone/pushed at {revision}" in out
+    assert files["model.safetensors"] == (evaluated / "model.safetensors").read_bytes()
+    loaded = clients.run(
+        "import timm, plasm\n"
+        f"model = timm.create_model('hf-hub:someone/pushed', pretrained=True, cache_dir={str(tmp_path)!r})\n"
+        "result = {name: p.double().sum().item() for name, p in model.state_dict().items()}"
+    )
+    expected = {
+        name: t.double().sum().item() for name, t in weights.load_tensors(evaluated / "model.safetensors").items()
+    }
+    assert loaded == pytest.approx(expected)
+    config = json.loads(files["config.json"])
+    assert config["architecture"] == "plasm_mmnist_tiny"
+    assert config["model_args"].items() >= {**SMALL, "in_frames": 10, "out_frames": 10}.items()
+
+
+def test_the_card_says_what_is_known(hub: Hub, clients: Clients, evaluated: Path, tmp_path: Path) -> None:
+    push(clients, evaluated, "someone/carded", "--license", "cc-by-4.0")
+    files = hub.repos["someone/carded"]["main"]
+    card = files["README.md"].decode()
+    assert card.startswith("---\n")
+    front, body = card.split("---\n", 2)[1:]
+    assert "license: cc-by-4.0" in front
+    assert "library_name: timm" in front
+    measured: dict[str, Any] = json.loads((evaluated / "metrics.json").read_text())
+    for text in (
+        weights.file_sha256(evaluated / "model.safetensors"), "arXiv 2311.11289", "Trained on `mmnist`, 8 clips seen",
+        "phase 1 (masked autoencoding): ", "mask_ratio 0.96", "under cc-by-4.0", "![Input, ground truth",
+        'timm.create_model("hf-hub:someone/carded", pretrained=True)', "summed over the channels and pixels of a frame",
+        "plasm evaluate --weights hf-hub:someone/carded --data mmnist --data-dir DIR --num-clips 3",
+        f"{measured['metrics']['model']['mse']:.4f}", f"{measured['metrics']['black']['mae']:.4f}", "3 test clips",
+    ):  # fmt: skip
+        assert text in body, text
+    # Nothing of the machine it was trained on.
+    assert str(evaluated.parent) not in card + files["config.json"].decode()
+    (tmp_path / "p.png").write_bytes(files["prediction.png"])
+    with Image.open(tmp_path / "p.png") as picture:
+        assert picture.width > 100
+    block = re.findall(r"```python\n(.*?)```", body, re.DOTALL)[0]
+    clients.run(block.replace("hf-hub:someone/carded", f"local-dir:{evaluated}"))
+
+
+def test_metrics_of_other_weights_are_not_on_the_card(
+    hub: Hub, clients: Clients, evaluated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = evaluated / "metrics.json"
+    measured = json.loads(file.read_text())
+    for content in ({**measured, "sha256": "0" * 64}, None):
+        file.write_text(json.dumps(content)) if content else file.unlink()
+        push(clients, evaluated, "someone/unmeasured")
+        card = hub.repos["someone/unmeasured"]["main"]["README.md"].decode()
+        assert "Not measured" in card
+        assert f"{measured['metrics']['model']['mse']:.4f}" not in card
+
+
+def test_what_cannot_be_pushed(hub: Hub, clients: Clients, runs: Path, tmp_path: Path) -> None:
+    assert "is not a run" in fails("push", tmp_path, "--repo", "someone/model")
+    assert "is a run of phase 1" in fails("push", runs / "one", "--repo", "someone/model")
+    code = (
+        "from click.testing import CliRunner; from plasm.cli import main\n"
+        f"result = CliRunner().invoke(main, ['push', {str(runs / 'two')!r}, '--repo', 'someone/model']).output"
+    )
+    hub.down()
+    assert re.match(r"Error: someone/model could not be fetched|Error: .*someone/model", clients.run(code))
+
+
+def test_convert(tmp_path: Path) -> None:
+    model = timm.create_model("plasm_mmnist_tiny")
+    state = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 1}, tmp_path / "old.ckpt")
+    ok("convert", tmp_path / "old.ckpt", tmp_path / "new" / "w.safetensors")
+    ok("convert", tmp_path / "old.ckpt", tmp_path / "folder", "--model", "plasm_mmnist_tiny")
+    overlay = {"file": str(tmp_path / "new" / "w.safetensors")}
+    for loaded in (
+        timm.create_model("plasm_mmnist_tiny", pretrained=True, pretrained_cfg_overlay=overlay),
+        timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True),
+    ):
+        assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    assert "--model says" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other")
+    assert "does not fit" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other", "--model", "plasm_kth")
+    assert not (tmp_path / "other").exists()
+    assert "is not there" in fails("convert", tmp_path / "none.pth", tmp_path / "other.safetensors")

@@ -1,0 +1,78 @@
+"""The built wheel, as a separate project uses it that knows nothing of the checkout."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub_server import Hub
+
+import plasm
+
+ROOT = Path(plasm.__file__).parents[1]
+
+PROJECT = '''
+"""A project that forecasts."""
+
+import sys
+from importlib.metadata import version
+
+import timm
+import torch
+
+import plasm
+
+assert plasm.__file__.startswith(sys.argv[1]), plasm.__file__
+assert plasm.__version__ == version("plasm")
+assert timm.list_models("plasm*", pretrained=True) == plasm.list_models(pretrained=True)
+for name in ("plasm_mmnist_tiny", "hf-hub:someone/model"):
+    model = timm.create_model(name, pretrained=True).eval()
+    future = model.predict(torch.zeros(1, model.in_frames, 1, 64, 64))
+    assert future.isfinite().all()
+    print(name, tuple(future.shape))
+try:
+    timm.create_model("plasm_kth", pretrained=True)
+except plasm.weights.WeightsNotFoundError as error:
+    print(error)
+'''
+
+
+def pip(*arguments: object) -> None:
+    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *map(str, arguments)]
+    subprocess.run(command, check=True)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pip") is None, reason="needs pip")
+@pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="needs the checkout")
+def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, stranger: Path) -> None:
+    source, site, project = tmp_path / "source", tmp_path / "site", tmp_path / "project"
+    # A copy: a build writes beside the sources.
+    source.mkdir()
+    shutil.copytree(ROOT / "plasm", source / "plasm", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, source)
+    pip("wheel", source, "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
+    (wheel,) = tmp_path.glob("plasm-*.whl")
+    pip("install", wheel, "--no-deps", "--target", site)
+    project.mkdir()
+    (project / "main.py").write_text(PROJECT)
+    hub.add("someone/model", {file.name: file.read_bytes() for file in stranger.iterdir()})
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]),
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+        "PLASM_WEIGHTS": "",
+    }
+    run = subprocess.run(
+        [sys.executable, "main.py", str(site)], cwd=project, env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    first, second, third = run.stdout.splitlines()
+    assert first == "plasm_mmnist_tiny (1, 10, 1, 64, 64)"
+    assert second == "hf-hub:someone/model (1, 10, 1, 64, 64)"
+    assert third.startswith("no weights are published for plasm_kth; there are: plasm_mmnist_tiny.")
