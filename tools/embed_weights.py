@@ -46,10 +46,9 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         tensors = {key: tensor.half() for key, tensor in weights.load_tensors(source).items()}
         weights.save_tensors(tensors, file)
     model = training.load_model(name, str(file)).eval()
-    clips = create_dataset(
-        recipe["data"], data_dir, "test", num_frames=model.in_frames + model.out_frames, **recipe["data_args"]
-    )
-    metrics = training.evaluate({"model": model.predict}, clips, model.in_frames, model.out_frames)["model"]
+    in_frames, out_frames = training.frame_counts(model)
+    clips = create_dataset(recipe["data"], data_dir, "test", num_frames=in_frames + out_frames, **recipe["data_args"])
+    metrics = training.evaluate({"model": training.forecast(model)}, clips, in_frames, out_frames)["model"]
     entry = weights.Entry(
         model=name,
         tag=tag,

@@ -1,6 +1,6 @@
 """Training in two phases, and evaluation. Needs the extra ``plasm[cli]``."""
 
-from .config import PretrainConfig, TrainConfig, make_config, model_defaults
+from .config import EvaluateConfig, PretrainConfig, TrainConfig, make_config, model_defaults
 from .distributed import LostProcessError, join_world
 from .evaluation import TRIVIAL_FORECASTS, evaluate, forecast
 from .runs import frame_counts, load_model
@@ -8,6 +8,7 @@ from .trainer import RunInterruptedError, run
 
 __all__ = [
     "TRIVIAL_FORECASTS",
+    "EvaluateConfig",
     "LostProcessError",
     "PretrainConfig",
     "RunInterruptedError",

@@ -19,19 +19,23 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "Config",
+    "EvaluateConfig",
     "PretrainConfig",
     "RunConfig",
     "TrainConfig",
     "config_differences",
     "make_config",
     "model_defaults",
+    "option",
     "read_config",
     "save_config",
 ]
 
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+def option(default: Any, help: str, at_least: float | None = None) -> Any:
+    """A field of a configuration: its default, what it is, and the least value (of each entry) that makes sense."""
+    return field(default=default, metadata={"help": help, "at_least": at_least})
 
 
 def _required(help: str) -> Any:
@@ -39,7 +43,26 @@ def _required(help: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class Config:
+    """A record of options that checks its values' types and ranges."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            ValueError: If one is of the wrong type or too small.
+        """
+        for f in fields(self):
+            value, least = getattr(self, f.name), f.metadata.get("at_least")
+            _check_type(f.name, f.type, value)
+            if least is not None and value is not None:
+                for entry in value if isinstance(value, tuple) else (value,):
+                    if entry < least:
+                        raise ValueError(f"{f.name} is at least {least}, got {entry}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Config):
     """What both phases are told."""
 
     model: str = _required("Constructor of the model: of `plasm list`, any other of timm's, or MODULE:NAME.")
@@ -48,26 +71,30 @@ class RunConfig:
     )
     data_dir: str = _required("Folder of the data set's files.")
     out: str = _required("Folder of the run, made if it is not there.")
-    epochs: int = _option(50, "Passes over the data set.")
-    clips_per_epoch: int = _option(10_000, "Clips of a pass.")
-    batch_size: int = _option(16, "Clips of a step, over all processes.")
-    accumulate: int = _option(1, "Parts that a process cuts its share of a batch into, one after the other.")
-    lr: float = _option(0.01, "Peak learning rate.")
-    schedule: Literal["onecycle", "cosine", "constant"] = _option(
+    epochs: int = option(50, "Passes over the data set.", at_least=1)
+    clips_per_epoch: int = option(10_000, "Clips of a pass.", at_least=1)
+    batch_size: int = option(16, "Clips of a step, over all processes.", at_least=1)
+    accumulate: int = option(1, "Parts that a process cuts its share of a batch into, one after the other.", at_least=1)
+    lr: float = option(0.01, "Peak learning rate.")
+    schedule: Literal["onecycle", "cosine", "constant"] = option(
         "onecycle", "Learning rate over the run: onecycle, cosine or constant."
     )
-    clip_grad: float = _option(1.0, "Largest norm of the gradient (the paper names none); 0 for no clipping.")
-    ema: float = _option(
+    clip_grad: float = option(
+        1.0, "Largest norm of the gradient (the paper names none); 0 for no clipping.", at_least=0
+    )
+    ema: float = option(
         0.0, "Decay of an average of the weights, which is then what is measured and saved; 0 for none."
     )
-    seed: int = _option(0, "Of the initialisation, the clips and the masks.")
-    device: str = _option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
-    bf16: bool = _option(True, "Compute in bfloat16 under autocast.")
-    compile: bool = _option(False, "torch.compile the model.")
-    eval_every: int = _option(1, "Epochs between looks at the validation clips.")
-    val_clips: int = _option(500, "Validation clips, held out of the training files.")
-    checkpoint_minutes: float = _option(10.0, "Time between checkpoints; there is one after each epoch, too.")
-    workers: int = _option(0, "Processes that load clips, for each that trains; 0 loads them in that one.")
+    seed: int = option(0, "Of the initialisation, the clips and the masks.")
+    device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
+    bf16: bool = option(True, "Compute in bfloat16 under autocast.")
+    compile: bool = option(False, "torch.compile the model.")
+    eval_every: int = option(1, "Epochs between looks at the validation clips.", at_least=1)
+    val_clips: int = option(500, "Validation clips, held out of the training files.", at_least=1)
+    checkpoint_minutes: float = option(
+        10.0, "Time between checkpoints; there is one after each epoch, too.", at_least=0
+    )
+    workers: int = option(0, "Processes that load clips, for each that trains; 0 loads them in that one.", at_least=0)
     data_args: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},
@@ -83,11 +110,7 @@ class RunConfig:
         Raises:
             ValueError: If a value is out of range or of the wrong type.
         """
-        for f in fields(self):
-            _check_type(f.name, f.type, getattr(self, f.name))
-        for name in ("epochs", "eval_every", "val_clips", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        super().__post_init__()
         if self.batch_size > self.clips_per_epoch:
             raise ValueError(
                 f"an epoch holds a batch at least: clips_per_epoch {self.clips_per_epoch} is less than batch_size "
@@ -97,29 +120,48 @@ class RunConfig:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay from 0 to below 1, got {self.ema}")
-        if self.checkpoint_minutes < 0 or self.workers < 0 or self.clip_grad < 0:
-            raise ValueError("checkpoint_minutes, workers and clip_grad are at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(RunConfig):
     """Phase 1 (Section III-F): rebuild masked clips."""
 
-    mask_ratio: float = _option(0.96, "Share r0 of the pixels to hide (Table VIII); 0 hides none.")
-    spatial_masking: bool = _option(True, "Put Spatial Masking between encoder and decoder (Table VI).")
-    attn_mask_ratio: float = _option(0.1, "Share r of Spatial Masking's attention scores to hide (Table IX).")
-    mask_patch: int = _option(1, "Side in pixels of what is hidden at a time.")
+    mask_ratio: float = option(0.96, "Share r0 of the pixels to hide (Table VIII); 0 hides none.")
+    spatial_masking: bool = option(True, "Put Spatial Masking between encoder and decoder (Table VI).")
+    attn_mask_ratio: float = option(0.1, "Share r of Spatial Masking's attention scores to hide (Table IX).")
+    mask_patch: int = option(1, "Side in pixels of what is hidden at a time.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunConfig):
     """Phase 2 (Section III-G): predict future frames."""
 
-    init: str | None = _option(None, "Run of phase 1 to take encoder and decoder from.")
-    freeze_encoder: bool | None = _option(None, "Keep the encoder as it is. By default with --init only.")
+    init: str | None = option(None, "Run of phase 1 to take encoder and decoder from.")
+    freeze_encoder: bool | None = option(None, "Keep the encoder as it is. By default with --init only.")
 
 
-Config = TypeVar("Config", bound=RunConfig)
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Config):
+    """What to measure, and on what."""
+
+    model: str | None = option(None, "Constructor; taken from the weights' config if that is there.")
+    weights: str | None = option(
+        None, "Run, folder, hf-hub:OWNER/NAME or .safetensors file; the model's published weights if not given."
+    )
+    data: str = option("mmnist", "Data set: a name as for training, or MODULE:NAME for your own.")
+    data_dir: str = _required("Folder of the data set's files.")
+    num_clips: int = option(10_000, "Use the first so many clips of the test set.", at_least=1)
+    batch_size: int = option(10, "Clips at a time.", at_least=1)
+    workers: int = option(0, "Processes that load clips, for each that measures; 0 loads them in that one.", at_least=0)
+    device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
+    per_frame: bool = option(False, "Print every metric for each predicted frame, too.")
+    data_args: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},
+    )
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 # Table I and Section IV-B. An epoch sees the whole data set, and TaxiBJ has more clips than the record's default.
 # Phase 1 is the same everywhere but for r0; its schedule and phase 2's batch size are not in
@@ -194,7 +236,7 @@ def read_config(kind: type[RunConfig], file: Path) -> dict[str, Any]:
     return values
 
 
-def make_config(kind: type[Config], given: dict[str, Any], file: Path | None = None) -> Config:
+def make_config(kind: type[AnyConfig], given: dict[str, Any], file: Path | None = None) -> AnyConfig:
     """Resolve a configuration: what is given, over the file, over the model's defaults, over the record's.
 
     Of ``data_args`` and ``model_args`` single entries are given.
@@ -203,13 +245,14 @@ def make_config(kind: type[Config], given: dict[str, Any], file: Path | None = N
         ValueError: If a field without a default is missing, or a value is wrong.
         FileNotFoundError: If there is no such file.
     """
-    values = read_config(kind, file) if file else {}
+    values = read_config(kind, file) if file else {}  # type: ignore[arg-type]
     for name, value in given.items():
         values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
     needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
     if missing := [f"--{name.replace('_', '-')}" for name in needed if name not in values]:
         raise ValueError(f"missing: {', '.join(missing)}; give it here or in the file of --config")
-    return kind(**{**model_defaults(kind, values["model"]), **values})
+    defaults = model_defaults(kind, values["model"]) if issubclass(kind, RunConfig) else {}
+    return kind(**{**defaults, **values})
 
 
 # What changes no result, or none but by rounding.

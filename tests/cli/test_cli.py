@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from video_files import frames, write_images, write_video
 
-from plasm import training, weights
+from plasm import prediction, training, weights
 from plasm.cli import main
 from plasm.data import open_source
 from plasm.training.config import read_config
@@ -143,7 +143,9 @@ def test_predict_from_a_video_into_a_video(small_run: Path, tmp_path: Path) -> N
     assert "from which 3 cannot be made" in fails(*common, "--input", tmp_path / "many.npy", "--out", tmp_path)
 
 
-def test_predict_chooses_a_model_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_chooses_a_model_that_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     loaded: list[str] = []
 
     def load(name: str, source: None) -> torch.nn.Module:
@@ -152,16 +154,15 @@ def test_predict_chooses_a_model_that_fits(tmp_path: Path, monkeypatch: pytest.M
 
     published = {"plasm_mmnist_tiny", "plasm_human36m", "plasm_mmnist"}
     monkeypatch.setattr(weights, "tags", lambda name: ["x"] if name in published else [])
-    monkeypatch.setattr(training, "load_model", load)
+    monkeypatch.setattr(prediction, "load_model", load)
     write_video(tmp_path / "colour.mp4", frames(12, 16, 16))
     np.save(tmp_path / "gray.npy", frames(12, 16, 16)[..., 0])
     np.save(tmp_path / "short.npy", frames(3, 16, 16)[..., 0])
     for name in ("colour.mp4", "gray.npy"):
         ok("predict", "--input", tmp_path / name, "--out", tmp_path / "p", "--frames", 2)
     published.remove("plasm_human36m")
-    assert "plasm_mmnist_tiny takes 1 channel(s): " in ok(
-        "predict", "--input", tmp_path / "colour.mp4", "--out", tmp_path / "p", "--frames", 2
-    )
+    ok("predict", "--input", tmp_path / "colour.mp4", "--out", tmp_path / "p", "--frames", 2)
+    assert "plasm_mmnist_tiny takes 1 channel(s): " in caplog.text
     assert loaded == ["plasm_human36m", "plasm_mmnist_tiny", "plasm_mmnist_tiny"]
     message = fails("predict", "--input", tmp_path / "short.npy", "--out", tmp_path / "p")
     assert "no model with weights fits" in message
@@ -180,7 +181,13 @@ def test_list_prints_every_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "config"), [("pretrain", training.PretrainConfig), ("train", training.TrainConfig)]
+    ("command", "config"),
+    [
+        ("pretrain", training.PretrainConfig),
+        ("train", training.TrainConfig),
+        ("evaluate", training.EvaluateConfig),
+        ("predict", prediction.PredictConfig),
+    ],
 )
 def test_every_field_of_the_config_is_an_option_with_help(command: str, config: type) -> None:
     text = " ".join(ok(command, "--help").split())
@@ -222,6 +229,26 @@ def test_what_a_user_can_mend_is_one_clear_line(tmp_path: Path, sample_root: Pat
     assert "mmnist has no option size; it has: none" in fails(*common, "--data", "mmnist", "--data-arg", "size=1")
     assert "no model is called 'plasm_nope'" in fails(*common, "--data", "mmnist", "--model", "plasm_nope")
     assert not (tmp_path / "run").exists()
+
+
+def test_options_out_of_range_are_errors(tmp_path: Path, sample_root: Path) -> None:
+    assert "frames is at least 1, got 0" in fails("predict", "--frames", 0, "--out", tmp_path / "p")
+    assert "size is at least 1, got 0" in fails("predict", "--size", 4, 0, "--out", tmp_path / "p")
+    assert "num_clips is at least 1" in fails("evaluate", "--num-clips", 0, "--data-dir", sample_root)
+    assert "missing: --data-dir" in fails("evaluate")
+    assert "missing: --model, --data, --data-dir, --out" in fails("train")
+
+
+def test_a_configuration_file_and_flags_over_it(sample_root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f'model = "plasm_mmnist_tiny"\ndata = "mmnist"\ndata_dir = "{sample_root}"\nepochs = 50\n')
+    ok("train", "--config", file, "--out", tmp_path / "one", *SHORT)
+    ok("train", "--config", tmp_path / "one" / "config.toml", "--out", tmp_path / "two")
+    one, two = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert "holds a run already" in fails("train", "--config", tmp_path / "one" / "config.toml")
+    assert "is for `plasm train`" in fails("pretrain", "--config", tmp_path / "one" / "config.toml")
+    ok("train", "--config", tmp_path / "one" / "config.toml", "--resume")
 
 
 def test_python_m_plasm_is_the_command() -> None:

@@ -1,0 +1,76 @@
+"""The ``plasm`` command."""
+
+import logging
+import sys
+from typing import Any
+
+try:
+    import click
+    import matplotlib  # noqa: F401
+    import skimage  # noqa: F401
+    import tomli_w  # noqa: F401
+except ImportError as error:
+    raise SystemExit(f"the plasm command needs more than the library ({error}): pip install 'plasm[cli]'") from error
+
+import plasm
+from plasm.models.summary import summarize
+from plasm.training import LostProcessError, RunInterruptedError
+from plasm.weights import WeightsNotFoundError
+
+from .data import data_command
+from .predict import predict
+from .training import evaluate, pretrain, train
+from .weights import convert, print_weights, push
+
+__all__ = ["main"]
+
+_USER_ERRORS = (
+    ValueError,
+    OSError,
+    ImportError,
+    FloatingPointError,
+    LostProcessError,
+    WeightsNotFoundError,
+)
+
+
+class _Group(click.Group):
+    """Turns what a user can mend into one clear line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RunInterruptedError as error:
+            click.echo(str(error), err=True)
+            sys.exit(128 + error.signal)
+        except _USER_ERRORS as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"show_default": True})
+@click.version_option(plasm.__version__, prog_name="plasm")
+def main() -> None:
+    """Video prediction: list models, predict frames, train, evaluate and publish."""
+    # Modules that users name, MODULE:NAME, lie where they are.
+    sys.path.insert(0, "")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+
+
+@main.command(name="list")
+@click.option("--weights", "of_weights", is_flag=True, help="List the published weights instead, with all there is.")
+def list_command(of_weights: bool) -> None:
+    """List every model: parameters, multiply-adds of a clip, shapes (T, C, H, W), and weights."""
+    if of_weights:
+        print_weights()
+        return
+    click.echo(f"{'model':<20}{'parameters':>12}{'multiply-adds':>15}  {'input':<19}{'output':<19}weights")
+    for name in plasm.list_models():
+        summary = summarize(name)
+        click.echo(
+            f"{name:<20}{summary.parameters / 1e6:>10.2f} M{summary.multiply_adds / 1e9:>13.2f} G  "
+            f"{summary.input_shape!s:<19}{summary.output_shape!s:<19}{', '.join(summary.tags) or '-'}"
+        )
+
+
+for command in (convert, data_command, evaluate, predict, pretrain, push, train):
+    main.add_command(command)

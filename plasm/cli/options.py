@@ -1,0 +1,66 @@
+"""Command-line options from typed configurations: one for each field, with its type, default and help."""
+
+import ast
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from typing import Any, Literal, get_args, get_origin
+
+import click
+
+__all__ = ["given", "options", "pairs"]
+
+_DICTIONARIES = ("data_args", "model_args")
+
+
+def options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """An option for each field of a configuration; what is not given is None, and the field's default holds."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for f in reversed(fields(config)):
+            # A dictionary is given an item at a time.
+            name = f"--{f.name.removesuffix('s') if f.name in _DICTIONARIES else f.name}".replace("_", "-")
+            help_text = f.metadata["help"]
+            kwargs: dict[str, Any] = {"default": None, "show_default": False}
+            kinds = [kind for kind in get_args(f.type) if kind is not type(None)] or [f.type]
+            if f.name in _DICTIONARIES:
+                kwargs |= {"multiple": True, "metavar": "NAME=VALUE"}
+            elif get_origin(f.type) is Literal:
+                kwargs["type"] = click.Choice(get_args(f.type))
+            elif kinds[0] is bool:
+                name = f"{name}/--no-{name[2:]}"
+            elif get_origin(kinds[0]) is tuple:
+                kwargs |= {"type": get_args(kinds[0])[0], "nargs": len(get_args(kinds[0]))}
+            else:
+                kwargs["type"] = kinds[0]
+            if f.default is MISSING and f.default_factory is MISSING:
+                help_text += "  [required]"
+            elif f.default is not MISSING and f.default is not None:
+                help_text += f"  [default: {f.default}]"
+            command = click.option(name, f.name, help=help_text, **kwargs)(command)
+        return command
+
+    return decorate
+
+
+def pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE items of an option that may be repeated; a value is a Python literal, or else text.
+
+    Raises:
+        ValueError: If an item is no NAME=VALUE.
+    """
+    values = {}
+    for item in items:
+        name, separator, value = item.partition("=")
+        if not separator:
+            raise ValueError(f"--{option.removesuffix('s').replace('_', '-')} takes NAME=VALUE, got {item!r}")
+        try:
+            values[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            values[name] = value
+    return values
+
+
+def given(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What the user gave, of a command's arguments; dictionaries whole."""
+    dictionaries = {name: pairs(name, arguments[name]) for name in _DICTIONARIES if name in arguments}
+    return {name: value for name, value in arguments.items() if value is not None} | dictionaries

@@ -1,0 +1,101 @@
+"""Commands that train and measure."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plasm import data, training
+from plasm.training.publishing import record_metrics
+from plasm.training.trainer import choose_device
+
+from .options import given, options
+from .tables import print_metrics
+
+__all__ = ["evaluate", "pretrain", "train"]
+
+# How a run is made, where the options above say what it is.
+_RUN_OPTIONS: dict[str, dict[str, Any]] = {
+    "--config": {
+        "type": click.Path(path_type=Path),
+        "help": "TOML file with a key for each of these options (`data_args` and `model_args` are tables), such as "
+        "RUN/config.toml; what is given here goes over it.",
+    },
+    "--resume": {
+        "is_flag": True,
+        "help": "Go on from the last checkpoint in --out, bit for bit; from the start if there is none.",
+    },
+    "--fast-dev-run": {
+        "is_flag": True,
+        "help": "Go through every stage with a few clips, to see that nothing fails, and keep nothing.",
+    },
+}
+
+
+def _run_options(command: Callable[..., None]) -> Callable[..., None]:
+    for name, kwargs in reversed(_RUN_OPTIONS.items()):
+        command = click.option(name, **kwargs)(command)
+    return command
+
+
+def _run(kind: type[Any], arguments: dict[str, Any]) -> None:
+    file, resume, fast_dev_run = (arguments.pop(name) for name in ("config", "resume", "fast_dev_run"))
+    config = training.make_config(kind, given(arguments), file)
+    training.run(config, resume=resume, fast_dev_run=fast_dev_run)
+
+
+@click.command()
+@_run_options
+@options(training.PretrainConfig)
+def pretrain(**arguments: Any) -> None:
+    """Phase 1: learn encoder and decoder by rebuilding masked clips.
+
+    Defaults are the paper's for the model; those below hold where it has none.
+    """
+    _run(training.PretrainConfig, arguments)
+
+
+@click.command()
+@_run_options
+@options(training.TrainConfig)
+def train(**arguments: Any) -> None:
+    """Phase 2: learn to predict future frames.
+
+    Defaults are the paper's for the model; those below hold where it has none.
+    """
+    _run(training.TrainConfig, arguments)
+
+
+@click.command()
+@options(training.EvaluateConfig)
+def evaluate(**arguments: Any) -> None:
+    """Measure a model on the test set, beside two forecasts that need no model.
+
+    Of weights in a folder, what was measured is written beside them, for the card of `plasm push`: metrics.json.
+    """
+    config = training.make_config(training.EvaluateConfig, given(arguments))
+    net = training.load_model(config.model, config.weights).eval()
+    in_frames, out_frames = training.frame_counts(net)
+    clips = data.create_dataset(
+        config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
+        **config.data_args,
+    )  # fmt: skip
+    with training.join_world(choose_device(config.device)) as world:
+        forecasts = {"model": training.forecast(net.to(world.device)), **training.TRIVIAL_FORECASTS}
+        table = training.evaluate(
+            forecasts, clips, in_frames, out_frames, num_clips=config.num_clips, batch_size=config.batch_size,
+            world=world, workers=config.workers,
+        )  # fmt: skip
+    if not world.is_first:
+        return
+    click.echo(f"{table['model'].num_clips} test clips of {config.data}, {in_frames} -> {out_frames} frames")
+    print_metrics(table, config.data)
+    if config.weights is not None and Path(config.weights).is_dir():
+        extra = "".join(f" --data-arg {name}={value}" for name, value in config.data_args.items())
+        told = f"--data {config.data} --data-dir DIR{extra} --num-clips {config.num_clips}"
+        click.echo(f"written to {record_metrics(Path(config.weights), table, config.data, told)}")
+    if config.per_frame:
+        click.echo("\nframe" + "".join(f"{key:>16}" for key in table["model"].per_frame))
+        for number, row in enumerate(zip(*table["model"].per_frame.values(), strict=True), start=1):
+            click.echo(f"{number:<5}" + "".join(f"{value:>16.4f}" for value in row))
