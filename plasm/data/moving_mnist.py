@@ -36,14 +36,15 @@ _SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
 @cache
-def _velocities() -> Tensor:
-    """int64, (NUM_DIRECTIONS, 2): the step (down, right) for each direction.
+def _velocities(device: torch.device) -> Tensor:
+    """int64, (NUM_DIRECTIONS, 2), kept on the device: the step (down, right) for each direction.
 
     The sine is computed in float64 and rounded to an integer; no value lies so near to a half that the last bit of
     a mathematical library could change it (tested).
     """
     angles = (2 * math.pi * index / NUM_DIRECTIONS for index in range(NUM_DIRECTIONS))
-    return torch.tensor([[round(STEP * ONE * math.sin(a)), round(STEP * ONE * math.cos(a))] for a in angles])
+    steps = [[round(STEP * ONE * math.sin(a)), round(STEP * ONE * math.cos(a))] for a in angles]
+    return torch.tensor(steps, device=device)
 
 
 def trajectories(start: Tensor, velocity: Tensor, num_frames: int) -> Tensor:
@@ -94,20 +95,22 @@ def moving_mnist_clips(
         uint8, (B, T, 64, 64).
     """
     index = index.to(digits.device)
-    number = torch.arange(NUM_DIGITS, device=digits.device)
-    draws = [
-        counter_hash(seed, _SPLITS[split], epoch, index[:, None], number, draw, device=digits.device)
-        for draw in range(4)
-    ]  # (B, D) each
+    number, draw = (torch.arange(count, device=digits.device) for count in (NUM_DIGITS, 4))
+    draws = counter_hash(seed, _SPLITS[split], epoch, index[:, None, None], number[:, None], draw).unbind(-1)  # (B, D)
     digit = uniform_below(draws[0], len(digits))
-    velocity = _velocities().to(digits.device)[uniform_below(draws[1], NUM_DIRECTIONS)]  # (B, D, 2)
-    start = torch.stack([uniform_below(draw, ONE) for draw in draws[2:]], -1)
+    velocity = _velocities(digits.device)[uniform_below(draws[1], NUM_DIRECTIONS)]  # (B, D, 2)
+    start = uniform_below(torch.stack(draws[2:], -1), ONE)
     top, left = ((trajectories(start, velocity, num_frames) * FREE_RANGE) >> 24).unbind(2)  # (B, D, T) each
 
-    # With free space around it, every place of a digit in the frame is a 64x64 window of one array.
-    windows = F.pad(digits[digit], (FREE_RANGE,) * 4).unfold(2, FRAME_SIZE, 1).unfold(3, FRAME_SIZE, 1)
-    rows = torch.arange(len(index), device=digits.device)[:, None]
-    layers = (windows[rows, d, FREE_RANGE - top[:, d], FREE_RANGE - left[:, d]] for d in range(NUM_DIGITS))
+    # With free space around it, every place of a digit in the frame is a 64x64 window of one array, and a row of that
+    # window is 64 bytes in a row: all rows of the batch are picked at once, by where they start.
+    padded = F.pad(digits[digit], (FREE_RANGE,) * 4)  # (B, D, side, side)
+    side = padded.shape[-1]
+    place = torch.arange(digit.numel(), device=digits.device).view(*digit.shape, 1)
+    corner = (place * side + FREE_RANGE - top) * side + FREE_RANGE - left  # (B, D, T)
+    rows = corner.transpose(0, 1).unsqueeze(-1) + side * torch.arange(FRAME_SIZE, device=digits.device)
+    starts = padded.flatten().as_strided((padded.numel() - FRAME_SIZE + 1, FRAME_SIZE), (1, 1))
+    layers = starts.index_select(0, rows.flatten()).view(*rows.shape, FRAME_SIZE)  # (D, B, T, 64, 64)
     return torch.maximum(*layers)
 
 

@@ -51,9 +51,9 @@ def test_no_velocity_is_so_near_a_half_that_a_sine_could_turn_it() -> None:
     exact = STEP * ONE * np.sin(2 * np.pi * np.arange(NUM_DIRECTIONS, dtype=np.longdouble) / NUM_DIRECTIONS)
     distance = np.abs(exact - np.floor(exact) - 0.5)
     assert distance.min() > 1e-6
-    speed = _velocities().double().norm(dim=1) / ONE
+    speed = _velocities(torch.device("cpu")).double().norm(dim=1) / ONE
     assert (speed - STEP).abs().max() < 1e-6
-    assert len(set(map(tuple, _velocities().tolist()))) == NUM_DIRECTIONS
+    assert len(set(map(tuple, _velocities(torch.device("cpu")).tolist()))) == NUM_DIRECTIONS
 
 
 def draw_clip(digits: torch.Tensor, split: str, index: int, seed: int, epoch: int, num_frames: int) -> np.ndarray:
