@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCardData
+import huggingface_hub
 
 __all__ = ["METRIC_DEFINITIONS", "Card"]
 
@@ -62,7 +62,7 @@ class Card:
             config: What config.json of the folder holds.
             picture: Name of the picture in the folder.
         """
-        data = ModelCardData(
+        data = huggingface_hub.ModelCardData(
             license=self.license.lower(), library_name="timm", tags=["plasm", "timm", "video-prediction"]
         )
         parts = [

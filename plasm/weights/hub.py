@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+import huggingface_hub
+from huggingface_hub import constants
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -87,7 +88,7 @@ def check_cached(path: Path, what: str, sha256: str | None = None) -> None:
 
 def cached_file(repo: str, file: str, revision: str | None, cache_dir: Path | str | None = None) -> Path | None:
     """Where the cache has a file, if it has it."""
-    found = try_to_load_from_cache(repo, file, cache_dir, revision)
+    found = huggingface_hub.try_to_load_from_cache(repo, file, cache_dir, revision)
     return Path(found) if isinstance(found, str) else None
 
 
@@ -101,7 +102,7 @@ def push(folder: Path, repo: str, private: bool = False) -> tuple[str, str]:
         ConnectionError: If the Hub does not answer.
         OSError: If it refuses: often for want of a token.
     """
-    api = HfApi(library_name="plasm")
+    api = huggingface_hub.HfApi(library_name="plasm")
     with _plain_errors(repo):
         name = api.create_repo(repo, private=private, exist_ok=True).repo_id
         commit = api.upload_folder(repo_id=name, folder_path=folder, commit_message="Upload a model of plasm")
@@ -111,9 +112,15 @@ def push(folder: Path, repo: str, private: bool = False) -> tuple[str, str]:
 def _download(repo: str, file: str, revision: str | None, cache_dir: Path | str | None) -> Path:
     with _plain_errors(f"{file} of {repo}" + (f" at {revision}" if revision else "")):
         # The client would ask again and again, for minutes; this asks once.
-        get_hf_file_metadata(hf_hub_url(repo, file, revision=revision), timeout=_SECONDS)
+        huggingface_hub.get_hf_file_metadata(
+            huggingface_hub.hf_hub_url(repo, file, revision=revision), timeout=_SECONDS
+        )
         try:
-            return Path(hf_hub_download(repo, file, revision=revision, cache_dir=cache_dir, library_name="plasm"))
+            return Path(
+                huggingface_hub.hf_hub_download(
+                    repo, file, revision=revision, cache_dir=cache_dir, library_name="plasm"
+                )
+            )
         except OSError as error:
             if error.errno not in _STORAGE:
                 raise

@@ -294,3 +294,9 @@ def test_a_state_dict_that_the_user_gives(stranger: Path) -> None:
         "plasm_mmnist_tiny", pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **weights_arguments()
     )
     assert torch.equal(model.state_dict()["decoder.readout.weight"], state["decoder.readout.weight"])
+
+
+def test_a_pickle_on_the_hub_is_not_even_asked_for() -> None:
+    overlay = {"hf_hub_id": "someone/model", "hf_hub_filename": "pytorch_model.bin"}
+    with pytest.raises(ValueError, match=r"pytorch_model\.bin is no \.safetensors file"):
+        timm.create_model("plasm_kth", pretrained=True, pretrained_cfg_overlay=overlay)

@@ -156,7 +156,7 @@ def test_a_run_loads_by_name_and_remembers_its_arguments(sample_root: Path, tmp_
         training.load_model("plasm_kth", str(out))
     with pytest.raises(ValueError, match="name the model"):
         training.load_model(None, str(out / "model.safetensors"))
-    with pytest.raises(ValueError, match=r"does not fit the model: .*missing \(translator.*another shape \(encoder"):
+    with pytest.raises(ValueError, match=r"does not fit the model: .*missing: translator.*another shape: encoder"):
         training.load_model("plasm_kth", str(out / "model.safetensors"))
     with pytest.raises(FileNotFoundError, match="not there"):
         training.load_model("plasm_kth", str(out / "none.safetensors"))

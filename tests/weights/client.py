@@ -33,7 +33,10 @@ class Job:
         Raises:
             RuntimeError: "NAME: message" if it raised.
         """
+        # Not a measurement: what asks a silent Hub for minutes is to fail rather than hang.
+        deadline = time.monotonic() + 90
         while not self.out.exists():
+            assert time.monotonic() < deadline, "the process hangs"
             assert Path(f"/proc/{self.pid}").exists(), "the process died"
             time.sleep(0.01)
         answer = json.loads(self.out.read_text())
