@@ -46,6 +46,10 @@ class World:
         """This process's part of ``items``: every one is some process's, and none is two processes'."""
         return items[self.rank :: self.size]
 
+    def wait(self) -> None:
+        """Wait until every process has come here."""
+        self.sum(torch.zeros(()))
+
     def sum(self, values: Tensor) -> Tensor:
         """Sum ``values``, on any device, over the processes."""
         if self.size == 1:

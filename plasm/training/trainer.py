@@ -2,9 +2,9 @@
 
 import ctypes
 import math
+import shutil
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -98,30 +98,35 @@ def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_
         LostProcessError: If another process of the run has gone.
     """
     if fast_dev_run:
-        _try_every_stage(config)
+        _try_every_stage(config, resume)
         return
     with join_world(choose_device(config.device)) as world:
         _prepare(config, world, resume).fit()
 
 
-def _try_every_stage(config: PretrainConfig | TrainConfig) -> None:
+def _try_every_stage(config: PretrainConfig | TrainConfig, resume: bool) -> None:
     """One step an epoch, two epochs, the second after a stop; then the weights are loaded again."""
-    clips = min(config.batch_size, 4 * config.accumulate)
-    clips -= clips % config.accumulate
-    small = replace(config, epochs=2, clips_per_epoch=clips, batch_size=clips, val_clips=2, eval_every=1)
-    parent = Path(config.out).parent
-    parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix=".fast_dev_run-", dir=parent) as folder,
-        join_world(choose_device(config.device)) as world,
-    ):
-        RunFolder(Path(config.out)).check(config, resume=True)
-        small = replace(small, out=folder)
-        trainer = _prepare(small, world, resume=False)
-        trainer.fit(epochs=1)
-        _prepare(small, world, resume=True).fit()
-        if isinstance(config, TrainConfig) and world.is_first:
-            load_model(config.model, folder)
+    out = Path(config.out)
+    folder = out.with_name(f".{out.name}.fast_dev_run")
+    with join_world(choose_device(config.device)) as world:
+        # A few clips, but enough for each process and part.
+        whole = world.size * config.accumulate
+        clips = min(config.batch_size, whole * max(1, 4 // whole))
+        small = replace(
+            config, out=str(folder), epochs=2, clips_per_epoch=clips, batch_size=clips, val_clips=2, eval_every=1
+        )
+        try:
+            if world.is_first:
+                RunFolder(out).check(config, resume)
+                shutil.rmtree(folder, ignore_errors=True)
+            _prepare(small, world, resume=False).fit(epochs=1)
+            world.wait()
+            _prepare(small, world, resume=True).fit()
+            if isinstance(config, TrainConfig) and world.is_first:
+                load_model(config.model, str(folder))
+        finally:
+            if world.is_first:
+                shutil.rmtree(folder, ignore_errors=True)
     if world.is_first:
         print("every stage works: steps, validation, checkpoint, resuming, weights, report")
 
@@ -176,7 +181,6 @@ class _Step:
 
     number: int
     lr: float
-    index: list[list[int]]
     loss: Tensor
 
 
@@ -236,6 +240,7 @@ class Trainer:
         Raises:
             ValueError: If the clips do not fit the model.
         """
+        self.model.eval()
         index = torch.zeros(1, dtype=torch.int64, device=self.device)
         inputs, target = self.phase.inputs(self.val_set[0][None].to(self.device), index, None)
         shape = self.model(*inputs).shape
@@ -346,7 +351,7 @@ class Trainer:
             torch.manual_seed(int(counter_hash(self.config.seed, self.epoch, step, self.world.rank)))
             lr = self.optimizer.param_groups[0]["lr"]
             batch = [next(loader) for _ in range(self.config.accumulate)]
-            self.unseen.append(_Step(step, lr, [index.tolist() for _, index in batch], self._train_step(batch)))
+            self.unseen.append(_Step(step, lr, self._train_step(batch)))
             self.step = step + 1
             progress.update(self.config.batch_size)
             if self.step % self.steps_between_looks == 0 or self.step == self.steps_per_epoch:
@@ -385,15 +390,19 @@ class Trainer:
         """The rest of an epoch, in an order of its own: this process's parts of each batch, clips and index (B,)."""
         if hasattr(self.train_set, "set_epoch"):
             self.train_set.set_epoch(self.epoch)
-        generator = torch.Generator().manual_seed(int(counter_hash(self.config.seed, self.epoch)))
-        order = torch.randperm(len(self.train_set), generator=generator)[: self._clips_per_epoch]  # type: ignore[arg-type]
         parts: list[list[int]] = []
-        for batch in order.view(self.steps_per_epoch, -1)[self.step :].tolist():
+        for batch in self._order()[self.step :].tolist():
             share = self.world.share(batch)
             size = len(share) // self.config.accumulate
             parts += [share[i : i + size] for i in range(0, len(share), size)]
         for index, clips in zip(parts, clip_batches(self.train_set, parts, self.config.workers), strict=True):
             yield clips.to(self.device, non_blocking=True), torch.tensor(index)
+
+    def _order(self) -> Tensor:
+        """Which clips the steps of this epoch see: int64, (steps, batch_size)."""
+        generator = torch.Generator().manual_seed(int(counter_hash(self.config.seed, self.epoch)))
+        order = torch.randperm(len(self.train_set), generator=generator)  # type: ignore[arg-type]
+        return order[: self._clips_per_epoch].view(self.steps_per_epoch, -1)
 
     def _look(self, progress: "tqdm[Any]") -> None:
         """Wait for the device, see whether all is well, and save what is due."""
@@ -426,8 +435,9 @@ class Trainer:
             f"{step.lr:.2g}; a smaller --lr or --clip-grad may help."
         )
         if self.world.is_first:
-            clips = torch.cat(list(clip_batches(self.train_set, step.index)))
-            file = self.folder.save_bad_batch(clips, torch.tensor([number for part in step.index for number in part]))
+            index = self._order()[step.number]
+            (clips,) = clip_batches(self.train_set, [index.tolist()])
+            file = self.folder.save_bad_batch(clips, index)
             message += (
                 f" Its clips are in {file}; weights and checkpoints in {self.folder.path}, if any, are from before"
             )
