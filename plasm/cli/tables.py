@@ -21,6 +21,3 @@ def print_metrics(table: dict[str, Metrics], name: str = "") -> None:
         scaled = {key: metrics.means[key] * factors.get(key, 1) for key in columns.values()}
         values = (f"{value:>18.{4 if 'ssim' in key else 2}f}" for key, value in scaled.items())
         click.echo(f"{row:<{width}}" + "".join(values))
-
-
-_SHOWN_CLIPS = 4

@@ -94,7 +94,7 @@ def moving_mnist_clips(
     Returns:
         uint8, (B, T, 64, 64).
     """
-    index = index.to(digits.device)
+    index = index.to(digits.device, non_blocking=True)
     number, draw = (torch.arange(count, device=digits.device) for count in (NUM_DIGITS, 4))
     draws = counter_hash(seed, _SPLITS[split], epoch, index[:, None, None], number[:, None], draw).unbind(-1)  # (B, D)
     digit = uniform_below(draws[0], len(digits))

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["conv2d", "group_norm"]
+__all__ = ["Conv2d", "ConvTranspose2d", "GroupNorm", "conv2d", "group_norm"]
 
 _FAST_WIDTH = 3
 _FEW_CHANNELS, _FEW_PER_GROUP = 64, 16
@@ -70,11 +70,36 @@ def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     return _NarrowGroupNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
 
 
+class Conv2d(nn.Conv2d):
+    """``nn.Conv2d`` by ``conv2d``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C_out, H', W')."""
+        return conv2d(self, input)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """``nn.ConvTranspose2d`` by ``conv2d``."""
+
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(N, C, H, W) -> (N, C_out, H', W')."""
+        return super().forward(input, output_size) if output_size is not None else conv2d(self, input)
+
+
+class GroupNorm(nn.GroupNorm):
+    """``nn.GroupNorm`` by ``group_norm``."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) -> same."""
+        return group_norm(self, input)
+
+
 def _helps(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
         and not torch._C._functorch.peek_interpreter_stack()
     )
 

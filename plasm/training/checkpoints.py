@@ -17,7 +17,7 @@ from torch import Tensor
 
 from plasm import weights
 
-__all__ = ["Checkpoint", "load_newest", "save"]
+__all__ = ["Checkpoint", "discard_after", "load_newest", "save"]
 
 _KEPT = 2
 _logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def save(tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path,
         step: Steps taken so far.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    final, beside = folder / f"step_{step:08d}", folder / f".step_{step:08d}"
+    final, beside = folder / _name(step), folder / f".{_name(step)}"
     for remains in folder.glob(".step_*"):
         shutil.rmtree(remains)
     beside.mkdir()
@@ -86,6 +86,17 @@ def load_newest(folder: Path) -> Checkpoint | None:
     if found:
         raise OSError(f"every checkpoint in {folder} is damaged; start anew with another --out")
     return None
+
+
+def discard_after(folder: Path, step: int) -> None:
+    """Delete the checkpoints after a step: they are damaged, and would pass for the newest."""
+    for path in _all(folder):
+        if path.name > _name(step):
+            shutil.rmtree(path)
+
+
+def _name(step: int) -> str:
+    return f"step_{step:08d}"
 
 
 def _load(path: Path) -> Checkpoint:

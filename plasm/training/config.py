@@ -118,6 +118,11 @@ class RunConfig(Config):
             )
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
+        for name in ("data_args", "model_args"):
+            try:
+                tomli_w.dumps(getattr(self, name))
+            except TypeError as error:
+                raise ValueError(f"{name} holds what a configuration file cannot: {error}") from error
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay from 0 to below 1, got {self.ema}")
 

@@ -3,6 +3,7 @@
 Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 """
 
+import signal
 from collections.abc import Callable, Iterable
 
 import torch
@@ -56,13 +57,21 @@ def forecast(model: nn.Module) -> Forecast:
 
 def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0) -> Iterable[Tensor]:
     """Load the batches with these indices, (B, T + T', C, H, W) each, in this process or in so many workers."""
+    return DataLoader(
+        dataset, batch_sampler=index_batches, collate_fn=_collate, num_workers=workers, worker_init_fn=_ignore_signals
+    )
 
-    def collate(clips: list[Tensor] | Tensor) -> Tensor:
-        # A data set with __getitems__ gives the batch whole.
-        batch: Tensor = clips if isinstance(clips, Tensor) else default_collate(clips)
-        return batch
 
-    return DataLoader(dataset, batch_sampler=index_batches, collate_fn=collate, num_workers=workers)
+def _collate(clips: list[Tensor] | Tensor) -> Tensor:
+    # A data set with __getitems__ gives the batch whole.
+    batch: Tensor = clips if isinstance(clips, Tensor) else default_collate(clips)
+    return batch
+
+
+def _ignore_signals(worker: int) -> None:
+    """A signal to the whole group is for the process that trains, which ends its workers when it has saved."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def evaluate(

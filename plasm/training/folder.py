@@ -12,6 +12,7 @@ RUN/
   report.md           the run on a page, written at its end
 """
 
+import errno
 import importlib.util
 import json
 import shutil
@@ -54,7 +55,7 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise FileExistsError(f"{self.path} is a file; --out is a folder")
         file = self.path / "config.toml"
-        if not file.exists():
+        if not any((self.path / name).exists() for name in ("config.toml", "checkpoints", "log.jsonl")):
             return
         if not resume:
             raise FileExistsError(f"{self.path} holds a run already; choose another --out, or --resume it")
@@ -73,16 +74,19 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(self.path).free
+            if free < needed_bytes:
+                raise OSError(
+                    errno.ENOSPC,
+                    f"its disk has {free / 2**20:,.0f} MiB free; the run needs about "
+                    f"{needed_bytes / 2**20:,.0f} MiB, most of it for checkpoints",
+                )
             save_config(config, self.path / "config.toml")
         except OSError as error:
             raise type(error)(error.errno, f"{self.path} cannot be written: {error.strerror}") from error
-        free = shutil.disk_usage(self.path).free
-        if free < needed_bytes:
-            (self.path / "config.toml").unlink()
-            raise OSError(
-                f"the disk of {self.path} has {free / 2**20:,.0f} MiB free; the run needs about "
-                f"{needed_bytes / 2**20:,.0f} MiB, most of it for three checkpoints"
-            )
+        for remains in self.path.glob(".*.[0-9]*"):
+            # Of a process that was killed while it wrote beside.
+            remains.unlink(missing_ok=True)
 
     def read_log(self, clips: int) -> None:
         """Take up the log of a run that is resumed, without lines past ``clips``: these epochs come again."""
@@ -113,6 +117,9 @@ class RunFolder:
         """Draw clips of the validation set, (B, T, C, H, W) each; ``follows`` as for ``pictures.strip``."""
         folder = self.path / "samples"
         folder.mkdir(exist_ok=True)
+        if shown.shape[2] > 3:
+            # More channels than colours: the first, in gray.
+            shown, target, prediction = (clips[:, :, :1] for clips in (shown, target, prediction))
         pictures.strip(shown, prediction, target, follows).save(folder / f"epoch_{epoch:04d}.png")
 
     def save_weights(self, model: nn.Module, tensors: dict[str, Tensor], phase: str) -> None:

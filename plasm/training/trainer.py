@@ -207,7 +207,7 @@ class Trainer:
         folder: RunFolder,
         world: World,
     ) -> None:
-        self.phase, self.plasm, self.train_set, self.val_set = phase, model, train_set, val_set
+        self.phase, self.exported, self.train_set, self.val_set = phase, model, train_set, val_set
         self.config, self.folder, self.world, self.device = config, folder, world, world.device
         _keep_freed_memory(self.device)
         if config.workers == 0:
@@ -217,9 +217,8 @@ class Trainer:
                     dataset.to(self.device)
         # Convolutions are faster in this format, on a CPU most of all.
         self.model = phase.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.module: nn.Module = torch.compile(self.model) if config.compile else self.model  # type: ignore[assignment]
-        if world.size > 1:
-            self.module = DistributedDataParallel(self.module)
+        self.replica = DistributedDataParallel(self.model) if world.size > 1 else self.model
+        self.module: nn.Module = torch.compile(self.replica) if config.compile else self.replica  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=config.ema) if config.ema else None
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(0.9, 0.999), fused=True)
@@ -228,6 +227,7 @@ class Trainer:
         # Where the run is: epochs done, steps of the next one done, and the sum of their losses.
         self.epoch, self.step, self.loss_sum = 0, 0, 0.0
         self.unseen: list[_Step] = []
+        self.stop = False
         self.steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self.saved_at = time.monotonic()
 
@@ -257,6 +257,7 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint. Every process has the same state; the first one writes it."""
         self.saved_at = time.monotonic()
+        self._check_weights()
         if not self.world.is_first:
             return
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -272,7 +273,19 @@ class Trainer:
             "param_groups": optimizer["param_groups"],
             "scheduler": self.scheduler.state_dict(),
         }
-        checkpoints.save(tensors, values, self.folder.checkpoints, self.epoch * self.steps_per_epoch + self.step)
+        checkpoints.save(tensors, values, self.folder.checkpoints, self._steps_done)
+
+    @property
+    def _steps_done(self) -> int:
+        return self.epoch * self.steps_per_epoch + self.step
+
+    def _check_weights(self) -> None:
+        """Raise FloatingPointError before weights that are not finite are saved: the loss is that of a step before."""
+        if not all(torch.stack([p.detach().isfinite().all() for p in self.parameters]).tolist()):
+            raise FloatingPointError(
+                f"weights are not finite after step {self.step} of epoch {self.epoch + 1}; a smaller --lr or "
+                f"--clip-grad may help. Those in {self.folder.path}, if any, are from before"
+            )
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -280,10 +293,22 @@ class Trainer:
 
         Raises:
             OSError: If every checkpoint is damaged.
+            ValueError: If the processes do not see the same one.
         """
         found = checkpoints.load_newest(self.folder.checkpoints)
-        if found is None:
-            return
+        if found is not None:
+            self._take_up(found)
+        taken = torch.tensor(float(self._steps_done))
+        if self.world.sum(taken) != taken * self.world.size:
+            raise ValueError(
+                f"process {self.world.rank} of {self.world.size} found another checkpoint in {self.folder.path} than "
+                "the others: all of them must see the same --out"
+            )
+        if self.world.is_first:
+            checkpoints.discard_after(self.folder.checkpoints, self._steps_done)
+            self.folder.read_log(self.epoch * self._clips_per_epoch)
+
+    def _take_up(self, found: checkpoints.Checkpoint) -> None:
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "ema": {}, "optimizer": {}}
         for name, tensor in found.tensors.items():
             part, _, rest = name.partition(".")
@@ -303,8 +328,6 @@ class Trainer:
         self.optimizer.load_state_dict({"state": state, "param_groups": values["param_groups"]})
         self.scheduler.load_state_dict(values["scheduler"])
         self.epoch, self.step, self.loss_sum = values["epoch"], values["step"], values["loss_sum"]
-        if self.world.is_first:
-            self.folder.read_log(self.epoch * self._clips_per_epoch)
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
@@ -322,14 +345,14 @@ class Trainer:
         with (
             _catch_signals() as self.signals,
             tqdm(
-                total=last * self._clips_per_epoch, initial=self.epoch * self._clips_per_epoch, desc=self.phase.name,
+                total=last * self._clips_per_epoch, initial=self._steps_done * config.batch_size, desc=self.phase.name,
                 unit="clip", disable=None if self.world.is_first else True,
             ) as progress,
         ):  # fmt: skip
             while self.epoch < min(last, epochs or last):
                 row = {"epoch": self.epoch + 1, **self._train_epoch(progress)}
                 if row["epoch"] % config.eval_every == 0 or row["epoch"] == last:
-                    self._save_weights(row["lr"])
+                    self._save_weights()
                     row["val_mse"] = self._evaluate()
                 self.epoch, self.step, self.loss_sum = self.epoch + 1, 0, 0.0
                 if self.world.is_first:
@@ -338,6 +361,8 @@ class Trainer:
                         "  ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
                     )
                 self.save()
+                if self.stop and self.epoch < last:
+                    self._interrupt()
         if self.epoch == last and self.world.is_first:
             write_report(self.folder, config, self.phase, self.device, self.world.size)
 
@@ -345,12 +370,12 @@ class Trainer:
         self.model.train()
         started, first = time.perf_counter(), self.step
         loader = self._batches()
-        progress.update(first * self.config.batch_size)
         for step in range(first, self.steps_per_epoch):
-            # Dropout and its like are a function of the step, so that a run that is resumed draws the same.
-            torch.manual_seed(int(counter_hash(self.config.seed, self.epoch, step, self.world.rank)))
             lr = self.optimizer.param_groups[0]["lr"]
             batch = [next(loader) for _ in range(self.config.accumulate)]
+            # Dropout and its like are a function of the step, so that a run that is resumed draws the same. A loader
+            # draws, too, when it starts: before this.
+            torch.manual_seed(int(counter_hash(self.config.seed, self.epoch, step, self.world.rank)))
             self.unseen.append(_Step(step, lr, self._train_step(batch)))
             self.step = step + 1
             progress.update(self.config.batch_size)
@@ -372,7 +397,7 @@ class Trainer:
             inputs, target = self.phase.inputs(clips, index.to(self.device, non_blocking=True), self.epoch)
             # Gradients travel between processes with the last part alone.
             alone = self.world.size > 1 and number < len(batch)
-            with self.module.no_sync() if alone else nullcontext():  # type: ignore[operator]
+            with self.replica.no_sync() if alone else nullcontext():  # type: ignore[operator]
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
                     prediction = self.module(*inputs)
                 loss = F.mse_loss(prediction.float(), target) / len(batch)
@@ -416,18 +441,22 @@ class Trainer:
         progress.set_postfix(loss=f"{values[-1]:.4f}", lr=f"{self.unseen[-1].lr:.2g}")
         self.loss_sum += sum(values)
         self.unseen.clear()
+        self.stop = stopped > 0
         if self.step == self.steps_per_epoch:
-            return  # the end of an epoch saves; a signal is seen in the next one
-        if stopped:
+            return  # the end of the epoch saves, and stops
+        if self.stop:
             self.save()
-            number = self.signals.caught or signal.SIGTERM
-            raise RunInterruptedError(
-                f"{signal.Signals(number).name}: stopped in epoch {self.epoch + 1} after step {self.step} of "
-                f"{self.steps_per_epoch}; the same command with --resume goes on",
-                number,
-            )
+            self._interrupt()
         if time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
             self.save()
+
+    def _interrupt(self) -> None:
+        number = self.signals.caught or signal.SIGTERM
+        raise RunInterruptedError(
+            f"{signal.Signals(number).name}: stopped in epoch {self.epoch + 1} after step {self.step} of "
+            f"{self.steps_per_epoch}; the same command with --resume goes on",
+            number,
+        )
 
     def _stop_at(self, step: _Step, loss: float) -> None:
         message = (
@@ -467,16 +496,11 @@ class Trainer:
                 self.folder.draw(shown, target[:4], prediction[:4], self.epoch + 1, follows)
         return self.world.sum(total).item() / count
 
-    def _save_weights(self, lr: float) -> None:
-        tensors = (self.ema.module if self.ema else self.model).state_dict()
-        # The loss is that of the weights before the last step.
-        if not math.isfinite(sum(tensor.sum(dtype=torch.float64).item() for tensor in tensors.values())):
-            raise FloatingPointError(
-                f"weights are not finite at the end of epoch {self.epoch + 1}, at a learning rate of {lr:.2g}; "
-                f"those in {self.folder.path}, if any, are from before"
-            )
+    def _save_weights(self) -> None:
+        self._check_weights()
         if self.world.is_first:
-            self.folder.save_weights(self.plasm, tensors, self.phase.name)
+            tensors = (self.ema.module if self.ema else self.model).state_dict()
+            self.folder.save_weights(self.exported, tensors, self.phase.name)
 
 
 @dataclass

@@ -1,9 +1,11 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from plasm.layers import ConvNeXtBlock
 from plasm.layers.cpu_grads import conv2d, group_norm
 
 CONVOLUTIONS: dict[str, Callable[[], nn.Conv2d | nn.ConvTranspose2d]] = {
@@ -102,3 +104,18 @@ def test_transforms_and_compiled_graphs_see_torchs_own() -> None:
     per_sample = torch.func.vmap(torch.func.grad(total))(x)
     torch.testing.assert_close(per_sample[0], torch.func.grad(total)(x[0]), atol=1e-4, rtol=0.1)
     torch.compile(total, backend="aot_eager", fullgraph=True)(x[0].requires_grad_()).backward()
+
+
+def test_blocks_call_their_layers_so_that_hooks_and_replacements_work() -> None:
+    block = ConvNeXtBlock(8)
+    called: list[str] = []
+    for name in ("dwconv", "norm", "pwconv1"):
+        block.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
+    block(torch.randn(1, 8, 4, 4))
+    assert called == ["dwconv", "norm", "pwconv1"]
+
+
+def test_a_model_traces_and_is_saved(tmp_path: Path) -> None:
+    block, x = ConvNeXtBlock(8), torch.randn(1, 8, 8, 8)
+    torch.jit.trace(block, x).save(tmp_path / "block.pt")
+    torch.testing.assert_close(torch.jit.load(tmp_path / "block.pt")(x), block(x))

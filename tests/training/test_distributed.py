@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
 import together
 import torch
 from safetensors.torch import load_file
@@ -61,8 +62,11 @@ def test_torchrun_gives_the_weights_of_one_process_and_one_writes(tmp_path: Path
     assert done.stdout.count("epoch 1 ") == 1
     training.run(together.config(str(tmp_path / "one"), str(SAMPLES)))
     one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
-    start = load_file(tmp_path / "one" / "model.safetensors")
+    torch.manual_seed(0)
+    start = timm.create_model("plasm_mmnist_tiny", **together.MODEL).state_dict()
     assert one.keys() == two.keys() == start.keys()
+    moved = {name: (one[name] - start[name]).abs().max() for name in one}
+    assert sum(distance > 1e-3 for distance in moved.values()) > len(one) / 2
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0.01, atol=2e-4, msg=name)
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -42,12 +43,16 @@ def test_both_phases_evaluation_and_prediction_from_the_folder_with_the_modules(
         f"pretrain --model my_net:my_net {common} --out one --mask-ratio 0.5\n"
         f"train --model my_net:my_net {common} --init one --out two\n"
         "evaluate --model my_net:my_net --weights two --data my_data:bars --data-dir . --num-clips 5\n"
+        "predict --model my_net:my_net --weights two --input clip.npy --frames 7 --out future\n"
     )
+    np.save(modules / "clip.npy", np.zeros((17, 32, 32), np.uint8))
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, "commands"], cwd=modules, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 0, done.stderr
     assert "5 test clips of my_data:bars, 10 -> 10 frames" in done.stdout
+    assert "1 clip(s), 10 -> 7 frames" in done.stdout
+    assert np.load(modules / "future" / "prediction.npy").shape == (1, 7, 1, 32, 32)
     config = json.loads((modules / "two" / "config.json").read_text())
     assert config["architecture"] == "my_net"
     log = [json.loads(line) for line in (modules / "two" / "log.jsonl").read_text().splitlines()]

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import interrupted
 import pytest
 import torch
 from safetensors.torch import load_file
+from timm.models import build_model_with_cfg, register_model
+from torch import nn
 
 from plasm import training
 from plasm.data import SAMPLES
@@ -78,8 +81,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
     assert ends.count(-signal.SIGKILL) >= 2
     assert ends[-1] == 0
     assert result(tmp_path / "run") == uninterrupted
-    remains = [path for path in (tmp_path / "run").rglob(".*") if not path.name.startswith((".model", ".config"))]
-    assert remains == []
+    assert list((tmp_path / "run").rglob(".*")) == []
 
 
 def test_sigterm_and_ctrl_c_save_and_say_how_to_go_on(uninterrupted: dict[str, Any], tmp_path: Path) -> None:
@@ -92,6 +94,93 @@ def test_sigterm_and_ctrl_c_save_and_say_how_to_go_on(uninterrupted: dict[str, A
     assert result(tmp_path / "run") == uninterrupted
     if {128 + signal.SIGTERM, 128 + signal.SIGINT} & set(stopped):
         assert "the same command with --resume goes on" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_signal_saves_after_the_step_it_came_in(number: signal.Signals, step: int, tmp_path: Path) -> None:
+    """In the middle of an epoch, and in its last step; and no other checkpoint is due."""
+    training.run(TrainConfig(**arguments(tmp_path / "whole")))
+    config = TrainConfig(**arguments(tmp_path / "parts"))
+    trainer = _prepare(config, HERE, resume=False)
+    take_step = trainer._train_step
+
+    def signalled(batch: Any) -> torch.Tensor:
+        loss = take_step(batch)
+        if trainer.step == step - 1:
+            os.kill(os.getpid(), number)
+        return loss
+
+    trainer._train_step = signalled  # type: ignore[method-assign]
+    with pytest.raises(training.RunInterruptedError, match=f"{number.name}: stopped in epoch") as stopped:
+        trainer.fit()
+    assert stopped.value.signal == number
+    (saved,) = (tmp_path / "parts" / "checkpoints").iterdir()
+    assert saved.name == f"step_{step:08d}"
+    training.run(config, resume=True)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+
+
+class Dropped(nn.Module):
+    """A model that draws in every step, and counts, as BatchNorm does."""
+
+    in_frames, out_frames = 10, 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(10, 10, 3, padding=1), nn.BatchNorm2d(10), nn.Dropout(0.5))
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        frames: torch.Tensor = self.body(clip[:, :, 0])
+        return frames.unsqueeze(2)
+
+
+@register_model
+def dropped(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    return build_model_with_cfg(Dropped, "dropped", pretrained, kwargs_filter=("num_classes", "in_chans"), **kwargs)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_users_model_with_dropout_resumes_in_the_middle_of_an_epoch(workers: int, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"model": "dropped", "model_args": {}, "workers": workers, "accumulate": 2}
+    training.run(TrainConfig(**arguments(tmp_path / "whole", **changes)))
+    config = TrainConfig(**arguments(tmp_path / "parts", **changes))
+    trainer = _prepare(config, HERE, resume=False)
+    look = trainer._look
+
+    def stop(progress: Any) -> None:
+        look(progress)
+        if trainer.epoch == 1 and trainer.step == 2:
+            trainer.save()
+            raise KeyboardInterrupt
+
+    trainer._look = stop  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    training.run(config, resume=True)
+    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+    loaded = training.load_model("dropped", str(tmp_path / "parts"))
+    assert loaded.state_dict()["body.1.num_batches_tracked"] == 3 * 4 * 2
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_its_log_anew(tmp_path: Path) -> None:
+    config = TrainConfig(**arguments(tmp_path / "run"))
+    _prepare(config, HERE, resume=False).fit(epochs=1)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    training.run(config, resume=True)
+    assert [row["epoch"] for row in result(tmp_path / "run")["log"]] == [1, 2, 3]
+
+
+def test_weights_that_are_not_finite_make_no_checkpoint(tmp_path: Path) -> None:
+    config = TrainConfig(**arguments(tmp_path / "run"))
+    trainer = _prepare(config, HERE, resume=False)
+    trainer.fit(epochs=1)
+    before = result(tmp_path / "run")
+    with torch.no_grad():
+        trainer.parameters[0].view(-1)[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="weights are not finite"):
+        trainer.save()
+    assert result(tmp_path / "run") == before
 
 
 @pytest.mark.parametrize("kind", [PretrainConfig, TrainConfig])

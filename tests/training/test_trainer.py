@@ -320,7 +320,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_step(
     with pytest.raises(OSError, match="/proc/plasm cannot be written"):
         training.run(TrainConfig(**arguments(sample_root, Path("/proc/plasm"))))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 1000))  # type: ignore[attr-defined]
-    with pytest.raises(OSError, match="has 0 MiB free; the run needs about"):
+    with pytest.raises(OSError, match="run cannot be written: its disk has 0 MiB free; the run needs about"):
         training.run(TrainConfig(**arguments(sample_root, tmp_path / "run")))
     assert list((tmp_path / "run").iterdir()) == []
 
