@@ -99,7 +99,7 @@ def _helps(x: Tensor) -> bool:
         x.device.type == "cpu"
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch._C._functorch.peek_interpreter_stack()
     )
 

@@ -397,7 +397,7 @@ class Trainer:
             inputs, target = self.phase.inputs(clips, index.to(self.device, non_blocking=True), self.epoch)
             # Gradients travel between processes with the last part alone.
             alone = self.world.size > 1 and number < len(batch)
-            with self.replica.no_sync() if alone else nullcontext():  # type: ignore[operator]
+            with self.replica.no_sync() if alone else nullcontext():
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
                     prediction = self.module(*inputs)
                 loss = F.mse_loss(prediction.float(), target) / len(batch)
