@@ -7,36 +7,17 @@ import numpy as np
 import pytest
 import timm
 import torch
-from click.testing import CliRunner, Result
+from commands import fails, ok
 from PIL import Image
 from video_files import frames, write_images, write_video
 
 from plasm import prediction, training, weights
-from plasm.cli import main
 from plasm.data import open_source
 from plasm.training.config import read_config
 
 SMALL = ["encoder_dim=8", "translator_dim=16", "translator_depth=1"]
 SHORT = ["--epochs", "1", "--clips-per-epoch", "8", "--batch-size", "4", "--val-clips", "2", "--device", "cpu"]
 SHORT += [part for item in SMALL for part in ("--model-arg", item)]
-
-
-def plasm(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def ok(*arguments: object) -> str:
-    result = plasm(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def fails(*arguments: object) -> str:
-    result = plasm(*arguments)
-    assert result.exit_code == 1, result.output
-    assert result.output.startswith("Error: ")
-    assert "Traceback" not in result.output
-    return result.output
 
 
 def table_of(output: str) -> dict[str, list[float]]:

@@ -6,32 +6,14 @@ from typing import Any
 import pytest
 import timm
 import torch
-from click.testing import CliRunner, Result
 from client import Clients
+from commands import fails, ok
 from hub_server import Hub
 from PIL import Image
 
 from plasm import weights
-from plasm.cli import main
 
 SMALL = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
-
-
-def plasm(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def ok(*arguments: object) -> str:
-    result = plasm(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def fails(*arguments: object) -> str:
-    result = plasm(*arguments)
-    assert result.exit_code == 1, result.output
-    assert "Traceback" not in result.output
-    return result.output
 
 
 @pytest.fixture(scope="module")

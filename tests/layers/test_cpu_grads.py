@@ -45,7 +45,7 @@ def test_a_convolution_is_torchs_and_so_are_its_gradients(name: str, memory_form
 def test_second_derivatives_of_convolutions() -> None:
     conv = nn.Conv2d(2, 2, (1, 5), padding=(0, 2), groups=2).double()
     x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
-    torch.autograd.gradgradcheck(lambda x, weight, bias: conv2d(conv, x), (x, conv.weight, conv.bias))
+    assert torch.autograd.gradgradcheck(lambda x, weight, bias: conv2d(conv, x), (x, conv.weight, conv.bias))
 
 
 def test_depthwise_in_autocasts_type() -> None:
