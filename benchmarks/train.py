@@ -6,8 +6,8 @@ Every number is a ratio of things measured in turn in one run. Each variant has 
 what the trainer does (how memory is kept) holds for a whole process:
 
     plain    fp32, contiguous, eager, torch's own gradients, clips made one by one as the field's generators do
-    fp32     the trainer with --no-bf16
-    bf16     the trainer as it is
+    fp32     the trainer with --no-bf16, on a device that has bf16
+    trainer  the trainer as it is
     frozen   the trainer as it is, phase 2 with a frozen encoder
     compile  the trainer with --compile (--with-compile)
 """
@@ -35,9 +35,10 @@ from plasm.data.mnist import load_digits
 from plasm.layers import cpu_grads
 from plasm.models.summary import summarize
 from plasm.training import TrainConfig
+from plasm.training.devices import choose_device, has_bf16, keep_freed_memory
 from plasm.training.distributed import World
 from plasm.training.runs import make_model
-from plasm.training.trainer import _keep_freed_memory, _prepare, choose_device
+from plasm.training.trainer import _prepare
 
 STEPS = {"cpu": 5, "cuda": 50}
 
@@ -78,7 +79,7 @@ def trainer_step(arguments: argparse.Namespace, variant: str, folder: str) -> Ca
     config = TrainConfig(
         model=arguments.model, data="mmnist", data_dir=str(arguments.data_dir), out=folder, epochs=1000,
         clips_per_epoch=10_000, batch_size=arguments.batch_size, val_clips=1, device=arguments.device,
-        bf16=variant != "fp32", compile=variant == "compile", freeze_encoder=variant == "frozen",
+        bf16=False if variant == "fp32" else None, compile=variant == "compile", freeze_encoder=variant == "frozen",
     )  # fmt: skip
     trainer = _prepare(config, World(0, 1, choose_device(arguments.device)), resume=False)
     trainer.model.train()
@@ -160,7 +161,7 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 def generators(arguments: argparse.Namespace) -> None:
     device = choose_device(arguments.device)
-    _keep_freed_memory(device)
+    keep_freed_memory(device)
     digits = load_digits(arguments.data_dir, "train")
     on_device, array = digits.to(device), digits.numpy()
     index = torch.arange(arguments.batch_size)
@@ -200,13 +201,15 @@ def main() -> None:
     device = choose_device(arguments.device)
     check_clips(arguments.data_dir)
     generators(arguments)
-    variants = ["plain", "fp32", "bf16", "frozen"] + ["compile"] * arguments.with_compile
+    bf16 = has_bf16(device)
+    variants = ["plain", *["fp32"] * bf16, "trainer", "frozen", *["compile"] * arguments.with_compile]
+    kinds = {name: "bf16" if bf16 and name not in ("plain", "fp32") else "fp32" for name in variants}
     results: dict[str, list[dict[str, Any]]] = {variant: [] for variant in variants}
-    peaks: dict[str, list[float]] = {"fp32": [], "bf16": []}
+    peaks: dict[str, list[float]] = {kind: [] for kind in kinds.values()}
     for variant, result in in_turn(variants, arguments.rounds):
         results[variant].append(result)
-        if variant in peaks:
-            peaks[variant].append(matrix_peak(device, torch.float32 if variant == "fp32" else torch.bfloat16))
+        kind = kinds[variant]
+        peaks[kind].append(matrix_peak(device, torch.float32 if kind == "fp32" else torch.bfloat16))
     rates = {variant: statistics.median(r["clips_per_second"] for r in found) for variant, found in results.items()}
     flops = 6 * summarize(arguments.model).multiply_adds
     for variant, value in rates.items():
@@ -215,15 +218,16 @@ def main() -> None:
         spread = f"({min(ratios):.2f}-{max(ratios):.2f})"
         line = f"{variant:8} {value:8.1f} clips/s  {statistics.median(ratios):5.2f}x plain {spread}"
         if variant != "frozen":
-            kind = "fp32" if variant in ("plain", "fp32") else "bf16"
-            peak = statistics.median(peaks[kind])
-            line += f"  {value * flops / peak:5.1%} of the {kind} matrix-product peak, {peak / 1e9:,.0f} GFLOP/s"
+            peak = statistics.median(peaks[kinds[variant]])
+            line += (
+                f"  {value * flops / peak:5.1%} of the {kinds[variant]} matrix-product peak, {peak / 1e9:,.0f} GFLOP/s"
+            )
         if "peak_gib" in results[variant][0]:
             line += f"  {results[variant][0]['peak_gib']:.2f} GiB"
         print(line)
     if arguments.profile:
-        print("share of a bf16 step, by operator:")
-        for name, share in results["bf16"][-1]["profile"]:
+        print("share of a step of the trainer, by operator:")
+        for name, share in results["trainer"][-1]["profile"]:
             print(f"  {share:6.1%}  {name}")
 
 

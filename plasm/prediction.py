@@ -21,7 +21,7 @@ from plasm.metrics import Metrics, VideoMetrics
 from plasm.models.summary import summarize
 from plasm.training import TRIVIAL_FORECASTS, forecast, frame_counts, load_model
 from plasm.training.config import Config, option
-from plasm.training.trainer import choose_device
+from plasm.training.devices import choose_device
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
 
@@ -38,7 +38,8 @@ class PredictConfig(Config):
         None, "Constructor; by default that of --weights, or else one with weights that fits the input."
     )
     weights: str | None = option(
-        None, "Run, folder, hf-hub:OWNER/NAME or .safetensors file; the model's published weights if not given."
+        None,
+        "Run, folder, hf-hub:OWNER/NAME, published name or .safetensors file; the model's published ones if not given.",
     )
     input: str | None = option(
         None, "Clip: a video, GIF, folder of images, .npy or .npz; the sample clips of the package if not given."

@@ -16,19 +16,21 @@ import click
 
 from plasm import training, weights
 from plasm.data import create_dataset
-from plasm.training.runs import read_recipe
+from plasm.training.runs import read_history
 from plasm.weights.manifest import FOLDER, replace_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 
 
-def describe_pretraining(recipe: dict[str, Any]) -> str | None:
-    """What phase 1 was, from its own run."""
-    if recipe["init"] is None:
+def describe_pretraining(runs: list[dict[str, Any]]) -> str | None:
+    """What phase 1 was, and whether a later run trained the encoder on."""
+    first, *later = runs
+    if first.get("command") != "pretrain":
         return None
-    first = read_recipe(Path(recipe["init"]))
-    encoder = "trained on" if recipe["freeze_encoder"] is False else "frozen"
-    return f"{first['epochs'] * first['clips_per_epoch']:,} clips, r0 {first['mask_ratio']}, encoder {encoder}"
+    # The encoder is frozen by default in the run after phase 1 only.
+    trained = [run["freeze_encoder"] is False for run in later[:1]] + [not run["freeze_encoder"] for run in later[1:]]
+    encoder = "trained on" if any(trained) else "frozen"
+    return f"{first['clips']:,} clips, r0 {first['mask_ratio']}, encoder {encoder}"
 
 
 @click.command()
@@ -39,7 +41,8 @@ def describe_pretraining(recipe: dict[str, Any]) -> str | None:
 @click.option("--revision", help="Commit of the repository.")
 def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | None) -> None:
     """Give the weights of RUN the TAG."""
-    recipe = read_recipe(run)
+    runs = read_history(run)
+    recipe, forecasting = runs[-1], [each for each in runs if each.get("command") == "train"]
     name, source = recipe["model"], run / "model.safetensors"
     file = source if repo else FOLDER / f"{name}.{tag}.safetensors"
     if not repo:
@@ -59,9 +62,9 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         sha256=weights.file_sha256(file),
         license="Apache-2.0",
         data=recipe["data"],
-        epochs=recipe["epochs"],
-        clips=json.loads((run / "log.jsonl").read_text().splitlines()[-1])["clips"],
-        pretraining=describe_pretraining(recipe),
+        epochs=sum(each["epochs"] for each in forecasting),
+        clips=sum(each["clips"] for each in forecasting),
+        pretraining=describe_pretraining(runs),
         metrics=metrics.means,
         command=f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR",
         date=datetime.fromtimestamp(source.stat().st_mtime, timezone.utc).date().isoformat(),

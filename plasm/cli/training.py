@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from plasm import data, training
+from plasm.training.devices import choose_device
 from plasm.training.publishing import record_metrics
-from plasm.training.trainer import choose_device
 
 from .options import given, options
 from .tables import print_metrics

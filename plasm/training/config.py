@@ -87,7 +87,9 @@ class RunConfig(Config):
     )
     seed: int = option(0, "Of the initialisation, the clips and the masks.")
     device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
-    bf16: bool = option(True, "Compute in bfloat16 under autocast.")
+    bf16: bool | None = option(
+        None, "Compute in bfloat16 under autocast. By default where the device has instructions for it."
+    )
     compile: bool = option(False, "torch.compile the model.")
     eval_every: int = option(1, "Epochs between looks at the validation clips.", at_least=1)
     val_clips: int = option(500, "Validation clips, held out of the training files.", at_least=1)
@@ -141,8 +143,11 @@ class PretrainConfig(RunConfig):
 class TrainConfig(RunConfig):
     """Phase 2 (Section III-G): predict future frames."""
 
-    init: str | None = option(None, "Run of phase 1 to take encoder and decoder from.")
-    freeze_encoder: bool | None = option(None, "Keep the encoder as it is. By default with --init only.")
+    init: str | None = option(
+        None,
+        "Run of phase 1 to take encoder and decoder from, or weights to go on from: as --weights of `plasm evaluate`.",
+    )
+    freeze_encoder: bool | None = option(None, "Keep the encoder as it is. By default after phase 1 only.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +156,8 @@ class EvaluateConfig(Config):
 
     model: str | None = option(None, "Constructor; taken from the weights' config if that is there.")
     weights: str | None = option(
-        None, "Run, folder, hf-hub:OWNER/NAME or .safetensors file; the model's published weights if not given."
+        None,
+        "Run, folder, hf-hub:OWNER/NAME, published name or .safetensors file; the model's published ones if not given.",
     )
     data: str = option("mmnist", "Data set: a name as for training, or MODULE:NAME for your own.")
     data_dir: str = _required("Folder of the data set's files.")

@@ -5,7 +5,6 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -13,7 +12,7 @@ from plasm.data import pixel_mask
 from plasm.models import MaskedAutoencoder
 
 from .config import PretrainConfig, TrainConfig
-from .runs import frame_counts, load_pretrained_parts
+from .runs import frame_counts, load_initial_weights
 
 __all__ = ["Phase", "prediction_phase", "pretraining_phase"]
 
@@ -72,14 +71,14 @@ def prediction_phase(model: nn.Module, config: TrainConfig) -> Phase:
     """Phase 2: predict T' frames from T (Eq. 5).
 
     Given a phase-1 run, encoder and decoder are its, and the encoder is frozen unless the configuration says
-    otherwise; without one everything trains, as in the tables' rows without pretraining.
+    otherwise; without one everything trains, as in the tables' rows without pretraining. Given other weights, the whole
+    model starts from them.
 
     Raises:
         ValueError: If the encoder is to be frozen, and the model has no ``freeze_encoder``.
     """
-    if config.init is not None:
-        load_pretrained_parts(model, Path(config.init))
-    frozen = config.init is not None if config.freeze_encoder is None else config.freeze_encoder
+    pretrained = config.init is not None and load_initial_weights(model, config.model, config.init, **config.model_args)
+    frozen = pretrained if config.freeze_encoder is None else config.freeze_encoder
     if hasattr(model, "freeze_encoder"):
         model.freeze_encoder(frozen)  # type: ignore[operator]
     elif frozen:

@@ -11,7 +11,7 @@ from plasm import weights
 from plasm.metrics import Metrics
 from plasm.weights.files import WEIGHTS_NAME, write_beside
 
-from .runs import load_model, read_recipe
+from .runs import load_model, read_history
 
 __all__ = ["export_run", "record_metrics"]
 
@@ -55,7 +55,7 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
         FileNotFoundError: If ``run`` is not a run.
         ValueError: If it is of phase 1, or damaged.
     """
-    recipe = read_recipe(run)
+    runs = read_history(run)
     model = load_model(None, str(run))
     folder.mkdir(parents=True, exist_ok=True)
     # A copy, so that the card's metrics are of these bytes.
@@ -63,29 +63,12 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
     card = weights.Card(
         repo=repo,
         license=license,
-        data=recipe["data"],
-        clips=_clips_seen(run),
-        recipe=recipe,
-        pretraining=_phase_1(recipe.get("init")),
+        data=runs[-1]["data"],
+        runs=runs,
         measured=_measured(run),
         picture=max((run / "samples").glob("*.png"), default=None),
     )
     weights.describe_folder(model, folder, {"license": license}, card)
-
-
-def _clips_seen(run: Path) -> int | None:
-    log = run / "log.jsonl"
-    rows = log.read_text().splitlines() if log.is_file() else []
-    return int(json.loads(rows[-1])["clips"]) if rows else None
-
-
-def _phase_1(init: str | None) -> dict[str, Any] | None:
-    if init is None:
-        return None
-    try:
-        return read_recipe(Path(init))
-    except FileNotFoundError:
-        return {"configuration": "not at hand any more"}
 
 
 def _measured(run: Path) -> dict[str, Any] | None:

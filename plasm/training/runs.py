@@ -14,7 +14,16 @@ from plasm import weights
 
 from .config import PretrainConfig, TrainConfig, read_config
 
-__all__ = ["frame_counts", "load_model", "load_pretrained_parts", "make_model", "read_recipe", "read_run_config"]
+__all__ = [
+    "frame_counts",
+    "is_pretraining",
+    "load_initial_weights",
+    "load_model",
+    "make_model",
+    "read_history",
+    "read_recipe",
+    "read_run_config",
+]
 
 
 def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
@@ -85,34 +94,89 @@ def read_recipe(run: Path) -> dict[str, Any]:
         FileNotFoundError: If the folder holds no run.
         ValueError: If the file is damaged.
     """
-    command = "pretrain" if read_run_config(run).get("phase") == "pretraining" else "train"
+    command = "pretrain" if is_pretraining(run) else "train"
     kind = PretrainConfig if command == "pretrain" else TrainConfig
     return {"command": command, **asdict(kind(**read_config(kind, run / "config.toml")))}
 
 
-def load_pretrained_parts(model: nn.Module, run: Path) -> None:
-    """Take encoder and decoder from a run of phase 1, strictly; its Spatial Masking is dropped (Section IV-B).
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """Recipes of the runs that led to a run by ``init``, the first one first, and its own.
+
+    Each has ``clips`` besides, how many it has seen, or None where its log is gone. What is no run, or not at hand any
+    more, ends the way back with an entry without ``command``.
 
     Raises:
         FileNotFoundError: If the folder holds no run.
-        ValueError: If the run was of another architecture.
+        ValueError: If a file of a run is damaged.
     """
-    source = read_run_config(run)["architecture"]
+    log = run / "log.jsonl"
+    rows = log.read_text().splitlines() if log.is_file() else []
+    recipe = {**read_recipe(run), "clips": int(json.loads(rows[-1])["clips"]) if rows else None}
+    start = recipe.get("init")
+    if start is None:
+        return [recipe]
+    try:
+        return [*read_history(Path(start)), recipe]
+    except FileNotFoundError:
+        # A path says something on one machine alone.
+        return [{"weights": start if _is_public(start) else "not at hand any more"}, recipe]
+
+
+def is_pretraining(run: Path) -> bool:
+    """Whether a run is of phase 1.
+
+    Raises:
+        FileNotFoundError: If the folder holds no run.
+        ValueError: If the run's config.json is damaged.
+    """
+    return read_run_config(run).get("phase") == "pretraining"
+
+
+def load_initial_weights(model: nn.Module, name: str, source: str, **kwargs: Any) -> bool:
+    """Start from a run of phase 1, of which encoder and decoder are taken, strictly, or from whole weights.
+
+    The Spatial Masking of phase 1 is dropped (Section IV-B). Whole weights are adapted to other channels and frame
+    counts as ``timm.create_model(pretrained=True)`` does.
+
+    Args:
+        model: What is given the weights.
+        name: Its constructor.
+        source: Folder of a run of phase 1, or as for ``load_model``.
+        **kwargs: Arguments of the constructor that ``model`` was made with.
+
+    Returns:
+        Whether it was a run of phase 1.
+
+    Raises:
+        OSError: If there is no such folder or file, it is damaged, or cannot be had.
+        ValueError: If the weights do not fit.
+        plasm.weights.WeightsNotFoundError: If no such weights are published.
+    """
+    run = Path(source)
+    if not run.is_dir() or not is_pretraining(run):
+        whole = load_model(name, source, **kwargs).state_dict()
+        weights.check_tensors(whole, model.state_dict(), source)
+        model.load_state_dict(whole)
+        return False
+    found = read_run_config(run)["architecture"]
     tensors = weights.load_tensors(run / "model.safetensors")
-    for name in ("encoder", "decoder"):
-        part = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-        module = model.get_submodule(name)
-        weights.check_tensors(part, module.state_dict(), f"the {name} of {run} (a {source})")
+    for part_name in ("encoder", "decoder"):
+        prefix = f"{part_name}."
+        part = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        module = model.get_submodule(part_name)
+        weights.check_tensors(part, module.state_dict(), f"the {part_name} of {run} (a {found})")
         module.load_state_dict(part)
+    return True
 
 
-def load_model(name: str | None, source: str | None) -> nn.Module:
+def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module:
     """Make a model with weights.
 
     Args:
-        name: Constructor. May be left out where ``source`` is a folder or a name of timm's.
-        source: Folder of a run or of ``weights.save_pretrained``; "hf-hub:OWNER/NAME"; a safetensors file for
-            ``name``; None for the published weights of ``name``.
+        name: Constructor. May be left out where ``source`` is a folder, or a name of timm's or of published weights.
+        source: Folder of a run or of ``weights.save_pretrained``; "hf-hub:OWNER/NAME"; name of published weights
+            (MODEL or MODEL.TAG); a safetensors file for ``name``; None for the published weights of ``name``.
+        **kwargs: Arguments of the constructor, where they are others than those of the weights.
 
     Raises:
         OSError: If there is no such folder or file, it is damaged, or cannot be had.
@@ -122,33 +186,42 @@ def load_model(name: str | None, source: str | None) -> nn.Module:
     if source is None:
         if name is None:
             raise ValueError("name a model, weights, or both")
-        return make_model(name, pretrained=True)
+        return make_model(name, pretrained=True, **kwargs)
     path = Path(source)
     if source.startswith("hf-hub:"):
-        model: nn.Module = plasm.create_model(source, pretrained=True)
+        model: nn.Module = plasm.create_model(source, pretrained=True, **kwargs)
         made: Any = model.pretrained_cfg
         _check_name(name, made["architecture"], source)
         return model
     if path.is_dir():
         config = read_run_config(path)
         _check_name(name, config["architecture"], source)
-        if config.get("phase") == "pretraining":
+        if is_pretraining(path):
             raise ValueError(f"{path} is a run of phase 1 and predicts nothing: give it to `plasm train --init`")
         if config["architecture"] in plasm.list_models():
-            return timm.create_model(f"local-dir:{path}", pretrained=True)
-        return _load_other(name, config, path)
+            return timm.create_model(f"local-dir:{path}", pretrained=True, **kwargs)
+        return _load_other(name, config, path, kwargs)
+    if _is_public(source) and not path.exists():
+        _check_name(name, source.partition(".")[0], source)
+        return make_model(source, pretrained=True, **kwargs)
     if name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
     if path.suffix != ".safetensors" or not path.is_file():
         raise FileNotFoundError(f"{path} is not there, or not a .safetensors file; wanted one, or a run's folder")
-    return make_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)})
+    return make_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **kwargs)
 
 
-def _load_other(name: str | None, config: dict[str, Any], run: Path) -> nn.Module:
+def _is_public(source: str) -> bool:
+    """Whether weights are named as they are named on every machine."""
+    named = source.partition(".")[0] in plasm.list_models() and not source.endswith(".safetensors")
+    return named or source.startswith("hf-hub:")
+
+
+def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dict[str, Any]) -> nn.Module:
     """A run of a model that is not plasm's."""
     if name is None and not timm.is_model(config["architecture"]):
         raise ValueError(f"{run} holds a {config['architecture']}, which is no model of plasm: name it as MODULE:NAME")
-    model = make_model(name or config["architecture"], **config.get("model_args", {}))
+    model = make_model(name or config["architecture"], **{**config.get("model_args", {}), **kwargs})
     file = run / "model.safetensors"
     tensors = weights.load_tensors(file)
     weights.check_tensors(tensors, model.state_dict(), str(file))
@@ -157,5 +230,5 @@ def _load_other(name: str | None, config: dict[str, Any], run: Path) -> nn.Modul
 
 
 def _check_name(name: str | None, found: str, where: str) -> None:
-    if name is not None and name.rpartition(":")[2] != found:
+    if name is not None and name.rpartition(":")[2].partition(".")[0] != found:
         raise ValueError(f"{where} holds a {found}, not a {name}")

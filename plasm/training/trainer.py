@@ -1,10 +1,8 @@
 """The training loop. It knows models that map tensors to tensors, and nothing of what they are."""
 
-import ctypes
 import math
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,6 +27,7 @@ from plasm.metrics import frame_mse
 
 from . import checkpoints
 from .config import PretrainConfig, RunConfig, TrainConfig
+from .devices import choose_device, has_bf16, keep_freed_memory
 from .distributed import World, join_world
 from .evaluation import clip_batches
 from .folder import RunFolder
@@ -36,7 +35,7 @@ from .phases import Phase, prediction_phase, pretraining_phase
 from .report import write_report
 from .runs import frame_counts, load_model, make_model
 
-__all__ = ["RunInterruptedError", "Trainer", "choose_device", "make_scheduler", "run"]
+__all__ = ["RunInterruptedError", "Trainer", "make_scheduler", "run"]
 
 _VALIDATION_BATCH = 10
 _STEPS_BETWEEN_LOOKS = 10
@@ -53,20 +52,6 @@ class RunInterruptedError(RuntimeError):
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.signal = signal
-
-
-def choose_device(device: str) -> torch.device:
-    """A torch device by name; "auto" is a GPU if there is one.
-
-    Raises:
-        ValueError: If there is no such device.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"no device {device!r} here: {str(error).splitlines()[0]}") from error
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:
@@ -209,7 +194,8 @@ class Trainer:
     ) -> None:
         self.phase, self.exported, self.train_set, self.val_set = phase, model, train_set, val_set
         self.config, self.folder, self.world, self.device = config, folder, world, world.device
-        _keep_freed_memory(self.device)
+        keep_freed_memory(self.device)
+        self.bf16 = has_bf16(self.device) if config.bf16 is None else config.bf16
         if config.workers == 0:
             for dataset in (train_set, val_set):
                 # Clips that are made rather than read are made where they are used.
@@ -398,7 +384,7 @@ class Trainer:
             # Gradients travel between processes with the last part alone.
             alone = self.world.size > 1 and number < len(batch)
             with self.replica.no_sync() if alone else nullcontext():
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                     prediction = self.module(*inputs)
                 loss = F.mse_loss(prediction.float(), target) / len(batch)
                 loss.backward()
@@ -488,7 +474,7 @@ class Trainer:
         loaded = clip_batches(self.val_set, batches, self.config.workers)
         for number, (batch, clips) in enumerate(zip(batches, loaded, strict=True)):
             inputs, target = self.phase.inputs(clips.to(self.device), torch.tensor(batch, device=self.device), None)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 prediction = model(*inputs).float()
             total += frame_mse(prediction, target).mean(1).sum()
             if number == 0 and self.world.is_first:
@@ -528,16 +514,3 @@ def _catch_signals() -> Iterator[_Signals]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _keep_freed_memory(device: torch.device) -> None:
-    """Let glibc keep large buffers that were freed, for the next step.
-
-    It would hand each activation of some megabytes back to the system, and get it anew page by page.
-    """
-    if device.type == "cpu" and sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            m_trim_threshold, m_mmap_threshold = -1, -3
-            mallopt(m_mmap_threshold, 2**30)
-            mallopt(m_trim_threshold, 2**31 - 1)

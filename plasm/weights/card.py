@@ -1,8 +1,8 @@
 """The model card: what someone who finds weights on the Hub needs to know of them."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ _PAPER = (
     "Ping Li, Chenhan Zhang, Zheng Yang, Xianghua Xu, Mingli Song: Pair-wise Layer Attention with Spatial Masking for "
     "Video Prediction, [arXiv 2311.11289](https://arxiv.org/abs/2311.11289)"
 )
+_PHASES = {"pretrain": "phase 1 (masked autoencoding)", "train": "phase 2 (prediction)"}
 # Of the machine, not of the recipe.
 _PRIVATE = ("data_dir", "out", "init", "device", "workers")
 
@@ -38,9 +39,8 @@ class Card:
         repo: "owner/name" on the Hub; None for a folder that is not there.
         license: Of the weights, as the Hub writes it.
         data: What they were trained on.
-        clips: Seen in the second phase.
-        recipe: Configuration of the training run.
-        pretraining: Configuration of its phase 1, if it had one.
+        runs: Configuration of each training run, in order: its options, "command" ("pretrain" or "train"), and "clips",
+            how many it has seen. A run of which nothing is known has no "command".
         measured: What ``plasm evaluate`` wrote of these very weights, if it was run.
         picture: A prediction beside its ground truth.
     """
@@ -48,9 +48,7 @@ class Card:
     repo: str | None = None
     license: str = "apache-2.0"
     data: str | None = None
-    clips: int | None = None
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    pretraining: Mapping[str, Any] | None = None
+    runs: Sequence[Mapping[str, Any]] = ()
     measured: Mapping[str, Any] | None = None
     picture: Path | None = None
 
@@ -102,14 +100,16 @@ class Card:
         )
 
     def _training(self) -> str:
-        if not self.recipe:
+        if not self.runs:
             return "Its maker said nothing about them."
-        lines = [f"Trained on `{self.data}`" + (f", {self.clips:,} clips seen." if self.clips else "."), ""]
-        phases = {"phase 1 (masked autoencoding)": self.pretraining, "phase 2 (prediction)": self.recipe}
-        for title, recipe in phases.items():
-            shown = {key: value for key, value in (recipe or {}).items() if key not in _PRIVATE and value not in ({},)}
-            text = ", ".join(f"{key} {value}" for key, value in shown.items()) if shown else "none"
-            lines.append(f"* {title}: {text}")
+        clips = sum(run.get("clips") or 0 for run in self.runs if run.get("command") == "train")
+        lines = [f"Trained on `{self.data}`" + (f", {clips:,} clips seen in phase 2." if clips else "."), ""]
+        if all(run.get("command") == "train" for run in self.runs):
+            lines.append(f"* {_PHASES['pretrain']}: none")
+        for run in self.runs:
+            shown = {key: value for key, value in run.items() if key not in _PRIVATE and value not in ({}, None)}
+            title = _PHASES.get(shown.pop("command", ""), "earlier")
+            lines.append(f"* {title}: " + ", ".join(f"{key} {value}" for key, value in shown.items()))
         return "\n".join(lines)
 
     def _metrics(self) -> str:

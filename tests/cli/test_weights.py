@@ -100,8 +100,9 @@ def test_the_card_says_what_is_known(hub: Hub, clients: Clients, evaluated: Path
     assert "library_name: timm" in front
     measured: dict[str, Any] = json.loads((evaluated / "metrics.json").read_text())
     for text in (
-        weights.file_sha256(evaluated / "model.safetensors"), "arXiv 2311.11289", "Trained on `mmnist`, 8 clips seen",
-        "phase 1 (masked autoencoding): ", "mask_ratio 0.96", "under cc-by-4.0", "![Input, ground truth",
+        weights.file_sha256(evaluated / "model.safetensors"), "arXiv 2311.11289",
+        "Trained on `mmnist`, 8 clips seen in phase 2", "phase 1 (masked autoencoding): ", "mask_ratio 0.96",
+        "under cc-by-4.0", "![Input, ground truth",
         'timm.create_model("hf-hub:someone/carded", pretrained=True)', "summed over the channels and pixels of a frame",
         "plasm evaluate --weights hf-hub:someone/carded --data mmnist --data-dir DIR --num-clips 3",
         f"{measured['metrics']['model']['mse']:.4f}", f"{measured['metrics']['black']['mae']:.4f}", "3 test clips",

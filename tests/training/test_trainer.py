@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from plasm import training
 from plasm.data import create_dataset
 from plasm.training import PretrainConfig, TrainConfig
+from plasm.training import trainer as trainer_module
 from plasm.training.config import model_defaults
 from plasm.training.distributed import ALONE, World
 from plasm.training.folder import RunFolder
@@ -344,6 +345,27 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(sample_root: Path, tm
     assert list(trainer.folder.checkpoints.iterdir()) == [good]
     training.run(config, resume=True)
     assert len(log_of(tmp_path / "run")) == 2
+
+
+@pytest.mark.parametrize(("asked", "has", "used"), [(None, True, True), (None, False, False), (True, False, True)])
+def test_bf16_is_the_default_where_the_device_has_it(
+    asked: bool | None, has: bool, used: bool, sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plasm.training.trainer.has_bf16", lambda device: has)
+    seen: list[bool] = []
+    phase = trainer_module.prediction_phase
+
+    def watched(*args: Any) -> Any:
+        made = phase(*args)
+        made.model.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+        return made
+
+    monkeypatch.setattr(trainer_module, "prediction_phase", watched)
+    config = TrainConfig(**arguments(sample_root, tmp_path, bf16=asked, epochs=1, clips_per_epoch=4, val_clips=1))
+    trainer = _prepare(config, ALONE, resume=False)
+    seen.clear()
+    trainer.fit()
+    assert seen == [used, used]  # a step, and validation
 
 
 def test_batches_must_divide_among_processes(sample_root: Path, tmp_path: Path) -> None:

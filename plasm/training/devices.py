@@ -1,0 +1,48 @@
+"""The device that a model runs on: which one, what it is fast at, and how its memory is kept."""
+
+import ctypes
+import platform
+import sys
+
+import torch
+
+__all__ = ["choose_device", "has_bf16", "keep_freed_memory"]
+
+
+def choose_device(device: str) -> torch.device:
+    """A torch device by name; "auto" is a GPU if there is one.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"no device {device!r} here: {str(error).splitlines()[0]}") from error
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16, rather than imitate it: a CPU without the instructions crawls."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return torch.amp.is_autocast_available(device.type)
+    if platform.machine() in ("aarch64", "arm64"):
+        return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    # torch has no public name for it. oneDNN's own answer counts AVX-512 without bf16 instructions in.
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Let glibc keep large buffers that were freed, for the next step.
+
+    It would hand each activation of some megabytes back to the system, and get it anew page by page.
+    """
+    if device.type == "cpu" and sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            m_trim_threshold, m_mmap_threshold = -1, -3
+            mallopt(m_mmap_threshold, 2**30)
+            mallopt(m_trim_threshold, 2**31 - 1)

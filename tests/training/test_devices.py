@@ -1,0 +1,29 @@
+import platform
+
+import pytest
+import torch
+
+from plasm.training.devices import choose_device, has_bf16
+
+
+def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    for there, name in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert choose_device("auto").type == name
+    with pytest.raises(ValueError, match="no device 'nonsense' here"):
+        choose_device("nonsense")
+
+
+@pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])
+def test_a_cpu_without_the_instructions_keeps_to_fp32(avx512: bool, amx: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert has_bf16(torch.device("cpu")) is (avx512 or amx)
+
+
+def test_of_a_gpu_torch_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation))
+    has_bf16(torch.device("cuda"))
+    assert asked == [False]
