@@ -18,16 +18,17 @@ __all__ = ["__version__", "create_model", "list_models", "models"]
 def create_model(model_name: str, *args: Any, **kwargs: Any) -> Any:
     """``timm.create_model``, which knows every model of plasm as well.
 
-    With this one, a Hub that does not answer for "hf-hub:OWNER/NAME" is an error within seconds; timm asks on and on.
+    With this one, a Hub that does not answer for "hf-hub:OWNER/NAME" is an error within seconds, where timm asks on and
+    on; and a config.json that came damaged is removed from the cache before timm reads it.
 
     Raises:
         ConnectionError: If the Hub does not answer, and the cache has no such model.
         plasm.weights.WeightsNotFoundError: If the Hub has no such model.
+        ValueError: If its config.json is not the configuration of a model.
     """
     source, _, name = model_name.partition(":")
     if source == "hf-hub":
-        repo, _, revision = name.partition("@")
-        weights.fetch(repo, "config.json", revision or None, cache_dir=kwargs.get("cache_dir"))
+        weights.fetch_config(name, kwargs.get("cache_dir"))
     return _create_model(model_name, *args, **kwargs)
 
 

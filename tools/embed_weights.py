@@ -3,7 +3,8 @@
 Usage: python tools/embed_weights.py RUN TAG --data-dir DIR
 
 The file in the package is of half precision, and is what is measured. With --repo and --revision, which `plasm push`
-prints, the row points at the Hub instead, and the run's own file is measured. The table of docs/models.md is made anew.
+prints, the row points at the Hub instead, and the run's own file is measured. The table of docs/models.md is made anew,
+and the metrics are printed beside those of the forecasts that need no model.
 """
 
 import json
@@ -15,6 +16,7 @@ from typing import Any
 import click
 
 from plasm import training, weights
+from plasm.cli.tables import print_metrics
 from plasm.data import create_dataset
 from plasm.training.runs import read_history
 from plasm.weights.manifest import FOLDER, replace_table
@@ -25,11 +27,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 def describe_pretraining(runs: list[dict[str, Any]]) -> str | None:
     """What phase 1 was, and whether a later run trained the encoder on."""
     first, *later = runs
-    if first.get("command") != "pretrain":
+    if first["command"] != "pretrain":
         return None
-    # The encoder is frozen by default in the run after phase 1 only.
-    trained = [run["freeze_encoder"] is False for run in later[:1]] + [not run["freeze_encoder"] for run in later[1:]]
-    encoder = "trained on" if any(trained) else "frozen"
+    encoder = "frozen" if all(run["freeze_encoder"] for run in later) else "trained on"
     return f"{first['clips']:,} clips, r0 {first['mask_ratio']}, encoder {encoder}"
 
 
@@ -41,8 +41,12 @@ def describe_pretraining(runs: list[dict[str, Any]]) -> str | None:
 @click.option("--revision", help="Commit of the repository.")
 def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | None) -> None:
     """Give the weights of RUN the TAG."""
+    if (repo is None) != (revision is None):
+        raise click.UsageError("--repo and --revision go together")
     runs = read_history(run)
-    recipe, forecasting = runs[-1], [each for each in runs if each.get("command") == "train"]
+    if any(each.get("clips") is None for each in runs):
+        raise click.UsageError(f"{run} comes of what is no run, or has lost its log: what it has seen is not known")
+    recipe, forecasting = runs[-1], [each for each in runs if each["command"] == "train"]
     name, source = recipe["model"], run / "model.safetensors"
     file = source if repo else FOLDER / f"{name}.{tag}.safetensors"
     if not repo:
@@ -51,7 +55,8 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     model = training.load_model(name, str(file)).eval()
     in_frames, out_frames = training.frame_counts(model)
     clips = create_dataset(recipe["data"], data_dir, "test", num_frames=in_frames + out_frames, **recipe["data_args"])
-    metrics = training.evaluate({"model": training.forecast(model)}, clips, in_frames, out_frames)["model"]
+    forecasts = {"model": training.forecast(model), **training.TRIVIAL_FORECASTS}
+    table = training.evaluate(forecasts, clips, in_frames, out_frames)
     entry = weights.Entry(
         model=name,
         tag=tag,
@@ -65,7 +70,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         epochs=sum(each["epochs"] for each in forecasting),
         clips=sum(each["clips"] for each in forecasting),
         pretraining=describe_pretraining(runs),
-        metrics=metrics.means,
+        metrics=table["model"].means,
         command=f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR",
         date=datetime.fromtimestamp(source.stat().st_mtime, timezone.utc).date().isoformat(),
     )
@@ -73,7 +78,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     rows += [] if entry in rows else [entry]
     (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n")
     PAGE.write_text(replace_table(PAGE.read_text(), rows))
-    click.echo(weights.markdown_table([entry]))
+    print_metrics(table, entry.data)
 
 
 if __name__ == "__main__":

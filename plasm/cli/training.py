@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from plasm import data, training
+from plasm import data, training, weights
 from plasm.training.devices import choose_device
 from plasm.training.publishing import record_metrics
+from plasm.weights.card import without_folder
 
 from .options import given, options
 from .tables import print_metrics
@@ -75,6 +76,8 @@ def evaluate(**arguments: Any) -> None:
     Of weights in a folder, what was measured is written beside them, for the card of `plasm push`: metrics.json.
     """
     config = training.make_config(training.EvaluateConfig, given(arguments))
+    folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
+    sha256 = weights.file_sha256(weights.folder_weights(folder)) if folder else ""
     net = training.load_model(config.model, config.weights).eval()
     in_frames, out_frames = training.frame_counts(net)
     clips = data.create_dataset(
@@ -91,11 +94,12 @@ def evaluate(**arguments: Any) -> None:
         return
     click.echo(f"{table['model'].num_clips} test clips of {config.data}, {in_frames} -> {out_frames} frames")
     print_metrics(table, config.data)
-    if config.weights is not None and Path(config.weights).is_dir():
-        extra = "".join(f" --data-arg {name}={value}" for name, value in config.data_args.items())
-        told = f"--data {config.data} --data-dir DIR{extra} --num-clips {config.num_clips}"
-        click.echo(f"written to {record_metrics(Path(config.weights), table, config.data, told)}")
     if config.per_frame:
         click.echo("\nframe" + "".join(f"{key:>16}" for key in table["model"].per_frame))
         for number, row in enumerate(zip(*table["model"].per_frame.values(), strict=True), start=1):
             click.echo(f"{number:<5}" + "".join(f"{value:>16.4f}" for value in row))
+    if folder:
+        # A path says something on one machine alone.
+        extra = "".join(f" --data-arg {name}={without_folder(value)}" for name, value in config.data_args.items())
+        told = f"--data {config.data} --data-dir DIR{extra} --num-clips {config.num_clips}"
+        click.echo(f"written to {record_metrics(folder, sha256, table, config.data, told)}")

@@ -9,6 +9,8 @@ from plasm import weights
 from plasm.training.publishing import export_run
 from plasm.training.runs import make_model
 
+from .options import pairs
+
 __all__ = ["convert", "print_weights", "push"]
 
 
@@ -31,6 +33,8 @@ def push(run: Path, repo: str, license: str, private: bool) -> None:
 
     Metrics are on the card if `plasm evaluate --weights RUN` measured these very weights. Log in before: hf auth login.
     """
+    if "/" not in repo:
+        raise ValueError(f"--repo is OWNER/NAME, got {repo!r}")
     with tempfile.TemporaryDirectory() as name:
         export_run(run, Path(name), repo, license)
         address, revision = weights.push(Path(name), repo, private)
@@ -41,7 +45,8 @@ def push(run: Path, repo: str, license: str, private: bool) -> None:
 @click.argument("old", type=Path)
 @click.argument("new", type=Path)
 @click.option("--model", help="Constructor; needed for a folder.")
-def convert(old: Path, new: Path, model: str | None) -> None:
+@click.option("--model-arg", metavar="NAME=VALUE", multiple=True, help="Argument of the constructor. May be repeated.")
+def convert(old: Path, new: Path, model: str | None, model_arg: tuple[str, ...]) -> None:
     """Convert an OLD checkpoint, .pth or .ckpt, to NEW: a .safetensors file, or a folder that timm loads.
 
     Only tensors are read. For a folder, and whenever --model is given, they must fit the model.
@@ -51,7 +56,10 @@ def convert(old: Path, new: Path, model: str | None) -> None:
             f"{new} would be a folder, for which --model says what the tensors are of; or name a .safetensors"
         )
     tensors = weights.read_checkpoint(old)
-    net = None if model is None else make_model(model, pretrained=True, pretrained_cfg_overlay={"state_dict": tensors})
+    net = None
+    if model is not None:
+        overlay = {"state_dict": tensors}
+        net = make_model(model, pretrained=True, pretrained_cfg_overlay=overlay, **pairs("model_args", model_arg))
     if net is None or new.suffix == ".safetensors":
         new.parent.mkdir(parents=True, exist_ok=True)
         weights.save_tensors(tensors, new)

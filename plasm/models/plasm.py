@@ -386,7 +386,7 @@ def _cfg(input_size: tuple[int, int, int], **kwargs: Any) -> dict[str, Any]:
 
 def _source(row: weights.Entry) -> dict[str, Any]:
     if row.repo is None:
-        return {"file": row.file, "license": row.license}
+        return {"file": str(weights.manifest.FOLDER / row.file), "license": row.license}
     return {"hf_hub_id": f"{row.repo}@{row.revision}", "hf_hub_filename": row.file, "license": row.license}
 
 

@@ -8,7 +8,6 @@ Shapes: T input frames, T' output frames, Cs encoder channels, Ct translator cha
 """
 
 import inspect
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -86,24 +85,29 @@ def resolve_pretrained(
     stranger_args = asked.get("pretrained_model_args")
     in_chans = get_pretrained_cfg(variant).input_size[0] if not isinstance(cfg, dict) else _channels(cfg, config)
     source_args = {**defaults, "in_chans": in_chans, **(stranger_args or {})}
+    if origin.get("source") == "hf-hub":
+        _check_hub_config(origin["hf_hub_id"], asked.get("cache_dir"))
     if origin:
         _check_arguments(model_cls, source_args, config)
     if not pretrained:
         return Pretrained(cfg, overlay, None, stranger_args)
-    where = {**origin, **{key: value for key, value in (overlay or {}).items() if key in _NO_SOURCE and value}}
+    named = {key: value for key, value in (overlay or {}).items() if key in _NO_SOURCE and value}
+    # A source that the user names stands for the one of the name.
+    where = named if any(key in named for key in _SOURCES) else {**origin, **named}
     tensors, file = _read(variant, cfg, where, asked.get("cache_dir"))
     what = str(file or "the state_dict")
     target_args = {**source_args, **{key: asked[key] for key in source_args if key in asked}}
     states = [_empty_state(model_cls, source_args, config if origin else variant)]
     if not origin and where and target_args != source_args:
         # A file that a user names himself, and that no config.json describes, may be of the model he asks for.
-        states.insert(0, _empty_state(model_cls, target_args, variant))
+        states.append(_empty_state(model_cls, target_args, variant))
     _check_any(tensors, states, what)
     source = {"file": str(file)} if file else {"state_dict": tensors}
     return Pretrained(
         cfg,
         {**(overlay or {}), **_NO_SOURCE, **source},
-        lambda state, model: _adapt(state, model, adapters, what),
+        # Not what timm read: these are the tensors that were checked.
+        lambda _, model: _adapt(tensors, model, adapters, what),
         stranger_args,
     )
 
@@ -165,7 +169,7 @@ def _read(
     if where.get("url"):
         raise ValueError(f"{where['url']}: plasm loads weights from files, folders and the Hub, not from addresses")
     if where.get("source") == "local-dir":
-        file = _of_folder(Path(where["file"]))
+        file = weights.folder_weights(Path(where["file"]))
     elif where.get("file"):
         file = Path(where["file"])
         _refuse_pickle(where["file"])
@@ -183,16 +187,6 @@ def _refuse_pickle(name: str) -> None:
         raise ValueError(f"{name} is no .safetensors file, the only kind plasm loads; `plasm convert` makes one of it")
 
 
-def _of_folder(folder: Path) -> Path:
-    file = folder / "model.safetensors"
-    sha256 = _stated_sha256(folder / "config.json")
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder} holds no model.safetensors, the only file plasm loads of it")
-    if sha256 is not None and weights.file_sha256(file) != sha256:
-        raise OSError(f"{file} is damaged: its sha256 is not the {sha256} of the config.json beside it")
-    return file
-
-
 def _of_hub(name: str, filename: str, cache_dir: Path | str | None) -> Path:
     """The weights of the very commit that config.json came from, though a branch may have moved on."""
     _refuse_pickle(filename)
@@ -200,18 +194,19 @@ def _of_hub(name: str, filename: str, cache_dir: Path | str | None) -> Path:
     config = weights.cached_file(repo, "config.json", revision or None, cache_dir)
     if config is None:
         return weights.fetch(repo, filename, revision or None, None, cache_dir)
-    weights.check_cached(config, f"config.json of {repo}")
     commit = config.parent.name if re.fullmatch("[0-9a-f]{40}", config.parent.name) else revision or None
-    return weights.fetch(repo, filename, commit, _stated_sha256(config), cache_dir)
+    # One of timm's own says nothing of the weights; then what the Hub says counts.
+    stated = weights.read_model_config(config).get("weights", {})
+    sha256 = stated.get("sha256") if stated.get("file", filename) == filename else None
+    return weights.fetch(repo, filename, commit, sha256, cache_dir)
 
 
-def _stated_sha256(config: Path) -> str | None:
-    """What ``weights.save_pretrained`` wrote into a config.json; one of timm's own has none."""
-    try:
-        stated = json.loads(config.read_text(encoding="utf-8"))["weights"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return stated if isinstance(stated, str) else None
+def _check_hub_config(name: str, cache_dir: Path | str | None) -> None:
+    """Look at what timm has read already, before anything in it is believed."""
+    repo, _, revision = name.partition("@")
+    config = weights.cached_file(repo, "config.json", revision or None, cache_dir)
+    if config is not None:
+        weights.check_cached(config, f"config.json of {repo}")
 
 
 def _check_any(tensors: Mapping[str, Tensor], states: list[dict[str, Tensor]], what: str) -> None:

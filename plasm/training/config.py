@@ -267,7 +267,7 @@ def make_config(kind: type[AnyConfig], given: dict[str, Any], file: Path | None 
 
 
 # What changes no result, or none but by rounding.
-_MAY_CHANGE = ("out", "data_dir", "device", "workers", "compile", "accumulate", "checkpoint_minutes")
+_MAY_CHANGE = ("out", "data_dir", "device", "workers", "bf16", "compile", "accumulate", "checkpoint_minutes")
 
 
 def config_differences(config: RunConfig, file: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 RUN/
   config.toml         the configuration: `plasm train --config RUN/config.toml --out OTHER` repeats the run
+  history.json        where there were any, the runs before it whose weights it began with
   log.jsonl           a line an epoch
   curves.png          loss, validation MSE and learning rate, drawn
   samples/            validation clips: input, ground truth, prediction, difference
@@ -25,7 +26,19 @@ from plasm import pictures, weights
 
 from .config import RunConfig, config_differences, save_config
 
-__all__ = ["RunFolder"]
+__all__ = ["RunFolder", "read_log"]
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log, none if there is no log."""
+    file = run / "log.jsonl"
+    rows = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break  # a line that was being written when the run was killed
+    return rows
 
 
 class RunFolder:
@@ -62,11 +75,12 @@ class RunFolder:
         if differences := config_differences(config, file):
             raise ValueError(f"{self.path} cannot be resumed with another configuration: {'; '.join(differences)}")
 
-    def create(self, config: RunConfig, needed_bytes: int) -> None:
-        """Make the folder and write the configuration into it.
+    def create(self, config: RunConfig, history: list[dict[str, Any]], needed_bytes: int) -> None:
+        """Make the folder and write into it what the run is told and begins with.
 
         Args:
             config: Of the run.
+            history: Of the weights it begins with, as ``runs.read_history`` gives it.
             needed_bytes: What the run is going to write, about.
 
         Raises:
@@ -82,6 +96,9 @@ class RunFolder:
                     f"{needed_bytes / 2**20:,.0f} MiB, most of it for checkpoints",
                 )
             save_config(config, self.path / "config.toml")
+            if history:
+                with weights.write_beside(self.path / "history.json") as beside:
+                    beside.write_text(json.dumps(history, indent=2) + "\n")
         except OSError as error:
             raise type(error)(error.errno, f"{self.path} cannot be written: {error.strerror}") from error
         for remains in self.path.glob(".*.[0-9]*"):
@@ -90,16 +107,8 @@ class RunFolder:
 
     def read_log(self, clips: int) -> None:
         """Take up the log of a run that is resumed, without lines past ``clips``: these epochs come again."""
-        file = self.path / "log.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                break  # a line that was being written when the run was killed
-            if row["clips"] <= clips:
-                self.log.append(row)
-        with weights.write_beside(file) as beside:
+        self.log = [row for row in read_log(self.path) if row["clips"] <= clips]
+        with weights.write_beside(self.path / "log.jsonl") as beside:
             beside.write_text("".join(json.dumps(row) + "\n" for row in self.log))
 
     def add_to_log(self, row: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from plasm.data import pixel_mask
 from plasm.models import MaskedAutoencoder
 
-from .config import PretrainConfig, TrainConfig
-from .runs import frame_counts, load_initial_weights
+from .config import PretrainConfig
+from .runs import frame_counts
 
 __all__ = ["Phase", "prediction_phase", "pretraining_phase"]
 
@@ -67,21 +67,19 @@ def pretraining_phase(model: nn.Module, config: PretrainConfig) -> Phase:
     return Phase("pretraining", autoencoder, inputs, shown)
 
 
-def prediction_phase(model: nn.Module, config: TrainConfig) -> Phase:
+def prediction_phase(model: nn.Module, freeze_encoder: bool = False) -> Phase:
     """Phase 2: predict T' frames from T (Eq. 5).
 
-    Given a phase-1 run, encoder and decoder are its, and the encoder is frozen unless the configuration says
-    otherwise; without one everything trains, as in the tables' rows without pretraining. Given other weights, the whole
-    model starts from them.
+    Args:
+        model: With the weights that training begins with.
+        freeze_encoder: Keep the encoder as it is, as the paper does after phase 1.
 
     Raises:
         ValueError: If the encoder is to be frozen, and the model has no ``freeze_encoder``.
     """
-    pretrained = config.init is not None and load_initial_weights(model, config.model, config.init, **config.model_args)
-    frozen = pretrained if config.freeze_encoder is None else config.freeze_encoder
     if hasattr(model, "freeze_encoder"):
-        model.freeze_encoder(frozen)  # type: ignore[operator]
-    elif frozen:
+        model.freeze_encoder(freeze_encoder)  # type: ignore[operator]
+    elif freeze_encoder:
         raise ValueError(f"{type(model).__name__} has no freeze_encoder(frozen): --no-freeze-encoder trains all of it")
     first, out_frames = frame_counts(model)
     last = first + out_frames

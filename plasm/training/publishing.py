@@ -16,20 +16,26 @@ from .runs import load_model, read_history
 __all__ = ["export_run", "record_metrics"]
 
 
-def record_metrics(run: Path, table: Mapping[str, Metrics], data: str, options: str) -> Path:
+def record_metrics(run: Path, sha256: str, table: Mapping[str, Metrics], data: str, options: str) -> Path:
     """Write what was measured beside the weights it was measured on: ``metrics.json``.
 
     Args:
         run: Folder of the weights.
+        sha256: Of the weights, when they were loaded.
         table: Metrics of each forecast.
         data: Name of the data set.
         options: Of the command that prints the metrics again, but for the weights.
 
     Returns:
         The file.
+
+    Raises:
+        OSError: If the weights are others by now, or the folder cannot be written.
     """
+    if weights.file_sha256(run / WEIGHTS_NAME) != sha256:
+        raise OSError(f"the weights in {run} changed while they were measured: {run / 'metrics.json'} is not written")
     measured = {
-        "sha256": weights.file_sha256(run / WEIGHTS_NAME),
+        "sha256": sha256,
         "data": data,
         "num_clips": next(iter(table.values())).num_clips,
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -68,7 +74,7 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
         measured=_measured(run),
         picture=max((run / "samples").glob("*.png"), default=None),
     )
-    weights.describe_folder(model, folder, {"license": license}, card)
+    weights.describe_folder(model, folder, {"pretrained_cfg": {"license": license}}, card)
 
 
 def _measured(run: Path) -> dict[str, Any] | None:

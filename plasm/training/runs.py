@@ -7,19 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import nn
 
 import plasm
 from plasm import weights
 
 from .config import PretrainConfig, TrainConfig, read_config
+from .folder import read_log
 
 __all__ = [
     "frame_counts",
+    "freezes_encoder",
+    "history_of",
     "is_pretraining",
     "load_initial_weights",
     "load_model",
     "make_model",
+    "read_earlier",
     "read_history",
     "read_recipe",
     "read_run_config",
@@ -74,17 +79,12 @@ def read_run_config(run: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If the folder holds no run.
-        ValueError: If the file is damaged.
+        ValueError: If the file is not the configuration of a model.
     """
     file = run / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{run} is not a run: it holds no config.json")
-    try:
-        config: dict[str, Any] = json.loads(file.read_text())
-        config["architecture"]
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{file} is damaged: {error!r}") from error
-    return config
+    return weights.read_model_config(file)
 
 
 def read_recipe(run: Path) -> dict[str, Any]:
@@ -100,26 +100,49 @@ def read_recipe(run: Path) -> dict[str, Any]:
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
-    """Recipes of the runs that led to a run by ``init``, the first one first, and its own.
+    """Recipes of the runs that led to the weights of a run, the first one first, and its own.
 
-    Each has ``clips`` besides, how many it has seen, or None where its log is gone. What is no run, or not at hand any
-    more, ends the way back with an entry without ``command``.
+    Each has ``clips`` besides, how many its weights have seen, or None where its log is gone. Weights that are of no
+    run have an entry with ``weights`` alone.
 
     Raises:
         FileNotFoundError: If the folder holds no run.
-        ValueError: If a file of a run is damaged.
+        ValueError: If a file of the run is damaged.
     """
-    log = run / "log.jsonl"
-    rows = log.read_text().splitlines() if log.is_file() else []
-    recipe = {**read_recipe(run), "clips": int(json.loads(rows[-1])["clips"]) if rows else None}
-    start = recipe.get("init")
-    if start is None:
-        return [recipe]
+    earlier, recipe = read_earlier(run), read_recipe(run)
+    # Weights are saved when they are measured.
+    clips = [row["clips"] for row in read_log(run) if "val_mse" in row]
+    if recipe["command"] == "train":
+        recipe["freeze_encoder"] = freezes_encoder(recipe["freeze_encoder"], earlier)
+    return [*earlier, {**recipe, "clips": clips[-1] if clips else None}]
+
+
+def read_earlier(run: Path) -> list[dict[str, Any]]:
+    """The history of the weights that a run began with, which it keeps, since these may move or go on.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    file = run / "history.json"
     try:
-        return [*read_history(Path(start)), recipe]
-    except FileNotFoundError:
-        # A path says something on one machine alone.
-        return [{"weights": start if _is_public(start) else "not at hand any more"}, recipe]
+        earlier: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    return earlier
+
+
+def history_of(source: str) -> list[dict[str, Any]]:
+    """The history of weights that a run is to begin with, named as for ``load_initial_weights``."""
+    path = Path(source)
+    if (path / "config.toml").is_file():
+        return read_history(path)
+    # A path says something on one machine alone.
+    return [{"weights": source if _is_public(source) else path.name}]
+
+
+def freezes_encoder(asked: bool | None, earlier: list[dict[str, Any]]) -> bool:
+    """Whether a run keeps the encoder as it is: by default if it comes right after phase 1."""
+    return asked if asked is not None else bool(earlier) and earlier[-1].get("command") == "pretrain"
 
 
 def is_pretraining(run: Path) -> bool:
@@ -132,8 +155,8 @@ def is_pretraining(run: Path) -> bool:
     return read_run_config(run).get("phase") == "pretraining"
 
 
-def load_initial_weights(model: nn.Module, name: str, source: str, **kwargs: Any) -> bool:
-    """Start from a run of phase 1, of which encoder and decoder are taken, strictly, or from whole weights.
+def load_initial_weights(model: nn.Module, name: str, source: str, **kwargs: Any) -> None:
+    """Give a model the weights to begin with: encoder and decoder of a run of phase 1, strictly, or whole ones.
 
     The Spatial Masking of phase 1 is dropped (Section IV-B). Whole weights are adapted to other channels and frame
     counts as ``timm.create_model(pretrained=True)`` does.
@@ -144,29 +167,45 @@ def load_initial_weights(model: nn.Module, name: str, source: str, **kwargs: Any
         source: Folder of a run of phase 1, or as for ``load_model``.
         **kwargs: Arguments of the constructor that ``model`` was made with.
 
-    Returns:
-        Whether it was a run of phase 1.
-
     Raises:
         OSError: If there is no such folder or file, it is damaged, or cannot be had.
-        ValueError: If the weights do not fit.
+        ValueError: If the weights do not fit, or the model computes something else with them than their own.
         plasm.weights.WeightsNotFoundError: If no such weights are published.
     """
     run = Path(source)
-    if not run.is_dir() or not is_pretraining(run):
-        whole = load_model(name, source, **kwargs).state_dict()
-        weights.check_tensors(whole, model.state_dict(), source)
-        model.load_state_dict(whole)
-        return False
+    if run.is_dir() and is_pretraining(run):
+        _load_parts(model, run)
+    else:
+        _load_whole(model, name, source, kwargs)
+
+
+def _load_parts(model: nn.Module, run: Path) -> None:
     found = read_run_config(run)["architecture"]
-    tensors = weights.load_tensors(run / "model.safetensors")
+    tensors = weights.load_tensors(weights.folder_weights(run))
     for part_name in ("encoder", "decoder"):
         prefix = f"{part_name}."
         part = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         module = model.get_submodule(part_name)
         weights.check_tensors(part, module.state_dict(), f"the {part_name} of {run} (a {found})")
         module.load_state_dict(part)
-    return True
+
+
+def _load_whole(model: Any, name: str, source: str, kwargs: dict[str, Any]) -> None:
+    ours = name.partition(".")[0] in plasm.list_models()
+    if ours:
+        kwargs = {**kwargs, **{key: getattr(model, key) for key in ("in_chans", "in_frames", "out_frames")}}
+    other: Any = load_model(name, source, **kwargs)
+    weights.check_tensors(other.state_dict(), model.state_dict(), source)
+    model.load_state_dict(other.state_dict())
+    if ours and not _compute_the_same(model, other):
+        made_with = ", ".join(f"--model-arg {key}={value}" for key, value in other._model_args.items())
+        raise ValueError(f"{source} was made with other arguments, which no tensor shows; its own are: {made_with}")
+
+
+@torch.no_grad()
+def _compute_the_same(one: Any, other: Any) -> bool:
+    clip = torch.rand(1, one.in_frames, one.in_chans, 16, 16, generator=torch.Generator().manual_seed(0))
+    return torch.allclose(one.eval()(clip), other.eval()(clip), rtol=1e-3, atol=1e-3)
 
 
 def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module:
@@ -189,9 +228,12 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
         return make_model(name, pretrained=True, **kwargs)
     path = Path(source)
     if source.startswith("hf-hub:"):
+        architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
+        if architecture not in plasm.list_models():
+            # What timm opens for its own models may be a pickle.
+            raise ValueError(f"{source} holds a {architecture}, which is no model of plasm")
+        _check_name(name, architecture, source)
         model: nn.Module = plasm.create_model(source, pretrained=True, **kwargs)
-        made: Any = model.pretrained_cfg
-        _check_name(name, made["architecture"], source)
         return model
     if path.is_dir():
         config = read_run_config(path)
@@ -204,10 +246,13 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
     if _is_public(source) and not path.exists():
         _check_name(name, source.partition(".")[0], source)
         return make_model(source, pretrained=True, **kwargs)
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is not there, or not a .safetensors file; wanted one, a run's folder, hf-hub:OWNER/NAME, or of "
+            f"the published: {', '.join(row.name for row in weights.entries())}"
+        )
     if name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
-    if path.suffix != ".safetensors" or not path.is_file():
-        raise FileNotFoundError(f"{path} is not there, or not a .safetensors file; wanted one, or a run's folder")
     return make_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **kwargs)
 
 
@@ -222,7 +267,7 @@ def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dic
     if name is None and not timm.is_model(config["architecture"]):
         raise ValueError(f"{run} holds a {config['architecture']}, which is no model of plasm: name it as MODULE:NAME")
     model = make_model(name or config["architecture"], **{**config.get("model_args", {}), **kwargs})
-    file = run / "model.safetensors"
+    file = weights.folder_weights(run)
     tensors = weights.load_tensors(file)
     weights.check_tensors(tensors, model.state_dict(), str(file))
     model.load_state_dict(tensors)

@@ -33,7 +33,15 @@ from .evaluation import clip_batches
 from .folder import RunFolder
 from .phases import Phase, prediction_phase, pretraining_phase
 from .report import write_report
-from .runs import frame_counts, load_model, make_model
+from .runs import (
+    frame_counts,
+    freezes_encoder,
+    history_of,
+    load_initial_weights,
+    load_model,
+    make_model,
+    read_earlier,
+)
 
 __all__ = ["RunInterruptedError", "Trainer", "make_scheduler", "run"]
 
@@ -65,7 +73,7 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_step
 
 
 def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_run: bool = False) -> None:
-    """Train a model from scratch or from a phase-1 run, and leave weights, log and pictures in ``config.out``.
+    """Train a model from scratch or from weights, and leave weights, log and pictures in ``config.out``.
 
     Under torchrun every process calls it, with the same arguments.
 
@@ -119,6 +127,8 @@ def _try_every_stage(config: PretrainConfig | TrainConfig, resume: bool) -> None
 def _prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) -> "Trainer":
     """Make model and data sets, and check all that can be checked before anything is written."""
     folder = RunFolder(Path(config.out))
+    if config.bf16 is None:
+        config = replace(config, bf16=has_bf16(world.device))
     if world.is_first:
         folder.check(config, resume)
     if config.batch_size % (world.size * config.accumulate):
@@ -127,15 +137,30 @@ def _prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) -
         )
     torch.manual_seed(config.seed)
     model = make_model(config.model, **config.model_args)
-    phase = pretraining_phase(model, config) if isinstance(config, PretrainConfig) else prediction_phase(model, config)
+    history: list[dict[str, Any]] = []
+    if isinstance(config, PretrainConfig):
+        phase = pretraining_phase(model, config)
+    else:
+        history = _begin(model, config, folder, resume)
+        phase = prediction_phase(model, freezes_encoder(config.freeze_encoder, history))
     train_set, val_set = _make_datasets(config, model, sum(frame_counts(model)))
     trainer = Trainer(phase, model, train_set, val_set, config, folder, world)
     trainer.check()
     if world.is_first:
-        folder.create(config, needed_bytes=trainer.checkpoint_bytes() * 4)
+        folder.create(config, history, needed_bytes=trainer.checkpoint_bytes() * 4)
     if resume:
         trainer.restore()
     return trainer
+
+
+def _begin(model: nn.Module, config: TrainConfig, folder: RunFolder, resume: bool) -> list[dict[str, Any]]:
+    """Load the weights that a run begins with, unless its checkpoint has later ones; their history."""
+    if resume and any(folder.checkpoints.glob("step_*")) and (earlier := read_earlier(folder.path)):
+        return earlier
+    if config.init is None:
+        return []
+    load_initial_weights(model, config.model, config.init, **config.model_args)
+    return history_of(config.init)
 
 
 def _make_datasets(config: RunConfig, model: nn.Module, num_frames: int) -> tuple[Dataset[Tensor], Dataset[Tensor]]:
@@ -195,7 +220,6 @@ class Trainer:
         self.phase, self.exported, self.train_set, self.val_set = phase, model, train_set, val_set
         self.config, self.folder, self.world, self.device = config, folder, world, world.device
         keep_freed_memory(self.device)
-        self.bf16 = has_bf16(self.device) if config.bf16 is None else config.bf16
         if config.workers == 0:
             for dataset in (train_set, val_set):
                 # Clips that are made rather than read are made where they are used.
@@ -384,7 +408,7 @@ class Trainer:
             # Gradients travel between processes with the last part alone.
             alone = self.world.size > 1 and number < len(batch)
             with self.replica.no_sync() if alone else nullcontext():
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
                     prediction = self.module(*inputs)
                 loss = F.mse_loss(prediction.float(), target) / len(batch)
                 loss.backward()
@@ -474,7 +498,7 @@ class Trainer:
         loaded = clip_batches(self.val_set, batches, self.config.workers)
         for number, (batch, clips) in enumerate(zip(batches, loaded, strict=True)):
             inputs, target = self.phase.inputs(clips.to(self.device), torch.tensor(batch, device=self.device), None)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
                 prediction = model(*inputs).float()
             total += frame_mse(prediction, target).mean(1).sum()
             if number == 0 and self.world.is_first:

@@ -6,12 +6,14 @@ from .files import (
     check_tensors,
     describe_folder,
     file_sha256,
+    folder_weights,
     load_tensors,
+    read_model_config,
     save_pretrained,
     save_tensors,
     write_beside,
 )
-from .hub import cached_file, check_cached, fetch, push
+from .hub import cached_file, check_cached, fetch, fetch_config, push
 from .manifest import Entry, WeightsNotFoundError, describe, entries, entry, markdown_table, tags
 from .sources import add_source, find, sources
 
@@ -28,12 +30,15 @@ __all__ = [
     "entries",
     "entry",
     "fetch",
+    "fetch_config",
     "file_sha256",
     "find",
+    "folder_weights",
     "load_tensors",
     "markdown_table",
     "push",
     "read_checkpoint",
+    "read_model_config",
     "save_pretrained",
     "save_tensors",
     "sources",

@@ -31,6 +31,11 @@ _PHASES = {"pretrain": "phase 1 (masked autoencoding)", "train": "phase 2 (predi
 _PRIVATE = ("data_dir", "out", "init", "device", "workers")
 
 
+def without_folder(value: Any) -> Any:
+    """An option's value, or of a path the last part: the rest is of one machine."""
+    return Path(value).name if isinstance(value, str) and "/" in value else value
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What a model card says beyond the model itself.
@@ -40,7 +45,7 @@ class Card:
         license: Of the weights, as the Hub writes it.
         data: What they were trained on.
         runs: Configuration of each training run, in order: its options, "command" ("pretrain" or "train"), and "clips",
-            how many it has seen. A run of which nothing is known has no "command".
+            how many it has seen. Weights of no run have an entry with "weights", their name, alone.
         measured: What ``plasm evaluate`` wrote of these very weights, if it was run.
         picture: A prediction beside its ground truth.
     """
@@ -102,12 +107,15 @@ class Card:
     def _training(self) -> str:
         if not self.runs:
             return "Its maker said nothing about them."
-        clips = sum(run.get("clips") or 0 for run in self.runs if run.get("command") == "train")
+        last = [run for run in self.runs if run.get("command") == "train" and run.get("data") == self.data]
+        clips = sum(run.get("clips") or 0 for run in last)
         lines = [f"Trained on `{self.data}`" + (f", {clips:,} clips seen in phase 2." if clips else "."), ""]
         if all(run.get("command") == "train" for run in self.runs):
             lines.append(f"* {_PHASES['pretrain']}: none")
         for run in self.runs:
             shown = {key: value for key, value in run.items() if key not in _PRIVATE and value not in ({}, None)}
+            if "data_args" in shown:
+                shown["data_args"] = {name: without_folder(value) for name, value in shown["data_args"].items()}
             title = _PHASES.get(shown.pop("command", ""), "earlier")
             lines.append(f"* {title}: " + ", ".join(f"{key} {value}" for key, value in shown.items()))
         return "\n".join(lines)

@@ -35,7 +35,8 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
             f"{file} holds Python objects beside tensors, which plasm does not run to read it. Whoever made it and "
             "trusts it can save the tensors alone: torch.save(model.state_dict(), FILE)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:
+        # Of damaged bytes anything may come.
         raise ValueError(f"{file} is no whole checkpoint of torch: {error!r}") from error
     tensors: dict[str, Tensor] = {}
     for name, tensor in _state_dict(content, file).items():
@@ -52,9 +53,13 @@ def _state_dict(content: Any, file: Path) -> dict[str, Tensor]:
         content = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{file} holds a {type(content).__name__}, not tensors with names")
-    if wrong := [str(name) for name, value in content.items() if not isinstance(value, Tensor)]:
-        raise ValueError(f"{file} holds what is no tensor: {', '.join(wrong)}")
+    if wrong := [str(name) for name, value in content.items() if not _is_plain(name, value)]:
+        raise ValueError(f"{file} holds what is no dense tensor with a name: {', '.join(wrong)}")
     return dict(content)
+
+
+def _is_plain(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
 
 
 def _without_prefixes(name: str) -> str:

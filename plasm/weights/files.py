@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
+from timm.models import create_model
 from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
 
@@ -21,7 +23,9 @@ __all__ = [
     "check_tensors",
     "describe_folder",
     "file_sha256",
+    "folder_weights",
     "load_tensors",
+    "read_model_config",
     "save_pretrained",
     "save_tensors",
     "write_beside",
@@ -52,9 +56,10 @@ def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
             # It refuses tensors that share their memory, too.
             whole = {name: tensor.clone() for name, tensor in whole.items()}
         try:
-            save_file(whole, beside)
-        except SafetensorError as error:
-            raise OSError(f"{file} cannot be written: {error}") from error
+            # Its own save_file makes files that nobody else can read, on a shared disk, too.
+            beside.write_bytes(save(whole))
+        except OSError as error:
+            raise OSError(error.errno, f"{file} cannot be written: {error.strerror}") from error
 
 
 def load_tensors(file: Path) -> dict[str, Tensor]:
@@ -76,6 +81,48 @@ def file_sha256(file: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_model_config(file: Path) -> dict[str, Any]:
+    """Read a ``config.json`` that may be anyone's, as far as it is one.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not the configuration of a model: it names none, or what is in it is of another kind.
+    """
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
+        raise ValueError(f'{file} is no configuration of a model: it has no "architecture"')
+    for part in ("model_args", "pretrained_cfg", "weights"):
+        if not isinstance(config.get(part, {}), dict):
+            raise ValueError(f"{file} is no configuration of a model: {part} is {config[part]!r}")
+    # Timm would take these for its own: a checkpoint_path it opens, whatever it is.
+    if foreign := sorted(set(inspect.signature(create_model).parameters) & set(config.get("model_args", {}))):
+        raise ValueError(f"{file} has in model_args what is no argument of a model: {', '.join(foreign)}")
+    sha256 = config.get("weights", {}).get("sha256", "0" * 64)
+    if not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
+        raise ValueError(f"{file} is no configuration of a model: its weights have the sha256 {sha256!r}")
+    return config
+
+
+def folder_weights(folder: Path) -> Path:
+    """Give the ``model.safetensors`` of a folder, after its sha256 was checked, if config.json beside it states one.
+
+    Raises:
+        FileNotFoundError: If the folder lacks either file.
+        OSError: If the sha256 is another.
+        ValueError: If config.json is not the configuration of a model.
+    """
+    file = folder / WEIGHTS_NAME
+    sha256 = read_model_config(folder / "config.json").get("weights", {}).get("sha256")
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} holds no {WEIGHTS_NAME}, the only file plasm loads of it")
+    if sha256 is not None and file_sha256(file) != sha256:
+        raise OSError(f"{file} is damaged: its sha256 is not the {sha256} of the config.json beside it")
+    return file
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
@@ -135,7 +182,9 @@ def save_pretrained(
     Raises:
         ValueError: If the model was not made by ``timm.create_model``.
     """
-    folder = Path(folder)
+    # What torch.compile wrapped has the names.
+    folder, model = Path(folder), getattr(model, "_orig_mod", model)
+    _check_savable(model)
     folder.mkdir(parents=True, exist_ok=True)
     if tensors is not None:
         _save_config(model, folder, config or {})
@@ -162,17 +211,20 @@ def describe_folder(
         beside.write_text((card or Card()).render(folder, saved, picture), encoding="utf-8")
 
 
-def _save_config(model: Any, folder: Path, config: dict[str, Any]) -> None:
+def _check_savable(model: Any) -> None:
     if not getattr(model, "pretrained_cfg", None):
         raise ValueError(
             f"a {type(model).__name__} that timm.create_model did not make cannot be saved so that it loads by name"
         )
+
+
+def _save_config(model: Any, folder: Path, config: dict[str, Any]) -> None:
     # Spelled out, so that no later change of a constructor's default changes a saved model.
     known = inspect.signature(type(model)).parameters
     frames = {name: getattr(model, name) for name in ("in_frames", "out_frames") if name in known}
     # timm takes these from the constructor's own configuration, whatever channels were asked for.
     channels = getattr(model, "in_chans", model.pretrained_cfg["input_size"][0])
-    normalisation = {name: model.pretrained_cfg[name][:1] * channels for name in ("mean", "std")}
-    config = {**config, "pretrained_cfg": normalisation}
+    described = {name: model.pretrained_cfg[name][:1] * channels for name in ("mean", "std")}
+    config = {**config, "pretrained_cfg": {**described, **config.get("pretrained_cfg", {})}}
     with write_beside(folder / "config.json") as beside:
         save_config_for_hf(model, str(beside), model_config=config, model_args=frames)

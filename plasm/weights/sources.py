@@ -22,7 +22,7 @@ def add_source(folder: Path | str) -> None:
     Raises:
         NotADirectoryError: If there is no such folder.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder")
     if folder not in _added:

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from hub_server import Hub
 from PIL import Image
 
 from plasm import weights
+from plasm.training.publishing import record_metrics
 
-SMALL = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
+SMALL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,7 @@ def test_the_card_says_what_is_known(hub: Hub, clients: Clients, evaluated: Path
         assert text in body, text
     # Nothing of the machine it was trained on.
     assert str(evaluated.parent) not in card + files["config.json"].decode()
+    assert json.loads(files["config.json"])["pretrained_cfg"]["license"] == "cc-by-4.0"
     (tmp_path / "p.png").write_bytes(files["prediction.png"])
     with Image.open(tmp_path / "p.png") as picture:
         assert picture.width > 100
@@ -137,8 +140,18 @@ def test_what_cannot_be_pushed(hub: Hub, clients: Clients, runs: Path, tmp_path:
         "from click.testing import CliRunner; from plasm.cli import main\n"
         f"result = CliRunner().invoke(main, ['push', {str(runs / 'two')!r}, '--repo', 'someone/model']).output"
     )
+    assert "is OWNER/NAME, got 'model'" in fails("push", runs / "two", "--repo", "model")
+    assert re.match("Error: .*`hf auth login` first", clients.run(code, HF_TOKEN=""))
     hub.down()
-    assert re.match(r"Error: someone/model could not be fetched|Error: .*someone/model", clients.run(code))
+    assert re.match("Error: someone/model: no answer from http://127.0.0.1", clients.run(code))
+
+
+def test_weights_that_change_while_they_are_measured_are_not_said_to_be_measured(runs: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(runs / "two", tmp_path / "run")
+    (run / "metrics.json").unlink(missing_ok=True)
+    with pytest.raises(OSError, match="changed while they were measured"):
+        record_metrics(run, "0" * 64, {}, "mmnist", "")
+    assert not (run / "metrics.json").exists()
 
 
 def test_convert(tmp_path: Path) -> None:
@@ -156,4 +169,10 @@ def test_convert(tmp_path: Path) -> None:
     assert "--model says" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other")
     assert "does not fit" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other", "--model", "plasm_kth")
     assert not (tmp_path / "other").exists()
+    small = timm.create_model("plasm_mmnist_tiny", **SMALL)
+    torch.save(small.state_dict(), tmp_path / "small.pth")
+    arguments = [f"--model-arg={name}={value}" for name, value in SMALL.items()]
+    ok("convert", tmp_path / "small.pth", tmp_path / "small", "--model", "plasm_mmnist_tiny", *arguments)
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'small'}", pretrained=True)
+    assert all(torch.equal(tensor, small.state_dict()[name]) for name, tensor in loaded.state_dict().items())
     assert "is not there" in fails("convert", tmp_path / "none.pth", tmp_path / "other.safetensors")

@@ -274,8 +274,42 @@ def test_a_file_that_the_user_names(stranger: Path, tmp_path: Path) -> None:
     torch.save(expected, tmp_path / "old.pth")
     with pytest.raises(ValueError, match=r"old\.pth is no \.safetensors file.*plasm convert"):
         load_file(tmp_path / "old.pth", **weights_arguments())
+    with pytest.raises(ValueError, match=r"of another shape: encoder.blocks.0.conv.weight") as error:
+        load_file(file, **{**weights_arguments(), "encoder_dim": 4})
+    assert "missing" not in str(error.value)  # it speaks of the model that was asked for
+    other = stranger.with_name("other")
+    timm_name = f"local-dir:{saved_to(other)}"
+    model = timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
     embedded = weights.find("plasm_mmnist_tiny")
     assert load_file(embedded, in_frames=3)(clip(3)).shape == (2, 10, 1, 16, 16)
+
+
+def saved_to(folder: Path) -> Path:
+    saved(folder)
+    return folder
+
+
+def test_timms_own_configuration_of_a_model_loads_its_weights() -> None:
+    cfg = timm.models.get_pretrained_cfg("plasm_mmnist_tiny")
+    expected = timm.create_model("plasm_mmnist_tiny", pretrained=True).state_dict()
+    for given in (cfg, cfg.to_dict()):
+        state = timm.create_model("plasm_mmnist_tiny", pretrained=True, pretrained_cfg=given).state_dict()
+        assert all(torch.equal(tensor, expected[name]) for name, tensor in state.items())
+
+
+def test_what_was_checked_is_what_is_loaded(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should the file change after it was read, and before timm reads it."""
+    file, expected = stranger / "model.safetensors", weights.load_tensors(stranger / "model.safetensors")
+    read = weights.load_tensors
+
+    def read_and_swap(path: Path) -> dict[str, Tensor]:
+        tensors = read(path)
+        weights.save_tensors({name: tensor + 1 for name, tensor in tensors.items()}, file)
+        return tensors
+
+    monkeypatch.setattr(weights, "load_tensors", read_and_swap)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load(stranger).state_dict().items())
 
 
 def weights_arguments() -> dict[str, Any]:

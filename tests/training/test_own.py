@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from torch import nn
 
 from plasm import cli, training
-from plasm.training import PretrainConfig, TrainConfig
+from plasm.training import PretrainConfig
 from plasm.training.phases import prediction_phase, pretraining_phase
 from plasm.training.runs import frame_counts, make_model
 
@@ -74,8 +74,8 @@ def test_what_a_model_lacks_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Plain has not all of these"):
         pretraining_phase(Plain(), PretrainConfig(**given))
     with pytest.raises(ValueError, match="Plain has no freeze_encoder"):
-        prediction_phase(Plain(), TrainConfig(**given, freeze_encoder=True))
-    phase = prediction_phase(Plain(), TrainConfig(**given))
+        prediction_phase(Plain(), freeze_encoder=True)
+    phase = prediction_phase(Plain())
     (clip,), target = phase.inputs(torch.arange(6.0).view(1, 6, 1, 1, 1), torch.tensor([0]), 0)
     assert (clip.flatten().tolist(), target.flatten().tolist()) == ([0, 1], [2, 3, 4])
 

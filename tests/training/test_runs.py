@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from plasm import training, weights
+from plasm.data import SAMPLES
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.config import RunConfig
-from plasm.training.phases import prediction_phase
-from plasm.training.runs import read_history
+from plasm.training.distributed import ALONE
+from plasm.training.runs import freezes_encoder, history_of, load_initial_weights, read_history
+from plasm.training.trainer import _prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -30,61 +32,63 @@ def run(kind: type[RunConfig], root: Path, out: Path, epochs: int, **options: An
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """A run of phase 1, one of phase 2 from it, and another from that."""
-    from plasm.data import SAMPLES
-
     root = tmp_path_factory.mktemp("runs")
     one = run(PretrainConfig, SAMPLES, root / "one", 1)
     two = run(TrainConfig, SAMPLES, root / "two", 2, init=str(one))
     return [one, two, run(TrainConfig, SAMPLES, root / "three", 1, init=str(two))]
 
 
-@pytest.fixture
-def common(tmp_path: Path) -> dict[str, Any]:
-    return {"model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": "none", "out": str(tmp_path)}
+def begin(source: Path | str, **arguments: Any) -> Any:
+    """A model that was given the weights to begin with."""
+    model = timm.create_model("plasm_mmnist_tiny", **arguments)
+    load_initial_weights(model, "plasm_mmnist_tiny", str(source), **arguments)
+    return model
 
 
-def test_a_run_of_phase_2_gives_the_whole_model(chain: list[Path], common: dict[str, Any]) -> None:
-    common |= {"init": str(chain[1]), "model_args": MODEL}
-    model = timm.create_model("plasm_mmnist_tiny", **MODEL)
-    prediction_phase(model, TrainConfig(**common))
-    saved = load_file(chain[1] / "model.safetensors")
+def test_a_run_of_phase_2_gives_the_whole_model(chain: list[Path]) -> None:
+    model, saved = begin(chain[1], **MODEL), load_file(chain[1] / "model.safetensors")
     assert set(saved) == set(model.state_dict())
     assert all(torch.equal(saved[name], tensor) for name, tensor in model.state_dict().items())
-    # The encoder was frozen after phase 1; from here on it trains, unless the configuration says otherwise.
-    assert all(p.requires_grad for p in model.parameters())
-    prediction_phase(model, TrainConfig(**common, freeze_encoder=True))
-    assert not any(p.requires_grad for p in model.encoder.parameters())
 
 
-def test_training_goes_on_from_published_weights(common: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_training_goes_on_from_published_weights(caplog: pytest.LogCaptureFixture) -> None:
     """On a user's own clips: other channels, other frame counts."""
     changes = {"in_chans": 3, "in_frames": 4, "out_frames": 6}
     expected = timm.create_model("plasm_mmnist_tiny", pretrained=True, **changes).state_dict()
     caplog.clear()
     for name in ("plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist"):
-        model = timm.create_model("plasm_mmnist_tiny", **changes)
-        prediction_phase(model, TrainConfig(**common, init=name, model_args=changes))
+        model = begin(name, **changes)
         assert all(torch.equal(expected[name], tensor) for name, tensor in model.state_dict().items())
-        assert all(p.requires_grad for p in model.parameters())
     assert "loaded as they are all tensors but" in caplog.text
 
 
+def test_weights_of_other_frame_counts_are_adapted_to_the_model(tmp_path: Path) -> None:
+    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", in_frames=5, **MODEL), tmp_path)
+    assert begin(tmp_path, **MODEL).translator.in_proj.weight.shape[1] == 10 * MODEL["encoder_dim"]
+
+
+@pytest.mark.parametrize("arguments", [{"residual": True}, {"score": "softmax"}])
+def test_arguments_that_no_tensor_shows_are_not_lost(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", **MODEL, **arguments), tmp_path)
+    ((name, value),) = arguments.items()
+    with pytest.raises(ValueError, match=f"made with other arguments.*--model-arg {name}={value}"):
+        begin(tmp_path, **MODEL)
+    begin(tmp_path, **MODEL, **arguments)
+
+
 @pytest.mark.parametrize(
-    ("init", "args", "message"),
+    ("source", "arguments", "message"),
     [
         ("TWO", {**MODEL, "translator_depth": 2}, "does not fit the model: .* missing: translator"),
         ("TWO", {}, r"two does not fit the model: .* of another shape: encoder"),
         ("plasm_mmnist_tiny", MODEL, "does not fit the model"),
         ("plasm_kth", {}, "plasm_kth holds a plasm_kth, not a plasm_mmnist_tiny"),
-        ("nowhere", {}, "nowhere is not there"),
+        ("nowhere", {}, "nowhere is not there.*hf-hub:OWNER/NAME, or of the published: plasm_mmnist_tiny.mmnist"),
     ],
 )
-def test_what_does_not_fit_is_said(
-    chain: list[Path], common: dict[str, Any], init: str, args: dict[str, Any], message: str
-) -> None:
-    common |= {"init": str(chain[1]) if init == "TWO" else init, "model_args": args}
+def test_what_does_not_fit_is_said(chain: list[Path], source: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        prediction_phase(timm.create_model("plasm_mmnist_tiny", **args), TrainConfig(**common))
+        begin(chain[1] if source == "TWO" else source, **arguments)
 
 
 def test_a_run_knows_those_that_led_to_it(chain: list[Path]) -> None:
@@ -108,20 +112,64 @@ def test_the_card_has_every_run(chain: list[Path]) -> None:
         "* phase 1 (masked autoencoding)", "* phase 2 (prediction)", "* phase 2 (prediction)",
     ]  # fmt: skip
     assert all(text in line for text, line in zip(("epochs 1, ", "epochs 2, ", "epochs 1, "), runs, strict=True))
+    # What was moved or trained anew since changes nothing.
     chain[1].rename(chain[1].with_name("moved"))
     try:
-        assert card()[2] == "* earlier: weights not at hand any more"
-        assert card()[0] == "Trained on `mmnist`, 8 clips seen in phase 2."
+        assert card() == [first, "", *runs]
     finally:
         chain[1].with_name("moved").rename(chain[1])
-    alone = weights.Card(data="mmnist", runs=[{"command": "train", "clips": 3}]).render(chain[2], config, None)
-    assert "* phase 1 (masked autoencoding): none\n* phase 2 (prediction): clips 3" in alone
+    other = [{"command": "train", "data": "kth", "clips": 5}, {"command": "train", "data": "mmnist", "clips": 3}]
+    assert "Trained on `mmnist`, 3 clips seen" in weights.Card(data="mmnist", runs=other).render(chain[2], config, None)
+    secret = [{"command": "train", "data_args": {"file": "/home/me/cut.json", "step": 2}}]
+    text = weights.Card(data="mmnist", runs=secret).render(chain[2], config, None)
+    assert "/home" not in text
+    assert "'file': 'cut.json', 'step': 2" in text
+    named = weights.Card(data="mmnist", runs=[{"weights": "hf-hub:a/b"}, *other]).render(chain[2], config, None)
+    assert "* earlier: weights hf-hub:a/b" in named
+    alone = weights.Card(data="mmnist", runs=[{"command": "train", "data": "mmnist", "clips": 3}]).render(
+        chain[2], config, None
+    )
+    assert "* phase 1 (masked autoencoding): none\n* phase 2 (prediction): data mmnist, clips 3" in alone
 
 
-def test_public_weights_are_part_of_the_history(chain: list[Path], tmp_path: Path) -> None:
-    """A name that everyone can load is told, a path of one machine is not."""
-    for init, told in (("plasm_mmnist_tiny.mmnist", "plasm_mmnist_tiny.mmnist"), ("/gone", "not at hand any more")):
-        copy = shutil.copytree(chain[1], tmp_path / told.partition(".")[0])
-        config = copy / "config.toml"
-        config.write_text(config.read_text().replace(f'init = "{chain[0]}"', f'init = "{init}"'))
-        assert read_history(copy)[0] == {"weights": told}
+def test_the_encoder_is_frozen_right_after_phase_1_alone(chain: list[Path]) -> None:
+    for earlier, asked, frozen in (
+        ([], None, False), (read_history(chain[0]), None, True), (read_history(chain[0]), False, False),
+        (read_history(chain[1]), None, False), ([{"weights": "plasm_kth.test"}], None, False), ([], True, True),
+    ):  # fmt: skip
+        assert freezes_encoder(asked, earlier) is frozen
+    assert [recipe.get("freeze_encoder") for recipe in read_history(chain[2])] == [None, True, False]
+
+
+def test_a_name_that_everyone_can_load_is_told_and_a_path_is_not(tmp_path: Path) -> None:
+    assert history_of("plasm_mmnist_tiny.mmnist") == [{"weights": "plasm_mmnist_tiny.mmnist"}]
+    assert history_of("hf-hub:some/one@main") == [{"weights": "hf-hub:some/one@main"}]
+    assert history_of(str(tmp_path / "w.safetensors")) == [{"weights": "w.safetensors"}]
+
+
+def test_a_resumed_run_needs_neither_the_weights_it_began_with_nor_their_history(
+    chain: list[Path], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(SAMPLES), "out": str(tmp_path / "out"),
+        "epochs": 2, "clips_per_epoch": 4, "batch_size": 4, "val_clips": 1, "device": "cpu", "model_args": MODEL,
+    }  # fmt: skip
+    start = shutil.copytree(chain[0], tmp_path / "start")
+    config = TrainConfig(**options, init=str(start))
+    _prepare(config, ALONE, resume=True).fit(epochs=1)
+    shutil.rmtree(start)
+    trainer = _prepare(config, ALONE, resume=True)
+    assert not any(p.requires_grad for p in trainer.model.encoder.parameters())  # type: ignore[union-attr]
+    trainer.fit()
+    assert [recipe["command"] for recipe in read_history(tmp_path / "out")] == ["pretrain", "train"]
+
+
+def test_clips_are_those_of_the_weights(chain: list[Path], tmp_path: Path) -> None:
+    """They are saved when they are measured; a run may have gone on, and been killed as it wrote its log."""
+    copy = shutil.copytree(chain[1], tmp_path / "copy")
+    with (copy / "log.jsonl").open("a") as log:
+        log.write('{"epoch": 3, "clips": 24, "loss": 0.1}\n{"epoch": 4, "cl')
+    assert read_history(copy)[-1]["clips"] == 16
+    (copy / "history.json").write_text("[")
+    with pytest.raises(ValueError, match=r"history\.json is damaged"):
+        read_history(copy)

@@ -19,8 +19,7 @@ from plasm.training import PretrainConfig, TrainConfig
 from plasm.training import trainer as trainer_module
 from plasm.training.config import model_defaults
 from plasm.training.distributed import ALONE, World
-from plasm.training.folder import RunFolder
-from plasm.training.trainer import Trainer, _prepare, make_scheduler
+from plasm.training.trainer import _prepare, make_scheduler
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -88,17 +87,11 @@ def test_phase_2_takes_encoder_and_decoder_and_freezes_the_encoder(
 def test_who_trains(
     pretrained: Path, sample_root: Path, tmp_path: Path, init: bool, freeze: bool | None, frozen: bool
 ) -> None:
-    from plasm.training.phases import prediction_phase
-
     config = TrainConfig(
-        **arguments(sample_root, tmp_path, init=str(pretrained) if init else None, freeze_encoder=freeze)
+        **arguments(sample_root, tmp_path / "run", init=str(pretrained) if init else None, freeze_encoder=freeze)
     )
-    model = timm.create_model("plasm_mmnist_tiny", **MODEL)
-    phase = prediction_phase(model, config)
-    assert phase.model is model
-    clips = create_dataset("mmnist", sample_root, "train", num_clips=4)
-    world = World(0, 1, torch.device("cpu"))
-    trainer = Trainer(phase, model, clips, clips, config, RunFolder(tmp_path), world)
+    trainer = _prepare(config, ALONE, resume=False)
+    model: Any = trainer.model
     optimised = {id(p) for p in trainer.parameters}
     assert all((id(p) in optimised) != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad != frozen for p in model.encoder.parameters())

@@ -27,14 +27,16 @@ class Job:
         while Path(f"/proc/{self.pid}").exists():
             time.sleep(0.01)
 
-    def result(self) -> Any:
+    def result(self, seconds: float = 90) -> Any:
         """What the code assigned to ``result``.
+
+        Args:
+            seconds: Not a measurement: what asks a silent Hub for minutes is to fail rather than hang.
 
         Raises:
             RuntimeError: "NAME: message" if it raised.
         """
-        # Not a measurement: what asks a silent Hub for minutes is to fail rather than hang.
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + seconds
         while not self.out.exists():
             assert time.monotonic() < deadline, "the process hangs"
             assert Path(f"/proc/{self.pid}").exists(), "the process died"

@@ -26,7 +26,9 @@ class Hub:
         damage_small: The same for a small one.
         stall_at: Bytes of a large file after which the CDN falls silent, if any.
         stalled: Set when it has.
+        gate: Large files wait for it.
         mute: Take connections and never answer.
+        status: Answer everything with this status, if any.
         requests: Method, path and Range header of every request.
     """
 
@@ -37,8 +39,9 @@ class Hub:
         self.damage: Callable[[bytes], bytes] | None = None
         self.damage_small: Callable[[bytes], bytes] | None = None
         self.stall_at: int | None = None
-        self.stalled, self.resume = threading.Event(), threading.Event()
-        self.mute = False
+        self.stalled, self.resume, self.gate = threading.Event(), threading.Event(), threading.Event()
+        self.gate.set()
+        self.mute, self.status = False, 0
         self.ports = {"hub": 0, "cdn": 0}
         self.servers: list[_Server] = []
         self.up()
@@ -67,8 +70,9 @@ class Hub:
     def heal(self) -> None:
         """Be a good server again, of which nothing was asked yet."""
         self.resume.set()
+        self.gate.set()
         self.damage = self.damage_small = self.stall_at = None
-        self.mute = False
+        self.mute, self.status = False, 0
         self.stalled, self.resume = threading.Event(), threading.Event()
         self.requests.clear()
         if not self.servers:
@@ -124,6 +128,8 @@ class _Handler(BaseHTTPRequestHandler):
 class _HubHandler(_Handler):
     def do_HEAD(self) -> None:
         self.note()
+        if self.hub.status:
+            return self.reply(self.hub.status)
         try:
             repo, _, rest = self.path[1:].partition("/resolve/")
             revision, _, path = rest.partition("/")
@@ -194,6 +200,7 @@ class _HubHandler(_Handler):
 class _CdnHandler(_Handler):
     def do_GET(self) -> None:
         self.note()
+        self.hub.gate.wait(60)
         content = self.hub.blobs[self.path[1:]]
         if self.hub.damage:
             content = self.hub.damage(content)

@@ -62,9 +62,10 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ([torch.ones(1)], "holds a list, not tensors"),
-        ({"epoch": 3, "lr": 0.1}, "holds what is no tensor: epoch, lr"),
+        ({"epoch": 3, "lr": 0.1}, "no dense tensor with a name: epoch, lr"),
         ({"model.a": torch.ones(1), "a": torch.ones(1)}, "two tensors that would be called a"),
         ({}, "not tensors with names"),
+        ({"a": torch.ones(2).to_sparse(), 3: torch.ones(1)}, "no dense tensor with a name: a, 3"),
     ],
 )
 def test_what_is_no_checkpoint_is_an_error(tmp_path: Path, content: Any, message: str) -> None:
@@ -82,3 +83,15 @@ def test_files_that_are_not_there_or_not_whole(tmp_path: Path) -> None:
         (tmp_path / "part.pth").write_bytes(part)
         with pytest.raises(ValueError, match=r"part\.pth"):
             weights.read_checkpoint(tmp_path / "part.pth")
+
+
+def test_damaged_bytes_are_never_more_than_a_clear_error(tmp_path: Path) -> None:
+    torch.save(TENSORS, tmp_path / "old.pth")
+    content, refused = (tmp_path / "old.pth").read_bytes(), 0
+    for place in range(0, len(content), len(content) // 150):
+        (tmp_path / "bad.pth").write_bytes(content[:place] + bytes([content[place] ^ 0x5A]) + content[place + 1 :])
+        try:
+            weights.read_checkpoint(tmp_path / "bad.pth")
+        except ValueError:
+            refused += 1
+    assert refused > 10

@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,6 @@ import torch
 
 from plasm import weights
 from plasm.models import PLASM
-from plasm.weights import files
 
 
 def test_tensors_of_any_layout_come_back(tmp_path: Path) -> None:
@@ -24,15 +25,28 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     file = tmp_path / "w.safetensors"
     weights.save_tensors({"a": torch.zeros(2)}, file)
 
-    def fail(tensors: dict[str, torch.Tensor], beside: Path) -> None:
-        Path(beside).write_bytes(b"half")
-        raise OSError("No space left on device")
+    write = Path.write_bytes
 
-    monkeypatch.setattr(files, "save_file", fail)
-    with pytest.raises(OSError, match="No space"):
-        weights.save_tensors({"a": torch.ones(2)}, file)
+    def fail(beside: Path, content: bytes) -> None:
+        write(beside, b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", fail)
+        with pytest.raises(OSError, match=r"w\.safetensors cannot be written: No space"):
+            weights.save_tensors({"a": torch.ones(2)}, file)
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
     assert weights.load_tensors(file)["a"].sum() == 0
+
+
+def test_who_may_read_a_file_is_up_to_the_user(tmp_path: Path) -> None:
+    for mask in (0o022, 0o077):
+        before = os.umask(mask)
+        try:
+            weights.save_tensors({"a": torch.zeros(2)}, tmp_path / "w.safetensors")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "w.safetensors").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_what_is_no_safetensors_file_is_an_error(tmp_path: Path) -> None:
@@ -77,7 +91,43 @@ def test_a_run_in_progress_has_no_card(tmp_path: Path) -> None:
 
 def test_a_model_without_a_name_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"timm\.create_model did not make"):
-        weights.save_pretrained(PLASM(encoder_dim=8, translator_dim=16), tmp_path)
+        weights.save_pretrained(PLASM(encoder_dim=8, translator_dim=16), tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_compiled_model_is_saved_as_the_model(tmp_path: Path) -> None:
+    model = timm.create_model("plasm_mmnist_tiny", encoder_dim=8, translator_dim=16, translator_depth=1)
+    weights.save_pretrained(torch.compile(model), tmp_path)  # type: ignore[arg-type]
+    assert set(weights.load_tensors(tmp_path / "model.safetensors")) == set(model.state_dict())
+
+
+CONFIG: dict[str, Any] = {"architecture": "plasm_kth", "model_args": {"in_chans": 3}, "pretrained_cfg": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is damaged"),
+        ("[]", 'has no "architecture"'),
+        ("{}", 'has no "architecture"'),
+        (json.dumps({**CONFIG, "architecture": 3}), 'has no "architecture"'),
+        (json.dumps({**CONFIG, "model_args": None}), "model_args is None"),
+        (json.dumps({**CONFIG, "pretrained_cfg": []}), r"pretrained_cfg is \[\]"),
+        (json.dumps({**CONFIG, "weights": "w"}), "weights is 'w'"),
+        (json.dumps({**CONFIG, "weights": {"sha256": 5}}), "have the sha256 5"),
+        (json.dumps({**CONFIG, "weights": {"sha256": "ABC"}}), "have the sha256 'ABC'"),
+        (
+            json.dumps({**CONFIG, "model_args": {"pretrained": True, "checkpoint_path": "evil.pth", "in_chans": 3}}),
+            "no argument of a model: checkpoint_path, pretrained$",
+        ),
+    ],
+)
+def test_a_configuration_of_anyone_is_checked(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        weights.read_model_config(tmp_path / "config.json")
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    assert weights.read_model_config(tmp_path / "config.json") == CONFIG
 
 
 def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:

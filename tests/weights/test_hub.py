@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,14 @@ def test_damage_in_the_cache_is_mended_or_an_error(hub: Hub, clients: Clients, t
 
 
 def test_two_processes_at_once(hub: Hub, clients: Clients, tmp_path: Path, total: float) -> None:
+    """The first waits in the middle of its download until the second has asked for it."""
+    hub.gate.clear()
     jobs = [clients.start(kth(tmp_path)) for _ in range(2)]
+    while len(hub.asked("/resolve/")) < 4:  # each looks before it downloads
+        assert all(Path(f"/proc/{job.pid}").exists() for job in jobs)
+        time.sleep(0.01)
+    assert left_in(tmp_path) == []
+    hub.gate.set()
     assert [job.result() for job in jobs] == [pytest.approx(total)] * 2
 
 
@@ -185,12 +193,12 @@ def test_no_network_says_what_to_do(hub: Hub, clients: Clients, tmp_path: Path, 
     else:
         hub.mute = True
     with pytest.raises(RuntimeError, match=r"^ConnectionError: .*PLASM_WEIGHTS .*local-dir:FOLDER"):
-        clients.run(kth(tmp_path))
+        clients.start(kth(tmp_path)).result(30)
 
 
 def test_no_network_for_someone_elses(hub: Hub, clients: Clients, tmp_path: Path) -> None:
     hub.down()
-    with pytest.raises(RuntimeError, match=r"^ConnectionError: config.json of someone/model"):
+    with pytest.raises(RuntimeError, match=r"^ConnectionError: config.json of someone/model.*local-dir:FOLDER"):
         clients.run(f"import plasm; plasm.create_model('hf-hub:someone/model', cache_dir={str(tmp_path)!r})")
 
 
@@ -267,16 +275,65 @@ def test_damaged_weights_of_someone_else(hub: Hub, clients: Clients, tmp_path: P
 
 
 @pytest.mark.parametrize("maker", ["timm", "plasm"])
+@pytest.mark.parametrize("pretrained", [True, False])
+@pytest.mark.parametrize(
+    ("whole", "damaged"), [('"crop_pct": 1.0', '"crop_pct": 2.0'), ('"translator_dim": 16', '"translator_dim": 99999')]
+)
 def test_a_damaged_configuration_of_someone_else(
-    hub: Hub, clients: Clients, tmp_path: Path, stranger: Path, maker: str
+    hub: Hub, clients: Clients, tmp_path: Path, stranger: Path, maker: str, pretrained: bool, whole: str, damaged: str
 ) -> None:
-    hub.add(f"someone/config-{maker}", in_repo(stranger))
-    hub.damage_small = lambda content: content.replace(b'"crop_pct": 1.0', b'"crop_pct": 2.0')
-    load = load_stranger(tmp_path, f"someone/config-{maker}").replace("timm.create_model", f"{maker}.create_model")
+    hub.add("someone/config", in_repo(stranger))
+    hub.damage_small = lambda content: content.replace(whole.encode(), damaged.encode())
+    load = load_stranger(tmp_path, "someone/config", pretrained=pretrained)
+    load = load.replace("timm.create_model", f"{maker}.create_model")
     with pytest.raises(RuntimeError, match=r"OSError: config\.json of .* came damaged"):
         clients.run(load)
     assert not list(tmp_path.rglob("snapshots/*/config.json"))
     hub.heal()
+    clients.run(load)
+
+
+def test_a_configuration_that_timm_cannot_read_is_mended_by_plasm(
+    hub: Hub, clients: Clients, tmp_path: Path, stranger: Path
+) -> None:
+    hub.add("someone/broken", in_repo(stranger))
+    hub.damage_small = lambda content: content[:50]
+    load = load_stranger(tmp_path, "someone/broken")
+    with pytest.raises(RuntimeError):
+        clients.run(load)
+    hub.heal()
+    clients.run(load.replace("timm.create_model", "plasm.create_model"))
+
+
+NO_LINKS = "import huggingface_hub.file_download as d; d.are_symlinks_supported = lambda *a, **k: False\n"
+
+
+def test_a_cache_without_symbolic_links(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
+    """As on Windows: there nothing in the cache says what the Hub said of a file."""
+    files = in_repo(stranger)
+    config = json.loads(files["config.json"])
+    del config["weights"]
+    hub.add("someone/unlinked", {**files, "config.json": json.dumps(config).encode()})
+    hub.damage = flip
+    load = NO_LINKS + load_stranger(tmp_path, "someone/unlinked")
+    with pytest.raises(RuntimeError, match=r"OSError: model\.safetensors of .* came damaged"):
+        clients.run(load)
+    hub.heal()
+    clients.run(load)
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+
+
+def test_a_hub_in_trouble_is_no_hub(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
+    hub.add("someone/model", in_repo(stranger))
+    load = load_stranger(tmp_path, "someone/model").replace("timm.create_model", "plasm.create_model")
+    hub.status = 503
+    with pytest.raises(
+        RuntimeError, match=r"(?s)^ConnectionError: config\.json of someone/model.*503.*local-dir:FOLDER"
+    ):
+        clients.run(load)
+    hub.heal()
+    clients.run(load)
+    hub.status = 503
     clients.run(load)
 
 
@@ -293,6 +350,22 @@ def test_no_pickle_is_opened(hub: Hub, clients: Clients, tmp_path: Path, strange
     with pytest.raises(RuntimeError, match=r"the Hub has no model\.safetensors of someone/pickle"):
         clients.run(load_stranger(tmp_path, "someone/pickle"))
     assert hub.asked("pytorch_model.bin") == []
+    hub.add("someone/resnet", {"config.json": b'{"architecture": "resnet10t"}', "pytorch_model.bin": bomb})
+    for name in (None, "plasm_mmnist_tiny"):
+        code = f"from plasm import training; training.load_model({name!r}, 'hf-hub:someone/resnet')"
+        with pytest.raises(RuntimeError, match=r"ValueError: .* holds a resnet10t, which is no model of plasm"):
+            clients.run(code)
+    assert hub.asked("pytorch_model.bin") == []
+
+
+def test_another_file_of_a_repository(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
+    """The sha256 in config.json is of one file."""
+    files = in_repo(stranger)
+    tensors = {name: tensor * 0 for name, tensor in weights.load_tensors(stranger / "model.safetensors").items()}
+    weights.save_tensors(tensors, stranger / "ema.safetensors")
+    hub.add("someone/two", {**files, "ema.safetensors": (stranger / "ema.safetensors").read_bytes()})
+    overlay = {"hf_hub_filename": "ema.safetensors"}
+    assert clients.run(load_stranger(tmp_path, "someone/two", pretrained_cfg_overlay=overlay)) == 0
 
 
 def test_an_absurd_model_is_refused_before_anything_else(
