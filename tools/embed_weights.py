@@ -3,8 +3,7 @@
 Usage: python tools/embed_weights.py RUN TAG --data-dir DIR
 
 The file in the package is of half precision, and is what is measured. With --repo and --revision, which `plasm push`
-prints, the row points at the Hub instead, and the run's own file is measured. The table of docs/models.md is made anew,
-and the metrics are printed beside those of the forecasts that need no model.
+prints, the row points at the Hub instead, and the run's own file is measured. The table of docs/models.md is made anew.
 """
 
 import json
@@ -16,7 +15,6 @@ from typing import Any
 import click
 
 from plasm import training, weights
-from plasm.cli.tables import print_metrics
 from plasm.data import create_dataset
 from plasm.training.runs import read_history
 from plasm.weights.manifest import FOLDER, replace_table
@@ -55,8 +53,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     model = training.load_model(name, str(file)).eval()
     in_frames, out_frames = training.frame_counts(model)
     clips = create_dataset(recipe["data"], data_dir, "test", num_frames=in_frames + out_frames, **recipe["data_args"])
-    forecasts = {"model": training.forecast(model), **training.TRIVIAL_FORECASTS}
-    table = training.evaluate(forecasts, clips, in_frames, out_frames)
+    metrics = training.evaluate({"model": training.forecast(model)}, clips, in_frames, out_frames)["model"]
     entry = weights.Entry(
         model=name,
         tag=tag,
@@ -70,7 +67,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         epochs=sum(each["epochs"] for each in forecasting),
         clips=sum(each["clips"] for each in forecasting),
         pretraining=describe_pretraining(runs),
-        metrics=table["model"].means,
+        metrics=metrics.means,
         command=f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR",
         date=datetime.fromtimestamp(source.stat().st_mtime, timezone.utc).date().isoformat(),
     )
@@ -78,7 +75,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     rows += [] if entry in rows else [entry]
     (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n")
     PAGE.write_text(replace_table(PAGE.read_text(), rows))
-    print_metrics(table, entry.data)
+    click.echo(weights.markdown_table([entry]))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from plasm import data, training, weights
 from plasm.training.devices import choose_device
 from plasm.training.publishing import record_metrics
 from plasm.weights.card import without_folder
+from plasm.weights.files import WEIGHTS_NAME
 
 from .options import given, options
 from .tables import print_metrics
@@ -77,7 +78,8 @@ def evaluate(**arguments: Any) -> None:
     """
     config = training.make_config(training.EvaluateConfig, given(arguments))
     folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
-    sha256 = weights.file_sha256(weights.folder_weights(folder)) if folder else ""
+    # Of what is loaded now: a run that still trains writes others.
+    sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
     net = training.load_model(config.model, config.weights).eval()
     in_frames, out_frames = training.frame_counts(net)
     clips = data.create_dataset(

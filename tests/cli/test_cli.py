@@ -57,7 +57,7 @@ def test_both_phases_evaluation_and_prediction(sample_root: Path, tmp_path: Path
     )  # fmt: skip
     assert "4 test clips of mmnist, 10 -> 10 frames" in out
     assert len(table_of(out)) == 3
-    assert [line.split()[0] for line in out.splitlines()[-10:]] == [str(n) for n in range(1, 11)]
+    assert [line.split()[0] for line in out.splitlines()[-11:-1]] == [str(n) for n in range(1, 11)]
     clip = np.random.default_rng(0).integers(0, 256, (12, 64, 64), dtype=np.uint8)
     np.save(tmp_path / "clip.npy", clip)
     out = ok(
