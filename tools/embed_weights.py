@@ -64,7 +64,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         sha256=weights.file_sha256(file),
         license="Apache-2.0",
         data=recipe["data"],
-        epochs=sum(each["epochs"] for each in forecasting),
+        epochs=sum(each["clips"] // each["clips_per_epoch"] for each in forecasting),
         clips=sum(each["clips"] for each in forecasting),
         pretraining=describe_pretraining(runs),
         metrics=metrics.means,
