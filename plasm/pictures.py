@@ -222,6 +222,8 @@ def curves(log: Sequence[dict[str, Any]], file: Path) -> None:
         axis.plot(*zip(*points, strict=True), marker=".")
         axis.set_title(title)
         axis.set_xlabel("clips")
+        # As many labels as do not run into each other.
+        axis.locator_params(axis="x", nbins=4)
         axis.grid(alpha=0.3)
         if key != "lr":
             axis.set_yscale("log")
