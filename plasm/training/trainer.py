@@ -202,7 +202,7 @@ class Trainer:
         model: The model whose weights are saved; ``phase.model`` or the one it was made from.
         train_set: Clips of (T + T', C, H, W), a function of epoch and index.
         val_set: Clips to measure on.
-        config: Of the run.
+        config: Of the run, with ``bf16`` decided.
         folder: Where the run's files go.
         world: The processes that train together.
     """

@@ -23,7 +23,8 @@ def test_a_cpu_without_the_instructions_keeps_to_fp32(avx512: bool, amx: bool, m
 
 
 def test_of_a_gpu_torch_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation))
-    has_bf16(torch.device("cuda"))
-    assert asked == [False]
+    for native in (True, False):
+        monkeypatch.setattr(
+            torch.cuda, "is_bf16_supported", lambda including_emulation, n=native: including_emulation or n
+        )
+        assert has_bf16(torch.device("cuda")) is native
