@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from plasm.models.summary import summarize
+from plasm.training.devices import has_bf16, keep_freed_memory
 
 
 def make_steps(name: str, args: dict[str, Any], batch_size: int, device: str) -> dict[str, Callable[[], None]]:
@@ -30,12 +31,14 @@ def make_steps(name: str, args: dict[str, Any], batch_size: int, device: str) ->
     clip = torch.rand(batch_size, model.in_frames, *size, device=device)
     target = torch.rand(batch_size, model.out_frames, *size, device=device)
 
+    bf16 = has_bf16(torch.device(device))
+
     def forward() -> None:
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16):
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=bf16):
             model(clip)
 
     def train() -> None:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
             out = model(clip)
         F.mse_loss(out.float(), target).backward()
         optimizer.step()
@@ -58,7 +61,8 @@ def seconds(step: Callable[[], None], device: str) -> float:
 @click.option("--rounds", default=5)
 @click.option("--device", default="cpu")
 def main(models: tuple[str, ...], batch_size: int, rounds: int, device: str) -> None:
-    """Print clips a second of MODELS in bf16, channels_last, and as a ratio to the first."""
+    """Print clips a second of MODELS, in bf16 where the device has it, channels_last, and as a ratio to the first."""
+    keep_freed_memory(torch.device(device))
     parsed = []
     for text in models:
         name, *items = text.split(",")
