@@ -23,6 +23,10 @@ def scores(model: Any, clips: Tensor) -> list[Tensor]:
     """Each block's scores before the sigmoid, (B, heads)."""
     outputs: dict[Any, Tensor] = {}
     layers = [layer for layer in model.modules() if isinstance(layer, PairwiseLayerAttention)]
+    if others := {layer.attention for layer in layers} - {"global"}:
+        raise click.UsageError(
+            f"only the global form of attention has one score a head; this model's is {others.pop()!r}"
+        )
     for layer in layers:
         for projection in (layer.query, layer.key):
             projection.register_forward_hook(lambda module, _, output: outputs.update({module: output}))

@@ -233,9 +233,11 @@ def _adapt(
         # Of another architecture: each misfit is to be listed as it is.
         weights.check_tensors(out, own, what)
     for name in misfits:
+        # Sums and means are not rounded to half precision again, in which the file may be.
+        out[name] = out[name].float()
         # timm adapts the first convolution, after us.
         if name != first:
-            out[name] = adapters[name](out[name].float(), model).to(out[name].dtype)
+            out[name] = adapters[name](out[name], model)
     weights.check_tensors(out, {**own, first: out[first]}, what)
     if misfits:
         shapes = (f"{name} {tuple(state[name].shape)} -> {tuple(own[name].shape)}" for name in misfits)
