@@ -83,7 +83,7 @@ TABLES: dict[str, list[Row]] = {
         Row(name, None, None, _MUON, {"skip": True, **args})
         for name, args in (
             ("without PLA", _NONE),
-            ("global, cosine score (default)", {}),
+            ("global, cosine score (default)", {"score": "cosine"}),
             ("global, sigmoid (authors)", {"score": "sigmoid"}),
             ("gate: a number a channel", {"attention": "gate"}),
             ("local: a number a channel and place", {"attention": "local"}),

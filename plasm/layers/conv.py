@@ -16,7 +16,7 @@ __all__ = ["NEGATIVE_SLOPE", "ConvBlock", "Upsample", "UpsampleBlock", "init_con
 NEGATIVE_SLOPE = 0.2
 """Slope of every LeakyReLU. The paper gives none."""
 
-QUIET = 0.05
+QUIET = 0.02
 """What a readout's initial weights are multiplied by: the first forecast is near zero."""
 
 Upsample = Literal["transposed", "pixelshuffle"]
@@ -39,7 +39,7 @@ def init_conv_(conv: ConvT) -> ConvT:
 def init_readout_(conv: ConvT) -> ConvT:
     """Initialise a linear output layer in place: as the other layers, and then small.
 
-    No LeakyReLU follows it, and with its gain the first forecasts are off by twenty times what a black one is; what
+    No LeakyReLU follows it, and with its gain the first forecasts have twenty times the error of a black one; what
     the first steps then undo is not this layer alone.
     """
     init_conv_(conv)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .autocast import without_autocast
 from .conv import ConvBlock, init_conv_
 from .convnext import ConvNeXtBlock
 
@@ -149,7 +150,7 @@ class PairwiseLayerAttention(nn.Module):
         """(B, heads) from two (B, dim, h, w)."""
         if self.score == "cosine":
             # In bf16 clips that differ by a few per cent would have the same score.
-            with torch.autocast(low.device.type, enabled=False):
+            with without_autocast(low):
                 weight = self.query.weight.dtype
                 q, k = self._project_pooled(low.to(weight), high.to(weight))
                 return (self.logit_scale * F.cosine_similarity(q, k, -1) + self.logit_bias).sigmoid()

@@ -92,7 +92,11 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_step
         return CosineAnnealingLR(optimizer, T_max=num_steps)
     if config.schedule == "wsd":
         warmup, decay = config.warmup_steps, num_steps // config.epochs * config.decay_epochs
-        return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup + 1), (num_steps - step) / (decay + 1)))
+        # The decay's first step is the last at the peak, so that a run that gets one joins on.
+        return LambdaLR(
+            optimizer,
+            lambda step: min(1.0, (step + 1) / (warmup + 1), (num_steps - step) / decay if decay else 1.0),
+        )
     return LambdaLR(optimizer, lambda step: 1.0)
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import plasm
 from plasm import weights
-from plasm.models import PLASM
+from plasm.models import PLASM, MaskedAutoencoder
 from plasm.models.summary import summarize
 
 SMALL: dict[str, Any] = {
@@ -98,6 +98,10 @@ def test_stopping_early_runs_no_later_block() -> None:
         {"attention": "none"},
         {"attention": "channel"},
         {"attention": "spatial"},
+        {"attention": "gate"},
+        {"attention": "local"},
+        {"attention": "cross"},
+        {"score": "sigmoid"},
         {"score": "softmax"},
         {"residual": True},
         {"block": "conv7x7"},
@@ -117,6 +121,24 @@ def test_what_the_paper_ablates_is_an_argument(arguments: dict[str, Any]) -> Non
     assert not torch.allclose(out, plain(clip))
     out.square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in changed.parameters())
+
+
+@pytest.mark.parametrize("name", [*TABLE_1, "plasm_mmnist_tiny"])
+@torch.no_grad()
+def test_the_first_loss_is_that_of_a_forecast_of_zeros(name: str) -> None:
+    """By initialisation alone, in both phases; the clips are as dark as Moving MNIST's, the hardest case."""
+    torch.manual_seed(0)
+    model = timm.create_model(name)
+    _, height, width = model.pretrained_cfg["input_size"]
+    clips = torch.zeros(2, model.in_frames + model.out_frames, model.in_chans, height, width)
+    clips[..., height // 4 : height // 2, width // 4 : width // 2] = 0.8
+    clip, target = clips[:, : model.in_frames], clips[:, model.in_frames :]
+    autoencoder = MaskedAutoencoder(model.encoder, model.decoder, 0.95)
+    for loss, zeros in (
+        ((model(clip) - target).square().mean(), target.square().mean()),
+        ((autoencoder(clip) - clip).square().mean(), clip.square().mean()),
+    ):
+        assert loss <= 1.2 * zeros
 
 
 def test_without_pla_the_depth_stays() -> None:
