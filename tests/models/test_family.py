@@ -20,15 +20,15 @@ class Net(VideoModel):
 
     def __init__(
         self, in_chans: int = 1, in_frames: int = 2, out_frames: int = 2, out_chans: int | None = None,
-        sign: int = 1, device: Any = None, dtype: Any = None,
+        scale: int = 1, device: Any = None, dtype: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(in_chans, in_frames, out_frames, out_chans)
-        self.sign = sign
+        self.scale = scale
         self.conv = nn.Conv2d(in_chans, self.out_chans, 1, device=device, dtype=dtype)
 
     def forward(self, clip: Tensor) -> Tensor:
         self.check_clip(clip)
-        return self.sign * self.conv(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])[:, : self.out_frames]
+        return self.scale * self.conv(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])[:, : self.out_frames]
 
 
 def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -41,7 +41,7 @@ FAMILY = Family(
     citation="@misc{test}",
     recipes={"family_net": {"train": {"epochs": 7}}},
     adapters={"*conv.*": lambda tensor, model: adapt_out_channels(tensor, model.out_chans)},
-    largest={"sign": 2},
+    largest={"scale": 2},
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 default_cfgs = FAMILY.default_cfgs({"family_net": (1, 8, 8)})
@@ -55,14 +55,14 @@ def family_net(pretrained: bool = False, **kwargs: Any) -> Net:
 
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Net:
-    """Weights of the family in the manifest, that were made when ``sign`` was -1 by default."""
-    net = Net(sign=-1)
+    """Weights of the family in the manifest, that were made when ``scale`` was 2 by default."""
+    net = Net(scale=2)
     weights.save_tensors(net.state_dict(), tmp_path / "family_net.old.safetensors")
     (row,) = [row for row in weights.entries() if row.name == "plasm_mmnist_tiny.mmnist"]
     file = tmp_path / "family_net.old.safetensors"
     row = dataclasses.replace(
         row, model="family_net", tag="old", file=file.name, size=file.stat().st_size, sha256=weights.file_sha256(file),
-        model_args={"sign": -1},
+        model_args={"scale": 2},
     )  # fmt: skip
     rows = (*weights.entries(), row)
     monkeypatch.setattr(manifest, "entries", lambda: rows)
@@ -95,13 +95,13 @@ def test_published_weights_of_an_older_default_load_as_they_were_made(published:
     clip = torch.rand(1, 2, 1, 4, 4)
     for name in ("family_net", "family_net.old"):
         net = timm.create_model(name, pretrained=True)
-        assert net.sign == -1
+        assert net.scale == 2
         torch.testing.assert_close(net(clip), published(clip))
     cfg = timm.models.get_pretrained_cfg("family_net.old")
-    assert timm.create_model("family_net", pretrained=True, pretrained_cfg=cfg).sign == -1
-    assert timm.create_model("family_net.old").sign == -1
-    assert timm.create_model("family_net").sign == 1
-    assert timm.create_model("family_net", pretrained=True, sign=1).sign == 1  # as asked
+    assert timm.create_model("family_net", pretrained=True, pretrained_cfg=cfg).scale == 2
+    assert timm.create_model("family_net.old").scale == 2
+    assert timm.create_model("family_net").scale == 1
+    assert timm.create_model("family_net", pretrained=True, scale=1).scale == 1  # as asked
     # What is saved of it says so, and any argument that nobody gave.
     weights.save_pretrained(net, tmp_path / "saved")
     arguments = weights.read_model_config(tmp_path / "saved" / "config.json")["model_args"]
@@ -110,7 +110,7 @@ def test_published_weights_of_an_older_default_load_as_they_were_made(published:
         "in_frames": 2,
         "out_frames": 2,
         "out_chans": None,
-        "sign": -1,
+        "scale": 2,
         "num_classes": 0,
     }
     again = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True)
@@ -141,9 +141,9 @@ def test_adapters_are_found_by_pattern(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_a_strangers_arguments_have_the_familys_limits(tmp_path: Path) -> None:
-    net = timm.create_model("family_net", sign=3)
+    net = timm.create_model("family_net", scale=3)
     weights.save_pretrained(net, tmp_path)
-    with pytest.raises(ValueError, match="sign = 3; plasm builds it up to 2"):
+    with pytest.raises(ValueError, match="scale = 3; plasm builds it up to 2"):
         timm.create_model(f"local-dir:{tmp_path}")
 
 
