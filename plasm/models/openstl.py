@@ -1,4 +1,4 @@
-"""One door for the models of OpenSTL (Tan et al., NeurIPS 2023, arXiv 2306.11249): configuration and state in, model out.
+"""One door for the models of OpenSTL (Tan et al., NeurIPS 2023, arXiv 2306.11249): configuration, state dict -> model.
 
 A configuration is what OpenSTL writes as ``model_param.json``, or a dictionary of the same keys. Each family knows the
 rest: its file has
