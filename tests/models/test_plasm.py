@@ -1,4 +1,6 @@
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +11,11 @@ from torch import nn
 
 import plasm
 from plasm import weights
-from plasm.models import PLASM, MaskedAutoencoder
+from plasm.models import PLASM, MaskedAutoencoder, family_of
+from plasm.models.plasm import FAMILY
 from plasm.models.summary import summarize
+
+SUM_OF_SQUARES = 195.25855664574897
 
 SMALL: dict[str, Any] = {
     "in_frames": 3, "out_frames": 3, "encoder_dim": 8, "translator_dim": 16, "translator_depth": 3,
@@ -18,7 +23,7 @@ SMALL: dict[str, Any] = {
 
 
 class TestPLASM(BaseModelTester):
-    models = tuple(plasm.list_models())
+    models = tuple(name for name in plasm.list_models() if family_of(name) is FAMILY)
     inductor_models = ("plasm_mmnist_tiny",)
 
     def blocks(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -186,9 +191,10 @@ def test_intermediates_refuse_what_there_is_not() -> None:
 
 
 def test_timm_lists_weights_that_exist_and_no_others() -> None:
-    listed = set(timm.list_models("plasm*", pretrained=True))
-    assert listed == {f"{entry.model}.{entry.tag}" for entry in weights.entries()} == set(plasm.list_models(True))
-    assert set(timm.list_models("plasm*")) == set(plasm.list_models()) == {*TABLE_1, "plasm_mmnist_tiny"}
+    published = {f"{entry.model}.{entry.tag}" for entry in weights.entries()}
+    assert set(plasm.list_models(pretrained=True)) == published
+    assert set(timm.list_models("plasm*", pretrained=True)) == {n for n in published if n.startswith("plasm")}
+    assert set(timm.list_models("plasm*")) == set(TestPLASM.models) == {*TABLE_1, "plasm_mmnist_tiny"}
 
 
 def test_no_weights_is_an_error_that_names_those_there_are() -> None:
@@ -205,3 +211,23 @@ def test_published_weights_adapt_to_other_channels() -> None:
     out = color(clip.expand(-1, -1, 3, -1, -1))
     for channel in range(3):
         torch.testing.assert_close(out[:, :, channel], gray(clip)[:, :, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_weights_and_runs_from_before_the_bounded_score_compute_the_same(tmp_path: Path) -> None:
+    """Those that ship by their row of the manifest; a folder since its config.json does not state the score."""
+    clip = torch.rand(1, 10, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    shipped = timm.create_model("plasm_mmnist_tiny.mmnist", pretrained=True).eval()
+    assert {block.score for block in shipped.translator.pla} == {"sigmoid"}
+    # Computed by the code of before, in fp32.
+    torch.testing.assert_close(shipped(clip).double().square().sum().item(), SUM_OF_SQUARES, rtol=1e-4, atol=0)
+    weights.save_pretrained(shipped, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config["model_args"].pop("score") == "sigmoid"
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for name in (f"local-dir:{tmp_path}", "plasm_mmnist_tiny"):
+        for pretrained in (True, False):
+            model = timm.create_model(name, pretrained=pretrained).eval()
+            expected = "cosine" if name == "plasm_mmnist_tiny" and not pretrained else "sigmoid"
+            assert {block.score for block in model.translator.pla} == {expected}
+            if pretrained:
+                torch.testing.assert_close(model(clip), shipped(clip), rtol=0, atol=0)
