@@ -90,12 +90,14 @@ class BaseModelTester:
         out.sum().backward()
         assert all(p.grad is not None for p in model.parameters())
 
-    def test_export_with_dynamic_batch(self, model: nn.Module) -> None:
+    def test_export_of_any_batch_and_size(self, model: nn.Module) -> None:
         model.eval()
-        dynamic = {"clip": {0: torch.export.Dim("batch", min=1, max=64)}}
+        multiple = model.encoder.reduction
+        batch, height, width = (torch.export.Dim(name, min=2, max=64) for name in ("batch", "h", "w"))
+        dynamic = {"clip": {0: batch, 3: multiple * height, 4: multiple * width}}
         program = torch.export.export(model, (self.clip(model),), dynamic_shapes=dynamic)
-        for batch in (1, 3):
-            clip = self.clip(model, batch)
+        for count, size in ((2, (2, 3)), (3, (5, 4))):
+            clip = self.clip(model, count, (size[0] * multiple, size[1] * multiple))
             torch.testing.assert_close(program.module()(clip), model(clip), atol=1e-4, rtol=1e-4)
 
     def test_channels_last(self, model: nn.Module) -> None:
