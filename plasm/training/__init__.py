@@ -2,7 +2,7 @@
 
 from .config import EvaluateConfig, PretrainConfig, TrainConfig, make_config, model_defaults
 from .distributed import LostProcessError, join_world
-from .evaluation import TRIVIAL_FORECASTS, evaluate, forecast
+from .evaluation import TRIVIAL_FORECASTS, TimedForecast, evaluate, forecast
 from .runs import frame_counts, load_model
 from .trainer import RunInterruptedError, run
 
@@ -12,6 +12,7 @@ __all__ = [
     "LostProcessError",
     "PretrainConfig",
     "RunInterruptedError",
+    "TimedForecast",
     "TrainConfig",
     "evaluate",
     "forecast",
