@@ -89,7 +89,7 @@ def evaluate(**arguments: Any) -> None:
     )  # fmt: skip
     with training.join_world(choose_device(config.device)) as world:
         timed = training.TimedForecast(training.forecast(net.to(world.device)), world.device)
-        forecasts = {"model": timed, **training.TRIVIAL_FORECASTS}
+        forecasts: dict[str, training.Forecast] = {"model": timed, **training.TRIVIAL_FORECASTS}
         table = training.evaluate(
             forecasts, clips, in_frames, out_frames, num_clips=config.num_clips, batch_size=config.batch_size,
             world=world, workers=config.workers,

@@ -92,8 +92,8 @@ def check_finite(values: np.ndarray, name: str, first: int, step: int = 1) -> No
     if not rows.all():
         row = first + int(rows.argmin()) * step
         raise ValueError(
-            f"{name} should hold finite values (of images, in [0, 1]); its {values.dtype} are not finite in row {row:,}, "
-            "counted from 0: NaN or infinite"
+            f"{name} should hold finite values (of images, in [0, 1]); its {values.dtype} are not finite in row {row:,}"
+            ", counted from 0: NaN or infinite"
         )
 
 

@@ -18,6 +18,7 @@ from .distributed import ALONE, World
 
 __all__ = [
     "TRIVIAL_FORECASTS",
+    "Forecast",
     "TimedForecast",
     "clip_batches",
     "evaluate",
