@@ -31,6 +31,13 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def _pool(x: Tensor) -> Tensor:
+    """(B, dim, h, w) -> (B, dim, 1, 1), the mean over all places."""
+    # The kernel of a pooling is a constant of a graph: h and w would be fixed. Without a graph, the pooling's gradient
+    # keeps the memory format of x; that of a mean does not, and is slow to add to others.
+    return x.mean((-2, -1), keepdim=True) if torch.compiler.is_compiling() else F.avg_pool2d(x, x.shape[-2:])
+
+
 class PairwiseLayerAttention(nn.Module):
     """Weighs the features of a high layer by how they agree with those of its low partner.
 
@@ -139,12 +146,11 @@ class PairwiseLayerAttention(nn.Module):
 
     def _project_pooled(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """Query and key of whole feature maps, (B, heads, d) each."""
-        # Its gradient keeps the memory format of x; that of a mean does not, and is slow to add to others.
-        q, k = (F.avg_pool2d(x, x.shape[-2:]) for x in (low, high))
-        q, k = self.query(q), self.key(k)
-        return rearrange(q, "b (n d) 1 1 -> b n d", n=self.num_heads), rearrange(
-            k, "b (n d) 1 1 -> b n d", n=self.num_heads
+        q, k = (
+            rearrange(project(_pool(x)), "b (n d) 1 1 -> b n d", n=self.num_heads)
+            for project, x in ((self.query, low), (self.key, high))
         )
+        return q, k
 
     def _scores(self, low: Tensor, high: Tensor) -> Tensor:
         """(B, heads) from two (B, dim, h, w)."""
@@ -161,7 +167,7 @@ class PairwiseLayerAttention(nn.Module):
     def _gate(self, low: Tensor, high: Tensor) -> Tensor:
         """How much of Value to take, (B, dim, h, w) or (B, dim, 1, 1)."""
         if self.attention == "gate":
-            low, high = (F.avg_pool2d(x, x.shape[-2:]) for x in (low, high))
+            low, high = _pool(low), _pool(high)
         q, k = (
             F.rms_norm(rearrange(x, "b (n d) h w -> b h w n d", n=self.num_heads), (self.dim_head,))
             for x in (self.query(low), self.key(high))

@@ -41,6 +41,7 @@ _MOST_PARAMETERS = 1_000_000_000
 # What timm's own export adds to the arguments of the constructor.
 _TIMM_ARGUMENTS = {"num_classes", "global_pool"}
 _BELIEVED = ("input_size", "mean", "std", "tag", "license", "description", "origin_url", "paper_name", "paper_ids")
+_ADAPTED = ("in_chans", "out_chans", "in_frames", "out_frames")
 _SOURCES = ("state_dict", "file", "hf_hub_id", "url")
 Adapter = Callable[[Tensor, Any], Tensor]
 """Maps a tensor of a checkpoint and the model that is to take it to the tensor in the model's shape."""
@@ -120,10 +121,13 @@ def resolve_pretrained(
     tensors, file = _read(variant, tag, where, asked.get("cache_dir"))
     what = str(file or "the state_dict")
     models = [_empty_model(model_cls, source_args, config if origin else variant)]
-    target_args = {**source_args, **{key: asked[key] for key in _parameters(model_cls) if key in asked}}
+    own_args = {key: asked[key] for key in _parameters(model_cls) if key in asked}
+    target_args = {**source_args, **own_args}
     if not origin and where and target_args != source_args:
-        # A file that a user names himself, and that no config.json describes, may be of the model he asks for.
-        models.append(_empty_model(model_cls, target_args, variant))
+        # A file that a user names himself, and that no config.json describes, may be of the model he asks for, or of
+        # one that differs from it in what is adapted.
+        others = {key: value for key, value in own_args.items() if key not in _ADAPTED}
+        models += [_empty_model(model_cls, args, variant) for args in ({**source_args, **others}, target_args)]
     own = _fitting(tensors, models, checkpoint_filter_fn, what)
     source = {"file": str(file)} if file else {"state_dict": tensors}
     return Pretrained(
