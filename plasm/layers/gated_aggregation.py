@@ -14,7 +14,7 @@ __all__ = ["ChannelAggregation", "MultiOrderGatedAggregation"]
 
 
 class MultiOrderGatedAggregation(nn.Module):
-    """x + conv1x1(silu(gate(y)) * silu(value(y))): the value is seen at three dilations, each by a part of the channels.
+    """x + conv1x1(silu(gate(y)) * silu(value(y))): at three dilations, each of some channels.
 
     y = silu(z + s (z - mean(z))) with z = conv1x1(x) moves what is the same everywhere by a learned s of each channel.
 
@@ -28,9 +28,7 @@ class MultiOrderGatedAggregation(nn.Module):
         ValueError: If ``dim`` is no multiple of 8.
     """
 
-    def __init__(
-        self, dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         if dim % 8:
             raise ValueError(f"multi-order gated aggregation has a multiple of 8 channels, got {dim}")

@@ -1,4 +1,4 @@
-"""Gated spatiotemporal attention (gSTA), the translator's layer of SimVP v2 (Tan et al., arXiv 2211.12509, Section 3.3).
+"""Gated spatiotemporal attention (gSTA), of SimVP v2 (Tan et al., arXiv 2211.12509, Section 3.3).
 
 Shapes: N clips, C = dim channels, H x W places.
 """
@@ -27,6 +27,6 @@ class GatedSpatiotemporalAttention(LargeKernelAttention):
     features_per_channel = 2
 
     def gate(self, u: Tensor, a: Tensor) -> Tensor:
-        """u (N, C, H, W), which plays no part, and f and g (N, 2 C, H, W) -> (N, C, H, W)."""
+        """U (N, C, H, W), which plays no part, and f and g (N, 2 C, H, W) -> (N, C, H, W)."""
         f, g = a.chunk(2, 1)
         return torch.sigmoid(g) * f

@@ -1,5 +1,7 @@
 """Attention by large kernels that are taken apart: 5x5, then 7x7 with dilation 3, both depthwise, then 1x1.
 
+Paper: Guo et al., Visual Attention Network, arXiv 2202.09741, Section 3.1.
+
 Shapes: N clips, C = dim channels, H x W places.
 """
 
@@ -14,7 +16,7 @@ __all__ = ["LargeKernelAttention"]
 
 
 class LargeKernelAttention(nn.Module):
-    """x + conv1x1(u * a) with u = gelu(conv1x1(x)) and a = conv1x1(dilated(depthwise(u))): VAN (arXiv 2202.09741, Eq. 3).
+    """x + conv1x1(u * a) with u = gelu(conv1x1(x)) and a = conv1x1(dilated(depthwise(u))): VAN.
 
     Args:
         dim: Channels in and out.
@@ -54,5 +56,5 @@ class LargeKernelAttention(nn.Module):
         return x + self.proj_out(self.gate(u, self.pwconv(self.dwconv_dilated(self.dwconv(u)))))
 
     def gate(self, u: Tensor, a: Tensor) -> Tensor:
-        """u (N, C, H, W) and the features a that large kernels saw around each place -> (N, C, H, W)."""
+        """U (N, C, H, W) and the features a that large kernels saw around each place -> (N, C, H, W)."""
         return u * a

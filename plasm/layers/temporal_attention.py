@@ -46,6 +46,6 @@ class TemporalAttention(LargeKernelAttention):
         self.fc2 = nn.Linear(width, dim, bias=False, **dd)
 
     def gate(self, u: Tensor, a: Tensor) -> Tensor:
-        """u and s (N, C, H, W) -> (N, C, H, W)."""
+        """U and s (N, C, H, W) -> (N, C, H, W)."""
         dynamical = torch.sigmoid(self.fc2(torch.relu(self.fc1(u.mean((2, 3))))))
         return dynamical[:, :, None, None] * a * u

@@ -120,7 +120,7 @@ BLOCKS: dict[str, Callable[[BlockPlace], nn.Module]] = {
     "uniformer": _uniformer,
     "vit": lambda at: ViTBlock(at.dim, **at.rates),
 }
-"""By name: what makes a block of ``BlockPlace.dim`` channels. ConvMixer and HorNet know no dropout, ConvMixer no MLP."""
+"""By name: what makes a block. ConvMixer and HorNet know no dropout, ConvMixer has no MLP."""
 
 
 class TranslatorBlock(nn.Module):

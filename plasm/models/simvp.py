@@ -1,7 +1,7 @@
 """SimVP: simpler yet better video prediction, with its translators of two versions and of ten MetaFormers.
 
-Papers: Gao, Tan, Wu, Li, CVPR 2022, arXiv 2206.05099 (v1, Inception); Tan, Gao, Li, Li, arXiv 2211.12509 (v2, gSTA); the
-others as OpenSTL has them (Tan et al., NeurIPS 2023, arXiv 2306.11249), whose weights load here: see ``models.openstl``.
+Papers: Gao, Tan, Wu, Li, CVPR 2022, arXiv 2206.05099 (v1, Inception); Tan, Gao, Li, Li, arXiv 2211.12509 (v2, gSTA);
+the others as OpenSTL has them (Tan et al., NeurIPS 2023, arXiv 2306.11249), whose weights load: see ``openstl``.
 
 An Encoder turns each frame into features, a Translator turns the features of T frames, as channels of one plane, into
 those of the T frames that follow, a Decoder turns features into frames, with the Encoder's first features at hand.
@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from plasm.layers.conv import run_block
 from plasm.layers.cpu_grads import Conv2d, GroupNorm
 from plasm.layers.inception import InceptionBlock
-from plasm.layers.sparse import SparseConv2d, SparseGroupNorm, SparseTensor, find_sites
+from plasm.layers.sparse import SparseConv2d, SparseGroupNorm, SparseTensor
+from plasm.layers.sparse_sites import find_sites
 from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
 from .family import Family
@@ -102,7 +103,8 @@ class Encoder(nn.Module):
         self.num_features, self.reduction = dim, 2 ** (depth // 2)
         self.kernel_size, self.grad_checkpointing = kernel_size, False
         self.blocks = nn.ModuleList(
-            EncoderBlock(dim if i else in_chans, dim, 1 + i % 2, kernel_size, device, dtype) for i in range(depth // 2 * 2)
+            EncoderBlock(dim if i else in_chans, dim, 1 + i % 2, kernel_size, device, dtype)
+            for i in range(depth // 2 * 2)
         )
 
     def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -189,9 +191,7 @@ class Decoder(nn.Module):
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.grad_checkpointing = False
-        self.blocks = nn.ModuleList(
-            DecoderBlock(dim, i % 2 == 0, kernel_size, **dd) for i in range(depth // 2 * 2)
-        )
+        self.blocks = nn.ModuleList(DecoderBlock(dim, i % 2 == 0, kernel_size, **dd) for i in range(depth // 2 * 2))
         self.readout = Conv2d(dim, out_chans, 1, **dd)
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
@@ -246,7 +246,8 @@ class InceptionTranslator(nn.Module):
 
     def forward_blocks(self, x: Tensor, num_blocks: int | None = None) -> list[Tensor]:
         """(B, T * Cs, h, w) to the outputs of the first ``num_blocks`` of the 2 N blocks, all by default."""
-        depth, outputs = len(self.blocks) // 2, list[Tensor]()
+        depth = len(self.blocks) // 2
+        outputs: list[Tensor] = []
         for index, block in enumerate(self.blocks[:num_blocks]):
             if index > depth:
                 # Block depth + 1 + k of the second half sees block depth - 2 - k of the first.
@@ -293,15 +294,13 @@ class MetaTranslator(nn.Module):
         first, last = drop_path
         rates = [first + (last - first) * index / (depth - 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
-            TranslatorBlock(
-                name, BlockPlace(before, after, index, size, mlp_ratio, drop, rates[index], device, dtype)
-            )
+            TranslatorBlock(name, BlockPlace(before, after, index, size, mlp_ratio, drop, rates[index], device, dtype))
             for index, (before, after) in enumerate(zip(ins, self.out_dims, strict=True))
         )
 
     def forward_blocks(self, x: Tensor, num_blocks: int | None = None) -> list[Tensor]:
         """(B, T * Cs, h, w) to the outputs of the first ``num_blocks`` of the N blocks, all by default."""
-        outputs = list[Tensor]()
+        outputs: list[Tensor] = []
         for block in self.blocks[:num_blocks]:
             x = run_block(block, x, recompute=self.grad_checkpointing)
             outputs.append(x)
@@ -445,12 +444,12 @@ class SimVP(VideoModel):
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
-        blocks = (0,) if coarse else None
-        pattern = r"^translator" if coarse else r"^translator\.blocks\.(\d+)"
-        return {"stem": r"^encoder", "blocks": [(pattern, blocks), (r"^decoder", (99999,))]}
+        if coarse:
+            return {"stem": r"^encoder", "blocks": [(r"^translator", (0,)), (r"^decoder", (1,))]}
+        return {"stem": r"^encoder", "blocks": [(r"^translator\.blocks\.(\d+)", None), (r"^decoder", (99999,))]}
 
     def _forecast(self, clip: Tensor, num_frames: int) -> Tensor:
-        forecast = list[Tensor]()
+        forecast: list[Tensor] = []
         while num_frames > 0:
             clip = self._next(clip, min(num_frames, self.in_frames))
             forecast.append(clip)
@@ -482,7 +481,8 @@ class SimVP(VideoModel):
         if num_frames > self.in_frames and self.out_chans != self.in_chans:
             raise ValueError(
                 f"{num_frames} frames are more than the {self.in_frames} of a forecast, and its {self.out_chans} "
-                f"channel(s) cannot be fed back where the model takes {self.in_chans}"
+                f"channel(s) cannot be fed back where the model takes {self.in_chans}: ask for {self.in_frames} or "
+                f"fewer, or make the model with in_frames={num_frames} and out_frames={num_frames}"
             )
 
 
@@ -574,20 +574,22 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
     translator: Any = model.translator
     incepu = isinstance(translator, InceptionTranslator)
     renames = [*_COMMON, *_RENAMES.get("incepu" if incepu else translator.name, [])]
-    own, out = model.state_dict(), dict[str, Tensor]()
+    if incepu:
+        # The second half of the U-Net follows the first.
+        half = len(translator.blocks) // 2
+        renames += [(rf"^hid\.dec\.{i}\.", f"translator.blocks.{half + i}.") for i in range(half)]
+    own = model.state_dict()
+    out: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
         if _COMPUTED.search(name):
             continue
-        if incepu:
-            # The second half of the U-Net follows the first.
-            half = len(translator.blocks) // 2
-            name = re.sub(r"^hid\.dec\.(\d+)\.", lambda match: f"translator.blocks.{half + int(match[1])}.", name)
+        ours = name
         for pattern, new in renames:
-            name = re.sub(pattern, new, name)
+            ours = re.sub(pattern, new, ours)
         # Scales and linear layers of OpenSTL lack the sides of length one that ours have as 1x1 convolutions.
-        like = own.get(name)
+        like = own.get(ours)
         fits = like is not None and [n for n in like.shape if n > 1] == [n for n in tensor.shape if n > 1]
-        out[name] = tensor.reshape(like.shape) if fits and like is not None else tensor
+        out[ours] = tensor.reshape(like.shape) if fits and like is not None else tensor
     return out
 
 
@@ -667,11 +669,13 @@ _BENCHMARKS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 _EXCEPTIONS: dict[tuple[str, str], dict[str, int]] = {
     ("incepu", "human36m"): {"translator_depth": 6},
+    ("incepu", "caltech"): {"translator_depth": 4},
+    ("tau", "caltech"): {"translator_dim": 512, "translator_depth": 8, "encoder_depth": 4},
     ("gsta", "human36m"): {"translator_dim": 256},
-    ("vit", "human36m"): {"translator_dim": 256},
+    ("vit", "human36m"): {"translator_depth": 6},
+    ("uniformer", "human36m"): {"translator_depth": 6},
     ("hornet", "human36m"): {"translator_depth": 6},
     ("moganet", "human36m"): {"translator_dim": 256, "translator_depth": 6},
-    ("incepu", "kth"): {"translator_depth": 4},
     **{(name, benchmark): {"translator_depth": 4} for name in ("vit", "uniformer") for benchmark in ("caltech", "kth")},
 }
 _CHANNELS = {"mmnist": 1, "taxibj": 2, "human36m": 3, "caltech": 3, "kth": 1}

@@ -5,8 +5,6 @@ Paper: Tan, Gao, Wu, Xu, Xia, Li, Li, CVPR 2023, arXiv 2206.12126.
 Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixels. Pixels are floats in [0, 1].
 """
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -70,7 +68,8 @@ FAMILY = Family(
     url="https://arxiv.org/abs/2206.12126",
     citation="""@inproceedings{tan2023tau,
   title     = {Temporal Attention Unit: Towards Efficient Spatiotemporal Predictive Learning},
-  author    = {Tan, Cheng and Gao, Zhangyang and Wu, Lirong and Xu, Yongjie and Xia, Jun and Li, Siyuan and Li, Stan Z.},
+  author    = {Tan, Cheng and Gao, Zhangyang and Wu, Lirong and Xu, Yongjie and Xia, Jun and Li, Siyuan and
+               Li, Stan Z.},
   booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
   pages     = {18770--18782},
   year      = {2023}
