@@ -6,6 +6,7 @@ import timm
 import torch
 from tester import BaseModelTester
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 import plasm
 from plasm import weights
@@ -59,6 +60,17 @@ def test_size_of_the_papers_model() -> None:
     assert code.parameters / 1e6 == pytest.approx(19.2, abs=0.1)
     assert code.multiply_adds / 1e9 == pytest.approx(9.2, abs=0.1)
     assert summarize("plasm_mmnist_tiny").parameters < 2.5e6
+
+
+def test_compiles_once_for_all_sizes() -> None:
+    torch._dynamo.reset()
+    graphs, model = CompileCounter(), PLASM(**SMALL).eval()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=graphs)
+    for size in ((12, 20), (16, 8), (20, 12)):
+        clip = torch.rand(2, 3, 1, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(clip), model(clip), atol=1e-4, rtol=1e-4)
+    assert graphs.frame_count == 1
 
 
 def test_pla_block_j_pairs_with_convnext_block_n_plus_1_minus_j() -> None:

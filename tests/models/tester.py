@@ -26,7 +26,7 @@ PROMISES = {
     "feeds_back": "predict goes beyond out_frames by feeding frames back",
     "grad_checkpointing": "blocks can be run again in the backward pass",
     "features": "forward_intermediates and features_only",
-    "export": "torch.export with a dynamic batch",
+    "export": "torch.export with a dynamic batch, and dynamic height and width where any size will do",
     "compile": "torch.compile of the whole graph",
     "other_channels": "in_chans is an argument",
 }
@@ -162,13 +162,17 @@ class BaseModelTester:
         if "every_gradient" not in self.not_promised(name):
             assert all(p.grad is not None for p in model.parameters())
 
-    def test_export_with_dynamic_batch(self, name: str, model: nn.Module) -> None:
+    def test_export_of_any_batch_and_size(self, name: str, model: nn.Module) -> None:
         self.require(name, "export")
         model.eval()
-        dynamic = {"clip": {0: torch.export.Dim("batch", min=1, max=64)}}
-        program = torch.export.export(model, (self.clip(model),), dynamic_shapes=dynamic)
-        for batch in (1, 3):
-            clip = self.clip(model, batch)
+        multiple, dynamic = model.size_multiple, {0: torch.export.Dim("batch", min=2, max=64)}
+        if "any_size" not in self.not_promised(name):
+            height, width = (torch.export.Dim(side, min=2, max=64) for side in ("h", "w"))
+            dynamic |= {3: multiple * height, 4: multiple * width}
+        program = torch.export.export(model, (self.clip(model),), dynamic_shapes={"clip": dynamic})
+        for batch, factors in ((2, (2, 3)), (3, (5, 4))):
+            size = (factors[0] * multiple, factors[1] * multiple) if len(dynamic) > 1 else None
+            clip = self.clip(model, batch, size)
             torch.testing.assert_close(program.module()(clip), model(clip), atol=1e-4, rtol=1e-4)
 
     def test_channels_last(self, model: nn.Module) -> None:
