@@ -1,4 +1,5 @@
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,20 +214,13 @@ def test_tau_adds_a_tenth_of_it_to_the_squared_error() -> None:
     assert net.decoder.readout.weight.grad.abs().max() > 0
 
 
-def test_weights_fit_another_number_of_output_channels(tmp_path: Any) -> None:
-    file = tmp_path / "w.safetensors"
+def test_weights_fit_another_number_of_channels(tmp_path: Path) -> None:
     net = timm.create_model("simvp_gsta_mmnist", **SMALL)
-    weights.save_tensors(net.state_dict(), file)
-    wider = timm.create_model(
-        "simvp_gsta_mmnist",
-        pretrained=True,
-        pretrained_cfg_overlay={"file": str(file)},
-        in_chans=2,
-        out_chans=3,
-        **SMALL,
-    )
+    weights.save_pretrained(net, tmp_path / "folder")
+    wider = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, in_chans=2, out_chans=3)
     assert wider.encoder.blocks[0].conv.weight.shape[1] == 2
     torch.testing.assert_close(wider.decoder.readout.weight, net.decoder.readout.weight.expand(3, -1, -1, -1))
+    torch.testing.assert_close(wider.translator.state_dict(), net.translator.state_dict())
 
 
 @pytest.mark.parametrize(
