@@ -197,3 +197,11 @@ def test_published_weights_adapt_to_other_channels() -> None:
     out = color(clip.expand(-1, -1, 3, -1, -1))
     for channel in range(3):
         torch.testing.assert_close(out[:, :, channel], gray(clip)[:, :, 0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["in_frames", "out_frames", "in_chans", "encoder_dim", "encoder_depth",
+                                  "translator_dim", "translator_depth"])  # fmt: skip
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_a_model_of_nothing_is_an_error_at_once(name: str, count: float) -> None:
+    with pytest.raises((ValueError, TypeError), match=rf"{name} must be positive, a whole number, got {count}"):
+        plasm.create_model("plasm_mmnist_tiny", **{name: count})
