@@ -1,7 +1,7 @@
 """Published weights: what there is, where it lies, and whether it is what it should be."""
 
 from .card import Card
-from .convert import read_checkpoint
+from .convert import plain_state_dict, read_checkpoint
 from .files import (
     check_tensors,
     describe_folder,
@@ -36,6 +36,7 @@ __all__ = [
     "folder_weights",
     "load_tensors",
     "markdown_table",
+    "plain_state_dict",
     "push",
     "read_checkpoint",
     "read_model_config",

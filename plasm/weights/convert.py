@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["read_checkpoint"]
+__all__ = ["plain_state_dict", "read_checkpoint"]
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model")
 _PREFIXES = ("_orig_mod.", "module.", "model.")
@@ -38,23 +38,36 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     except Exception as error:
         # Of damaged bytes anything may come.
         raise ValueError(f"{file} is no whole checkpoint of torch: {error!r}") from error
+    # Tied tensors share memory, which safetensors refuses.
+    return {name: tensor.clone() for name, tensor in plain_state_dict(content, str(file)).items()}
+
+
+def plain_state_dict(content: Any, what: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint that is read, by plain names; see ``read_checkpoint``.
+
+    Args:
+        content: A state dict, or what holds one.
+        what: Of what the error speaks.
+
+    Raises:
+        ValueError: If it holds no tensors, or two come to bear one name.
+    """
     tensors: dict[str, Tensor] = {}
-    for name, tensor in _state_dict(content, file).items():
+    for name, tensor in _state_dict(content, what).items():
         short = _without_prefixes(name)
         if short in tensors:
-            raise ValueError(f"{file} holds two tensors that would be called {short}")
-        # Tied tensors share memory, which safetensors refuses.
-        tensors[short] = tensor.clone()
+            raise ValueError(f"{what} holds two tensors that would be called {short}")
+        tensors[short] = tensor
     return tensors
 
 
-def _state_dict(content: Any, file: Path) -> dict[str, Tensor]:
+def _state_dict(content: Any, what: str) -> dict[str, Tensor]:
     if isinstance(content, Mapping):
         content = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{file} holds a {type(content).__name__}, not tensors with names")
+        raise ValueError(f"{what} holds a {type(content).__name__}, not tensors with names")
     if wrong := [str(name) for name, value in content.items() if not _is_plain(name, value)]:
-        raise ValueError(f"{file} holds what is no dense tensor with a name: {', '.join(wrong)}")
+        raise ValueError(f"{what} holds what is no dense tensor with a name: {', '.join(wrong)}")
     return dict(content)
 
 
