@@ -1,7 +1,7 @@
 // The error of each forecast frame, as a curve.
 
 const SVG = "http://www.w3.org/2000/svg";
-const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 168, 40, 10, 10, 24];
+const [WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [640, 168, 34, 16, 10, 24];
 
 function element(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
@@ -69,10 +69,9 @@ export class Chart {
       this.#add("line", { class: "grid", x1: LEFT, x2: this.width - RIGHT, y1: this.#y(value), y2: this.#y(value) });
       this.#add("text", { class: "tick", x: LEFT - 8, y: this.#y(value) + 4, "text-anchor": "end" }, String(value));
     }
-    const every = Math.max(1, niceStep(numFrames, this.width < 400 ? 5 : 10));
+    const every = Math.max(1, niceStep(numFrames, this.width < 400 ? 3 : 10));
     for (let frame = every === 1 ? 1 : every; frame <= numFrames; frame += every) {
-      const label = { class: "tick", x: this.#x(frame), y: this.height - 6, "text-anchor": frame === numFrames ? "end" : "middle" };
-      this.#add("text", label, `+${frame}`);
+      this.#add("text", { class: "tick", x: this.#x(frame), y: this.height - 6, "text-anchor": "middle" }, `+${frame}`);
     }
     this.#curve(still, "still");
     this.#curve(model, "model");

@@ -171,7 +171,8 @@ function render() {
   const error = ahead > 0 ? scene.errors[ahead - 1] : undefined;
   $("error-tag").textContent = error === undefined ? "" : error.toFixed(1);
   $("time").value = Math.max(1, frame);
-  $("time-tag").textContent = ahead > 0 ? `ahead ${ahead} / ${state.horizon}` : `seen ${frame} / ${inFrames()}`;
+  const seen = frame > 0 ? `seen ${frame} / ${inFrames()}` : "held";
+  $("time-tag").textContent = ahead > 0 ? `ahead ${ahead} / ${state.horizon}` : seen;
   $("time").setAttribute("aria-valuetext", ahead > 0 ? `forecast frame ${ahead}` : `input frame ${frame}`);
   renderChart(scene, ahead);
 }
