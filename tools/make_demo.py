@@ -16,7 +16,7 @@ import numpy as np
 
 from plasm import weights
 from plasm.data import load_digits
-from plasm.demo.export import export_model
+from plasm.demo.export import page_model
 from plasm.demo.models import SITE, write_list
 
 RUNTIME = "onnxruntime-web@1.30.0"
@@ -34,7 +34,7 @@ def model() -> None:
     """The default weights as ONNX, and the list that names them."""
     for old in (SITE / "models").glob("*.onnx"):
         old.unlink()
-    made = export_model(weights.entries()[0].name, SITE)
+    made = page_model(weights.entries()[0].name, SITE)
     (SITE / "models.json").write_text(write_list([made]), encoding="utf-8")
     click.echo(f"{made.file}: {made.size / 1e6:.1f} MB, of weights {made.weights_sha256}")
 

@@ -17,7 +17,7 @@ __all__ = ["demo"]
     "sources",
     multiple=True,
     metavar="WEIGHTS",
-    help="Run, folder, hf-hub:OWNER/NAME, published name or .safetensors file; may be given again, for a switch "
+    help="Run, folder, hf-hub:OWNER/NAME, published name, .safetensors or .onnx file; may be given again, for a switch "
     "between them.  [default: those that ship]",
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Of 127.0.0.1; 0 for a free one.")
@@ -55,7 +55,8 @@ def _page_model(source: str, folder: Path) -> PageModel:
     for model in packaged_models():
         if not Path(source).exists() and source in (model.name, model.name.partition(".")[0]):
             return model
-    from plasm.demo.export import export_model
+    # What it needs is an extra.
+    from plasm.demo.export import page_model
 
     click.echo(f"exporting {source}", err=True)
-    return export_model(source, folder)
+    return page_model(source, folder)

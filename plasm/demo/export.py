@@ -1,34 +1,30 @@
-"""Models as the page takes them: ONNX files for frames of one size. Needs the extra ``plasm[onnx]``.
+"""Models as the page takes them: ONNX files that ``plasm.export`` has checked. Needs the extra ``plasm[onnx]``.
 
 Weights that half precision holds without loss are stored in it and computed with in single precision: such a file is
 half the size, and forecasts the same.
-
-Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from plasm import weights
-from plasm.data import SAMPLES
+from plasm.exporting import TOLERANCE, ExportError, export
+from plasm.runtime import is_exported, load_exported, read_metadata
 
 from .models import PageModel
 
-__all__ = ["export_model"]
-
-TOLERANCE = 1e-3
-"""Largest difference from torch that a forecast may have, pixels being in [0, 1]."""
+__all__ = ["page_model"]
 
 
-def export_model(source: str, folder: Path) -> PageModel:
-    """Write a model as ONNX into a folder, for the page, once it was seen to forecast what torch does.
+def page_model(source: str, folder: Path) -> PageModel:
+    """Write a model as ONNX into a folder, for the page.
 
     Args:
-        source: Weights, by any name that ``plasm predict --weights`` takes.
+        source: Weights, by any name that ``plasm predict --weights`` takes, or an ONNX file of ``plasm export``.
         folder: Where to, as ``models/NAME.onnx``.
 
     Raises:
@@ -37,124 +33,88 @@ def export_model(source: str, folder: Path) -> PageModel:
         OSError: If the weights cannot be had, or the file not be written.
         plasm.weights.WeightsNotFoundError: If no such weights are published.
     """
-    try:
-        import onnx
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"weights other than those that ship have to be exported, which needs more ({error}): "
-            "pip install 'plasm[onnx]'"
-        ) from error
-    from plasm.training import load_model
-
-    model = load_model(None, source).eval()
-    described = _describe(model, source)
-    clip = _sample_clip(described)
-    program = torch.onnx.export(
-        model, (clip,), dynamo=True, input_names=["clip"], output_names=["forecast"], verbose=False
-    )
-    assert program is not None
-    proto = program.model_proto
-    _store_in_half(proto)
-    _forget_source(proto)
-    metadata = {key: str(value) for key, value in described.items()}
-    onnx.helper.set_model_props(proto, metadata)
-    content = proto.SerializeToString()
-    difference = _difference(model, content, clip)
-    if not difference <= TOLERANCE:
-        raise ValueError(f"the export of {source} is off by {difference:.2g} on a sample clip, more than {TOLERANCE}")
-    file = f"models/{described['name']}.onnx"
-    (folder / "models").mkdir(parents=True, exist_ok=True)
-    with weights.write_beside(folder / file) as beside:
-        beside.write_bytes(content)
-    return PageModel(file=file, size=len(content), sha256=weights.file_sha256(folder / file), **described)
-
-
-def _describe(model: nn.Module, source: str) -> dict[str, Any]:
-    """All of a ``PageModel`` but its file."""
-    from plasm.training import frame_counts
-
-    in_frames, out_frames = frame_counts(model)
-    channels, height, width = getattr(model, "pretrained_cfg", {}).get("input_size") or (1, 64, 64)
-    channels = getattr(model, "in_chans", channels)
-    if channels not in (1, 3):
-        raise ValueError(f"the page shows gray or coloured frames; {source} is of a model with {channels} channels")
-    row = _published(source)
-    path = Path(source)
-    if row:
-        scores = row.metrics
-        about = f"Test MSE {scores['mse']:.1f}, SSIM {scores['ssim']:.3f}, after {row.clips:,} clips."
-        name, file = row.name, weights.find(row.model, row.tag)
+    models = folder / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    written = models / "written.onnx"
+    about = ""
+    if is_exported(source):
+        metadata = read_metadata(source)
+        if Path(source).suffix != ".onnx":
+            raise ValueError(f"{source} runs in torch: the page takes .onnx files")
+        _check_shape(source, metadata["in_chans"], metadata["out_chans"])
+        shutil.copyfile(source, written)
     else:
-        about, name = "", path.stem if path.suffix else path.name
-        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
-        file = path / "model.safetensors" if path.is_dir() else path
-    return {
-        "name": name,
-        "weights_sha256": weights.file_sha256(file) if file.is_file() else "",
-        "in_frames": in_frames,
-        "out_frames": out_frames,
-        "channels": channels,
-        "height": height,
-        "width": width,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "license": row.license if row else "",
-        "about": about,
-    }
+        from plasm.training import load_model
+
+        model: Any = load_model(None, source)
+        _check_shape(source, model.in_chans, getattr(model, "out_chans", model.in_chans))
+        about = f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters."
+        metadata = export(model, written).metadata
+        _make_small(written)
+    row = next((row for row in weights.entries() if row.sha256 == metadata["weights_sha256"]), None)
+    if row:
+        about += f" Test MSE {row.metrics['mse']:.1f}, SSIM {row.metrics['ssim']:.3f}, after {row.clips:,} clips."
+    name = row.name if row else _file_name(source)
+    file = models / f"{name}.onnx"
+    written.replace(file)
+    numbers = {key: int(metadata[key]) for key in ("in_frames", "out_frames", "height", "width")}
+    return PageModel(
+        name=name,
+        file=file.relative_to(folder).as_posix(),
+        size=file.stat().st_size,
+        sha256=weights.file_sha256(file),
+        weights_sha256=metadata["weights_sha256"],
+        channels=int(metadata["in_chans"]),
+        license=metadata["license"],
+        about=about.strip(),
+        **numbers,
+    )
 
 
-def _published(source: str) -> weights.Entry | None:
-    """The row of published weights of this name; None if it is the name of something else."""
-    model, _, tag = source.partition(".")
-    return weights.entry(model, tag or None) if weights.tags(model) and not Path(source).exists() else None
+def _check_shape(source: str, in_chans: int | str, out_chans: int | str) -> None:
+    if int(in_chans) not in (1, 3) or int(out_chans) != int(in_chans):
+        raise ValueError(
+            f"the page shows gray or coloured frames, of 1 or 3 channels; the model of {source} takes {in_chans} and "
+            f"forecasts {out_chans}"
+        )
 
 
-def _sample_clip(described: dict[str, Any]) -> Tensor:
-    """(1, T, C, H, W): a clip that ships, brought to the model's shape."""
-    with np.load(SAMPLES / "clips.npz", allow_pickle=False) as samples:
-        clip = torch.from_numpy(samples["clips"][:1]).float() / 255
-    times = torch.arange(described["in_frames"]) % clip.shape[1]
-    frames = nn.functional.interpolate(clip[0, times], (described["height"], described["width"]), mode="area")
-    return frames.expand(-1, described["channels"], -1, -1).unsqueeze(0).contiguous()
+def _file_name(source: str) -> str:
+    path = Path(source)
+    name = path.stem if path.suffix in (".onnx", ".safetensors") else path.name
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
 
 
-def _store_in_half(proto: Any) -> None:
-    """Store what half precision holds without loss in it, each with a cast to single precision before its use."""
+def _make_small(file: Path) -> None:
+    """Store in half precision what it holds without loss, and leave out where in whose files each node came from."""
     import onnx
     from onnx import numpy_helper
 
+    proto = onnx.load(file)
+    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
+        part.doc_string = ""
+        del part.metadata_props[:]
     casts = []
     for tensor in proto.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
         values = numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if values.size < 64 or not np.array_equal(half.astype(np.float32), values):
+        if tensor.data_type != onnx.TensorProto.FLOAT or not _fits_half(values):
             continue
         name, stored = tensor.name, f"{tensor.name}.half"
-        tensor.CopyFrom(numpy_helper.from_array(half, stored))
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
         casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *proto.graph.node]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    # A type of what is now computed would have to be right; it is inferred.
-    del proto.graph.value_info[:]
+    whole = load_exported(file)
+    assert whole.size is not None
+    clip = torch.rand(1, whole.in_frames, whole.in_chans, *whole.size)
+    expected = whole(clip)
+    onnx.save(proto, file)
+    difference = (load_exported(file)(clip) - expected).abs().max().item()
+    if not difference <= TOLERANCE * (expected.max() - expected.min()).item():
+        raise ExportError(f"weights stored in half precision forecast something else: off by {difference:.2g}")
 
 
-def _forget_source(proto: Any) -> None:
-    """Take away where in whose files each node came from."""
-    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
-        part.doc_string = ""
-        del part.metadata_props[:]
-
-
-@torch.no_grad()
-def _difference(model: nn.Module, content: bytes, clip: Tensor) -> float:
-    """Largest difference of the file's forecast from torch's, on a clip of (B, T, C, H, W)."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (made,) = session.run(None, {"clip": clip.numpy()})
-    return float((torch.from_numpy(made) - model(clip)).abs().max())
+def _fits_half(values: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return values.size >= 64 and bool(np.array_equal(values.astype(np.float16).astype(np.float32), values))

@@ -29,7 +29,6 @@ class PageModel:
         channels: C.
         height: H.
         width: W.
-        parameters: How many.
         license: Of the weights.
         about: A line on what it was trained on, and how well it does.
     """
@@ -44,7 +43,6 @@ class PageModel:
     channels: int
     height: int
     width: int
-    parameters: int
     license: str
     about: str
 
