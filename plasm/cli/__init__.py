@@ -19,6 +19,7 @@ from plasm.training import LostProcessError, RunInterruptedError
 from plasm.weights import WeightsNotFoundError
 
 from .data import data_command
+from .demo import demo
 from .export import export
 from .predict import predict
 from .training import evaluate, pretrain, train
@@ -82,5 +83,5 @@ def list_command(pattern: str, of_weights: bool) -> None:
         )
 
 
-for command in (convert, data_command, evaluate, export, predict, pretrain, push, train):
+for command in (convert, data_command, demo, evaluate, export, predict, pretrain, push, train):
     main.add_command(command)

@@ -4,9 +4,10 @@ import tempfile
 from pathlib import Path
 
 import click
+from torch import Tensor, nn
 
 from plasm import weights
-from plasm.models import openstl
+from plasm.models import family_of, openstl
 from plasm.training.publishing import export_run
 from plasm.training.runs import make_model
 
@@ -70,6 +71,9 @@ def convert(old: Path, new: Path, model: str | None, model_arg: tuple[str, ...],
     elif model is not None:
         overlay = {"state_dict": tensors}
         net = make_model(model, pretrained=True, pretrained_cfg_overlay=overlay, **pairs("model_args", model_arg))
+        family = family_of(model)
+        rename = family.checkpoint_filter_fn if family else None
+        _check_unadapted(rename(tensors, net) if rename else tensors, net, old)
     if net is not None:
         tensors = net.state_dict()
     if net is None or new.suffix == ".safetensors":
@@ -78,3 +82,18 @@ def convert(old: Path, new: Path, model: str | None, model_arg: tuple[str, ...],
     else:
         weights.save_pretrained(net, new)
     click.echo(f"{new}: {len(tensors)} tensors")
+
+
+def _check_unadapted(tensors: dict[str, Tensor], net: nn.Module, old: Path) -> None:
+    """Refuse tensors that would have to be adapted: what is converted is what was given."""
+    own = net.state_dict()
+    misfits = [
+        f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
+        for name, tensor in tensors.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    if misfits:
+        raise ValueError(
+            f"{old} does not fit the model, {len(misfits)} tensor(s) are of another shape: {', '.join(misfits)}; "
+            "convert it with the arguments it was made with; models of other frames can be made of the result"
+        )

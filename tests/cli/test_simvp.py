@@ -75,6 +75,8 @@ def test_convert_wants_to_know_of_which_model(tmp_path: Path) -> None:
     assert "--model-arg goes with --model" in fails(*common, "--config", tmp_path / "p.json", "--model-arg", "a=1")
     (tmp_path / "p.json").write_text(json.dumps({**CONFIG, "hid_T": 32}), encoding="utf-8")
     assert "does not fit the model" in fails(*common, "--config", tmp_path / "p.json")
+    other = (*model_args(), "--model-arg", "out_chans=2")
+    assert "decoder.readout.bias (1,) for (2,)" in fails(*common, "--model", "simvp_convnext_mmnist", *other)
 
 
 def test_of_a_file_with_more_than_tensors_they_come_out_by_what_the_error_says(tmp_path: Path) -> None:
