@@ -22,7 +22,7 @@ from plasm.layers.sparse import SparseEncoder
 
 from .family import Family
 from .pretrained import adapt_in_frames, adapt_out_channels, adapt_out_frames
-from .video_model import VideoModel
+from .video_model import VideoModel, check_positive
 
 __all__ = ["PLASM", "Decoder", "Translator"]
 
@@ -194,6 +194,10 @@ class PLASM(VideoModel):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames, out_chans)
+        check_positive(
+            encoder_dim=encoder_dim, encoder_depth=encoder_depth, translator_dim=translator_dim,
+            translator_depth=translator_depth,
+        )  # fmt: skip
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.skip = skip
         self.encoder = SparseEncoder(in_chans, encoder_dim, encoder_depth, **dd)

@@ -235,6 +235,14 @@ def test_published_weights_adapt_to_other_channels() -> None:
         torch.testing.assert_close(out[:, :, channel], gray(clip)[:, :, 0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["in_frames", "out_frames", "in_chans", "encoder_dim", "encoder_depth",
+                                  "translator_dim", "translator_depth"])  # fmt: skip
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_a_model_of_nothing_is_an_error_at_once(name: str, count: float) -> None:
+    with pytest.raises((ValueError, TypeError), match=rf"{name} must be positive, a whole number, got {count}"):
+        plasm.create_model("plasm_mmnist_tiny", **{name: count})
+
+
 def test_weights_and_runs_from_before_the_bounded_score_compute_the_same(tmp_path: Path) -> None:
     """Those that ship by their row of the manifest; a folder since its config.json does not state the score."""
     clip = torch.rand(1, 10, 1, 64, 64, generator=torch.Generator().manual_seed(0))
