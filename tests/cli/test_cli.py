@@ -1,4 +1,5 @@
 import errno
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -60,6 +61,13 @@ def test_both_phases_evaluation_and_prediction(sample_root: Path, tmp_path: Path
     assert "4 test clips of mmnist, 10 -> 10 frames" in out
     assert len(table_of(out)) == 3
     assert [line.split()[0] for line in out.splitlines()[-11:-1]] == [str(n) for n in range(1, 11)]
+    out = ok(
+        "evaluate", "--weights", tmp_path / "two", "--data", "mmnist", "--data-dir", sample_root, "--num-clips", 2,
+        "--frames", 13, "--per-frame",
+    )  # fmt: skip
+    assert "2 test clips of mmnist, 10 -> 13 frames" in out
+    assert [line.split()[0] for line in out.splitlines()[-14:-1]] == [str(n) for n in range(1, 14)]
+    assert "--frames 13" in json.loads((tmp_path / "two" / "metrics.json").read_text(encoding="utf-8"))["options"]
     clip = np.random.default_rng(0).integers(0, 256, (12, 64, 64), dtype=np.uint8)
     np.save(tmp_path / "clip.npy", clip)
     out = ok(
