@@ -34,4 +34,4 @@ def create_model(model_name: str, *args: Any, **kwargs: Any) -> Any:
 
 def list_models(pretrained: bool = False) -> list[str]:
     """Names of plasm's models, for ``create_model``; with ``pretrained``, those that have weights, with tags."""
-    return _list_models("plasm*", module="plasm", pretrained=pretrained)
+    return [name for name in _list_models(pretrained=pretrained) if models.is_plasm_model(name)]

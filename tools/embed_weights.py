@@ -50,7 +50,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     if not repo:
         tensors = {key: tensor.half() for key, tensor in weights.load_tensors(source).items()}
         weights.save_tensors(tensors, file)
-    model = training.load_model(name, str(file)).eval()
+    model = training.load_model(name, str(file), **recipe["model_args"]).eval()
     in_frames, out_frames = training.frame_counts(model)
     clips = create_dataset(recipe["data"], data_dir, "test", num_frames=in_frames + out_frames, **recipe["data_args"])
     metrics = training.evaluate({"model": training.forecast(model)}, clips, in_frames, out_frames)["model"]
@@ -70,6 +70,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         metrics=metrics.means,
         command=f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR",
         date=datetime.fromtimestamp(source.stat().st_mtime, timezone.utc).date().isoformat(),
+        model_args=recipe["model_args"],
     )
     rows = [entry if (e.model, e.tag) == (name, tag) else e for e in weights.entries()]
     rows += [] if entry in rows else [entry]

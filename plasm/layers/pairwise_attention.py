@@ -28,6 +28,13 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{name} is one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
+def _pool(x: Tensor) -> Tensor:
+    """(B, dim, h, w) -> (B, dim, 1, 1), the mean over all places."""
+    # The kernel of a pooling is a constant of a graph: h and w would be fixed. Without a graph, the pooling's gradient
+    # keeps the memory format of x; that of a mean does not, and is slow to add to others.
+    return x.mean((-2, -1), keepdim=True) if torch.compiler.is_compiling() else F.avg_pool2d(x, x.shape[-2:])
+
+
 class PairwiseLayerAttention(nn.Module):
     """Weighs the features of a high layer by how they agree with those of its low partner.
 
@@ -113,8 +120,7 @@ class PairwiseLayerAttention(nn.Module):
 
     def _attend_pooled(self, low: Tensor, high: Tensor, value: Tensor) -> Tensor:
         heads = self.num_heads
-        # Its gradient keeps the memory format of x; that of a mean does not, and is slow to add to others.
-        q, k = (F.avg_pool2d(x, x.shape[-2:]) for x in (low, high))
+        q, k = _pool(low), _pool(high)
         q = rearrange(self.query(q), "b (n d) 1 1 -> b n d", n=heads)
         k = rearrange(self.key(k), "b (n d) 1 1 -> b n d", n=heads)
         v = rearrange(value, "b (n d) h w -> b n d (h w)", n=heads)

@@ -12,26 +12,19 @@ translator channels (C-hat), H x W pixels, h = ceil(H / 2^(depth // 2)), w likew
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from timm.models._features import feature_take_indices
+from timm.models import register_model
 from torch import Tensor, nn
 
-from plasm import weights
 from plasm.layers.conv import Upsample, UpsampleBlock, init_conv_, run_block
 from plasm.layers.pairwise_attention import BLOCKS, Attention, Block, PairwiseLayerAttention, Score
 from plasm.layers.sparse import SparseEncoder
 
-from .pretrained import Adapter, adapt_in_frames, adapt_out_channels, adapt_out_frames, resolve_pretrained
+from .family import Family
+from .pretrained import adapt_in_frames, adapt_out_channels, adapt_out_frames
+from .video_model import VideoModel
 
-__all__ = ["PLASM", "Decoder", "Translator", "pad_to_multiple"]
-
-
-def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
-    """Pad (N, C, H, W) with zeros at the bottom and the right until ``multiple`` divides H and W."""
-    height, width = frames.shape[-2:]
-    return F.pad(frames, (0, -width % multiple, 0, -height % multiple))
+__all__ = ["PLASM", "Decoder", "Translator"]
 
 
 class Translator(nn.Module):
@@ -152,13 +145,14 @@ class Decoder(nn.Module):
         return self.readout(x)
 
 
-class PLASM(nn.Module):
+class PLASM(VideoModel):
     """PLA-SM in its second phase: predicts T' frames from T (Fig. 1, Section III).
 
     Args:
         in_chans: C.
         in_frames: T.
         out_frames: T'.
+        out_chans: Channels of the output; C by default.
         encoder_dim: Cs.
         translator_dim: Ct.
         encoder_depth: M, blocks of the Encoder and of the Decoder; every second one halves (doubles) H and W.
@@ -183,6 +177,7 @@ class PLASM(nn.Module):
         in_chans: int = 1,
         in_frames: int = 10,
         out_frames: int = 10,
+        out_chans: int | None = None,
         encoder_dim: int = 64,
         translator_dim: int = 512,
         encoder_depth: int = 4,
@@ -197,22 +192,20 @@ class PLASM(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(in_chans, in_frames, out_frames, out_chans)
         if skip and in_frames != out_frames:
             raise ValueError(
                 f"skip joins frame t to frame t: it needs in_frames == out_frames, got {in_frames} and {out_frames}"
             )
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.in_chans, self.in_frames, self.out_frames, self.skip = in_chans, in_frames, out_frames, skip
-        self.encoder_frozen = False
-        self.num_classes = 0  # timm asks every model; there is no classifier
+        self.skip = skip
         self.encoder = SparseEncoder(in_chans, encoder_dim, encoder_depth, **dd)
         self.translator = Translator(
             in_frames * encoder_dim, translator_dim, out_frames * encoder_dim, translator_depth, num_heads, attention,
             score, residual, block, **dd,
         )  # fmt: skip
-        self.decoder = Decoder(encoder_dim, in_chans, encoder_depth, upsample, **dd)
-        self.num_features = translator_dim
+        self.decoder = Decoder(encoder_dim, self.out_chans, encoder_depth, upsample, **dd)
+        self.num_features, self.size_multiple = translator_dim, self.encoder.reduction
         self.feature_info = [
             {"num_chs": translator_dim, "reduction": self.encoder.reduction, "module": f"translator.{name}.{index}"}
             for name in ("convnext", "pla")
@@ -227,90 +220,19 @@ class PLASM(nn.Module):
                 it, and what they become is cut from the output.
 
         Returns:
-            (B, T', C, H, W), not clamped.
+            (B, T', C, H, W), not clamped; with ``out_chans``, so many channels.
 
         Raises:
             ValueError: If the clip has other T or C than the model, or not five dimensions.
         """
         features, skip = self._encode(clip)
         features = rearrange(self.translator(features), "b (t c) h w -> (b t) c h w", t=self.out_frames)
-        frames = self.decoder(features, skip)[..., : clip.shape[-2], : clip.shape[-1]]
+        frames = self.crop(self.decoder(features, skip), clip)
         return rearrange(frames, "(b t) c h w -> b t c h w", t=self.out_frames)
 
-    @torch.no_grad()
-    def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
-        """Predict any number of frames: fewer than T' are cut, for more the last T frames are fed back.
-
-        Args:
-            clip: (B, T, C, H, W).
-            num_frames: How many; T' by default.
-
-        Returns:
-            (B, num_frames, C, H, W), not clamped, without gradient.
-
-        Raises:
-            ValueError: If ``num_frames`` is not positive, or the clip is not what ``forward`` takes.
-        """
-        num_frames = self.out_frames if num_frames is None else num_frames
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be positive, got {num_frames}")
-        predicted, window = self(clip), clip
-        while predicted.shape[1] < num_frames:
-            window = torch.cat([clip, predicted], 1)[:, -self.in_frames :]
-            predicted = torch.cat([predicted, self(window)], 1)
-        return predicted[:, :num_frames]
-
-    def forward_intermediates(
-        self,
-        x: Tensor,
-        indices: int | list[int] | None = None,
-        norm: bool = False,
-        stop_early: bool = False,
-        output_fmt: str = "NCHW",
-        intermediates_only: bool = False,
-    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
-        """Features of the Translator, by timm's convention.
-
-        Args:
-            x: Clip, (B, T, C, H, W).
-            indices: Which of z1 ... zN, then the N outputs of the PLA blocks: the last n if an int, all if None.
-            norm: Must be False: the Translator ends without a norm.
-            stop_early: Do not run the blocks after the last one asked for.
-            output_fmt: "NCHW", nothing else.
-            intermediates_only: Return the intermediates alone.
-
-        Returns:
-            The intermediates, (B, Ct, h, w) each; before them, unless ``intermediates_only``, the output of the last
-            block that ran.
-
-        Raises:
-            ValueError: If ``norm`` or ``output_fmt`` asks for what there is not.
-        """
-        if norm or output_fmt != "NCHW":
-            raise ValueError(f'PLASM has no final norm and gives "NCHW", got norm={norm}, output_fmt={output_fmt!r}')
-        taken, last = feature_take_indices(len(self.feature_info), indices)
-        features, _ = self._encode(x)
-        outputs = self.translator.forward_blocks(features, last + 1 if stop_early else None)
-        intermediates = [outputs[index] for index in taken]
-        return intermediates if intermediates_only else (outputs[-1], intermediates)
-
-    def freeze_encoder(self, frozen: bool = True) -> None:
-        """Fix the Encoder, as in the paper's second phase: no gradient, and eval mode that ``train()`` keeps."""
-        self.encoder_frozen = frozen
-        self.encoder.requires_grad_(not frozen)
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> "PLASM":
-        """Set training mode; a frozen Encoder stays in eval mode."""
-        super().train(mode)
-        if self.encoder_frozen:
-            self.encoder.eval()
-        return self
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        for part in (self.encoder, self.translator, self.decoder):
-            part.grad_checkpointing = enable
+    def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
+        """z1 ... zN, then the N outputs of the PLA blocks, (B, Ct, h, w) each, of a clip (B, T, C, H, W)."""
+        return self.translator.forward_blocks(self._encode(clip)[0], num_blocks)
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
@@ -320,91 +242,60 @@ class PLASM(nn.Module):
         blocks = [(rf"^translator\.{name}\.(\d+)", None) for name in ("convnext", "pla")]
         return {"stem": stem, "blocks": [*blocks, (r"^translator\.out_proj|^decoder", (99999,))]}
 
-    def _check(self, clip: Tensor) -> None:
-        if clip.ndim != 5 or clip.shape[1:3] != (self.in_frames, self.in_chans):
-            raise ValueError(
-                f"expected a clip of shape (B, T, C, H, W) = (B, {self.in_frames}, {self.in_chans}, H, W), got "
-                f"{tuple(clip.shape)}"
-            )
-
     def _encode(self, clip: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T, Cs, H, W) where there is a skip."""
-        self._check(clip)
-        frames = pad_to_multiple(rearrange(clip, "b t c h w -> (b t) c h w"), self.encoder.reduction)
+        frames = rearrange(self.pad_clip(clip), "b t c h w -> (b t) c h w")
         features, first = self.encoder.forward_skip(frames) if self.skip else (self.encoder(frames), None)
         return rearrange(features, "(b t) c h w -> b (t c) h w", t=self.in_frames), first
 
 
-# What of a checkpoint may be made fit a model with other frame counts or channels; timm adapts the first convolution.
-_ADAPTERS: dict[str, Adapter] = {
-    "translator.in_proj.weight": lambda w, model: adapt_in_frames(w, model.in_frames, model.encoder.num_features),
-    "translator.out_proj.weight": lambda w, model: adapt_out_frames(w, model.out_frames, model.encoder.num_features),
-    "translator.out_proj.bias": lambda b, model: adapt_out_frames(b, model.out_frames, model.encoder.num_features),
-    "decoder.readout.weight": lambda w, model: adapt_out_channels(w, model.in_chans),
-    "decoder.readout.bias": lambda b, model: adapt_out_channels(b, model.in_chans),
-}
+FAMILY = Family(
+    title="Pair-wise Layer Attention with Spatial Masking for Video Prediction",
+    authors="Ping Li, Chenhan Zhang, Zheng Yang, Xianghua Xu, Mingli Song",
+    url="https://arxiv.org/abs/2311.11289",
+    citation="""@article{li2023plasm,
+  title   = {Pair-wise Layer Attention with Spatial Masking for Video Prediction},
+  author  = {Li, Ping and Zhang, Chenhan and Yang, Zheng and Xu, Xianghua and Song, Mingli},
+  journal = {arXiv preprint arXiv:2311.11289},
+  year    = {2023}
+}""",
+    # Table I and Section IV-B. An epoch sees the whole data set, and TaxiBJ has more clips than the record's default.
+    # Phase 1 is the same everywhere but for r0; its schedule and phase 2's batch size are not in the paper, and are the
+    # record's defaults.
+    recipes={
+        "plasm_mmnist": {"pretrain": {"mask_ratio": 0.96}, "train": {"epochs": 2000, "lr": 0.01}},
+        "plasm_mmnist_tiny": {"train": {"epochs": 200, "lr": 0.01}},
+        "plasm_taxibj": {
+            "pretrain": {"mask_ratio": 0.97, "clips_per_epoch": 19_627},
+            "train": {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627},
+        },
+        "plasm_human36m": {"pretrain": {"mask_ratio": 0.95}, "train": {"epochs": 50, "lr": 0.001}},
+        "plasm_caltech": {"pretrain": {"mask_ratio": 0.95}, "train": {"epochs": 50, "lr": 0.001}},
+        "plasm_kth": {"pretrain": {"mask_ratio": 0.90}, "train": {"epochs": 100, "lr": 0.001}},
+    },
+    adapters={
+        "translator.in_proj.weight": lambda w, model: adapt_in_frames(w, model.in_frames, model.encoder.num_features),
+        "translator.out_proj.*": lambda t, model: adapt_out_frames(t, model.out_frames, model.encoder.num_features),
+        "decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans),
+    },
+    largest={"encoder_depth": 64, "translator_depth": 64},
+)
 
 
 def _create_plasm(variant: str, pretrained: bool, defaults: dict[str, Any], asked: dict[str, Any]) -> PLASM:
-    source = resolve_pretrained(PLASM, variant, pretrained, defaults, asked, _ADAPTERS)
-    kwargs = {
-        **defaults,
-        **asked,
-        "pretrained_cfg": source.cfg,
-        "pretrained_cfg_overlay": source.overlay,
-        "pretrained_model_args": source.model_args,
-    }
-    return build_model_with_cfg(
-        PLASM,
-        variant,
-        pretrained,
-        pretrained_filter_fn=source.filter_fn,
-        kwargs_filter=("num_classes", "global_pool"),
-        feature_cfg={"feature_cls": "getter", "out_indices": tuple(range(2 * kwargs["translator_depth"]))},
-        **kwargs,
-    )
+    return FAMILY.create(PLASM, variant, pretrained, defaults, asked)
 
 
-def _cfg(input_size: tuple[int, int, int], **kwargs: Any) -> dict[str, Any]:
-    channels = input_size[0]
-    return {
-        "input_size": input_size,
-        "num_classes": 0,
-        "pool_size": None,
-        "crop_pct": 1.0,
-        "interpolation": "bilinear",
-        "mean": (0.0,) * channels,
-        "std": (1.0,) * channels,
-        "first_conv": "encoder.blocks.0.conv",
-        "classifier": None,
-        "license": "apache-2.0",
-        "paper_name": "Pair-wise Layer Attention with Spatial Masking for Video Prediction",
-        "paper_ids": "arXiv:2311.11289",
-        **kwargs,
-    }
-
-
-def _source(row: weights.Entry) -> dict[str, Any]:
-    if row.repo is None:
-        return {"file": str(weights.manifest.FOLDER / row.file), "license": row.license}
-    return {"hf_hub_id": f"{row.repo}@{row.revision}", "hf_hub_filename": row.file, "license": row.license}
-
-
-_INPUT_SIZES = {
-    "plasm_mmnist": (1, 64, 64),
-    "plasm_mmnist_tiny": (1, 64, 64),
-    "plasm_taxibj": (2, 32, 32),
-    "plasm_human36m": (3, 128, 128),
-    "plasm_caltech": (3, 128, 160),
-    "plasm_kth": (1, 128, 128),
-}
-
-# Models of the manifest get a source, so that timm.list_models(pretrained=True) lists them and no others.
-default_cfgs = generate_default_cfgs(
+default_cfgs = FAMILY.default_cfgs(
     {
-        **{name: _cfg(size) for name, size in _INPUT_SIZES.items() if not weights.tags(name)},
-        **{row.name: _cfg(_INPUT_SIZES[row.model], **_source(row)) for row in weights.entries()},
-    }
+        "plasm_mmnist": (1, 64, 64),
+        "plasm_mmnist_tiny": (1, 64, 64),
+        "plasm_taxibj": (2, 32, 32),
+        "plasm_human36m": (3, 128, 128),
+        "plasm_caltech": (3, 128, 160),
+        "plasm_kth": (1, 128, 128),
+    },
+    first_conv="encoder.blocks.0.conv",
 )
 
 

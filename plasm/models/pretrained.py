@@ -4,7 +4,7 @@ timm opens the file in the end; what it opens was found, hashed and compared her
 (names "hf-hub:..." and "local-dir:...") come with a config.json, of which little is believed: the arguments of the
 model's constructor and what describes its input, in sizes that a model can have.
 
-Shapes: T input frames, T' output frames, Cs encoder channels, Ct translator channels.
+Shapes: T input frames, T' output frames, D features of a frame, K features in or out of the layer that is adapted.
 """
 
 import inspect
@@ -12,22 +12,30 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 from einops import rearrange, repeat
-from timm.models import PretrainedCfg, get_pretrained_cfg
+from timm.models import PretrainedCfg, get_arch_pretrained_cfgs, get_pretrained_cfg
 from torch import Tensor, nn
 
 from plasm import weights
 
-__all__ = ["Adapter", "Pretrained", "adapt_in_frames", "adapt_out_channels", "adapt_out_frames", "resolve_pretrained"]
+__all__ = [
+    "Adapter",
+    "Filter",
+    "Pretrained",
+    "adapt_in_frames",
+    "adapt_out_channels",
+    "adapt_out_frames",
+    "resolve_pretrained",
+]
 
 _logger = logging.getLogger(__name__)
 
 # Of a stranger's configuration; what a user asks for himself is his own affair.
-_LARGEST = {"encoder_depth": 64, "translator_depth": 64}
 _LARGEST_ARGUMENT = 1 << 16
 _MOST_PARAMETERS = 1_000_000_000
 # What timm's own export adds to the arguments of the constructor.
@@ -35,6 +43,9 @@ _TIMM_ARGUMENTS = {"num_classes", "global_pool"}
 _BELIEVED = ("input_size", "mean", "std", "tag", "license", "description", "origin_url", "paper_name", "paper_ids")
 _SOURCES = ("state_dict", "file", "hf_hub_id", "url")
 Adapter = Callable[[Tensor, Any], Tensor]
+"""Maps a tensor of a checkpoint and the model that is to take it to the tensor in the model's shape."""
+Filter = Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
+"""Maps a state dict of other names and the model (perhaps on the meta device) to the model's own names."""
 _NO_SOURCE: dict[str, Any] = {"source": None, "custom_load": False, "hf_hub_filename": None, **dict.fromkeys(_SOURCES)}
 
 
@@ -43,12 +54,14 @@ class Pretrained:
     """What ``build_model_with_cfg`` is to be told.
 
     Attributes:
+        defaults: Arguments of the constructor, those in which published weights differ from it among them.
         cfg: Its ``pretrained_cfg``: a tag, a configuration, or None.
         overlay: Its ``pretrained_cfg_overlay``.
         filter_fn: Its ``pretrained_filter_fn``.
         model_args: Its ``pretrained_model_args``.
     """
 
+    defaults: dict[str, Any]
     cfg: str | dict[str, Any] | None
     overlay: dict[str, Any] | None
     filter_fn: Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None
@@ -62,6 +75,8 @@ def resolve_pretrained(
     defaults: Mapping[str, Any],
     asked: Mapping[str, Any],
     adapters: Mapping[str, Adapter],
+    largest: Mapping[str, int],
+    checkpoint_filter_fn: Filter | None = None,
 ) -> Pretrained:
     """Find, check and prepare the weights of a model before it is built.
 
@@ -71,16 +86,23 @@ def resolve_pretrained(
         pretrained: Whether weights are wanted. Without, only a stranger's configuration is checked.
         defaults: Arguments of the constructor.
         asked: What the constructor was called with, timm's own arguments among them.
-        adapters: For each tensor that may have another shape than the model's, what makes it fit. timm adds the
-            first convolution.
+        adapters: As ``Family.adapters``.
+        largest: As ``Family.largest``.
+        checkpoint_filter_fn: As ``Family.checkpoint_filter_fn``.
 
     Raises:
         plasm.weights.WeightsNotFoundError: If there are no such weights.
         OSError: If a file is damaged or cannot be had.
         ValueError: If configuration, weights and model disagree.
     """
-    given, overlay = asked.get("pretrained_cfg"), asked.get("pretrained_cfg_overlay")
+    given, overlay = _registered_tag(variant, asked.get("pretrained_cfg")), asked.get("pretrained_cfg_overlay")
     cfg, origin = (given, {}) if given is None or isinstance(given, str) else _disarm(variant, given)
+    named = {key: value for key, value in (overlay or {}).items() if key in _NO_SOURCE and value}
+    # A source that the user names stands for the one of the name.
+    where = named if any(key in named for key in _SOURCES) else {**origin, **named}
+    tag = cfg.get("tag") if isinstance(cfg, dict) else cfg
+    if not where and (pretrained or tag):
+        defaults = {**defaults, **_published_args(variant, tag)}
     config = f"the config.json of {origin.get('hf_hub_id') or origin.get('file')}"
     stranger_args = asked.get("pretrained_model_args")
     in_chans = get_pretrained_cfg(variant).input_size[0] if not isinstance(cfg, dict) else _channels(cfg, config)
@@ -88,28 +110,44 @@ def resolve_pretrained(
     if origin.get("source") == "hf-hub":
         _check_hub_config(origin["hf_hub_id"], asked.get("cache_dir"))
     if origin:
-        _check_arguments(model_cls, source_args, config)
+        _check_arguments(model_cls, source_args, largest, config)
     if not pretrained:
-        return Pretrained(cfg, overlay, None, stranger_args)
-    named = {key: value for key, value in (overlay or {}).items() if key in _NO_SOURCE and value}
-    # A source that the user names stands for the one of the name.
-    where = named if any(key in named for key in _SOURCES) else {**origin, **named}
-    tensors, file = _read(variant, cfg, where, asked.get("cache_dir"))
+        return Pretrained(dict(defaults), cfg, overlay, None, stranger_args)
+    tensors, file = _read(variant, tag, where, asked.get("cache_dir"))
     what = str(file or "the state_dict")
-    target_args = {**source_args, **{key: asked[key] for key in source_args if key in asked}}
-    states = [_empty_state(model_cls, source_args, config if origin else variant)]
+    models = [_empty_model(model_cls, source_args, config if origin else variant)]
+    target_args = {**source_args, **{key: asked[key] for key in _parameters(model_cls) if key in asked}}
     if not origin and where and target_args != source_args:
         # A file that a user names himself, and that no config.json describes, may be of the model he asks for.
-        states.append(_empty_state(model_cls, target_args, variant))
-    _check_any(tensors, states, what)
+        models.append(_empty_model(model_cls, target_args, variant))
+    own = _fitting(tensors, models, checkpoint_filter_fn, what)
     source = {"file": str(file)} if file else {"state_dict": tensors}
     return Pretrained(
+        dict(defaults),
         cfg,
         {**(overlay or {}), **_NO_SOURCE, **source},
         # Not what timm read: these are the tensors that were checked.
-        lambda _, model: _adapt(tensors, model, adapters, what),
+        lambda _, model: _adapt(own, model, adapters, what),
         stranger_args,
     )
+
+
+def _registered_tag(variant: str, given: Any) -> Any:
+    """The tag of a configuration that is timm's own of published weights, or else what was given."""
+    if given is None or isinstance(given, str):
+        return given
+    fields = given.to_dict() if isinstance(given, PretrainedCfg) else given
+    registered = get_arch_pretrained_cfgs(variant).get(f"{variant}.{fields.get('tag')}")
+    names = ("file", "hf_hub_id", "hf_hub_filename")
+    same = registered and all(fields.get(name) == getattr(registered, name) for name in names)
+    return fields["tag"] if same and fields.get("source") is None else given
+
+
+def _published_args(variant: str, tag: str | None) -> dict[str, Any]:
+    """In what published weights differ from their constructor; that there are none is said when they are read."""
+    rows = (row for row in weights.entries() if row.model == variant and tag in (None, "", row.tag))
+    row = next(rows, None)
+    return row.model_args if row else {}
 
 
 def _disarm(variant: str, given: Mapping[str, Any] | PretrainedCfg) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -135,33 +173,39 @@ def _channels(cfg: Mapping[str, Any], what: str) -> int:
     return size[0]
 
 
-def _check_arguments(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> None:
+def _parameters(model_cls: type[nn.Module]) -> set[str]:
+    return set(inspect.signature(model_cls).parameters) - {"device", "dtype"}
+
+
+def _check_arguments(
+    model_cls: type[nn.Module], args: Mapping[str, Any], largest: Mapping[str, int], what: str
+) -> None:
     """Refuse arguments that the constructor has not, or that no model has, before anything is allocated."""
-    known = set(inspect.signature(model_cls).parameters) - {"device", "dtype"} | _TIMM_ARGUMENTS
+    known = _parameters(model_cls) | _TIMM_ARGUMENTS
     if unknown := [str(name) for name in args if name not in known]:
         raise ValueError(f"{what} has arguments that a {model_cls.__name__} has not: {', '.join(unknown)}")
     for name, value in args.items():
-        largest = _LARGEST.get(name, _LARGEST_ARGUMENT)
-        if isinstance(value, int) and name not in _TIMM_ARGUMENTS and not 0 <= value <= largest:
-            raise ValueError(f"{what} has {name} = {value}; plasm builds it up to {largest}")
-    count = sum(tensor.numel() for tensor in _empty_state(model_cls, args, what).values())
+        most = largest.get(name, _LARGEST_ARGUMENT)
+        if isinstance(value, int) and name not in _TIMM_ARGUMENTS and not 0 <= value <= most:
+            raise ValueError(f"{what} has {name} = {value}; plasm builds it up to {most}")
+    count = sum(tensor.numel() for tensor in _empty_model(model_cls, args, what).state_dict().values())
     if count > _MOST_PARAMETERS:
         raise ValueError(
             f"{what} describes a model of {count:,} parameters; plasm builds it up to {_MOST_PARAMETERS:,}"
         )
 
 
-def _empty_state(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> dict[str, Tensor]:
-    """Names and shapes of a model's tensors, of which nothing is allocated."""
+def _empty_model(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> nn.Module:
+    """A model whose tensors have names and shapes, and of which nothing is allocated."""
     own = {name: value for name, value in args.items() if name not in _TIMM_ARGUMENTS}
     try:
-        return model_cls(**{**own, "device": "meta"}).state_dict()
+        return model_cls(**{**own, "device": "meta"})
     except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
         raise ValueError(f"{what} describes no {model_cls.__name__}: {error}") from error
 
 
 def _read(
-    variant: str, cfg: str | dict[str, Any] | None, where: Mapping[str, Any], cache_dir: Path | str | None
+    variant: str, tag: str | None, where: Mapping[str, Any], cache_dir: Path | str | None
 ) -> tuple[dict[str, Tensor], Path | None]:
     """The tensors, and the file they are in. Whatever names a source, no pickle is opened."""
     if where.get("state_dict"):
@@ -176,7 +220,7 @@ def _read(
     elif where.get("hf_hub_id"):
         file = _of_hub(where["hf_hub_id"], where.get("hf_hub_filename") or "model.safetensors", cache_dir)
     else:
-        file = weights.find(variant, cfg if isinstance(cfg, str) else None, cache_dir)
+        file = weights.find(variant, tag, cache_dir)
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there")
     return weights.load_tensors(file), file
@@ -209,14 +253,20 @@ def _check_hub_config(name: str, cache_dir: Path | str | None) -> None:
         weights.check_cached(config, f"config.json of {repo}")
 
 
-def _check_any(tensors: Mapping[str, Tensor], states: list[dict[str, Tensor]], what: str) -> None:
-    """Check that tensors are those of one of these state dicts; the error speaks of the last."""
-    for state in states[:-1]:
+def _fitting(
+    tensors: dict[str, Tensor], models: list[nn.Module], checkpoint_filter_fn: Filter | None, what: str
+) -> dict[str, Tensor]:
+    """The tensors under the names of the first of these models that they are of; the error speaks of the last."""
+    for model in models:
+        own = checkpoint_filter_fn(tensors, model) if checkpoint_filter_fn else tensors
         try:
-            return weights.check_tensors(tensors, state, what)
+            weights.check_tensors(own, model.state_dict(), what)
         except ValueError:
-            continue
-    return weights.check_tensors(tensors, states[-1], what)
+            if model is models[-1]:
+                raise
+        else:
+            break
+    return own
 
 
 def _adapt(
@@ -227,18 +277,19 @@ def _adapt(
 ) -> dict[str, Tensor]:
     """Make fit what may be made fit, say so, and refuse the rest."""
     own, out = model.state_dict(), dict(state)
-    first = f"{model.pretrained_cfg['first_conv']}.weight"
+    # timm adapts the first convolution, after us.
+    timms = {f"{name}.weight" for name in [model.pretrained_cfg.get("first_conv")] if name}
     misfits = [name for name in own if name in out and own[name].shape != out[name].shape]
-    if own.keys() != out.keys() or set(misfits) - {*adapters, first}:
+    ours = {name: next((a for key, a in adapters.items() if fnmatchcase(name, key)), None) for name in misfits}
+    if own.keys() != out.keys() or any(ours[name] is None and name not in timms for name in misfits):
         # Of another architecture: each misfit is to be listed as it is.
         weights.check_tensors(out, own, what)
     for name in misfits:
         # Sums and means are not rounded to half precision again, in which the file may be.
         out[name] = out[name].float()
-        # timm adapts the first convolution, after us.
-        if name != first:
-            out[name] = adapters[name](out[name], model)
-    weights.check_tensors(out, {**own, first: out[first]}, what)
+        if (adapter := ours[name]) is not None:
+            out[name] = adapter(out[name], model)
+    weights.check_tensors(out, {**own, **{name: out[name] for name in timms}}, what)
     if misfits:
         shapes = (f"{name} {tuple(state[name].shape)} -> {tuple(own[name].shape)}" for name in misfits)
         _logger.warning("%s: loaded as they are all tensors but %d, adapted: %s", what, len(misfits), ", ".join(shapes))
@@ -253,9 +304,9 @@ def adapt_in_frames(weight: Tensor, in_frames: int, channels: int) -> Tensor:
     then the old one.
 
     Args:
-        weight: (Ct, T * Cs, 1, 1), frames outermost.
+        weight: (K, T * D, 1, 1), frames outermost.
         in_frames: T asked for.
-        channels: Cs.
+        channels: D.
     """
     frames = rearrange(weight, "o (t c) h w -> t o c h w", c=channels)
     missing = in_frames - len(frames)
@@ -272,9 +323,9 @@ def adapt_out_frames(tensor: Tensor, out_frames: int, channels: int) -> Tensor:
     For fewer, the first of them are kept. For more, the last is repeated: the forecast stands still after T'.
 
     Args:
-        tensor: Weight (T' * Cs, Ct, 1, 1) or bias (T' * Cs), frames outermost.
+        tensor: Weight (T' * D, K, 1, 1) or bias (T' * D), frames outermost.
         out_frames: T' asked for.
-        channels: Cs.
+        channels: D.
     """
     frames = rearrange(tensor, "(t c) ... -> t c ...", c=channels)
     more = repeat(frames[-1], "... -> t ...", t=max(0, out_frames - len(frames)))
@@ -285,7 +336,7 @@ def adapt_out_channels(tensor: Tensor, out_chans: int) -> Tensor:
     """Make the layer that gives an image give another number of channels: each new one starts as the mean of the old.
 
     Args:
-        tensor: Weight (C, Cs, 1, 1) or bias (C).
+        tensor: Weight (C, K, 1, 1) or bias (C).
         out_chans: C asked for.
     """
     return repeat(tensor.mean(0), "... -> c ...", c=out_chans)

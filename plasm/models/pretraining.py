@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plasm.layers.pixel_mask import random_pixel_mask
 from plasm.layers.spatial_masking import SpatialMasking
 
-from .plasm import pad_to_multiple
+from .video_model import pad_to_multiple, set_grad_checkpointing
 
 __all__ = ["MaskedAutoencoder"]
 
@@ -57,9 +57,8 @@ class MaskedAutoencoder(nn.Module):
             self.spatial_masking = SpatialMasking(dim, attn_mask_ratio, device=weight.device, dtype=weight.dtype)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Recompute each block of plasm's encoder and decoder in the backward pass instead of keeping activations."""
-        for part in (self.encoder, self.decoder):
-            part.grad_checkpointing = enable  # type: ignore[assignment]
+        """Recompute each block of encoder and decoder in the backward pass instead of keeping its activations."""
+        set_grad_checkpointing(self, enable)
 
     def forward(self, clip: Tensor, visible: Tensor | None = None) -> Tensor:
         """Rebuild a clip.

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import tomli_w
 
+from plasm.models import recipe
 from plasm.weights import write_beside
 
 if sys.version_info >= (3, 11):
@@ -174,31 +175,12 @@ class EvaluateConfig(Config):
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
-# Table I and Section IV-B. An epoch sees the whole data set, and TaxiBJ has more clips than the record's default.
-# Phase 1 is the same everywhere but for r0; its schedule and phase 2's batch size are not in
-# the paper, and are the record's defaults.
-_PHASE_1: dict[str, dict[str, Any]] = {
-    "plasm_mmnist": {"mask_ratio": 0.96},
-    "plasm_taxibj": {"mask_ratio": 0.97, "clips_per_epoch": 19_627},
-    "plasm_human36m": {"mask_ratio": 0.95},
-    "plasm_caltech": {"mask_ratio": 0.95},
-    "plasm_kth": {"mask_ratio": 0.90},
-}
-_PHASE_2: dict[str, dict[str, Any]] = {
-    "plasm_mmnist": {"epochs": 2000, "lr": 0.01},
-    "plasm_mmnist_tiny": {"epochs": 200, "lr": 0.01},
-    "plasm_taxibj": {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627},
-    "plasm_human36m": {"epochs": 50, "lr": 0.001},
-    "plasm_caltech": {"epochs": 50, "lr": 0.001},
-    "plasm_kth": {"epochs": 100, "lr": 0.001},
-}
 _COMMANDS: dict[type[RunConfig], str] = {PretrainConfig: "pretrain", TrainConfig: "train"}
 
 
 def model_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
-    """What the paper (or for the tiny model, we) set for a model in a phase, where the record's default is another."""
-    table = _PHASE_1 if kind is PretrainConfig else _PHASE_2
-    return table.get(model.split(".")[0], {})
+    """What a model's family sets for it in a phase, where the record's default is another."""
+    return dict(recipe(model, _COMMANDS[kind]))
 
 
 def _check_type(name: str, kind: Any, value: Any) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 
 import plasm
 from plasm import weights
+from plasm.models import is_plasm_model
 
 from .config import PretrainConfig, TrainConfig, read_config
 from .folder import read_log
@@ -191,15 +192,21 @@ def _load_parts(model: nn.Module, run: Path) -> None:
 
 
 def _load_whole(model: Any, name: str, source: str, kwargs: dict[str, Any]) -> None:
-    ours = name.partition(".")[0] in plasm.list_models()
+    ours = is_plasm_model(name)
     if ours:
         kwargs = {**kwargs, **{key: getattr(model, key) for key in ("in_chans", "in_frames", "out_frames")}}
     other: Any = load_model(name, source, **kwargs)
-    weights.check_tensors(other.state_dict(), model.state_dict(), source)
+    theirs, own = (getattr(net, "_model_args", {}) for net in (other, model))
+    different = ", ".join(f"--model-arg {key}={value}" for key, value in theirs.items() if own.get(key) != value)
+    try:
+        weights.check_tensors(other.state_dict(), model.state_dict(), source)
+    except ValueError as error:
+        if not (ours and different):
+            raise
+        raise ValueError(f"{error}; {source} was made with other arguments: {different}") from error
     model.load_state_dict(other.state_dict())
     if ours and not _compute_the_same(model, other):
-        made_with = ", ".join(f"--model-arg {key}={value}" for key, value in other._model_args.items())
-        raise ValueError(f"{source} was made with other arguments, which no tensor shows; its own are: {made_with}")
+        raise ValueError(f"{source} was made with other arguments, which no tensor shows; its own are: {different}")
 
 
 @torch.no_grad()
@@ -229,7 +236,7 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
     path = Path(source)
     if source.startswith("hf-hub:"):
         architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
-        if architecture not in plasm.list_models():
+        if not is_plasm_model(architecture):
             # What timm opens for its own models may be a pickle.
             raise ValueError(f"{source} holds a {architecture}, which is no model of plasm")
         _check_name(name, architecture, source)
@@ -240,7 +247,7 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
         _check_name(name, config["architecture"], source)
         if is_pretraining(path):
             raise ValueError(f"{path} is a run of phase 1 and predicts nothing: give it to `plasm train --init`")
-        if config["architecture"] in plasm.list_models():
+        if is_plasm_model(config["architecture"]):
             return timm.create_model(f"local-dir:{path}", pretrained=True, **kwargs)
         return _load_other(name, config, path, kwargs)
     if _is_public(source) and not path.exists():
@@ -258,7 +265,7 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
 
 def _is_public(source: str) -> bool:
     """Whether weights are named as they are named on every machine."""
-    named = source.partition(".")[0] in plasm.list_models() and not source.endswith(".safetensors")
+    named = is_plasm_model(source) and not source.endswith(".safetensors")
     return named or source.startswith("hf-hub:")
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Entry:
         metrics: Measured on the test set, with this very file.
         command: What reproduces the metrics.
         date: Of the training, ISO 8601.
+        model_args: Arguments of the constructor in which the weights differ from its defaults of today.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Entry:
     metrics: dict[str, float]
     command: str
     date: str
+    model_args: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -96,6 +98,7 @@ def describe(row: Entry) -> dict[str, str]:
     scores: dict[str, Any] = row.metrics
     return {
         "model and tag": row.name,
+        **({"arguments": json.dumps(row.model_args)} if row.model_args else {}),
         "where": f"{row.repo}@{row.revision}" if row.repo else "in the package",
         "file": row.file,
         "size": f"{row.size / 1e6:.1f} MB",
@@ -115,15 +118,16 @@ def describe(row: Entry) -> dict[str, str]:
     }
 
 
-_CODE = ("model and tag", "file", "sha256", "command")
+_CODE = ("model and tag", "arguments", "file", "sha256", "command")
 
 
 def markdown_table(rows: Iterable[Entry]) -> str:
     """The manifest as the table of the docs: a column a weight."""
     described = [describe(row) for row in rows]
+    titles = list(dict.fromkeys(title for row in sorted(described, key=len, reverse=True) for title in row))
     lines = []
-    for title in described[0] if described else ():
-        cells = (f"`{row[title]}`" if title in _CODE else row[title] for row in described)
+    for title in titles:
+        cells = (f"`{row[title]}`" if title in _CODE and title in row else row.get(title, "-") for row in described)
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join([*lines[:1], "|---" * (1 + len(described)) + "|", *lines[1:]])
 

@@ -6,10 +6,12 @@ import timm
 import torch
 from tester import BaseModelTester
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 import plasm
 from plasm import weights
-from plasm.models import PLASM
+from plasm.models import PLASM, family_of
+from plasm.models.plasm import FAMILY
 from plasm.models.summary import summarize
 
 SMALL: dict[str, Any] = {
@@ -18,7 +20,7 @@ SMALL: dict[str, Any] = {
 
 
 class TestPLASM(BaseModelTester):
-    models = tuple(plasm.list_models())
+    models = tuple(name for name in plasm.list_models() if family_of(name) is FAMILY)
     inductor_models = ("plasm_mmnist_tiny",)
 
     def blocks(self, model: nn.Module) -> Iterator[nn.Module]:
@@ -58,6 +60,17 @@ def test_size_of_the_papers_model() -> None:
     assert code.parameters / 1e6 == pytest.approx(19.2, abs=0.1)
     assert code.multiply_adds / 1e9 == pytest.approx(9.2, abs=0.1)
     assert summarize("plasm_mmnist_tiny").parameters < 2.5e6
+
+
+def test_compiles_once_for_all_sizes() -> None:
+    torch._dynamo.reset()
+    graphs, model = CompileCounter(), PLASM(**SMALL).eval()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=graphs)
+    for size in ((12, 20), (16, 8), (20, 12)):
+        clip = torch.rand(2, 3, 1, *size)
+        with torch.no_grad():
+            torch.testing.assert_close(compiled(clip), model(clip), atol=1e-4, rtol=1e-4)
+    assert graphs.frame_count == 1
 
 
 def test_pla_block_j_pairs_with_convnext_block_n_plus_1_minus_j() -> None:
@@ -164,9 +177,10 @@ def test_intermediates_refuse_what_there_is_not() -> None:
 
 
 def test_timm_lists_weights_that_exist_and_no_others() -> None:
-    listed = set(timm.list_models("plasm*", pretrained=True))
-    assert listed == {f"{entry.model}.{entry.tag}" for entry in weights.entries()} == set(plasm.list_models(True))
-    assert set(timm.list_models("plasm*")) == set(plasm.list_models()) == {*TABLE_1, "plasm_mmnist_tiny"}
+    published = {f"{entry.model}.{entry.tag}" for entry in weights.entries()}
+    assert set(plasm.list_models(pretrained=True)) == published
+    assert set(timm.list_models("plasm*", pretrained=True)) == {n for n in published if n.startswith("plasm")}
+    assert set(timm.list_models("plasm*")) == set(TestPLASM.models) == {*TABLE_1, "plasm_mmnist_tiny"}
 
 
 def test_no_weights_is_an_error_that_names_those_there_are() -> None:

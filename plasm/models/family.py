@@ -1,0 +1,194 @@
+"""What a family of models says of itself, and how its models are described to timm and made.
+
+A family is one file of this package. It holds the classes, a record ``FAMILY`` of the class ``Family``,
+``default_cfgs`` and the constructors, which timm registers:
+
+    FAMILY = Family(title="...", url="https://arxiv.org/abs/...", citation="@article{...}", recipes={...})
+
+    default_cfgs = FAMILY.default_cfgs({"net_mmnist": (1, 64, 64)}, first_conv="encoder.blocks.0.conv")
+
+    @register_model
+    def net_mmnist(pretrained: bool = False, **kwargs: Any) -> Net:
+        return FAMILY.create(Net, "net_mmnist", pretrained, {"in_frames": 10, "dim": 64}, kwargs)
+
+Whatever needs to know more of a model than its name asks ``family_of(name)``: nothing else has a list of families.
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import timm
+from timm.models import build_model_with_cfg, generate_default_cfgs
+from timm.models._features import FeatureGetterNet
+from torch import nn
+
+from plasm import weights
+
+from .pretrained import Adapter, Filter, resolve_pretrained
+
+__all__ = ["Family", "family_of", "is_plasm_model", "recipe"]
+
+_PACKAGE = __package__ or ""
+
+Model = TypeVar("Model", bound=nn.Module)
+Size = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of models.
+
+    Attributes:
+        title: Of the paper.
+        url: Of the paper.
+        citation: BibTeX of the paper, which the card of every weight of the family quotes.
+        authors: Of the paper, as a card prints them.
+        recipes: For the name of a constructor, what a phase is told where the record's default is another:
+            ``{"net_mmnist": {"pretrain": {"mask_ratio": 0.9}, "train": {"epochs": 200, "lr": 0.001}}}``, with the
+            fields of ``plasm.training.PretrainConfig`` and ``TrainConfig``.
+        adapters: For the name of each tensor (``*`` stands for anything) that may have another shape than the model's,
+            since the model has another number of frames or output channels, what makes it fit; see
+            ``plasm.models.pretrained``. timm adapts the first convolution to other input channels.
+        largest: For the name of an argument of the constructor, the largest value that is believed of a stranger's
+            config.json, where that of every argument is too large: a depth, say.
+        checkpoint_filter_fn: timm's: maps a foreign state dict (other names of the same tensors) and the model to the
+            model's own; gives back what is the model's own already.
+    """
+
+    title: str
+    url: str
+    citation: str
+    authors: str = ""
+    recipes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    largest: Mapping[str, int] = field(default_factory=dict)
+    checkpoint_filter_fn: Filter | None = None
+
+    def default_cfgs(self, input_sizes: Mapping[str, Size], first_conv: str | None = None, **cfg: Any) -> Any:
+        """Configurations by timm's convention: of each constructor, and of each of its published weights.
+
+        Models of the manifest get a source, so that ``timm.list_models(pretrained=True)`` lists them and no others.
+
+        Args:
+            input_sizes: (C, H, W) for the name of each constructor.
+            first_conv: Name of the convolution that sees the image, which timm adapts to other channels; None if there
+                is none.
+            **cfg: Other entries of timm's ``PretrainedCfg``, the same for all.
+        """
+        described = {name: self._cfg(size, first_conv=first_conv, **cfg) for name, size in input_sizes.items()}
+        rows = [row for row in weights.entries() if row.model in input_sizes]
+        without = {name: entry for name, entry in described.items() if not weights.tags(name)}
+        return generate_default_cfgs({**without, **{row.name: described[row.model] | _source(row) for row in rows}})
+
+    def create(
+        self,
+        model_cls: type[Model],
+        variant: str,
+        pretrained: bool,
+        defaults: Mapping[str, Any],
+        asked: Mapping[str, Any],
+    ) -> Model:
+        """Make a model, with weights if they are asked for: what every constructor returns.
+
+        Args:
+            model_cls: Its class.
+            variant: Name of the constructor.
+            pretrained: Whether it gets weights.
+            defaults: Arguments of the class that make the variant.
+            asked: What the constructor was called with besides: arguments of the class, and timm's own.
+
+        Raises:
+            plasm.weights.WeightsNotFoundError: If there are no such weights.
+            OSError: If a file of weights is damaged or cannot be had.
+            ValueError: If configuration, weights and model disagree.
+        """
+        source = resolve_pretrained(
+            model_cls, variant, pretrained, defaults, asked, self.adapters, self.largest, self.checkpoint_filter_fn
+        )
+        kwargs = {**source.defaults, **asked}
+        model: Any = build_model_with_cfg(
+            model_cls,
+            variant,
+            pretrained,
+            pretrained_filter_fn=source.filter_fn,
+            kwargs_filter=("num_classes", "global_pool"),
+            feature_cfg={"feature_cls": _get_features, "out_indices": None},
+            **{
+                **kwargs,
+                "pretrained_cfg": source.cfg,
+                "pretrained_cfg_overlay": source.overlay,
+                "pretrained_model_args": source.model_args,
+            },
+        )
+        # Every argument, so that no later change of a default changes a saved model; timm adds what it was given.
+        parameters = inspect.signature(model_cls).parameters.values()
+        spelled = {p.name: kwargs.get(p.name, p.default) for p in parameters if p.name not in ("device", "dtype")}
+        model._model_args = {**spelled, "in_chans": getattr(model, "in_chans", spelled["in_chans"])}
+        return model
+
+    def _cfg(self, input_size: Size, **cfg: Any) -> dict[str, Any]:
+        channels = input_size[0]
+        paper = re.search(r"arxiv\.org/abs/([0-9.]+)", self.url)
+        return {
+            "input_size": input_size,
+            "num_classes": 0,
+            "pool_size": None,
+            "crop_pct": 1.0,
+            "interpolation": "bilinear",
+            "mean": (0.0,) * channels,
+            "std": (1.0,) * channels,
+            "classifier": None,
+            "license": "apache-2.0",
+            "paper_name": self.title,
+            "paper_ids": f"arXiv:{paper[1]}" if paper else None,
+            **cfg,
+        }
+
+
+def family_of(name: str) -> Family | None:
+    """The family of a model: ``FAMILY`` of the module that its constructor lies in, plasm's or a user's.
+
+    Args:
+        name: Of the constructor, with or without a tag.
+
+    Returns:
+        None if no such model is registered, or its module has no such record.
+    """
+    family = getattr(sys.modules.get(_module_of(name)), "FAMILY", None)
+    return family if isinstance(family, Family) else None
+
+
+def is_plasm_model(name: str) -> bool:
+    """Whether a name, with or without a tag, is that of a model of this package, rather than of timm or a user."""
+    return _module_of(name).startswith(f"{_PACKAGE}.")
+
+
+def recipe(name: str, command: str) -> Mapping[str, Any]:
+    """What a model's family sets for a phase, by field of its configuration; nothing if it sets nothing.
+
+    Args:
+        name: Of the constructor, with or without a tag.
+        command: "pretrain" or "train".
+    """
+    family = family_of(name)
+    return family.recipes.get(name.partition(".")[0], {}).get(command, {}) if family else {}
+
+
+def _get_features(model: Any, out_indices: Any = None, **cfg: Any) -> nn.Module:
+    """For ``features_only``: all that ``feature_info`` lists by default, where timm would take the first five."""
+    indices = range(len(model.feature_info)) if out_indices is None else out_indices
+    return FeatureGetterNet(model, tuple(indices) if not isinstance(indices, int) else indices, **cfg)
+
+
+def _module_of(name: str) -> str:
+    return timm.models.model_entrypoint(name).__module__ if timm.is_model(name) else ""
+
+
+def _source(row: weights.Entry) -> dict[str, Any]:
+    if row.repo is None:
+        return {"file": str(weights.manifest.FOLDER / row.file), "license": row.license}
+    return {"hf_hub_id": f"{row.repo}@{row.revision}", "hf_hub_filename": row.file, "license": row.license}

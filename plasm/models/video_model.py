@@ -1,0 +1,211 @@
+"""What every model of this package is: a module that maps clips to clips, by timm's conventions.
+
+Shapes: B clips, T input frames, T' output frames, C input and C' output channels, H x W pixels.
+"""
+
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from timm.models._features import feature_take_indices
+from torch import Tensor, nn
+
+__all__ = ["VideoModel", "pad_to_multiple", "set_grad_checkpointing"]
+
+Model = TypeVar("Model", bound="VideoModel")
+
+
+def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
+    """Pad (..., H, W) with zeros at the bottom and the right until ``multiple`` divides H and W."""
+    height, width = frames.shape[-2:]
+    return F.pad(frames, (0, -width % multiple, 0, -height % multiple))
+
+
+def set_grad_checkpointing(module: nn.Module, enable: bool = True) -> None:
+    """Set ``grad_checkpointing`` of every part that has it: those run their blocks by ``layers.conv.run_block``."""
+    for part in module.modules():
+        if hasattr(part, "grad_checkpointing"):
+            part.grad_checkpointing = enable  # type: ignore[assignment]
+
+
+class VideoModel(nn.Module):
+    """A model that predicts T' frames from T.
+
+    A subclass defines ``forward(clip)``: (B, T, C, H, W) -> (B, T', C', H, W), usually as ``pad_clip``, its own
+    arithmetic, ``crop``. It sets ``num_features`` and, for ``forward_intermediates`` and timm's ``features_only``,
+    ``feature_info`` and ``forward_blocks``; a part that can recompute its blocks in the backward pass has an attribute
+    ``grad_checkpointing`` (see ``plasm.layers.conv.run_block``). For phase 1 and ``freeze_encoder`` it has ``encoder``
+    and ``decoder``, as ``MaskedAutoencoder`` takes them.
+
+    It holds no state between calls. What training needs beyond the mean squared error is a method of the subclass,
+
+        training_loss(clip, target, step) -> (loss, prediction)
+
+    of a clip (B, T, C, H, W), its target (B, T', C', H, W), and how many steps the optimizer has taken (int): the
+    trainer asks for it in training, in place of the error of ``forward``, and never in evaluation. Torch's generator is
+    seeded for each step before it, so that what it draws is a function of the step.
+
+    Args:
+        in_chans: C.
+        in_frames: T.
+        out_frames: T'.
+        out_chans: C'; C by default.
+
+    Attributes:
+        num_classes: 0: timm asks every model, and there is no classifier.
+        num_features: Channels of the last of ``feature_info``.
+        feature_info: timm's: of each feature map "num_chs", "reduction" (of H and W) and "module".
+        size_multiple: What H and W are padded to a multiple of.
+        encoder_frozen: Whether the encoder is kept as it is.
+
+    Raises:
+        ValueError: If a count is not positive.
+    """
+
+    num_features: int = 0
+    size_multiple: int = 1
+
+    def __init__(self, in_chans: int, in_frames: int, out_frames: int, out_chans: int | None = None) -> None:
+        super().__init__()
+        self.in_chans, self.out_chans = in_chans, in_chans if out_chans is None else out_chans
+        self.in_frames, self.out_frames = in_frames, out_frames
+        for name in ("in_chans", "out_chans", "in_frames", "out_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        self.num_classes = 0
+        self.feature_info: list[dict[str, Any]] = []
+        self.encoder_frozen = False
+
+    def check_clip(self, clip: Tensor) -> None:
+        """Check the shape of a clip.
+
+        Raises:
+            ValueError: If it has other T or C than the model, or not five dimensions.
+        """
+        if clip.ndim == 5 and clip.shape[1:3] == (self.in_frames, self.in_chans):
+            return
+        message = (
+            f"expected a clip of shape (B, T, C, H, W) = (B, {self.in_frames}, {self.in_chans}, H, W), got "
+            f"{tuple(clip.shape)}"
+        )
+        if clip.ndim == 5:
+            given = {"in_frames": clip.shape[1], "in_chans": clip.shape[2]}
+            other = ", ".join(f"{name}={count}" for name, count in given.items() if count != getattr(self, name))
+            message += f"; for such clips make the model with {other}: create_model adapts published weights to it"
+        raise ValueError(message)
+
+    def pad_clip(self, clip: Tensor) -> Tensor:
+        """Check a clip (B, T, C, H, W) and pad it at the bottom and the right to multiples of ``size_multiple``.
+
+        Raises:
+            ValueError: If the clip has other T or C than the model, or not five dimensions.
+        """
+        self.check_clip(clip)
+        return pad_to_multiple(clip, self.size_multiple)
+
+    @staticmethod
+    def crop(frames: Tensor, clip: Tensor) -> Tensor:
+        """Cut from frames (..., H', W') what padding ``clip`` (..., H, W) added."""
+        return frames[..., : clip.shape[-2], : clip.shape[-1]]
+
+    @torch.no_grad()
+    def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
+        """Predict any number of frames: fewer than T' are cut, for more the last T frames are fed back.
+
+        Args:
+            clip: (B, T, C, H, W).
+            num_frames: How many; T' by default.
+
+        Returns:
+            (B, num_frames, C', H, W), not clamped, without gradient.
+
+        Raises:
+            ValueError: If ``num_frames`` is not positive, the clip is not what ``forward`` takes, or the model's own
+                output would have to be fed back to it and has other channels than its input.
+        """
+        num_frames = self.out_frames if num_frames is None else num_frames
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be positive, got {num_frames}")
+        if num_frames > self.out_frames and self.out_chans != self.in_chans:
+            raise ValueError(
+                f"{num_frames} frames are more than the {self.out_frames} of the model, and its output of "
+                f"{self.out_chans} channel(s) cannot be fed back where it takes {self.in_chans}: ask for "
+                f"{self.out_frames} or fewer, or make the model with out_frames={num_frames}"
+            )
+        predicted, window = self(clip), clip
+        while predicted.shape[1] < num_frames:
+            window = torch.cat([clip, predicted], 1)[:, -self.in_frames :]
+            predicted = torch.cat([predicted, self(window)], 1)
+        return predicted[:, :num_frames]
+
+    def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
+        """Outputs of the first ``num_blocks`` (all by default) of the blocks that ``feature_info`` lists.
+
+        Args:
+            clip: (B, T, C, H, W).
+            num_blocks: How many blocks to run.
+
+        Returns:
+            (N, D, h, w) each, with D and H / h of ``feature_info``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} gives no intermediate features")
+
+    def forward_intermediates(
+        self,
+        x: Tensor,
+        indices: int | list[int] | None = None,
+        norm: bool = False,
+        stop_early: bool = False,
+        output_fmt: str = "NCHW",
+        intermediates_only: bool = False,
+    ) -> list[Tensor] | tuple[Tensor, list[Tensor]]:
+        """Features of the blocks that ``feature_info`` lists, by timm's convention.
+
+        Args:
+            x: Clip, (B, T, C, H, W).
+            indices: Which of the blocks: the last n if an int, all if None.
+            norm: Must be False: the blocks end without a norm.
+            stop_early: Do not run the blocks after the last one asked for.
+            output_fmt: "NCHW", nothing else.
+            intermediates_only: Return the intermediates alone.
+
+        Returns:
+            The intermediates, (N, D, h, w) each; before them, unless ``intermediates_only``, the output of the last
+            block that ran.
+
+        Raises:
+            ValueError: If ``norm`` or ``output_fmt`` asks for what there is not.
+        """
+        if norm or output_fmt != "NCHW":
+            raise ValueError(
+                f'{type(self).__name__} has no final norm and gives "NCHW", got norm={norm}, output_fmt={output_fmt!r}'
+            )
+        taken, last = feature_take_indices(len(self.feature_info), indices)
+        outputs = self.forward_blocks(x, last + 1 if stop_early else None)
+        intermediates = [outputs[index] for index in taken]
+        return intermediates if intermediates_only else (outputs[-1], intermediates)
+
+    def freeze_encoder(self, frozen: bool = True) -> None:
+        """Fix the encoder, as in the second phase of PLA-SM: no gradient, and eval mode that ``train()`` keeps.
+
+        Raises:
+            ValueError: If it is to be frozen, and there is no encoder.
+        """
+        if not hasattr(self, "encoder"):
+            if frozen:
+                raise ValueError(f"a {type(self).__name__} has no encoder to freeze")
+            return
+        self.encoder_frozen = frozen
+        self.encoder.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def train(self: Model, mode: bool = True) -> Model:
+        """Set training mode; a frozen encoder stays in eval mode."""
+        super().train(mode)
+        if self.encoder_frozen:
+            self.get_submodule("encoder").eval()
+        return self
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations."""
+        set_grad_checkpointing(self, enable)

@@ -1,0 +1,161 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models import register_model
+from torch import Tensor, nn
+
+import plasm
+from plasm import weights
+from plasm.models import Family, VideoModel, family_of, is_plasm_model, recipe
+from plasm.models.pretrained import adapt_out_channels
+from plasm.weights import manifest
+
+
+class Net(VideoModel):
+    """The smallest family: T frames to T' by a convolution."""
+
+    def __init__(
+        self, in_chans: int = 1, in_frames: int = 2, out_frames: int = 2, out_chans: int | None = None,
+        scale: int = 1, device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(in_chans, in_frames, out_frames, out_chans)
+        self.scale = scale
+        self.conv = nn.Conv2d(in_chans, self.out_chans, 1, device=device, dtype=dtype)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        self.check_clip(clip)
+        return self.scale * self.conv(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])[:, : self.out_frames]
+
+
+def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    return {key.replace("their_conv", "conv"): tensor for key, tensor in state_dict.items()}
+
+
+FAMILY = Family(
+    title="A test of families",
+    url="https://arxiv.org/abs/0000.00000",
+    citation="@misc{test}",
+    recipes={"family_net": {"train": {"epochs": 7}}},
+    adapters={"*conv.*": lambda tensor, model: adapt_out_channels(tensor, model.out_chans)},
+    largest={"scale": 2},
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+default_cfgs = FAMILY.default_cfgs({"family_net": (1, 8, 8)})
+__all__: list[str] = []
+
+
+@register_model
+def family_net(pretrained: bool = False, **kwargs: Any) -> Net:
+    return FAMILY.create(Net, "family_net", pretrained, {"in_frames": 2}, kwargs)
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Net:
+    """Weights of the family in the manifest, that were made when ``scale`` was 2 by default."""
+    net = Net(scale=2)
+    weights.save_tensors(net.state_dict(), tmp_path / "family_net.old.safetensors")
+    (row,) = [row for row in weights.entries() if row.name == "plasm_mmnist_tiny.mmnist"]
+    file = tmp_path / "family_net.old.safetensors"
+    row = dataclasses.replace(
+        row, model="family_net", tag="old", file=file.name, size=file.stat().st_size, sha256=weights.file_sha256(file),
+        model_args={"scale": 2},
+    )  # fmt: skip
+    rows = (*weights.entries(), row)
+    monkeypatch.setattr(manifest, "entries", lambda: rows)
+    monkeypatch.setattr(weights, "entries", lambda: rows)
+    weights.add_source(tmp_path)
+    cfgs = FAMILY.default_cfgs({"family_net": (1, 8, 8)})
+    monkeypatch.setitem(globals(), "default_cfgs", cfgs)
+    with pytest.warns(UserWarning, match="Overwriting family_net"):
+        register_model(family_net)
+    return net
+
+
+def test_a_family_is_found_by_the_name_of_its_models() -> None:
+    assert family_of("family_net") is family_of("family_net.tag") is FAMILY
+    assert family_of("plasm_kth") is plasm.models.plasm.FAMILY
+    assert family_of("resnet18") is family_of("no_such_model") is None
+    assert (recipe("family_net", "train"), recipe("family_net", "pretrain"), recipe("resnet18", "train")) == (
+        {"epochs": 7}, {}, {},
+    )  # fmt: skip
+
+
+def test_plasms_models_are_those_of_its_package() -> None:
+    assert is_plasm_model("plasm_kth")
+    assert is_plasm_model("plasm_mmnist_tiny.mmnist")
+    assert not any(is_plasm_model(name) for name in ("family_net", "resnet18", "no_such_model"))
+    assert "family_net" not in plasm.list_models()
+
+
+def test_published_weights_of_an_older_default_load_as_they_were_made(published: Net, tmp_path: Path) -> None:
+    clip = torch.rand(1, 2, 1, 4, 4)
+    for name in ("family_net", "family_net.old"):
+        net = timm.create_model(name, pretrained=True)
+        assert net.scale == 2
+        torch.testing.assert_close(net(clip), published(clip))
+    cfg = timm.models.get_pretrained_cfg("family_net.old")
+    assert timm.create_model("family_net", pretrained=True, pretrained_cfg=cfg).scale == 2
+    assert timm.create_model("family_net.old").scale == 2
+    assert timm.create_model("family_net").scale == 1
+    assert timm.create_model("family_net", pretrained=True, scale=1).scale == 1  # as asked
+    # What is saved of it says so, and any argument that nobody gave.
+    weights.save_pretrained(net, tmp_path / "saved")
+    arguments = weights.read_model_config(tmp_path / "saved" / "config.json")["model_args"]
+    assert arguments == {
+        "in_chans": 1,
+        "in_frames": 2,
+        "out_frames": 2,
+        "out_chans": None,
+        "scale": 2,
+        "num_classes": 0,
+    }
+    again = timm.create_model(f"local-dir:{tmp_path / 'saved'}", pretrained=True)
+    torch.testing.assert_close(again(clip), published(clip))
+
+
+def test_a_row_of_another_family_is_no_affair_of_this_one(published: Net) -> None:
+    assert set(plasm.models.plasm.FAMILY.default_cfgs({"plasm_kth": (1, 128, 128)})) == {"plasm_kth"}
+
+
+def test_foreign_names_are_mapped_before_anything_is_compared() -> None:
+    net = Net()
+    theirs = {key.replace("conv", "their_conv"): tensor for key, tensor in net.state_dict().items()}
+    given = {"pretrained_cfg_overlay": {"state_dict": theirs}}
+    same = timm.create_model("family_net", pretrained=True, **given)
+    assert torch.equal(same.conv.weight, net.conv.weight)
+    with pytest.raises(ValueError, match="unexpected: extra"):
+        timm.create_model(
+            "family_net", pretrained=True, pretrained_cfg_overlay={"state_dict": {**theirs, "extra": torch.zeros(1)}}
+        )
+
+
+def test_adapters_are_found_by_pattern(caplog: pytest.LogCaptureFixture) -> None:
+    state = Net().state_dict()
+    wider = timm.create_model("family_net", pretrained=True, out_chans=3, pretrained_cfg_overlay={"state_dict": state})
+    assert all(torch.equal(wider.conv.bias[i], state["conv.bias"][0]) for i in range(3))
+    assert "conv.bias (1,) -> (3,)" in caplog.text
+
+
+def test_a_strangers_arguments_have_the_familys_limits(tmp_path: Path) -> None:
+    net = timm.create_model("family_net", scale=3)
+    weights.save_pretrained(net, tmp_path)
+    with pytest.raises(ValueError, match="scale = 3; plasm builds it up to 2"):
+        timm.create_model(f"local-dir:{tmp_path}")
+
+
+def test_counts_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="out_frames must be positive, got 0"):
+        Net(out_frames=0)
+
+
+def test_a_model_without_encoder_freezes_none_and_gives_no_features() -> None:
+    net = Net()
+    net.freeze_encoder(False)
+    with pytest.raises(ValueError, match="Net has no encoder to freeze"):
+        net.freeze_encoder()
+    with pytest.raises(ValueError, match="norm=True"):
+        net.forward_intermediates(torch.rand(1, 2, 1, 4, 4), norm=True)
