@@ -18,6 +18,7 @@ from plasm.training import LostProcessError, RunInterruptedError
 from plasm.weights import WeightsNotFoundError
 
 from .data import data_command
+from .export import export
 from .predict import predict
 from .training import evaluate, pretrain, train
 from .weights import convert, print_weights, push
@@ -72,5 +73,5 @@ def list_command(of_weights: bool) -> None:
         )
 
 
-for command in (convert, data_command, evaluate, predict, pretrain, push, train):
+for command in (convert, data_command, evaluate, export, predict, pretrain, push, train):
     main.add_command(command)

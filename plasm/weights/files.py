@@ -28,6 +28,7 @@ __all__ = [
     "read_model_config",
     "save_pretrained",
     "save_tensors",
+    "tensors_sha256",
     "write_beside",
 ]
 
@@ -49,17 +50,27 @@ def write_beside(file: Path) -> Iterator[Path]:
 def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
     """Write tensors as safetensors, whole or not at all."""
     with write_beside(file) as beside:
-        # safetensors refuses channels_last tensors and views.
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        places = [tensor.data_ptr() for tensor in whole.values() if tensor.numel()]
-        if len(places) > len(set(places)):
-            # It refuses tensors that share their memory, too.
-            whole = {name: tensor.clone() for name, tensor in whole.items()}
+        content = _serialize(tensors)
         try:
             # Its own save_file makes files that nobody else can read, on a shared disk, too.
-            beside.write_bytes(save(whole))
+            beside.write_bytes(content)
         except OSError as error:
             raise OSError(error.errno, f"{file} cannot be written: {error.strerror}") from error
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Hexadecimal sha256 of the file that ``save_tensors`` makes of them."""
+    return hashlib.sha256(_serialize(tensors)).hexdigest()
+
+
+def _serialize(tensors: Mapping[str, Tensor]) -> bytes:
+    # safetensors refuses channels_last tensors and views.
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    places = [tensor.data_ptr() for tensor in whole.values() if tensor.numel()]
+    if len(places) > len(set(places)):
+        # It refuses tensors that share their memory, too.
+        whole = {name: tensor.clone() for name, tensor in whole.items()}
+    return save(whole)
 
 
 def load_tensors(file: Path) -> dict[str, Tensor]:
