@@ -2,12 +2,13 @@
 
 Usage: python docs/figures.py
 
-writes docs/images/paper/*.svg. They are our own, made from the paper's text: Fig. 1 and 2 and what Eq. 2, 3, 4 and 5 say.
+writes docs/images/paper/*.svg. They are our own, made from the paper's text: Fig. 1 and 2, and what Eq. 2 to 5 say.
 """
 
 import sys
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,18 +37,22 @@ class Box(NamedTuple):
 
     @property
     def left(self) -> tuple[float, float]:
+        """Middle of the left side."""
         return self.x - self.width / 2, self.y
 
     @property
     def right(self) -> tuple[float, float]:
+        """Middle of the right side."""
         return self.x + self.width / 2, self.y
 
     @property
     def top(self) -> tuple[float, float]:
+        """Middle of the top side."""
         return self.x, self.y - self.height / 2
 
     @property
     def bottom(self) -> tuple[float, float]:
+        """Middle of the bottom side."""
         return self.x, self.y + self.height / 2
 
 
@@ -122,9 +127,7 @@ class Drawing:
             + "\n</svg>\n"
         )
 
-    def _text(
-        self, x: float, y: float, text: str, size: int = 12, anchor: str = "middle", quiet: bool = False
-    ) -> str:
+    def _text(self, x: float, y: float, text: str, size: int = 12, anchor: str = "middle", quiet: bool = False) -> str:
         opacity = ' fill-opacity=".75"' if quiet else ""
         return (
             f'<text x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}" dominant-baseline="central" '
@@ -141,7 +144,9 @@ def framework() -> Drawing:
     in_proj = d.box(360, 60, "1x1 conv", GRAY, TRANSLATOR, width=84)
     d.arrow(encoder.right, in_proj.left, label="S")
     down = [d.box(360, 135 + 75 * i, f"ConvNeXt {i + 1 if i < 2 else 'N'}", BLUE, CONVNEXT) for i in range(3)]
-    up = [d.box(600, 135 + 75 * i, f"PLA {'N' if i == 0 else 3 - i if i == 2 else 'N-1'}", ORANGE, PLA) for i in range(3)]
+    up = [
+        d.box(600, 135 + 75 * i, f"PLA {'N' if i == 0 else 3 - i if i == 2 else 'N-1'}", ORANGE, PLA) for i in range(3)
+    ]
     d.arrow(in_proj.bottom, down[0].top)
     d.arrow(down[0].bottom, down[1].top)
     d.arrow(down[1].bottom, down[2].top, dashed=True)
@@ -149,8 +154,11 @@ def framework() -> Drawing:
     d.arrow(up[1].top, up[0].bottom)
     for index, name in enumerate(("Z1", "Z2", "ZN")):
         d.arrow(down[index].right, up[index].left, label=f"{name}: low")
-    d.arrow(down[2].bottom, (360, 345), (600, 345), up[2].bottom, label="ZN: high, for the first PLA block", at=(480, 334))
-    d.label(676, 172, "high", anchor="middle")
+    d.arrow(
+        down[2].bottom, (360, 345), (600, 345), up[2].bottom, label="ZN: high, for the first PLA block", at=(480, 334)
+    )
+    d.label(612, 172, "high", anchor="start")
+    d.label(612, 247, "high", anchor="start")
     out_proj = d.box(600, 60, "1x1 conv", GRAY, TRANSLATOR, width=84)
     d.arrow(up[0].top, out_proj.bottom)
     decoder = d.box(730, 60, "Decoder", GREEN, DECODER, width=96)
@@ -169,7 +177,7 @@ def convnext_block() -> Drawing:
     names = ("7x7 depthwise", "GroupNorm", "1x1: C to 4C", "LeakyReLU", "1x1: 4C to C")
     boxes = [d.box(120 + 125 * i, 70, name, BLUE, CONVNEXT, width=104) for i, name in enumerate(names)]
     d.arrow((12, 70), boxes[0].left, label="Z(i-1)", at=(36, 59))
-    for left, right in zip(boxes, boxes[1:], strict=False):
+    for left, right in pairwise(boxes):
         d.arrow(left.right, right.left)
     plus = d.circle(715, 70, "+")
     d.arrow(boxes[-1].right, plus.left)
@@ -260,7 +268,7 @@ def two_phases() -> Drawing:
         d.box(540, 140, "Decoder\nlearns on", GREEN, DECODER, height=46),
     ]
     for row, text in ((top, "the same T frames, whole"), (low, "the next T' frames")):
-        for left, right in zip(row, row[1:], strict=False):
+        for left, right in pairwise(row):
             d.arrow(left.right, right.left)
         d.arrow(row[-1].right, (640, row[-1].y))
         d.label(720, row[-1].y, text)

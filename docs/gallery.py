@@ -6,7 +6,6 @@ writes the animations, and the README's, into a folder, ``docs/images`` by defau
 time, from the weights and sample clips in the package.
 """
 
-import io
 import sys
 import tempfile
 from functools import cache

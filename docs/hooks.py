@@ -96,7 +96,9 @@ def generated_pages() -> dict[str, str]:
 def _expand(nav: Any, names: list[str]) -> Any:
     """``folder/*`` in the navigation: every page of the folder that is not named by itself."""
     if isinstance(nav, list):
-        return [each for item in nav for each in (_expand(item, names) if _is_pattern(item) else [_expand(item, names)])]
+        return [
+            each for item in nav for each in (_expand(item, names) if _is_pattern(item) else [_expand(item, names)])
+        ]
     if isinstance(nav, dict):
         return {title: _expand(item, names) for title, item in nav.items()}
     if _is_pattern(nav):

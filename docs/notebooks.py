@@ -41,9 +41,7 @@ def ipynb(name: str) -> str:
 def page(name: str) -> str:
     """The page of the site: the cells, and the notebook to take away."""
     notebook = _read(name)
-    parts = [
-        f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source for cell in notebook.cells
-    ]
+    parts = [f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source for cell in notebook.cells]
     title, *rest = parts
     return "\n\n".join([title, f"[Download the notebook]({name}.ipynb){{ .md-button download }}", *rest, ""])
 

@@ -61,15 +61,15 @@ def _shape(sizes: Sequence[int]) -> str:
 def _rows(summaries: Iterable[ModelSummary], describe: Callable[[str], str]) -> list[tuple[str, ...]]:
     return [
         (
-            f"`{summary.name}`",
-            describe(summary.name),
-            f"{summary.parameters / 1e6:.2f} M",
-            f"{summary.multiply_adds / 1e9:.2f} G",
-            _shape(summary.input_shape),
-            _shape(summary.output_shape),
-            ", ".join(f"`{tag}`" for tag in summary.tags) or "-",
+            f"`{row.name}`",
+            describe(row.name),
+            f"{row.parameters / 1e6:.2f} M",
+            f"{row.multiply_adds / 1e9:.2f} G",
+            _shape(row.input_shape),
+            _shape(row.output_shape),
+            ", ".join(f"`{tag}`" for tag in row.tags) or "-",
         )
-        for summary in summaries
+        for row in summaries
     ]
 
 
@@ -77,24 +77,24 @@ def models(family: str = "") -> str:
     """Models of a family, or of all: what ``plasm list`` prints."""
     names = [name for key, group in families().items() for name in group if family in ("", key)]
     titles = ("model", "what", "parameters", "multiply-adds", "input: T x C x H x W", "output", "weights")
-    return markdown(
-        titles, _rows(map(_summary, names), lambda name: first_line(timm.models.model_entrypoint(name)))
-    )
+    return markdown(titles, _rows(map(summary, names), lambda name: first_line(timm.models.model_entrypoint(name))))
 
 
 @cache
-def _summary(name: str) -> ModelSummary:
+def summary(name: str) -> ModelSummary:
+    """Size and cost of a model."""
     return summarize(name)
 
 
-def family_index(_: str = "") -> str:
-    """The families: how many models, how large, and whether there are weights."""
+def family_index(where: str = "") -> str:
+    """The families: how many models, how large, and whether there are weights; ``where`` is "here" in their folder."""
+    link = "" if where == "here" else "models/"
     rows = []
     for family, names in families().items():
-        sizes = [_summary(name).parameters / 1e6 for name in names]
+        sizes = [summary(name).parameters / 1e6 for name in names]
         tags = sum(len(weights.tags(name)) for name in names)
         span = f"{min(sizes):.1f}" if len(sizes) == 1 else f"{min(sizes):.1f} to {max(sizes):.1f}"
-        rows.append((f"[{title_of(family)}](models/{family}.md)", len(names), f"{span} M", tags or "-"))
+        rows.append((f"[{title_of(family)}]({link}{family}.md)", len(names), f"{span} M", tags or "-"))
     return markdown(("family", "models", "parameters", "published weights"), rows)
 
 
@@ -123,9 +123,8 @@ def fill(page: str) -> str:
 
 def family_page(family: str) -> str:
     """The page of a family that nobody has written one for: its docstring."""
-    summary = (module_of(family).__doc__ or "").strip().replace("``", "`")
-    _, _, rest = summary.partition("\n")
-    return f"# {title_of(family)}\n\n{summary.partition(chr(10))[0]}\n{rest}\n"
+    text = (module_of(family).__doc__ or "").strip().replace("``", "`")
+    return f"# {title_of(family)}\n\n{text}\n"
 
 
 def with_family_tables(page: str, family: str) -> str:

@@ -31,7 +31,9 @@ class Decoder(nn.Sequential):
 
     def __init__(self):
         super().__init__(
-            nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1), nn.GELU(), nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1)
+            nn.ConvTranspose2d(32, 32, 4, stride=2, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(32, 1, 4, stride=2, padding=1),
         )
 
 
