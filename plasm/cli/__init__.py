@@ -18,6 +18,7 @@ from plasm.training import LostProcessError, RunInterruptedError
 from plasm.weights import WeightsNotFoundError
 
 from .data import data_command
+from .demo import demo
 from .export import export
 from .predict import predict
 from .training import evaluate, pretrain, train
@@ -73,5 +74,5 @@ def list_command(of_weights: bool) -> None:
         )
 
 
-for command in (convert, data_command, evaluate, export, predict, pretrain, push, train):
+for command in (convert, data_command, demo, evaluate, export, predict, pretrain, push, train):
     main.add_command(command)

@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 import click
+from torch import Tensor, nn
 
 from plasm import weights
 from plasm.training.publishing import export_run
@@ -60,9 +61,25 @@ def convert(old: Path, new: Path, model: str | None, model_arg: tuple[str, ...])
     if model is not None:
         overlay = {"state_dict": tensors}
         net = make_model(model, pretrained=True, pretrained_cfg_overlay=overlay, **pairs("model_args", model_arg))
+        _check_unadapted(tensors, net, old)
     if net is None or new.suffix == ".safetensors":
         new.parent.mkdir(parents=True, exist_ok=True)
         weights.save_tensors(tensors, new)
     else:
         weights.save_pretrained(net, new)
     click.echo(f"{new}: {len(tensors)} tensors")
+
+
+def _check_unadapted(tensors: dict[str, Tensor], net: nn.Module, old: Path) -> None:
+    """Refuse tensors that would have to be adapted: what is converted is what was given."""
+    own = net.state_dict()
+    misfits = [
+        f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
+        for name, tensor in tensors.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    if misfits:
+        raise ValueError(
+            f"{old} does not fit the model, {len(misfits)} tensor(s) are of another shape: {', '.join(misfits)}; "
+            "convert it with the arguments it was made with; models of other frames can be made of the result"
+        )

@@ -53,7 +53,7 @@ def save(tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path,
     try:
         weights.save_tensors(tensors, beside / "state.safetensors")
         state = {**values, "sha256": weights.file_sha256(beside / "state.safetensors")}
-        (beside / "state.json").write_text(json.dumps(state))
+        (beside / "state.json").write_text(json.dumps(state, sort_keys=True))
         for path in (beside / "state.safetensors", beside / "state.json", beside):
             _flush(path)
         if final.exists():

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .files import foreign_content
+
 __all__ = ["plain_state_dict", "read_checkpoint"]
 
 _CONTAINERS = ("state_dict", "model_state_dict", "model")
@@ -27,6 +29,8 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there")
+    if (foreign := foreign_content(file)) or (foreign := _no_container(file)):
+        raise ValueError(f"{file} is no checkpoint of torch: it {foreign}")
     try:
         # Never with weights_only=False, whatever the file asks for: that runs what it says.
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -59,6 +63,17 @@ def plain_state_dict(content: Any, what: str) -> dict[str, Tensor]:
             raise ValueError(f"{what} holds two tensors that would be called {short}")
         tensors[short] = tensor
     return tensors
+
+
+def _no_container(file: Path) -> str | None:
+    """Why a file cannot be a zip, tar or pickle, as which torch writes and wrote checkpoints; None if it can."""
+    with file.open("rb") as stream:
+        head = stream.read(512)
+    if head.startswith((b"PK", b"\x80")) or head[257:262] == b"ustar":
+        return None
+    if head[8:9] == b"{":
+        return "is a safetensors file already"
+    return f"begins with {head[:16]!r}"
 
 
 def _state_dict(content: Any, what: str) -> dict[str, Tensor]:
