@@ -169,6 +169,11 @@ class EvaluateConfig(Config):
     data: str = option("mmnist", "Data set: a name as for training, or MODULE:NAME for your own.")
     data_dir: str = _required("Folder of the data set's files.")
     num_clips: int = option(10_000, "Use the first so many clips of the test set.", at_least=1)
+    frames: int | None = option(
+        None,
+        "Frames to predict of each clip; the model's T' by default. For more it feeds its forecasts back.",
+        at_least=1,
+    )
     batch_size: int = option(10, "Clips at a time.", at_least=1)
     workers: int = option(0, "Processes that load clips, for each that measures; 0 loads them in that one.", at_least=0)
     device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
