@@ -100,28 +100,30 @@ def unknown_commands(page: Path) -> Iterator[str]:
 
 
 @cache
-def known_numbers() -> dict[str, str]:
-    """Numbers that the code or the manifest has, as a page would print them, and the table to use instead."""
-    found = {}
-    for row in weights.entries():
-        for metric, value in row.metrics.items():
-            found[f"{value:.4f}" if "ssim" in metric else f"{value:.2f}"] = f"<!-- table: weights --> ({row.name})"
-    for family, names in tables.families().items():
-        for name in names:
-            summary = tables.summary(name)
-            for value, unit in ((summary.parameters / 1e6, "M"), (summary.multiply_adds / 1e9, "G")):
-                found[f"{value:.2f} {unit}"] = f"<!-- table: models {family} --> ({name})"
-    return found
+def measured_numbers() -> dict[str, str]:
+    """Metrics of the published weights as a page would print them, and the weights."""
+    return {
+        f"{value:.4f}" if "ssim" in metric else f"{value:.2f}": row.name
+        for row in weights.entries()
+        for metric, value in row.metrics.items()
+    }
 
 
 def typed_numbers(page: Path) -> Iterator[str]:
-    """Numbers that should come from a table which is made from the data."""
+    """Numbers that should come from a table made from the data: metrics, and sizes in a line that names the model."""
     if page.name == "CHANGELOG.md":
         return
     text = page.read_text(encoding="utf-8")
-    for number, table in known_numbers().items():
+    for number, name in measured_numbers().items():
         if re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", text):
-            yield f"{page.name}: {number} is typed by hand; use {table}"
+            yield f"{page.name}: {number} is typed by hand; use <!-- table: weights --> ({name})"
+    models = {f"`{name}`": name for names in tables.families().values() for name in names}
+    for line in text.splitlines():
+        for number in re.findall(r"(?<![\d.])\d+\.\d+ [MG]\b", line):
+            for name in (models[code] for code in re.findall(r"`\w+`", line) if code in models):
+                summary = tables.summary(name)
+                if number in (f"{summary.parameters / 1e6:.2f} M", f"{summary.multiply_adds / 1e9:.2f} G"):
+                    yield f"{page.name}: {number} is typed by hand; use <!-- table: models --> ({name})"
 
 
 def site_problems(site: Path) -> Iterator[str]:

@@ -58,11 +58,10 @@ def _shape(sizes: Sequence[int]) -> str:
     return "\N{NO-BREAK SPACE}x\N{NO-BREAK SPACE}".join(map(str, sizes))
 
 
-def _rows(summaries: Iterable[ModelSummary], describe: Callable[[str], str]) -> list[tuple[str, ...]]:
+def _rows(summaries: Iterable[ModelSummary]) -> list[tuple[str, ...]]:
     return [
         (
             f"`{row.name}`",
-            describe(row.name),
             f"{row.parameters / 1e6:.2f} M",
             f"{row.multiply_adds / 1e9:.2f} G",
             _shape(row.input_shape),
@@ -76,8 +75,8 @@ def _rows(summaries: Iterable[ModelSummary], describe: Callable[[str], str]) -> 
 def models(family: str = "") -> str:
     """Models of a family, or of all: what ``plasm list`` prints."""
     names = [name for key, group in families().items() for name in group if family in ("", key)]
-    titles = ("model", "what", "parameters", "multiply-adds", "input: T x C x H x W", "output", "weights")
-    return markdown(titles, _rows(map(summary, names), lambda name: first_line(timm.models.model_entrypoint(name))))
+    titles = ("model", "parameters", "multiply-adds", "input: T x C x H x W", "output", "weights")
+    return markdown(titles, _rows(map(summary, names)))
 
 
 @cache

@@ -36,12 +36,21 @@ def test_links_of_a_page(check: ModuleType, tmp_path: Path) -> None:
 
 
 def test_numbers_typed_by_hand(check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "known_numbers", lambda: {"12.34": "the table"})
+    monkeypatch.setattr(check, "measured_numbers", lambda: {"12.34": "net.tag"})
     page = tmp_path / "page.md"
     page.write_text("An MSE of 112.34, 12.345 and 1.12.34\n", encoding="utf-8")
     assert not list(check.typed_numbers(page))
     page.write_text("An MSE of 12.34.\n", encoding="utf-8")
-    assert list(check.typed_numbers(page)) == ["page.md: 12.34 is typed by hand; use the table"]
+    assert list(check.typed_numbers(page)) == ["page.md: 12.34 is typed by hand; use <!-- table: weights --> (net.tag)"]
+
+
+def test_sizes_typed_by_hand(check: ModuleType, tmp_path: Path) -> None:
+    page, size = tmp_path / "page.md", check.tables.summary("plasm_taxibj").parameters / 1e6
+    page.write_text(f"A net has {size:.2f} M, `plasm_taxibj` {size + 1:.2f} M\n", encoding="utf-8")
+    assert not list(check.typed_numbers(page))
+    page.write_text(f"`plasm_taxibj` has {size:.2f} M\n", encoding="utf-8")
+    (problem,) = check.typed_numbers(page)
+    assert "plasm_taxibj" in problem
 
 
 def test_links_of_the_site(check: ModuleType, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     )
     rows = [entry if (e.model, e.tag) == (name, tag) else e for e in weights.entries()]
     rows += [] if entry in rows else [entry]
-    (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n")
+    (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n", encoding="utf-8")
     click.echo(weights.markdown_table([entry]))
 
 

@@ -35,10 +35,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         # Never with weights_only=False, whatever the file asks for: that runs what it says.
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{file} holds Python objects beside tensors, which plasm does not run to read it. Whoever made it and "
-            "trusts it can save the tensors alone: torch.save(model.state_dict(), FILE)"
-        ) from error
+        raise ValueError(_more_than_tensors(file)) from error
     except Exception as error:
         # Of damaged bytes anything may come.
         raise ValueError(f"{file} is no whole checkpoint of torch: {error!r}") from error
@@ -94,3 +91,29 @@ def _without_prefixes(name: str) -> str:
     while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None):
         name = name.removeprefix(prefix)
     return name
+
+
+def _more_than_tensors(file: Path) -> str:
+    """What else a checkpoint holds, and how its tensors come out though nothing of the file is run."""
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
+    except Exception:
+        # Of the format before torch 1.6, in which it does not look.
+        names = []
+    if not names:
+        return (
+            f"{file} holds Python objects beside tensors, which plasm does not run to read it. Whoever made it and "
+            "trusts it can save the tensors alone: torch.save(model.state_dict(), FILE)"
+        )
+    return f"""{file} holds Python objects beside tensors, which plasm does not run to read it: {", ".join(names)}.
+This Python program saves its tensors alone, and runs nothing of it either: an empty class stands for each of those.
+
+import torch
+
+class Empty:
+    def __init__(self, *args, **kwargs): pass
+    def __setstate__(self, state): pass
+
+with torch.serialization.safe_globals([(Empty, name) for name in {names!r}]):
+    content = torch.load({str(file)!r}, weights_only=True)
+torch.save(content.get("state_dict", content), {str(file.with_suffix(".tensors.pth"))!r})"""

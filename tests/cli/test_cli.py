@@ -1,4 +1,5 @@
 import errno
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -60,6 +61,13 @@ def test_both_phases_evaluation_and_prediction(sample_root: Path, tmp_path: Path
     assert "4 test clips of mmnist, 10 -> 10 frames" in out
     assert len(table_of(out)) == 3
     assert [line.split()[0] for line in out.splitlines()[-11:-1]] == [str(n) for n in range(1, 11)]
+    out = ok(
+        "evaluate", "--weights", tmp_path / "two", "--data", "mmnist", "--data-dir", sample_root, "--num-clips", 2,
+        "--frames", 13, "--per-frame",
+    )  # fmt: skip
+    assert "2 test clips of mmnist, 10 -> 13 frames" in out
+    assert [line.split()[0] for line in out.splitlines()[-14:-1]] == [str(n) for n in range(1, 14)]
+    assert "--frames 13" in json.loads((tmp_path / "two" / "metrics.json").read_text(encoding="utf-8"))["options"]
     clip = np.random.default_rng(0).integers(0, 256, (12, 64, 64), dtype=np.uint8)
     np.save(tmp_path / "clip.npy", clip)
     out = ok(
@@ -153,8 +161,9 @@ def test_predict_chooses_a_model_that_fits(
     assert "plasm_mmnist_tiny (10 frames of 1 channel(s))" in message
 
 
-def test_list_prints_every_model() -> None:
-    lines = ok("list").splitlines()
+def test_list_prints_the_models_of_a_pattern() -> None:
+    assert "no model is called 'resnet*'" in fails("list", "resnet*")
+    lines = ok("list", "plasm*").splitlines()
     assert len(lines) == 7
     row = next(line.split() for line in lines if line.startswith("plasm_mmnist "))
     assert row[1:5] == ["19.00", "M", "7.75", "G"]

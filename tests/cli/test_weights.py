@@ -166,7 +166,7 @@ def test_convert(tmp_path: Path) -> None:
         timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True),
     ):
         assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
-    assert "--model says" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other")
+    assert "--model or --config says" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other")
     assert "does not fit" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other", "--model", "plasm_kth")
     assert not (tmp_path / "other").exists()
     small = timm.create_model("plasm_mmnist_tiny", **SMALL)

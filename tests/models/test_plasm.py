@@ -173,8 +173,18 @@ def test_skip_adds_the_first_features_to_the_last_block() -> None:
     model(torch.rand(1, 3, 1, 16, 16))
     first, before_last, into_last = seen
     torch.testing.assert_close(into_last, before_last + first)
-    with pytest.raises(ValueError, match="in_frames == out_frames, got 3 and 4"):
-        PLASM(**{**SMALL, "out_frames": 4}, skip=True)
+
+
+@pytest.mark.parametrize(("out_frames", "partners"), [(2, [0, 1]), (5, [0, 1, 2, 2, 2])])
+def test_a_skip_between_other_numbers_of_frames(out_frames: int, partners: list[int]) -> None:
+    model = PLASM(**{**SMALL, "out_frames": out_frames}, skip=True)
+    seen: list[torch.Tensor] = []
+    model.decoder.blocks[-2].register_forward_hook(lambda module, args, out: seen.append(out))
+    model.encoder.blocks[0].register_forward_hook(lambda module, args, out: seen.append(out))
+    model.decoder.blocks[-1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model(torch.rand(1, 3, 1, 16, 16))
+    first, before_last, into_last = seen
+    torch.testing.assert_close(into_last, before_last + first[partners])
 
 
 def test_a_frozen_encoder_stays_frozen() -> None:
