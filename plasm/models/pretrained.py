@@ -39,7 +39,8 @@ _logger = logging.getLogger(__name__)
 _LARGEST_ARGUMENT = 1 << 16
 _MOST_PARAMETERS = 1_000_000_000
 # What timm's own export adds to the arguments of the constructor.
-_TIMM_ARGUMENTS = {"num_classes", "global_pool"}
+# What timm's scripts pass to every model, and records, though a class may not have it.
+_TIMM_ARGUMENTS = {"num_classes", "global_pool", "drop_rate", "drop_path_rate", "drop_block_rate", "img_size"}
 _BELIEVED = ("input_size", "mean", "std", "tag", "license", "description", "origin_url", "paper_name", "paper_ids")
 _SOURCES = ("state_dict", "file", "hf_hub_id", "url")
 Adapter = Callable[[Tensor, Any], Tensor]
@@ -197,7 +198,8 @@ def _check_arguments(
 
 def _empty_model(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> nn.Module:
     """A model whose tensors have names and shapes, and of which nothing is allocated."""
-    own = {name: value for name, value in args.items() if name not in _TIMM_ARGUMENTS}
+    foreign = _TIMM_ARGUMENTS - _parameters(model_cls)
+    own = {name: value for name, value in args.items() if name not in foreign}
     try:
         return model_cls(**{**own, "device": "meta"})
     except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
