@@ -22,7 +22,7 @@ from plasm.layers.sparse import SparseEncoder
 
 from .family import Family
 from .pretrained import adapt_in_frames, adapt_out_channels, adapt_out_frames
-from .video_model import VideoModel
+from .video_model import VideoModel, check_positive
 
 __all__ = ["PLASM", "Decoder", "Translator"]
 
@@ -164,13 +164,13 @@ class PLASM(VideoModel):
         residual: Add the high layer to the output of each PLA block. Not in the text; for ablation.
         block: "convnext", or "conv7x7": a plain convolution in place of every ConvNeXt block (Table X).
         upsample: "transposed" (the text) or "pixelshuffle" (the authors' code).
-        skip: Add the Encoder's first features to the Decoder's last block. Not in Fig. 1; for ablation.
+        skip: Add the Encoder's first features, of frame t, to the Decoder's last block for output frame t; those of
+            frame T where t is later. Not in Fig. 1.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: If an option is unknown, the heads do not divide ``translator_dim``, or ``skip`` is asked for with
-            T' other than T.
+        ValueError: If an option is unknown, or the heads do not divide ``translator_dim``.
     """
 
     def __init__(
@@ -194,10 +194,10 @@ class PLASM(VideoModel):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames, out_chans)
-        if skip and in_frames != out_frames:
-            raise ValueError(
-                f"skip joins frame t to frame t: it needs in_frames == out_frames, got {in_frames} and {out_frames}"
-            )
+        check_positive(
+            encoder_dim=encoder_dim, encoder_depth=encoder_depth, translator_dim=translator_dim,
+            translator_depth=translator_depth,
+        )  # fmt: skip
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.skip = skip
         self.encoder = SparseEncoder(in_chans, encoder_dim, encoder_depth, **dd)
@@ -244,9 +244,12 @@ class PLASM(VideoModel):
         return {"stem": stem, "blocks": [*blocks, (r"^translator\.out_proj|^decoder", (99999,))]}
 
     def _encode(self, clip: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T, Cs, H, W) where there is a skip."""
+        """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T', Cs, H, W) where there is a skip."""
         frames = rearrange(self.pad_clip(clip), "b t c h w -> (b t) c h w")
         features, first = self.encoder.forward_skip(frames) if self.skip else (self.encoder(frames), None)
+        if first is not None and self.out_frames != self.in_frames:
+            partners = [min(t, self.in_frames - 1) for t in range(self.out_frames)]
+            first = rearrange(first, "(b t) c h w -> b t c h w", t=self.in_frames)[:, partners].flatten(0, 1)
         return rearrange(features, "(b t) c h w -> b (t c) h w", t=self.in_frames), first
 
 
