@@ -224,6 +224,8 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
     beside = index.with_suffix(".json.part")
     beside.write_text(json.dumps(content), encoding="utf-8")
     os.replace(beside, index)
+    # Windows renames no file that is mapped.
+    del frames
     os.replace(part, cache)
     journal.unlink()
     return cache

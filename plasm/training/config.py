@@ -211,7 +211,7 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
 def save_config(config: RunConfig, file: Path) -> None:
     """Write a configuration, so that ``plasm train --config FILE`` (or ``pretrain``) repeats it."""
     with write_beside(file) as beside:
-        beside.write_text(tomli_w.dumps({"command": _COMMANDS[type(config)], **_values(config)}))
+        beside.write_text(tomli_w.dumps({"command": _COMMANDS[type(config)], **_values(config)}), encoding="utf-8")
 
 
 def _values(config: RunConfig) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def read_config(kind: type[RunConfig], file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"no configuration file {file}")
     try:
-        values = tomllib.loads(file.read_text())
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not TOML: {error}") from error
     if (command := values.pop("command", _COMMANDS[kind])) != _COMMANDS[kind]:

@@ -230,7 +230,7 @@ def describe_folder(
     file = folder / WEIGHTS_NAME
     described = {"file": file.name, "size": file.stat().st_size, "sha256": file_sha256(file)}
     _save_config(model, folder, {**(config or {}), "weights": described})
-    saved = json.loads((folder / "config.json").read_text())
+    saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     picture = None
     if card is not None and card.picture is not None:
         picture = f"prediction{card.picture.suffix}"
