@@ -214,15 +214,15 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
     grid = figure.subplots(len(lengths), 2, squeeze=False)
     for axes, epochs in zip(grid, lengths, strict=True):
         titles = "length of training not given" if epochs == 0 else f"{epochs:,} epochs of 10,000 clips"
-        for axis, x, label in (
-            (axes[0], lambda row: row.multiply_adds / 1e9, "multiply-adds of a clip (G)"),
-            (axes[1], lambda row: row.clips_per_second, "clips a second, measured"),
+        for axis, column, unit, label in (
+            (axes[0], "multiply_adds", 1e9, "multiply-adds of a clip (G)"),
+            (axes[1], "clips_per_second", 1, "clips a second, measured"),
         ):
             for point in (point for point in points if (point.epochs or 0) == epochs):
-                place = (x(measured[point.model]), point.mse)
+                place = (getattr(measured[point.model], column) / unit, point.mse)
                 axis.scatter(*place, color="tab:red" if point.model.startswith("plasm") else "tab:blue", s=18)
-                axis.annotate(point.model.removesuffix("_mmnist"), place, fontsize=7, xytext=(3, 3),
-                              textcoords="offset points")  # fmt: skip
+                name = point.model.removesuffix("_mmnist")
+                axis.annotate(name, place, fontsize=7, xytext=(3, 3), textcoords="offset points")
             axis.set(xlabel=label, ylabel="MSE, Moving MNIST", title=titles, xscale="log")
             axis.grid(alpha=0.3)
     figure.savefig(file, dpi=110)
@@ -244,7 +244,7 @@ def peak_memory(run: Step, device: torch.device) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
-    results: Any = profiler.profiler.kineto_results  # type: ignore[union-attr]
+    results: Any = profiler.profiler.kineto_results
     now = peak = 0
     for event in sorted((e for e in results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()):
         now += event.nbytes()
