@@ -180,7 +180,7 @@ def check_clips(data_dir: Path) -> None:
     """The clip-by-clip generator makes the same kind of clips, so that the comparison is fair."""
     digits = load_digits(data_dir, "train").numpy()
     bright = np.mean([clip_by_clip(digits).mean() for _ in range(200)])
-    ours: Tensor = create_dataset("mmnist", data_dir, "train").__getitems__(list(range(200)))  # type: ignore[attr-defined]
+    ours: Tensor = create_dataset("mmnist", data_dir, "train").get_batch(list(range(200)))  # type: ignore[attr-defined]
     assert abs(bright - ours.mean().item()) < 0.005, (bright, ours.mean())
 
 

@@ -29,14 +29,14 @@ def blocks(text: str, language: str) -> list[str]:
 
 def broken_links(page: Path) -> Iterator[str]:
     """Relative links and images whose file is not there."""
-    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
         if not (page.parent / target).exists():
             yield f"{page.name}: no file {target}"
 
 
 def failing_examples(page: Path) -> Iterator[str]:
     """Python blocks that raise."""
-    for block in blocks(page.read_text(), "python"):
+    for block in blocks(page.read_text(encoding="utf-8"), "python"):
         # A module, as the reader would make it: timm looks up that of a constructor.
         module = sys.modules["example"] = types.ModuleType("example")
         try:
@@ -47,7 +47,7 @@ def failing_examples(page: Path) -> Iterator[str]:
 
 def unknown_commands(page: Path) -> Iterator[str]:
     """Commands in blocks or `code` that name a command or an option of plasm that does not exist."""
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     lines = [line for block in blocks(text, "bash") for line in block.splitlines()] + re.findall(
         r"`(plasm [^`]+)`", text
     )
@@ -72,7 +72,7 @@ def unknown_commands(page: Path) -> Iterator[str]:
 
 def stale_table(page: Path) -> Iterator[str]:
     """A table of weights that is not the manifest's."""
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     if text != replace_table(text, weights.entries()):
         wanted = weights.markdown_table(weights.entries())
         yield f"{page.name}: the table of weights is not the manifest's; it should be\n{wanted}"

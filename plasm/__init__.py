@@ -9,10 +9,11 @@ from timm.models import create_model as _create_model
 from timm.models import list_models as _list_models
 
 from plasm import models, weights
+from plasm.exporting import export
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "create_model", "list_models", "models"]
+__all__ = ["__version__", "create_model", "export", "list_models", "models"]
 
 
 def create_model(model_name: str, *args: Any, **kwargs: Any) -> Any:

@@ -8,6 +8,7 @@ PSNR are means over frames and clips, on predictions clamped to [0, 1]. Publishe
 the old one, and only the latter compares with papers.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ __all__ = ["Metrics", "VideoMetrics", "frame_mae", "frame_mse", "frame_psnr", "f
 
 PSNR_CAP = 100.0
 """dB; what a perfect frame scores."""
+SSIM_WINDOW = 7
+"""Pixels; frames that are lower or narrower have no SSIM."""
+# Pixels are in [0, 1], and measurements scaled by those of other days not far from it; 255 is no such value.
+_GREATEST_TARGET = 10.0
 
 
 def frame_mse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -36,6 +41,11 @@ def frame_psnr(prediction: Tensor, target: Tensor) -> Tensor:
     return (-10 * mse.log10()).clamp(max=PSNR_CAP)
 
 
+def ssim_absence(height: int, width: int) -> str:
+    """Why frames of this size have no SSIM."""
+    return f"no SSIM: frames of {height}x{width} are smaller than its window of {SSIM_WINDOW}x{SSIM_WINDOW} pixels"
+
+
 def frame_ssim(prediction: Tensor, target: Tensor, data_range: float = 1.0) -> Tensor:
     """SSIM of each frame by scikit-image, with its default 7x7 uniform window: (B, T', C, H, W) twice -> (B, T').
 
@@ -46,7 +56,10 @@ def frame_ssim(prediction: Tensor, target: Tensor, data_range: float = 1.0) -> T
 
     Raises:
         ImportError: If scikit-image is not installed.
+        ValueError: If a frame is smaller than the window.
     """
+    if min(target.shape[3:]) < SSIM_WINDOW:
+        raise ValueError(ssim_absence(target.shape[3], target.shape[4]))
     try:
         from skimage.metrics import structural_similarity
     except ImportError as error:
@@ -65,14 +78,16 @@ class Metrics:
     """What a set of predicted clips scored.
 
     Attributes:
-        means: Each metric, averaged over frames and clips.
+        means: Each metric, averaged over frames and clips. Frames smaller than SSIM's window have no SSIMs.
         per_frame: Each metric for predicted frames 1 to T', averaged over clips.
         num_clips: How many clips.
+        note: Why a metric is not there, if one is not.
     """
 
     means: dict[str, float]
     per_frame: dict[str, list[float]]
     num_clips: int
+    note: str = ""
 
 
 class VideoMetrics:
@@ -84,6 +99,7 @@ class VideoMetrics:
 
     def __init__(self, ssim: bool = True) -> None:
         self.ssim = ssim
+        self._note = ""
         self._sums: dict[str, Tensor] = {}
         self._num_clips = 0
 
@@ -91,30 +107,52 @@ class VideoMetrics:
         """Add a batch.
 
         Args:
-            prediction: (B, T', C, H, W).
-            target: The same shape, in [0, 1].
+            prediction: (B, T', C, H, W), floats.
+            target: The same shape, floats in [0, 1].
 
         Raises:
-            ValueError: If the shapes differ or have not five dimensions.
+            ValueError: If the shapes differ, have not five dimensions or hold nothing; or the values are no floats,
+                not finite, or a target's far from [0, 1].
         """
-        if prediction.shape != target.shape or prediction.ndim != 5:
+        if prediction.shape != target.shape or prediction.ndim != 5 or not target.numel():
             raise ValueError(
                 f"expected two clips of one shape (B, T', C, H, W), got {tuple(prediction.shape)} and "
                 f"{tuple(target.shape)}"
             )
-        prediction, target = prediction.detach().float(), target.float()
+        prediction, target = prediction.detach(), target.detach()
+        self._check("prediction", prediction)
+        self._check("target", target)
+        if (greatest := target.abs().max().item()) > _GREATEST_TARGET:
+            raise ValueError(f"the target reaches {greatest:g}: the metrics are of pixels in [0, 1]; divide by 255?")
+        prediction, target = prediction.float(), target.float()
         scores = {
             "mse": frame_mse(prediction, target),
             "mae": frame_mae(prediction, target),
             "psnr": frame_psnr(prediction, target),
         }
-        if self.ssim:
+        if self.ssim and min(target.shape[3:]) < SSIM_WINDOW:
+            self._note = ssim_absence(target.shape[3], target.shape[4])
+        elif self.ssim:
             scores["ssim"] = frame_ssim(prediction, target)
             scores["ssim_published"] = frame_ssim(prediction, target, data_range=2.0)
+        if self._sums and (scores.keys() != self._sums.keys() or target.shape[1:2] != self._sums["mse"].shape):
+            raise ValueError(
+                f"clips of {tuple(target.shape)} cannot be averaged with those before: they have other "
+                "frames, or an SSIM where those have none"
+            )
         for name, score in scores.items():
             total = score.double().sum(0).cpu()
             self._sums[name] = self._sums[name] + total if name in self._sums else total
         self._num_clips += len(prediction)
+
+    def _check(self, what: str, clips: Tensor) -> None:
+        if not clips.is_floating_point():
+            kind = str(clips.dtype).removeprefix("torch.")
+            raise ValueError(f"the {what} holds {kind}: the metrics are of floats in [0, 1]; divide by 255?")
+        finite = clips.float().isfinite().flatten(1).all(1)
+        if not finite.all():
+            first = self._num_clips + int(finite.logical_not().nonzero()[0])
+            raise ValueError(f"the {what} of clip {first:,} of those measured here is not finite (NaN or infinite)")
 
     def add_up(self, add_up: Callable[[Tensor], Tensor]) -> None:
         """Join what several processes accumulated.
@@ -130,10 +168,12 @@ class VideoMetrics:
         """Average what was accumulated.
 
         Raises:
-            ValueError: If nothing was.
+            ValueError: If nothing was, or predictions are so large that a metric is not finite.
         """
         if not self._num_clips:
             raise ValueError("no clip was added")
         per_frame = {name: (total / self._num_clips).tolist() for name, total in self._sums.items()}
         means = {name: sum(values) / len(values) for name, values in per_frame.items()}
-        return Metrics(means, per_frame, self._num_clips)
+        if wrong := [name for name, value in means.items() if not math.isfinite(value)]:
+            raise ValueError(f"{', '.join(wrong)} cannot be given: the predictions are too large to be summed")
+        return Metrics(means, per_frame, self._num_clips, self._note)

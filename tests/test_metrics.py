@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -80,3 +81,48 @@ def test_errors_say_what_is_wrong() -> None:
         VideoMetrics().update(PREDICTION, TARGET[:4])
     with pytest.raises(ValueError, match="no clip"):
         VideoMetrics().compute()
+
+
+@pytest.mark.parametrize("what", ["prediction", "target"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda clip: (clip * 255).byte(), "holds uint8.*divide by 255"),
+        (lambda clip: clip > 0.5, "holds bool"),
+        (lambda clip: clip.index_fill(0, torch.tensor(3), math.nan), "clip 3 .*not finite"),
+        (lambda clip: clip.index_fill(0, torch.tensor(3), math.inf), "clip 3 .*not finite"),
+    ],
+)
+def test_values_that_make_no_metric_are_refused(what: str, change: Callable[..., torch.Tensor], message: str) -> None:
+    clips = {"prediction": PREDICTION, "target": TARGET}
+    metrics = VideoMetrics(ssim=False)
+    with pytest.raises(ValueError, match=message):
+        metrics.update(**clips | {what: change(clips[what])})
+    metrics.update(**clips)
+    # What was refused has left nothing.
+    assert metrics.compute().num_clips == 5
+    assert math.isfinite(metrics.compute().means["mse"])
+
+
+def test_targets_of_bytes_as_floats_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"reaches 2\d\d.*divide by 255"):
+        VideoMetrics().update(PREDICTION, TARGET * 255)
+
+
+def test_predictions_too_large_to_be_summed_give_no_metric() -> None:
+    metrics = VideoMetrics(ssim=False)
+    metrics.update(torch.full_like(TARGET, 1e30), TARGET)
+    with pytest.raises(ValueError, match="mse cannot be given"):
+        metrics.compute()
+
+
+def test_frames_smaller_than_ssims_window_have_the_other_metrics() -> None:
+    metrics = VideoMetrics()
+    metrics.update(PREDICTION[..., :5, :], TARGET[..., :5, :])
+    result = metrics.compute()
+    assert set(result.means) == set(result.per_frame) == {"mse", "mae", "psnr"}
+    assert result.note == "no SSIM: frames of 5x18 are smaller than its window of 7x7 pixels"
+    with pytest.raises(ValueError, match="cannot be averaged"):
+        metrics.update(PREDICTION, TARGET)
+    with pytest.raises(ValueError, match="no SSIM: frames of 5x18"):
+        frame_ssim(PREDICTION[..., :5, :], TARGET[..., :5, :])

@@ -74,8 +74,8 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     )
     rows = [entry if (e.model, e.tag) == (name, tag) else e for e in weights.entries()]
     rows += [] if entry in rows else [entry]
-    (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n")
-    PAGE.write_text(replace_table(PAGE.read_text(), rows))
+    (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n", encoding="utf-8")
+    PAGE.write_text(replace_table(PAGE.read_text(encoding="utf-8"), rows))
     click.echo(weights.markdown_table([entry]))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 
 from plasm import data, training, weights
 from plasm.training.devices import choose_device
@@ -82,20 +83,25 @@ def evaluate(**arguments: Any) -> None:
     sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
     net = training.load_model(config.model, config.weights).eval()
     in_frames, out_frames = training.frame_counts(net)
+    out_frames = config.frames or out_frames
     clips = data.create_dataset(
         config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
         **config.data_args,
     )  # fmt: skip
     with training.join_world(choose_device(config.device)) as world:
-        forecasts = {"model": training.forecast(net.to(world.device)), **training.TRIVIAL_FORECASTS}
+        timed = training.TimedForecast(training.forecast(net.to(world.device)), world.device)
+        forecasts: dict[str, training.Forecast] = {"model": timed, **training.TRIVIAL_FORECASTS}
         table = training.evaluate(
             forecasts, clips, in_frames, out_frames, num_clips=config.num_clips, batch_size=config.batch_size,
             world=world, workers=config.workers,
         )  # fmt: skip
+        speed = world.sum(torch.tensor(timed.frames_per_second, dtype=torch.float64)).item()
     if not world.is_first:
         return
     click.echo(f"{table['model'].num_clips} test clips of {config.data}, {in_frames} -> {out_frames} frames")
-    print_metrics(table, config.data)
+    print_metrics(table, config.data, frame_values=clips[0][0].numel())
+    where = f"{world.size} x {world.device.type}" if world.size > 1 else world.device.type
+    click.echo(f"the model predicted {speed:,.1f} frames a second on {where}, {config.batch_size} clips at a time")
     if config.per_frame:
         click.echo("\nframe" + "".join(f"{key:>16}" for key in table["model"].per_frame))
         for number, row in enumerate(zip(*table["model"].per_frame.values(), strict=True), start=1):
@@ -103,5 +109,10 @@ def evaluate(**arguments: Any) -> None:
     if folder:
         # A path says something on one machine alone.
         extra = "".join(f" --data-arg {name}={without_folder(value)}" for name, value in config.data_args.items())
+        extra += f" --frames {config.frames}" if config.frames else ""
         told = f"--data {config.data} --data-dir DIR{extra} --num-clips {config.num_clips}"
-        click.echo(f"written to {record_metrics(folder, sha256, table, config.data, told)}")
+        try:
+            click.echo(f"written to {record_metrics(folder, sha256, table, config.data, told)}")
+        except OSError as error:
+            # What was measured is on the screen, and right.
+            click.echo(f"warning: not written beside the weights: {error}", err=True)

@@ -57,7 +57,9 @@ def _mmnist(root: Path, split: Split, *, num_clips: int, num_frames: int, seed: 
 
 
 @register_dataset("mmnist_public")
-def _mmnist_public(root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int) -> Dataset[Tensor]:
+def _mmnist_public(
+    root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int, frames_axis: int | None = None
+) -> Dataset[Tensor]:
     """The public test file for testing; clips made from the digits for all else, as its users do."""
     if split != "test":
         return _mmnist(root, split, num_clips=num_clips, num_frames=num_frames, seed=seed)
@@ -66,7 +68,7 @@ def _mmnist_public(root: Path, split: Split, *, num_clips: int, num_frames: int,
         raise FileNotFoundError(
             f"{root} holds no {_PUBLIC_TEST_FILE}; get it from https://www.cs.toronto.edu/~nitish/unsupervised_video/"
         )
-    return ClipArray(file, frames_first=True)
+    return ClipArray(file, num_frames, frames_axis)
 
 
 def list_datasets() -> list[str]:

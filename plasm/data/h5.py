@@ -9,7 +9,7 @@ import numpy as np
 
 from .extras import require
 from .sources import natural_key
-from .streams import FrameStream
+from .streams import FrameStream, check_finite
 
 __all__ = ["H5Stream", "hickle_array", "hickle_strings", "open_h5"]
 
@@ -63,6 +63,7 @@ class H5Stream(FrameStream):
         if self.scale is not None:
             low, high = self.scale
             frames = ((frames - low) / (high - low)).astype(np.float32)
+        check_finite(frames, str(self.file), first, step)
         return frames.transpose(0, 2, 3, 1) if self.layout == "tchw" else frames
 
 

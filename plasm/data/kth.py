@@ -7,7 +7,7 @@ is mapped; ``kth`` cuts clips from it.
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,16 @@ from .video import VideoStream
 __all__ = ["Segment", "kth", "prepare_kth", "read_sequences"]
 
 SEQUENCES = "00sequences.txt"
+# MCnet's lists of the frames in which the person is in view: those that the field's numbers are of.
+_TRIMMED = (("train_data_list_trimmed.txt",), ("test_data_list_trimmed.txt", "test_data_list.txt"))
 _SIZE = 128
 _TEST_PERSONS = range(17, 26)
 _FAST = ("jogging", "running")
 _FAST_STRIDE = 3
-_LINE = re.compile(r"^(person(\d\d)_([a-z]+)_d\d)\s+frames\s+(.+)$", re.MULTILINE)
+_OFFICIAL = re.compile(r"(person\d\d_[a-z]+_d\d)\s+frames\s+(\d+\s*-\s*\d+(?:\s*,\s*\d+\s*-\s*\d+)*)\s*,?")
+_MCNET = re.compile(r"(?:\S*/)?(person\d\d_[a-z]+_d\d)(?:_uncomp)?(?:\.avi)?\s+(\d+)\s+(\d+)")
+_MISSING = re.compile(r"person\d\d_[a-z]+_d\d\s+\*missing\*")
+Ranges = dict[str, list[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,19 @@ class Segment:
         first: Number of the first frame in the video, from 1 as in 00sequences.txt.
         count: How many.
         place: Of the first in the cache.
+        last: Number of the last frame that was to be cached, where the video may have ended before.
     """
 
     video: str
     first: int
     count: int
     place: int
+    last: int | None = None
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        """First and last number of what was to be cached."""
+        return self.first, self.first + self.count - 1 if self.last is None else self.last
 
     @property
     def person(self) -> int:
@@ -59,37 +71,79 @@ class Segment:
         return self.video.split("_")[1]
 
 
-def read_sequences(file: Path) -> dict[str, list[tuple[int, int]]]:
-    """Read the official frame ranges of each video.
+def read_sequences(file: Path) -> Ranges:
+    """Read the frame ranges of each video, from the official 00sequences.txt or a list in MCnet's format.
 
-    Ranges that touch (1-95, 96-185) are joined: the field's windows ask only that frames follow one another.
+    Ranges that touch (1-95, 96-185) or overlap (207-311, 212-456) are joined: the field's windows ask only that frames
+    follow one another, and no frame counts twice.
 
     Args:
-        file: 00sequences.txt.
+        file: Its lines are ``person01_boxing_d1 frames 1-95, 96-185`` or ``person01_boxing_d1 1 95``.
 
     Returns:
         (first, last) of each range, both counted from 1 and both in it.
 
     Raises:
         FileNotFoundError: If it is not there.
-        ValueError: If it lists no videos, or a range that is none.
+        ValueError: If it lists no videos, a range that is none, or has a line on a video that cannot be read.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"there is no {file}; it comes from https://www.csc.kth.se/cvap/actions/")
-    videos: dict[str, list[tuple[int, int]]] = {}
-    for name, _, _, text in _LINE.findall(file.read_text(errors="replace")):
-        joined: list[tuple[int, int]] = []
-        for first, last in ((int(a), int(b)) for a, b in re.findall(r"(\d+)\s*-\s*(\d+)", text)):
-            if not 1 <= first <= last:
-                raise ValueError(f"{file} gives {name} the range {first}-{last}")
-            if joined and first == joined[-1][1] + 1:
-                joined[-1] = (joined[-1][0], last)
-            else:
-                joined.append((first, last))
-        videos[name] = joined
+        raise FileNotFoundError(f"there is no {file}; docs/data/kth.md says where such files come from")
+    videos: Ranges = {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        text = line.strip()
+        if match := _OFFICIAL.fullmatch(text):
+            ranges = [(int(a), int(b)) for a, b in re.findall(r"(\d+)\s*-\s*(\d+)", match[2])]
+        elif match := _MCNET.fullmatch(text):
+            ranges = [(int(match[2]), int(match[3]))]
+        elif text.startswith("person") and not _MISSING.match(text):
+            raise ValueError(f"{file} has a line that cannot be read: {text!r}")
+        else:
+            continue
+        if wrong := [f"{first}-{last}" for first, last in ranges if not 1 <= first <= last]:
+            raise ValueError(f"{file} gives {match[1]} the range {wrong[0]}")
+        videos[match[1]] = videos.get(match[1], []) + ranges
     if not videos:
         raise ValueError(f"{file} lists no videos (lines such as person01_boxing_d1 frames 1-95, 96-185)")
-    return videos
+    return {name: _join(ranges) for name, ranges in videos.items()}
+
+
+def _join(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges in order, those that touch or overlap as one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def _read_lists(files: Iterable[Path]) -> Ranges:
+    """The ranges of several files together."""
+    together: Ranges = {}
+    for file in files:
+        for name, ranges in read_sequences(file).items():
+            together[name] = _join([*together.get(name, []), *ranges])
+    return together
+
+
+def _trimmed_lists(root: Path) -> list[Path]:
+    """MCnet's two lists, as far as they lie in a folder."""
+    found = [next((root / name for name in names if (root / name).is_file()), None) for names in _TRIMMED]
+    return [file for file in found if file]
+
+
+def _names(files: Iterable[Path]) -> str:
+    return ", ".join(file.name for file in files)
+
+
+def _asked_lists(root: Path, frames: str | Path | None) -> list[Path]:
+    """The files that an option names, which may lie in the data's folder; or those found there."""
+    if frames is None:
+        return _trimmed_lists(root)
+    names = [str(frames)] if Path(frames).is_file() else str(frames).split(",")
+    return [Path(name) if Path(name).is_file() else root / name for name in map(str.strip, names)]
 
 
 def _find_video(root: Path, name: str) -> Path | None:
@@ -108,7 +162,7 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
     Written beside and renamed at the end. A run that was stopped goes on with the video it stopped at.
 
     Args:
-        root: Folder with 00sequences.txt and the six folders of videos, or all videos in it.
+        root: Folder with 00sequences.txt or MCnet's lists, or both, and the six folders of videos, or all videos in it.
         size: Side of the frames.
         on_error: "raise" at a video that is missing or damaged, or "skip" it; both name it.
 
@@ -116,8 +170,8 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
         The cache.
 
     Raises:
-        FileNotFoundError: If 00sequences.txt, or a video it lists, is not there.
-        ValueError: If a video cannot be decoded, or 00sequences.txt is not what it should be.
+        FileNotFoundError: If there is no list of frames, or a video that is listed is not there.
+        ValueError: If a video cannot be decoded, or a list is not what it should be.
         ImportError: If PyAV is not installed.
     """
     # The library alone does not install it.
@@ -126,26 +180,28 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
     cache, index = _cache(root, size)
     if cache.is_file() and index.is_file():
         return cache
-    sequences = read_sequences(root / SEQUENCES)
+    # Without any, the error is of the official one.
+    lists = [file for file in (root / SEQUENCES, *_trimmed_lists(root)) if file.is_file()] or [root / SEQUENCES]
+    sequences = _read_lists(lists)
     missing = [name for name in sequences if _find_video(root, name) is None]
     if missing and (on_error == "raise" or len(missing) == len(sequences)):
         raise FileNotFoundError(
-            f"{len(missing)} of {len(sequences)} videos of {SEQUENCES} are not in {root}: {', '.join(missing[:5])}"
-            f"{', ...' if len(missing) > 5 else ''}"
+            f"{len(missing)} of {len(sequences)} videos of {_names(lists)} are not in {root}: "
+            f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
         )
     places = _places(sequences)
     total = sum(last - first + 1 for ranges in sequences.values() for first, last in ranges)
     part, journal = cache.with_suffix(".npy.part"), cache.with_suffix(".journal")
     done = _read_journal(journal) if part.is_file() else {}
-    plan = {"plan": [size, total, sorted(sequences)]}
+    plan = {"plan": [size, total, {name: [list(each) for each in ranges] for name, ranges in sequences.items()}]}
     if done.pop("plan", None) != plan["plan"]:
-        journal.write_text(json.dumps(plan) + "\n")
+        journal.write_text(json.dumps(plan) + "\n", encoding="utf-8")
         done = {}
     shape = (total, size, size)
     frames = np.lib.format.open_memmap(part, "r+" if done else "w+", dtype=np.uint8, shape=None if done else shape)
     frame_format = FrameFormat(1, (size, size), "stretch")
     failed: list[str] = []
-    with journal.open("a") as log:
+    with journal.open("a", encoding="utf-8") as log:
         for name in tqdm(sorted(sequences), desc="kth", unit="video", disable=None):
             file = _find_video(root, name)
             if name in done or file is None:
@@ -167,8 +223,10 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
         raise ValueError(f"no video in {root} can be used")
     content = [asdict(Segment(*segment)) for name in sorted(done) for segment in done[name]]
     beside = index.with_suffix(".json.part")
-    beside.write_text(json.dumps(content))
+    beside.write_text(json.dumps(content), encoding="utf-8")
     os.replace(beside, index)
+    # Windows renames no file that is mapped.
+    del frames
     os.replace(part, cache)
     journal.unlink()
     return cache
@@ -185,28 +243,49 @@ def _places(sequences: dict[str, list[tuple[int, int]]]) -> dict[str, int]:
 
 def _decode(
     video: VideoStream, ranges: Sequence[tuple[int, int]], place: int, frames: np.ndarray, frame_format: FrameFormat
-) -> list[tuple[int, int, int]]:
-    """Write the ranges of a video; (first, count, place) of each. Some official ranges end after their video."""
+) -> list[tuple[int, int, int, int]]:
+    """Write the ranges of a video; first, count, place and last of each. Some official ranges end after their video."""
     segments = []
     for first, last in ranges:
         count = min(last, video.num_frames) - first + 1
         if count > 0:
             pixels = frame_format(video.read(first - 1, count, gray=True), video.name)
             frames[place : place + count] = (pixels[:, 0] * 255).round().byte().numpy()
-            segments.append((first, count, place))
+        segments.append((first, max(0, count), place, last))
         place += last - first + 1
     return segments
 
 
 def _read_journal(file: Path) -> dict[str, Any]:
     entries: dict[str, Any] = {}
-    for line in file.read_text().splitlines() if file.is_file() else []:
+    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
         try:
             entries |= json.loads(line)
         except json.JSONDecodeError:
             # The line that was being written when the run was stopped.
             break
     return entries
+
+
+def _only(segments: Sequence[Segment], ranges: Ranges, what: str) -> list[Segment]:
+    """The parts of cached segments that a list names; of videos that were left out when they were cached, none."""
+    cached: dict[str, list[Segment]] = {}
+    for segment in segments:
+        cached.setdefault(segment.video, []).append(segment)
+    parts = []
+    for video in sorted(ranges.keys() & cached.keys()):
+        for first, last in ranges[video]:
+            inside = [s for s in cached[video] if s.asked[0] <= first and last <= s.asked[1]]
+            if not inside:
+                raise ValueError(
+                    f"the cache has not all of the frames {first}-{last} of {video} that {what} names: put the list "
+                    f"into the data's folder as {_TRIMMED[0][0]}, delete kth_*.npy and kth_*.json, and prepare it anew"
+                )
+            skipped = first - inside[0].first
+            count = min(last - first + 1, inside[0].count - skipped)
+            if count > 0:
+                parts.append(Segment(video, first, count, inside[0].place + skipped))
+    return parts
 
 
 @register_dataset("kth", published={"train": 5_200, "test": 3_167}, published_frames=(30,))
@@ -219,6 +298,7 @@ def kth(
     seed: int,
     size: int = _SIZE,
     stride: int | None = None,
+    frames: str | Path | None = None,
 ) -> StreamClips:
     """KTH: (T + T', 1, 128, 128), persons 1 to 16 for training and 17 to 25 for testing.
 
@@ -234,15 +314,19 @@ def kth(
         seed: Not used.
         size: Side of the frames in the cache.
         stride: Frames from one window's first to the next one's, for all actions alike; by default the field's.
+        frames: List of the frames to use, or several with commas between, in the format of 00sequences.txt or of
+            MCnet's lists; by default MCnet's, if they lie in the folder, or else all that the cache has.
 
     Raises:
-        FileNotFoundError: If there is no cache.
-        ValueError: If no run of frames is long enough.
+        FileNotFoundError: If there is no cache, or no such list.
+        ValueError: If no run of frames is long enough, or the cache lacks frames of the list.
     """
     cache, index = _cache(root, size)
     if not cache.is_file() or not index.is_file():
         raise FileNotFoundError(f"{root} holds no {cache.name}; make it: plasm data prepare kth --data-dir {root}")
-    segments = [Segment(**entry) for entry in json.loads(index.read_text())]
+    segments = [Segment(**entry) for entry in json.loads(index.read_text(encoding="utf-8"))]
+    if lists := _asked_lists(root, frames):
+        segments = _only(segments, _read_lists(lists), _names(lists))
     persons = {segment.person for segment in segments}
     train = {str(person) for person in persons if person not in _TEST_PERSONS}
     val = {int(person) for person in hold_out(sorted(train), 0.1)} if len(train) > 1 else set()
@@ -250,7 +334,8 @@ def kth(
         "train": persons - val - set(_TEST_PERSONS), "val": val, "test": persons & set(_TEST_PERSONS)
     }[split]  # fmt: skip
     if not chosen:
-        raise ValueError(f"{cache} holds persons {sorted(persons)}, none of them for {split}")
+        where = f"{cache}, as far as {_names(lists)} goes," if lists else str(cache)
+        raise ValueError(f"{where} holds persons {sorted(persons)}, none of them for {split}")
     segments = [segment for segment in segments if segment.person in chosen and segment.count >= num_frames]
     streams = [ArrayStream(cache, "thw", frames=(segment.place, segment.count)) for segment in segments]
     windows = [

@@ -24,6 +24,8 @@ __all__ = ["ClipArray", "MovingMNIST", "moving_mnist_clips", "trajectories"]
 
 FRAME_SIZE, DIGIT_SIZE, NUM_DIGITS = 64, 28, 2
 FREE_RANGE = FRAME_SIZE - DIGIT_SIZE
+PUBLISHED_FRAMES = 20
+"""Frames of a clip in the public test file."""
 STEP = 0.1
 """Step length of a digit, in units of the free range."""
 
@@ -150,10 +152,16 @@ class MovingMNIST(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         if not 0 <= index < self.num_clips:
             raise IndexError(f"clip {index} of {self.num_clips}")
-        return self.__getitems__([index])[0]
+        return self.get_batch([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> Tensor:
-        """Make a batch at once, (B, T, 1, 64, 64); torch's loader calls this where it is there."""
+    def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
+        """Make clips at once, as a list, which is what torch's loader asks for where this is there."""
+        if wrong := [index for index in indices if not 0 <= index < self.num_clips]:
+            raise IndexError(f"clip {wrong[0]} of {self.num_clips}")
+        return list(self.get_batch(indices))
+
+    def get_batch(self, indices: Sequence[int]) -> Tensor:
+        """Make a batch at once, (B, T, 1, 64, 64), which the trainer asks for where this is there."""
         clips = moving_mnist_clips(
             self.digits, self.split, torch.as_tensor(indices), seed=self.seed, epoch=self.epoch,
             num_frames=self.num_frames,
@@ -162,25 +170,55 @@ class MovingMNIST(Dataset[Tensor]):
 
 
 class ClipArray(Dataset[Tensor]):
-    """Clips of an array file on disk, mapped and not loaded: (T, C, H, W) floats in [0, 1].
+    """Clips of an array file on disk, mapped and not loaded: (T, 1, H, W) floats in [0, 1].
+
+    The public ``mnist_test_seq.npy`` is (20, n, H, W); other copies of it are (n, 20, H, W), or have an axis of one
+    channel besides. The axis of frames is the one of 20, or of ``num_frames``.
 
     Args:
-        file: .npy of uint8. The public ``mnist_test_seq.npy`` is (T, n, H, W); ``frames_first`` says so.
-        frames_first: True for (T, n, H, W), False for (n, T, H, W).
+        file: .npy of uint8.
+        num_frames: T, at most as many as the file has.
+        frames_axis: Which of the first two axes is that of the frames, where their sizes do not tell.
 
     Raises:
-        ValueError: If the file is not such an array.
+        ValueError: If the file is not such an array, its clips are too short, or either axis could be that of frames.
     """
 
-    def __init__(self, file: Path, frames_first: bool = False) -> None:
-        # Pickled objects, which a .npy can hold, are refused by numpy's default.
-        clips = np.load(file, mmap_mode="r", allow_pickle=False)
+    def __init__(self, file: Path, num_frames: int = PUBLISHED_FRAMES, frames_axis: int | None = None) -> None:
+        try:
+            # Pickled objects, which a .npy can hold, are refused.
+            clips = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (EOFError, ValueError) as error:
+            raise ValueError(f"{file} is not a whole .npy file of numbers: {error}") from error
+        if clips.ndim == 5 and 1 in (clips.shape[2], clips.shape[4]):
+            clips = clips.squeeze(2 if clips.shape[2] == 1 else 4)
         if clips.ndim != 4 or clips.dtype != np.uint8:
-            raise ValueError(f"{file} should be a uint8 array of four dimensions, got {clips.dtype}, {clips.shape}")
-        self.clips = clips.swapaxes(0, 1) if frames_first else clips
+            raise ValueError(f"{file} should be a uint8 array of (T, n, H, W), got {clips.dtype}, {clips.shape}")
+        axis = _frames_axis(file, clips.shape[:2], num_frames) if frames_axis is None else frames_axis
+        if axis not in (0, 1):
+            raise ValueError(f"frames_axis is 0 or 1, got {axis!r}")
+        self.clips = clips if axis == 1 else clips.swapaxes(0, 1)
+        if not self.clips.size or self.clips.shape[1] < num_frames:
+            count, length = self.clips.shape[:2]
+            raise ValueError(f"{file} holds {count} clips of {length} frames, wanted {num_frames} frames or more")
+        self.num_frames = num_frames
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(np.array(self.clips[index])).unsqueeze(1).float() / 255
+        return torch.from_numpy(np.array(self.clips[index, : self.num_frames])).unsqueeze(1).float() / 255
+
+
+def _frames_axis(file: Path, shape: tuple[int, ...], num_frames: int) -> int:
+    """Which of two axes has as many entries as a clip has frames, in the field's file or as asked for."""
+    known = (PUBLISHED_FRAMES, num_frames)
+    axes = [axis for axis, size in enumerate(shape) if size in known]
+    if len(axes) != 1:
+        why = "either could" if axes else "none of them can"
+        lengths = " or ".join(map(str, dict.fromkeys(known)))
+        raise ValueError(
+            f"{file} begins with axes of {shape[0]} and {shape[1]}: {why} be the {lengths} frames of a "
+            f"clip; say which it is: frames_axis=0 (the public file) or frames_axis=1 (clips first)"
+        )
+    return axes[0]

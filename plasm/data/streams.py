@@ -17,7 +17,7 @@ import numpy as np
 
 from .decoding import decode_image
 
-__all__ = ["ArrayStream", "FrameStream", "ImageStream", "array_layout", "array_shape", "dimensions"]
+__all__ = ["ArrayStream", "FrameStream", "ImageStream", "array_layout", "array_shape", "check_finite", "dimensions"]
 
 
 class FrameStream(ABC):
@@ -60,6 +60,29 @@ class FrameStream(ABC):
         self.size, self.channels = (first.shape[1], first.shape[2]), first.shape[3]
         if first.shape != last.shape:
             raise ValueError(f"{self.name} changes from {dimensions(first[0])} to {dimensions(last[0])} inside")
+
+
+def check_finite(values: np.ndarray, name: str, first: int, step: int = 1) -> None:
+    """Refuse NaN and infinities, which would turn every metric and weight into them.
+
+    Args:
+        values: (T, ...).
+        name: Of the file.
+        first: Row of the first of them in the file.
+        step: Rows from one to the next.
+
+    Raises:
+        ValueError: If there is one; it names file and row.
+    """
+    if values.dtype.kind != "f":
+        return
+    rows = np.isfinite(values).reshape(len(values), -1).all(1)
+    if not rows.all():
+        row = first + int(rows.argmin()) * step
+        raise ValueError(
+            f"{name} should hold finite values (of images, in [0, 1]); its {values.dtype} are not finite in row {row:,}"
+            ", counted from 0: NaN or infinite"
+        )
 
 
 def dimensions(frame: np.ndarray) -> str:
@@ -124,6 +147,7 @@ class ArrayStream(FrameStream):
             array = array[self.clip]
         first = self.first + start
         frames = np.asarray(array[first : first + (count - 1) * step + 1 : step])
+        check_finite(frames, self.name, first, step)
         if "c" not in self.layout:
             return frames[..., None]
         return frames.transpose(0, 2, 3, 1) if self.layout.endswith("tchw") else frames
@@ -199,9 +223,14 @@ def array_layout(file: Path, channels: int) -> str:
         raise ValueError(f"{file} should hold uint8, uint16, or floats in [0, 1]; it holds {dtype}")
     layouts = [layout for layout in ("thw", "tchw", "thwc", "btchw", "bthwc") if len(layout) == len(shape)]
     for accepted in ({channels}, {1, 2, 3, 4}):
-        for layout in layouts:
-            if "c" not in layout or shape[layout.index("c")] in accepted:
-                return layout
+        fitting = [name for name in layouts if "c" not in name or shape[name.index("c")] in accepted]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise ValueError(
+                f"{file} holds an array of {shape}, whose axes could be {' or '.join(map(str.upper, fitting))}: "
+                "write it anew without doubt, as (B, T, C, H, W) with frames wider than 4 pixels"
+            )
     raise ValueError(
         f"{file} holds an array of {shape}; wanted (T, H, W), (T, C, H, W), (T, H, W, C), (B, T, C, H, W) or (B, T, H, "
         f"W, C) with C = {channels}"

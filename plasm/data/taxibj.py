@@ -18,7 +18,7 @@ from .datasets import register_dataset
 from .frames import FrameFormat
 from .h5 import H5Stream, open_h5
 from .mnist import Split
-from .streams import load_array
+from .streams import check_finite, load_array
 
 __all__ = ["PreparedTaxiBJ", "complete_days", "taxibj"]
 
@@ -72,6 +72,7 @@ def _extremes(days: Sequence[tuple[Path, str, int]]) -> tuple[float, float]:
         with open_h5(file) as content:
             for _, _, row in (day for day in days if day[0] == file):
                 rows = content["data"][row : row + _SLOTS]
+                check_finite(rows, str(file), row)
                 low, high = min(low, float(rows.min())), max(high, float(rows.max()))
     return low, high
 
@@ -183,6 +184,9 @@ class PreparedTaxiBJ(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         row = self.range[index]
-        clip = np.concatenate([load_array(self.file, f"{letter}_{self.part}")[row] for letter in "XY"])
+        halves = {name: load_array(self.file, name)[row] for name in (f"X_{self.part}", f"Y_{self.part}")}
+        for name, half in halves.items():
+            check_finite(half[None], f"{name} of {self.file}", row)
+        clip = np.concatenate(list(halves.values()))
         # ST-ResNet's range to that of pixels.
         return (torch.from_numpy(clip[: self.num_frames].astype(np.float32)) + 1) / 2

@@ -11,10 +11,13 @@ from torch.utils.checkpoint import checkpoint
 
 from .cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
 
-__all__ = ["NEGATIVE_SLOPE", "ConvBlock", "Upsample", "UpsampleBlock", "init_conv_", "run_block"]
+__all__ = ["NEGATIVE_SLOPE", "ConvBlock", "Upsample", "UpsampleBlock", "init_conv_", "init_readout_", "run_block"]
 
 NEGATIVE_SLOPE = 0.2
 """Slope of every LeakyReLU. The paper gives none."""
+
+QUIET = 0.02
+"""What a readout's initial weights are multiplied by: the first forecast is near zero."""
 
 Upsample = Literal["transposed", "pixelshuffle"]
 
@@ -30,6 +33,18 @@ def init_conv_(conv: ConvT) -> ConvT:
     nn.init.kaiming_normal_(conv.weight, a=NEGATIVE_SLOPE, mode="fan_in", nonlinearity="leaky_relu")
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
+    return conv
+
+
+def init_readout_(conv: ConvT) -> ConvT:
+    """Initialise a linear output layer in place: as the other layers, and then small.
+
+    No LeakyReLU follows it, and with its gain the first forecasts have twenty times the error of a black one; what
+    the first steps then undo is not this layer alone.
+    """
+    init_conv_(conv)
+    with torch.no_grad():
+        conv.weight.mul_(QUIET)
     return conv
 
 

@@ -4,21 +4,24 @@ Shapes: B clips, dim = heads * d channels, h x w places.
 """
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .autocast import without_autocast
 from .conv import ConvBlock, init_conv_
 from .convnext import ConvNeXtBlock
 
 __all__ = ["Attention", "Block", "PairwiseLayerAttention", "Score"]
 
-Attention = Literal["global", "channel", "spatial", "none"]
+Attention = Literal["global", "channel", "spatial", "gate", "local", "cross", "none"]
 Block = Literal["convnext", "conv7x7"]
-Score = Literal["sigmoid", "softmax"]
+Score = Literal["cosine", "sigmoid", "softmax"]
+
+_GATED = ("gate", "local")
 
 BLOCKS: dict[str, type[nn.Module]] = {"convnext": ConvNeXtBlock, "conv7x7": ConvBlock}
 
@@ -47,15 +50,30 @@ class PairwiseLayerAttention(nn.Module):
     * ``"none"``: Value alone, with no query and no key, the "without PLA" rows of Table VI.
 
     The paper calls the form over channels spatial and the one over places channel attention; here each is named by
-    the axis attended to. Two more points where the text cannot be followed to the letter: the softmax of one score
-    is always 1, so a sigmoid stands in its place (``score="softmax"`` normalises over the heads instead), and each
-    head scales by sqrt(dim / heads), which for one head is the paper's sqrt(dim).
+    the axis attended to. One score a head cannot carry texture from the low layer to the high one, which is what the
+    text wants of it. Three forms of our own can; the first two mix, out = g * Value + (1 - g) * low:
+
+    * ``"gate"``: g a number a channel, from pooled query and key, as in ``"local"``.
+    * ``"local"``: g a number a channel and place, sigmoid(scale * q * k + bias), with q and k of unit mean square over
+      the d channels of a head.
+    * ``"cross"``: Value + what the high layer's places find in the low layer by scaled dot-product attention; here the
+      query is on high and the key on low.
+
+    The score of the global form. The text has softmax(q k^T / sqrt(dim)); of one number that is always 1, and nothing
+    bounds q and k, so that a step at the paper's rate moves their product by thousands:
+
+    * ``"cosine"``: sigmoid(scale * cos(q, k) + bias), scale (from 4) and bias (from 0) learned for each head. The
+      product stays small whatever the weights, which is what the text divides for ("to avoid too large value").
+    * ``"sigmoid"``: sigmoid(q k^T / sqrt(d)), the authors' code. It runs away within a few steps.
+    * ``"softmax"``: softmax(q k^T / sqrt(d)) over the heads.
+
+    Each head scales by sqrt(d), d = dim / heads, which for one head is the paper's sqrt(dim).
 
     Args:
         dim: Channels of both inputs and of the output (C-hat in the paper).
         num_heads: Heads; groups of channels with a score each (Table XI).
-        attention: "global", "channel", "spatial" or "none".
-        score: "sigmoid" or "softmax" (over heads); for the global form only.
+        attention: "global", "channel", "spatial", "gate", "local", "cross" or "none".
+        score: "cosine", "sigmoid" or "softmax" (over heads); for the global form only.
         residual: Add ``high`` to the output. The paper's text has no such path.
         block: What Value is made with: "convnext", or "conv7x7", the baseline of Table X.
         num_groups: Groups of the GroupNorm inside the block.
@@ -72,7 +90,7 @@ class PairwiseLayerAttention(nn.Module):
         dim: int,
         num_heads: int = 2,
         attention: Attention = "global",
-        score: Score = "sigmoid",
+        score: Score = "cosine",
         residual: bool = False,
         block: Block = "convnext",
         num_groups: int = 8,
@@ -80,20 +98,22 @@ class PairwiseLayerAttention(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        _one_of("attention", attention, ("global", "channel", "spatial", "none"))
-        _one_of("score", score, ("sigmoid", "softmax"))
+        _one_of("attention", attention, get_args(Attention))
+        _one_of("score", score, get_args(Score))
         _one_of("block", block, tuple(BLOCKS))
         if num_heads < 1 or dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got {num_heads} heads for {dim} channels")
         if attention == "global" and score == "softmax" and num_heads == 1:
-            raise ValueError(
-                'score="softmax" normalises over heads: with one head the score is always 1; use "sigmoid"'
-            )
+            raise ValueError('score="softmax" normalises over heads: with one head the score is always 1; use "cosine"')
         self.num_heads, self.attention, self.score, self.residual = num_heads, attention, score, residual
+        self.dim_head = dim // num_heads
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         if attention != "none":
             self.query = init_conv_(nn.Conv2d(dim, dim, 1, groups=num_heads, **dd))
             self.key = init_conv_(nn.Conv2d(dim, dim, 1, groups=num_heads, **dd))
+        if attention in _GATED or (attention == "global" and score == "cosine"):
+            self.logit_scale = nn.Parameter(torch.full((num_heads,), 4.0, **dd))
+            self.logit_bias = nn.Parameter(torch.zeros(num_heads, **dd))
         self.value = nn.Sequential(
             BLOCKS[block](dim, num_groups=num_groups, **dd),
             init_conv_(nn.Conv2d(dim, dim, 3, padding=1, groups=dim, **dd)),
@@ -112,34 +132,67 @@ class PairwiseLayerAttention(nn.Module):
         value = self.value(high)
         if self.attention == "none":
             out = value
+        elif self.attention in _GATED:
+            out = low + self._gate(low, high).to(value.dtype) * (value - low)
+        elif self.attention == "cross":
+            out = value + self._attend_places(self.query(high), self.key(low), low)
         elif self.attention == "spatial":
-            out = self._attend_places(low, high, value)
+            out = self._attend_places(self.query(low), self.key(high), value)
+        elif self.attention == "channel":
+            out = self._attend_channels(low, high, value)
         else:
-            out = self._attend_pooled(low, high, value)
+            out = self.scores(low, high).to(value.dtype).repeat_interleave(self.dim_head, 1)[:, :, None, None] * value
         return high + out if self.residual else out
 
-    def _attend_pooled(self, low: Tensor, high: Tensor, value: Tensor) -> Tensor:
-        heads = self.num_heads
-        q, k = _pool(low), _pool(high)
-        q = rearrange(self.query(q), "b (n d) 1 1 -> b n d", n=heads)
-        k = rearrange(self.key(k), "b (n d) 1 1 -> b n d", n=heads)
-        v = rearrange(value, "b (n d) h w -> b n d (h w)", n=heads)
-        scale = math.sqrt(q.shape[-1])
-        if self.attention == "channel":
-            out = (torch.einsum("b n i, b n j -> b n i j", q, k) / scale).softmax(-1).to(v.dtype) @ v
-        else:
-            score = torch.einsum("b n d, b n d -> b n", q, k) / scale
-            score = score.sigmoid() if self.score == "sigmoid" else score.softmax(-1)
-            out = rearrange(score, "b n -> b n 1 1").to(v.dtype) * v
-        return rearrange(out, "b n d (h w) -> b (n d) h w", h=value.shape[-2])
-
-    def _attend_places(self, low: Tensor, high: Tensor, value: Tensor) -> Tensor:
-        q, k, v = (
-            rearrange(x, "b (n d) h w -> b n (h w) d", n=self.num_heads)
-            for x in (self.query(low), self.key(high), value)
+    def _project_pooled(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Query and key of whole feature maps, (B, heads, d) each."""
+        q, k = (
+            rearrange(project(_pool(x)), "b (n d) 1 1 -> b n d", n=self.num_heads)
+            for project, x in ((self.query, low), (self.key, high))
         )
+        return q, k
+
+    def scores(self, low: Tensor, high: Tensor) -> Tensor:
+        """The global form's weight of each head's Value, by ``score``.
+
+        Args:
+            low: (B, dim, h, w).
+            high: (B, dim, h, w).
+
+        Returns:
+            (B, heads), from 0 to 1.
+        """
+        if self.score == "cosine":
+            # In bf16 clips that differ by a few per cent would have the same score.
+            with without_autocast(low):
+                weight = self.query.weight.dtype
+                q, k = self._project_pooled(low.to(weight), high.to(weight))
+                return (self.logit_scale * F.cosine_similarity(q, k, -1) + self.logit_bias).sigmoid()
+        q, k = self._project_pooled(low, high)
+        products = torch.einsum("b n d, b n d -> b n", q, k) / math.sqrt(self.dim_head)
+        return products.sigmoid() if self.score == "sigmoid" else products.softmax(-1)
+
+    def _gate(self, low: Tensor, high: Tensor) -> Tensor:
+        """How much of Value to take, (B, dim, h, w) or (B, dim, 1, 1)."""
+        if self.attention == "gate":
+            low, high = _pool(low), _pool(high)
+        q, k = (
+            F.rms_norm(rearrange(x, "b (n d) h w -> b h w n d", n=self.num_heads), (self.dim_head,))
+            for x in (self.query(low), self.key(high))
+        )
+        gate = (self.logit_scale[:, None] * q * k + self.logit_bias[:, None]).sigmoid()
+        return rearrange(gate, "b h w n d -> b (n d) h w")
+
+    def _attend_channels(self, low: Tensor, high: Tensor, value: Tensor) -> Tensor:
+        q, k = self._project_pooled(low, high)
+        v = rearrange(value, "b (n d) h w -> b n d (h w)", n=self.num_heads)
+        mixed = (torch.einsum("b n i, b n j -> b n i j", q, k) / math.sqrt(self.dim_head)).softmax(-1).to(v.dtype) @ v
+        return rearrange(mixed, "b n d (h w) -> b (n d) h w", h=value.shape[-2])
+
+    def _attend_places(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        q, k, v = (rearrange(x, "b (n d) h w -> b n (h w) d", n=self.num_heads) for x in (query, key, value))
         # SDPA divides by sqrt(d) by itself.
-        out = F.scaled_dot_product_attention(q, k, v)
+        out = F.scaled_dot_product_attention(q, k, v.to(q.dtype))
         return rearrange(out, "b n (h w) d -> b (n d) h w", h=value.shape[-2])
 
     def extra_repr(self) -> str:

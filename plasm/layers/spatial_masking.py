@@ -10,6 +10,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from .autocast import without_autocast
 from .conv import init_conv_
 from .selection import floor_share, top_mask
 
@@ -60,7 +61,7 @@ class SpatialMasking(nn.Module):
 
     def _masked_attention(self, x: Tensor) -> Tensor:
         """softmax(masked(q k^T / sqrt(C))): (N, C, h, w) -> (N, C, C), float32 or wider."""
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             pooled = x.mean((2, 3), keepdim=True, dtype=self.query.weight.dtype)
             q, k = (rearrange(project(pooled), "n c 1 1 -> n c") for project in (self.query, self.key))
             wide = torch.promote_types(q.dtype, torch.float32)

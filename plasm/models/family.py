@@ -55,6 +55,8 @@ class Family:
             ``plasm.models.pretrained``. timm adapts the first convolution to other input channels.
         largest: For the name of an argument of the constructor, the largest value that is believed of a stranger's
             config.json, where that of every argument is too large: a depth, say.
+        former_defaults: Arguments of the constructor that had another default once, and that default, which is what a
+            config.json means that does not state them.
         checkpoint_filter_fn: timm's: maps a foreign state dict (other names of the same tensors) and the model to the
             model's own; gives back what is the model's own already.
     """
@@ -66,6 +68,7 @@ class Family:
     recipes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
     largest: Mapping[str, int] = field(default_factory=dict)
+    former_defaults: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_filter_fn: Filter | None = None
 
     def default_cfgs(self, input_sizes: Mapping[str, Size], first_conv: str | None = None, **cfg: Any) -> Any:
@@ -107,8 +110,9 @@ class Family:
             ValueError: If configuration, weights and model disagree.
         """
         source = resolve_pretrained(
-            model_cls, variant, pretrained, defaults, asked, self.adapters, self.largest, self.checkpoint_filter_fn
-        )
+            model_cls, variant, pretrained, defaults, asked, self.adapters, self.largest, self.former_defaults,
+            self.checkpoint_filter_fn,
+        )  # fmt: skip
         kwargs = {**source.defaults, **asked}
         model: Any = build_model_with_cfg(
             model_cls,

@@ -16,13 +16,13 @@ from einops import rearrange
 from timm.models import register_model
 from torch import Tensor, nn
 
-from plasm.layers.conv import Upsample, UpsampleBlock, init_conv_, run_block
+from plasm.layers.conv import Upsample, UpsampleBlock, init_conv_, init_readout_, run_block
 from plasm.layers.pairwise_attention import BLOCKS, Attention, Block, PairwiseLayerAttention, Score
 from plasm.layers.sparse import SparseEncoder
 
 from .family import Family
 from .pretrained import adapt_in_frames, adapt_out_channels, adapt_out_frames
-from .video_model import VideoModel
+from .video_model import VideoModel, check_positive
 
 __all__ = ["PLASM", "Decoder", "Translator"]
 
@@ -56,7 +56,7 @@ class Translator(nn.Module):
         depth: int = 4,
         num_heads: int = 2,
         attention: Attention = "global",
-        score: Score = "sigmoid",
+        score: Score = "cosine",
         residual: bool = False,
         block: Block = "convnext",
         device: torch.device | str | None = None,
@@ -126,7 +126,7 @@ class Decoder(nn.Module):
         self.grad_checkpointing = False
         strides = [1 + index % 2 for index in reversed(range(depth))]
         self.blocks = nn.ModuleList(UpsampleBlock(dim, stride, upsample, **dd) for stride in strides)
-        self.readout = init_conv_(nn.Conv2d(dim, out_chans, 1, **dd))
+        self.readout = init_readout_(nn.Conv2d(dim, out_chans, 1, **dd))
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Decode features.
@@ -158,18 +158,19 @@ class PLASM(VideoModel):
         encoder_depth: M, blocks of the Encoder and of the Decoder; every second one halves (doubles) H and W.
         translator_depth: N, ConvNeXt blocks and PLA blocks of the Translator.
         num_heads: Heads of each PLA block (Table XI).
-        attention: "global" (the paper's choice), "channel", "spatial", or "none": without PLA (Table VI).
-        score: "sigmoid", or "softmax" over the heads; see ``PairwiseLayerAttention``.
+        attention: "global" (the paper's choice), "channel", "spatial", "gate", "local", "cross", or "none": without PLA
+            (Table VI); see ``PairwiseLayerAttention``.
+        score: "cosine", "sigmoid", or "softmax" over the heads; see ``PairwiseLayerAttention``.
         residual: Add the high layer to the output of each PLA block. Not in the text; for ablation.
         block: "convnext", or "conv7x7": a plain convolution in place of every ConvNeXt block (Table X).
         upsample: "transposed" (the text) or "pixelshuffle" (the authors' code).
-        skip: Add the Encoder's first features to the Decoder's last block. Not in Fig. 1; for ablation.
+        skip: Add the Encoder's first features, of frame t, to the Decoder's last block for output frame t; those of
+            frame T where t is later. Not in Fig. 1.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: If an option is unknown, the heads do not divide ``translator_dim``, or ``skip`` is asked for with
-            T' other than T.
+        ValueError: If an option is unknown, or the heads do not divide ``translator_dim``.
     """
 
     def __init__(
@@ -184,7 +185,7 @@ class PLASM(VideoModel):
         translator_depth: int = 4,
         num_heads: int = 2,
         attention: Attention = "global",
-        score: Score = "sigmoid",
+        score: Score = "cosine",
         residual: bool = False,
         block: Block = "convnext",
         upsample: Upsample = "transposed",
@@ -193,10 +194,10 @@ class PLASM(VideoModel):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames, out_chans)
-        if skip and in_frames != out_frames:
-            raise ValueError(
-                f"skip joins frame t to frame t: it needs in_frames == out_frames, got {in_frames} and {out_frames}"
-            )
+        check_positive(
+            encoder_dim=encoder_dim, encoder_depth=encoder_depth, translator_dim=translator_dim,
+            translator_depth=translator_depth,
+        )  # fmt: skip
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.skip = skip
         self.encoder = SparseEncoder(in_chans, encoder_dim, encoder_depth, **dd)
@@ -243,9 +244,12 @@ class PLASM(VideoModel):
         return {"stem": stem, "blocks": [*blocks, (r"^translator\.out_proj|^decoder", (99999,))]}
 
     def _encode(self, clip: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T, Cs, H, W) where there is a skip."""
+        """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T', Cs, H, W) where there is a skip."""
         frames = rearrange(self.pad_clip(clip), "b t c h w -> (b t) c h w")
         features, first = self.encoder.forward_skip(frames) if self.skip else (self.encoder(frames), None)
+        if first is not None and self.out_frames != self.in_frames:
+            partners = [min(t, self.in_frames - 1) for t in range(self.out_frames)]
+            first = rearrange(first, "(b t) c h w -> b t c h w", t=self.in_frames)[:, partners].flatten(0, 1)
         return rearrange(features, "(b t) c h w -> b (t c) h w", t=self.in_frames), first
 
 
@@ -279,6 +283,8 @@ FAMILY = Family(
         "decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans),
     },
     largest={"encoder_depth": 64, "translator_depth": 64},
+    # The authors' score was the default before the bounded one.
+    former_defaults={"score": "sigmoid"},
 )
 
 

@@ -41,6 +41,7 @@ _MOST_PARAMETERS = 1_000_000_000
 # What timm's own export adds to the arguments of the constructor.
 _TIMM_ARGUMENTS = {"num_classes", "global_pool"}
 _BELIEVED = ("input_size", "mean", "std", "tag", "license", "description", "origin_url", "paper_name", "paper_ids")
+_ADAPTED = ("in_chans", "out_chans", "in_frames", "out_frames")
 _SOURCES = ("state_dict", "file", "hf_hub_id", "url")
 Adapter = Callable[[Tensor, Any], Tensor]
 """Maps a tensor of a checkpoint and the model that is to take it to the tensor in the model's shape."""
@@ -76,6 +77,7 @@ def resolve_pretrained(
     asked: Mapping[str, Any],
     adapters: Mapping[str, Adapter],
     largest: Mapping[str, int],
+    former_defaults: Mapping[str, Any],
     checkpoint_filter_fn: Filter | None = None,
 ) -> Pretrained:
     """Find, check and prepare the weights of a model before it is built.
@@ -88,6 +90,7 @@ def resolve_pretrained(
         asked: What the constructor was called with, timm's own arguments among them.
         adapters: As ``Family.adapters``.
         largest: As ``Family.largest``.
+        former_defaults: As ``Family.former_defaults``.
         checkpoint_filter_fn: As ``Family.checkpoint_filter_fn``.
 
     Raises:
@@ -105,6 +108,8 @@ def resolve_pretrained(
         defaults = {**defaults, **_published_args(variant, tag)}
     config = f"the config.json of {origin.get('hf_hub_id') or origin.get('file')}"
     stranger_args = asked.get("pretrained_model_args")
+    if stranger_args:
+        defaults = {**defaults, **former_defaults}
     in_chans = get_pretrained_cfg(variant).input_size[0] if not isinstance(cfg, dict) else _channels(cfg, config)
     source_args = {**defaults, "in_chans": in_chans, **(stranger_args or {})}
     if origin.get("source") == "hf-hub":
@@ -116,10 +121,13 @@ def resolve_pretrained(
     tensors, file = _read(variant, tag, where, asked.get("cache_dir"))
     what = str(file or "the state_dict")
     models = [_empty_model(model_cls, source_args, config if origin else variant)]
-    target_args = {**source_args, **{key: asked[key] for key in _parameters(model_cls) if key in asked}}
+    own_args = {key: asked[key] for key in _parameters(model_cls) if key in asked}
+    target_args = {**source_args, **own_args}
     if not origin and where and target_args != source_args:
-        # A file that a user names himself, and that no config.json describes, may be of the model he asks for.
-        models.append(_empty_model(model_cls, target_args, variant))
+        # A file that a user names himself, and that no config.json describes, may be of the model he asks for, or of
+        # one that differs from it in what is adapted.
+        others = {key: value for key, value in own_args.items() if key not in _ADAPTED}
+        models += [_empty_model(model_cls, args, variant) for args in ({**source_args, **others}, target_args)]
     own = _fitting(tensors, models, checkpoint_filter_fn, what)
     source = {"file": str(file)} if file else {"state_dict": tensors}
     return Pretrained(

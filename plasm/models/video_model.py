@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-__all__ = ["VideoModel", "pad_to_multiple", "set_grad_checkpointing"]
+__all__ = ["VideoModel", "check_positive", "pad_to_multiple", "set_grad_checkpointing"]
 
 Model = TypeVar("Model", bound="VideoModel")
 
@@ -26,6 +26,17 @@ def set_grad_checkpointing(module: nn.Module, enable: bool = True) -> None:
     for part in module.modules():
         if hasattr(part, "grad_checkpointing"):
             part.grad_checkpointing = enable  # type: ignore[assignment]
+
+
+def check_positive(**counts: int) -> None:
+    """Check arguments that count something, by name: a model of no frames or blocks would fail at its first clip.
+
+    Raises:
+        ValueError: If one is no whole number above 0.
+    """
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"{name} must be positive, a whole number, got {count!r}")
 
 
 class VideoModel(nn.Module):
@@ -69,9 +80,7 @@ class VideoModel(nn.Module):
         super().__init__()
         self.in_chans, self.out_chans = in_chans, in_chans if out_chans is None else out_chans
         self.in_frames, self.out_frames = in_frames, out_frames
-        for name in ("in_chans", "out_chans", "in_frames", "out_frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        check_positive(in_chans=in_chans, out_chans=self.out_chans, in_frames=in_frames, out_frames=out_frames)
         self.num_classes = 0
         self.feature_info: list[dict[str, Any]] = []
         self.encoder_frozen = False

@@ -2,16 +2,18 @@
 
 from .config import EvaluateConfig, PretrainConfig, TrainConfig, make_config, model_defaults
 from .distributed import LostProcessError, join_world
-from .evaluation import TRIVIAL_FORECASTS, evaluate, forecast
+from .evaluation import TRIVIAL_FORECASTS, Forecast, TimedForecast, evaluate, forecast
 from .runs import frame_counts, load_model
 from .trainer import RunInterruptedError, run
 
 __all__ = [
     "TRIVIAL_FORECASTS",
     "EvaluateConfig",
+    "Forecast",
     "LostProcessError",
     "PretrainConfig",
     "RunInterruptedError",
+    "TimedForecast",
     "TrainConfig",
     "evaluate",
     "forecast",

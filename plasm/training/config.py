@@ -77,9 +77,15 @@ class RunConfig(Config):
     batch_size: int = option(16, "Clips of a step, over all processes.", at_least=1)
     accumulate: int = option(1, "Parts that a process cuts its share of a batch into, one after the other.", at_least=1)
     lr: float = option(0.01, "Peak learning rate.")
-    schedule: Literal["onecycle", "cosine", "constant"] = option(
-        "onecycle", "Learning rate over the run: onecycle, cosine or constant."
+    schedule: Literal["onecycle", "cosine", "constant", "wsd"] = option(
+        "onecycle",
+        "Learning rate over the run: onecycle, cosine, constant, or wsd: warm-up, constant, decay. Until it decays, a "
+        "run of wsd can be resumed with more --epochs.",
     )
+    warmup_steps: int = option(0, "Steps over which wsd raises the rate to its peak.", at_least=0)
+    decay_epochs: int = option(0, "Epochs at the end over which wsd lowers the rate to 0; 0 for none.", at_least=0)
+    optimizer: str = option("adam", "Of timm.optim, by its name: adam, adamw, muon, ...")
+    weight_decay: float = option(0.0, "Of weights with more than one dimension.", at_least=0)
     clip_grad: float = option(
         1.0, "Largest norm of the gradient (the paper names none); 0 for no clipping.", at_least=0
     )
@@ -163,6 +169,11 @@ class EvaluateConfig(Config):
     data: str = option("mmnist", "Data set: a name as for training, or MODULE:NAME for your own.")
     data_dir: str = _required("Folder of the data set's files.")
     num_clips: int = option(10_000, "Use the first so many clips of the test set.", at_least=1)
+    frames: int | None = option(
+        None,
+        "Frames to predict of each clip; the model's T' by default. For more it feeds its forecasts back.",
+        at_least=1,
+    )
     batch_size: int = option(10, "Clips at a time.", at_least=1)
     workers: int = option(0, "Processes that load clips, for each that measures; 0 loads them in that one.", at_least=0)
     device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
@@ -200,7 +211,7 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
 def save_config(config: RunConfig, file: Path) -> None:
     """Write a configuration, so that ``plasm train --config FILE`` (or ``pretrain``) repeats it."""
     with write_beside(file) as beside:
-        beside.write_text(tomli_w.dumps({"command": _COMMANDS[type(config)], **_values(config)}))
+        beside.write_text(tomli_w.dumps({"command": _COMMANDS[type(config)], **_values(config)}), encoding="utf-8")
 
 
 def _values(config: RunConfig) -> dict[str, Any]:
@@ -218,7 +229,7 @@ def read_config(kind: type[RunConfig], file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"no configuration file {file}")
     try:
-        values = tomllib.loads(file.read_text())
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not TOML: {error}") from error
     if (command := values.pop("command", _COMMANDS[kind])) != _COMMANDS[kind]:
@@ -250,6 +261,8 @@ def make_config(kind: type[AnyConfig], given: dict[str, Any], file: Path | None 
 
 # What changes no result, or none but by rounding.
 _MAY_CHANGE = ("out", "data_dir", "device", "workers", "bf16", "compile", "accumulate", "checkpoint_minutes")
+# The trainer looks whether the rate had been lowered.
+_MAY_CHANGE_BEFORE_DECAY = ("epochs", "decay_epochs")
 
 
 def config_differences(config: RunConfig, file: Path) -> list[str]:
@@ -259,8 +272,9 @@ def config_differences(config: RunConfig, file: Path) -> list[str]:
         ValueError: If the file is damaged, or of the other phase.
     """
     saved = read_config(type(config), file)
+    may_change = _MAY_CHANGE + (_MAY_CHANGE_BEFORE_DECAY if config.schedule == "wsd" else ())
     own = tomllib.loads(tomli_w.dumps(_values(config)))
-    names = [name for name in sorted(set(saved) | set(own)) if name not in _MAY_CHANGE]
+    names = [name for name in sorted(set(saved) | set(own)) if name not in may_change]
     return [
         f"{name} is {own.get(name)!r}, was {saved.get(name)!r}" for name in names if own.get(name) != saved.get(name)
     ]

@@ -4,6 +4,7 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 """
 
 import signal
+import time
 from collections.abc import Callable, Iterable
 
 import torch
@@ -15,7 +16,16 @@ from plasm.metrics import Metrics, VideoMetrics
 
 from .distributed import ALONE, World
 
-__all__ = ["TRIVIAL_FORECASTS", "clip_batches", "evaluate", "forecast", "predict_black", "repeat_last_frame"]
+__all__ = [
+    "TRIVIAL_FORECASTS",
+    "Forecast",
+    "TimedForecast",
+    "clip_batches",
+    "evaluate",
+    "forecast",
+    "predict_black",
+    "repeat_last_frame",
+]
 
 Forecast = Callable[[Tensor, int], Tensor]
 
@@ -55,17 +65,62 @@ def forecast(model: nn.Module) -> Forecast:
     return cut
 
 
+class TimedForecast:
+    """A forecast that measures its speed: not the loading of clips, nor the scoring.
+
+    Args:
+        forecast: What to measure.
+        device: Where it computes.
+    """
+
+    def __init__(self, forecast: Forecast, device: torch.device) -> None:
+        self.forecast, self.device = forecast, device
+        self._times: list[tuple[int, float]] = []
+
+    def __call__(self, clip: Tensor, num_frames: int) -> Tensor:
+        """Forecast; see ``forecast``."""
+        self._wait()
+        started = time.perf_counter()
+        frames = self.forecast(clip, num_frames)
+        self._wait()
+        self._times.append((frames.shape[0] * frames.shape[1], time.perf_counter() - started))
+        return frames
+
+    @property
+    def frames_per_second(self) -> float:
+        """Predicted frames of all clips a second; without the first batch, which warms up, where there are others."""
+        counts, seconds = zip(*(self._times[1:] or self._times), strict=True)
+        return float(sum(counts) / sum(seconds))
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
 def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0) -> Iterable[Tensor]:
     """Load the batches with these indices, (B, T + T', C, H, W) each, in this process or in so many workers."""
-    return DataLoader(
-        dataset, batch_sampler=index_batches, collate_fn=_collate, num_workers=workers, worker_init_fn=_ignore_signals
-    )
+    batches = _Batches(dataset, index_batches)
+    return DataLoader(batches, batch_size=None, num_workers=workers, worker_init_fn=_ignore_signals)
 
 
-def _collate(clips: list[Tensor] | Tensor) -> Tensor:
-    # A data set with __getitems__ gives the batch whole.
-    batch: Tensor = clips if isinstance(clips, Tensor) else default_collate(clips)
-    return batch
+class _Batches(Dataset[Tensor]):
+    """A data set whose items are whole batches, which ``get_batch`` makes at once where there is one."""
+
+    def __init__(self, dataset: Dataset[Tensor], index_batches: list[list[int]]) -> None:
+        self.dataset, self.index_batches = dataset, index_batches
+
+    def __len__(self) -> int:
+        return len(self.index_batches)
+
+    def __getitem__(self, number: int) -> Tensor:
+        indices, dataset = self.index_batches[number], self.dataset
+        if hasattr(dataset, "get_batch"):
+            batch: Tensor = dataset.get_batch(indices)
+        elif hasattr(dataset, "__getitems__"):
+            batch = default_collate(dataset.__getitems__(indices))
+        else:
+            batch = default_collate([dataset[index] for index in indices])
+        return batch
 
 
 def _ignore_signals(worker: int) -> None:

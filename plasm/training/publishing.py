@@ -1,6 +1,7 @@
 """From a run to a folder that others can use: weights, configuration, and a card that says what is known of them."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -31,9 +32,13 @@ def record_metrics(run: Path, sha256: str, table: Mapping[str, Metrics], data: s
 
     Raises:
         OSError: If the weights are others by now, or the folder cannot be written.
+        ValueError: If a metric is not finite.
     """
     if weights.file_sha256(run / WEIGHTS_NAME) != sha256:
         raise OSError(f"the weights in {run} changed while they were measured: {run / 'metrics.json'} is not written")
+    for name, metrics in table.items():
+        if wrong := [key for key, value in metrics.means.items() if not math.isfinite(value)]:
+            raise ValueError(f"{', '.join(wrong)} of {name} not finite: {run / 'metrics.json'} is not written")
     measured = {
         "sha256": sha256,
         "data": data,
@@ -44,7 +49,7 @@ def record_metrics(run: Path, sha256: str, table: Mapping[str, Metrics], data: s
     }
     file = run / "metrics.json"
     with write_beside(file) as beside:
-        beside.write_text(json.dumps(measured, indent=2) + "\n")
+        beside.write_text(json.dumps(measured, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return file
 
 
@@ -80,5 +85,5 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
 def _measured(run: Path) -> dict[str, Any] | None:
     """What was measured, if it was measured on the weights that are there now."""
     file = run / "metrics.json"
-    measured: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    measured: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return measured if measured.get("sha256") == weights.file_sha256(run / WEIGHTS_NAME) else None

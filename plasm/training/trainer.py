@@ -5,7 +5,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight_decay
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -62,13 +63,40 @@ class RunInterruptedError(RuntimeError):
         self.signal = signal
 
 
+def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+    """The optimizer of a name of timm's, over the parameters that require a gradient.
+
+    Raises:
+        ValueError: If timm has none of that name.
+    """
+    name = config.optimizer
+    if name not in list_optimizers():
+        raise ValueError(f"no optimizer is called {name!r}; timm.optim has: {', '.join(list_optimizers())}")
+    # The paper's betas (timm would take them for Adam, too, but lets each optimizer have its own) and torch's one-pass
+    # step, where it has one.
+    fused = {"fused": True} if name in ("adam", "adamw") else {}
+    groups = param_groups_weight_decay(model, config.weight_decay)
+    return create_optimizer_v2([group for group in groups if group["params"]], name, lr=config.lr, **fused)
+
+
 def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:
-    """Learning rate of each step: torch's one-cycle (Smith and Topin), half a cosine down to 0, or constant."""
+    """Learning rate of each step: torch's one-cycle (Smith and Topin), half a cosine down to 0, constant, or wsd.
+
+    Warm-up, stable, decay (Hu et al., arXiv 2404.06395): until it decays, a step's rate does not depend on how long the
+    run is to be.
+    """
     if config.schedule == "onecycle":
         # torch would cycle Adam's beta1, too, by default; the paper keeps .9.
         return OneCycleLR(optimizer, max_lr=config.lr, total_steps=num_steps, cycle_momentum=False)
     if config.schedule == "cosine":
         return CosineAnnealingLR(optimizer, T_max=num_steps)
+    if config.schedule == "wsd":
+        warmup, decay = config.warmup_steps, num_steps // config.epochs * config.decay_epochs
+        # The decay's first step is the last at the peak, so that a run that gets one joins on.
+        return LambdaLR(
+            optimizer,
+            lambda step: min(1.0, (step + 1) / (warmup + 1), (num_steps - step) / decay if decay else 1.0),
+        )
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
@@ -230,8 +258,9 @@ class Trainer:
         self.replica = DistributedDataParallel(self.model) if world.size > 1 else self.model
         self.module: nn.Module = torch.compile(self.replica) if config.compile else self.replica  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=config.ema) if config.ema else None
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, betas=(0.9, 0.999), fused=True)
+        self.optimizer = make_optimizer(self.model, config)
+        # In the optimizer's order, by which checkpoints number them.
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
         self.scheduler = make_scheduler(self.optimizer, config, config.epochs * self.steps_per_epoch)
         # Where the run is: epochs done, steps of the next one done, and the sum of their losses.
@@ -274,20 +303,27 @@ class Trainer:
         if self.ema:
             tensors |= {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
         optimizer = self.optimizer.state_dict()
+        plain: dict[str, dict[str, Any]] = {}
         for number, state in optimizer["state"].items():
-            tensors |= {f"optimizer.{number}.{key}": tensor for key, tensor in state.items()}
+            tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items() if torch.is_tensor(value)}
+            # Muon notes which of its two methods a parameter is for.
+            plain[str(number)] = {key: value for key, value in state.items() if not torch.is_tensor(value)}
         values = {
             "epoch": self.epoch,
             "step": self.step,
             "loss_sum": self.loss_sum,
             "param_groups": optimizer["param_groups"],
+            "optimizer_values": plain,
             "scheduler": self.scheduler.state_dict(),
         }
         checkpoints.save(tensors, values, self.folder.checkpoints, self._steps_done)
 
     @property
     def _steps_done(self) -> int:
-        return self.epoch * self.steps_per_epoch + self.step
+        return self._steps_in({"epoch": self.epoch, "step": self.step})
+
+    def _steps_in(self, values: Mapping[str, Any]) -> int:
+        return values["epoch"] * self.steps_per_epoch + values["step"]
 
     def _check_weights(self) -> None:
         """Raise FloatingPointError before weights that are not finite are saved: the loss is that of a step before."""
@@ -326,7 +362,7 @@ class Trainer:
         self.model.load_state_dict(parts["model"])
         if self.ema:
             self.ema.module.load_state_dict(parts["ema"])
-        state: dict[int, dict[str, Tensor]] = {}
+        state: dict[int, dict[str, Any]] = {}
         for name, tensor in parts["optimizer"].items():
             number, _, key = name.partition(".")
             parameter = self.parameters[int(number)]
@@ -335,8 +371,17 @@ class Trainer:
                 tensor = torch.empty_like(parameter).copy_(tensor)
             state.setdefault(int(number), {})[key] = tensor
         values = found.values
+        for key, plain in values.get("optimizer_values", {}).items():
+            state.setdefault(int(key), {}).update(plain)
         self.optimizer.load_state_dict({"state": state, "param_groups": values["param_groups"]})
+        planned = [rate(self._steps_in(values)) * self.config.lr for rate in getattr(self.scheduler, "lr_lambdas", ())]
         self.scheduler.load_state_dict(values["scheduler"])
+        if planned and not math.isclose(planned[0], self.scheduler.get_last_lr()[0], rel_tol=1e-9):
+            raise ValueError(
+                f"{self.folder.path} has a learning rate of {self.scheduler.get_last_lr()[0]:.3g} after step "
+                f"{self._steps_in(values)}, where this configuration has {planned[0]:.3g}: a run that decays already "
+                "cannot be made longer; start another with --init"
+            )
         self.epoch, self.step, self.loss_sum = values["epoch"], values["step"], values["loss_sum"]
 
     # --- the loop -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from .files import (
     read_model_config,
     save_pretrained,
     save_tensors,
+    tensors_sha256,
     write_beside,
 )
 from .hub import cached_file, check_cached, fetch, fetch_config, push
@@ -44,5 +45,6 @@ __all__ = [
     "save_tensors",
     "sources",
     "tags",
+    "tensors_sha256",
     "write_beside",
 ]

@@ -124,15 +124,17 @@ class Card:
         if self.measured is None:
             return "Not measured: `plasm evaluate --weights RUN` was not run on these very weights."
         forecasts = self.measured["metrics"]
+        # Small frames have no SSIM.
+        known = {key: text for key, text in METRIC_DEFINITIONS.items() if all(key in m for m in forecasts.values())}
         lines = [
             f"{self.measured['num_clips']:,} test clips of `{self.measured['data']}`, on {self.measured['date']}, with "
             f"this very file, by\n\n```bash\n{self.command}\n```\n",
-            "| forecast | " + " | ".join(METRIC_DEFINITIONS) + " |",
-            "|---" * (1 + len(METRIC_DEFINITIONS)) + "|",
+            "| forecast | " + " | ".join(known) + " |",
+            "|---" * (1 + len(known)) + "|",
         ]
         for name, means in forecasts.items():
-            lines.append(f"| {name} | " + " | ".join(f"{means[key]:.4f}" for key in METRIC_DEFINITIONS) + " |")
-        return "\n".join([*lines, "", *(f"* `{key}`: {text}" for key, text in METRIC_DEFINITIONS.items())])
+            lines.append(f"| {name} | " + " | ".join(f"{means[key]:.4f}" for key in known) + " |")
+        return "\n".join([*lines, "", *(f"* `{key}`: {text}" for key, text in known.items())])
 
     @property
     def command(self) -> str:

@@ -71,7 +71,7 @@ class Entry:
 @cache
 def entries() -> tuple[Entry, ...]:
     """Every row of the manifest; the first of a model is its default."""
-    return tuple(Entry(**row) for row in json.loads((FOLDER / "manifest.json").read_text()))
+    return tuple(Entry(**row) for row in json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8")))
 
 
 def tags(model: str) -> list[str]:

@@ -142,3 +142,59 @@ def test_videos_may_lie_together(tmp_path: Path) -> None:
     (tmp_path / "00sequences.txt").write_text("person20_running_d1 frames 1-6")
     prepare_kth(tmp_path)
     assert len(create_dataset("kth", tmp_path, "test", num_frames=3)) == 2
+
+
+def test_ranges_that_overlap_are_joined_and_bad_lines_named(tmp_path: Path) -> None:
+    file = tmp_path / "00sequences.txt"
+    file.write_text(
+        "person16_handwaving_d4\t\tframes\t1-100, 207-311, 212-456, 457-460\nperson17_boxing_d1 frames 9-12, 1-8\n"
+    )
+    assert read_sequences(file) == {"person16_handwaving_d4": [(1, 100), (207, 460)], "person17_boxing_d1": [(1, 12)]}
+    file.write_text("person17_boxing_d1 110 192 \nboxing/person17_boxing_d1_uncomp.avi 1 110\n\nperson18_boxing_d1 3 4")
+    assert read_sequences(file) == {"person17_boxing_d1": [(1, 192)], "person18_boxing_d1": [(3, 4)]}
+    file.write_text("person01_boxing_d1 frames 1-9\nperson02_boxing_d1 frames 1 to 9\n")
+    with pytest.raises(ValueError, match="cannot be read: 'person02_boxing_d1 frames 1 to 9'"):
+        read_sequences(file)
+
+
+def test_frames_of_mcnets_lists(tmp_path: Path) -> None:
+    write_kth(tmp_path, {"person01_walking_d1": 40, "person02_walking_d1": 40, "person17_walking_d1": 40})
+    train, test = tmp_path / "train_data_list_trimmed.txt", tmp_path / "test_data_list.txt"
+    lines = "person01_walking_d1 5 14\nperson01_walking_d1 21 45\nperson02_walking_d1 3 9\nperson02_walking_d1 8 14\n"
+    beside = tmp_path.parent / f"{tmp_path.name}.txt"
+    beside.write_text(lines + "person17_walking_d1 11 20\n")
+    official = tmp_path / "00sequences.txt"
+    official.write_text(official.read_text().replace("1-40", "1-50"))
+    prepare_kth(tmp_path)
+
+    def cut(**options: str) -> dict[str, list[list[int]]]:
+        splits = {
+            name: create_dataset("kth", tmp_path, name, num_frames=10, **options) for name in ("train", "val", "test")
+        }  # type: ignore[arg-type]
+        return {name: [levels(clips[number]) for number in range(len(clips))] for name, clips in splits.items()}  # type: ignore[arg-type]
+
+    def runs(*firsts: int) -> list[list[int]]:
+        return [list(range(first, first + 10)) for first in firsts]
+
+    whole = cut()
+    assert sorted(whole["train"] + whole["val"]) == sorted(2 * runs(0, 10, 20, 30))
+    # From 1 in the list, from 0 here; what the list has twice counts once, and the video ends at 40.
+    trimmed = cut(frames=str(beside))
+    assert sorted(trimmed["train"] + trimmed["val"]) == sorted(runs(4, 20, 30) + runs(4))
+    assert trimmed["test"] == runs(10)
+    train.write_text(lines)
+    with pytest.raises(ValueError, match=r"as far as train_data_list_trimmed\.txt goes, .* none of them for test"):
+        cut()
+    test.write_text("person17_walking_d1 11 20\n")
+    assert cut() == cut(frames=f"{train.name},{test}") == trimmed
+    assert cut(frames="00sequences.txt") == whole
+    train.write_text(lines + "person01_walking_d1 45 55\n")
+    with pytest.raises(ValueError, match="not all of the frames 21-55 of person01_walking_d1 that train_data"):
+        cut()
+    # Prepared with the list, the cache has what the list has beyond the official ranges.
+    official.unlink()
+    (tmp_path / "kth_128.npy").unlink()
+    prepare_kth(tmp_path)
+    assert cut()["test"] == runs(10)
+    with pytest.raises(FileNotFoundError, match=r"none\.txt"):
+        cut(frames="none.txt")

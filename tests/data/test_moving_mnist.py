@@ -111,9 +111,13 @@ def test_a_clip_is_the_same_alone_in_a_batch_and_from_a_worker(sample_root: Path
     dataset = MovingMNIST(load_digits(sample_root, "train"), "train", num_clips=8, seed=1)
     dataset.set_epoch(4)
     batch = torch.stack([dataset[i] for i in range(8)])
-    assert torch.equal(dataset.__getitems__(range(8)), batch)
-    loader: DataLoader[torch.Tensor] = DataLoader(dataset, 2, num_workers=2, collate_fn=lambda clips: clips)
+    assert torch.equal(dataset.get_batch(range(8)), batch)
+    # Torch's own collation, of the list that its loader asks for.
+    loader: DataLoader[torch.Tensor] = DataLoader(dataset, 2, num_workers=2)
     assert torch.equal(torch.cat(list(loader)), batch)
+    assert [clip.shape for clip in dataset.__getitems__([3, 4])] == [(20, 1, 64, 64)] * 2
+    with pytest.raises(IndexError, match="clip 8 of 8"):
+        dataset.__getitems__([0, 8])
 
 
 def test_clips_differ_by_epoch_seed_split_and_index(sample_root: Path) -> None:
@@ -164,6 +168,34 @@ def test_the_public_test_file(tmp_path: Path) -> None:
     dataset = create_dataset("mmnist_public", tmp_path, "test")
     assert len(dataset) == 5  # type: ignore[arg-type]
     assert torch.equal(dataset[3], torch.from_numpy(clips[:, 3:4]).float() / 255)
+    assert torch.equal(create_dataset("mmnist_public", tmp_path, "test", num_frames=8)[3], dataset[3][:8])
+
+
+@pytest.mark.parametrize("order", ["ntchw", "nthwc", "nthw", "tnhw", "tnchw"])
+def test_the_public_test_file_is_read_in_whatever_order_it_lies(tmp_path: Path, order: str) -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (5, 20, 1, 8, 8), dtype=np.uint8)  # n t c h w
+    np.save(tmp_path / "mnist_test_seq.npy", np.einsum(f"ntchw->{order if 'c' in order else order + 'c'}", clips)
+            .reshape([dict(zip("ntchw", clips.shape, strict=True))[axis] for axis in order]))  # fmt: skip
+    dataset = create_dataset("mmnist_public", tmp_path, "test")
+    assert len(dataset) == 5  # type: ignore[arg-type]
+    for index in range(5):
+        assert torch.equal(dataset[index], torch.from_numpy(clips[index]).float() / 255)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_frames", "message"),
+    [((20, 20), 20, "either could be the 20 frames"), ((20, 30), 30, "either could be the 20 or 30 frames"),
+     ((7, 9), 20, "none of them can"), ((5, 20), 30, "5 clips of 20 frames, wanted 30"), ((20, 0), 20, "0 clips")],
+)  # fmt: skip
+def test_a_public_test_file_in_doubt_is_refused(
+    tmp_path: Path, shape: tuple[int, int], num_frames: int, message: str
+) -> None:
+    np.save(tmp_path / "mnist_test_seq.npy", np.zeros((*shape, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match=message):
+        create_dataset("mmnist_public", tmp_path, "test", num_frames=num_frames)
+    if shape == (20, 20):
+        clips = [create_dataset("mmnist_public", tmp_path, "test", frames_axis=axis) for axis in (0, 1)]
+        assert [len(each) for each in clips] == [20, 20]  # type: ignore[arg-type]
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path, sample_root: Path) -> None:
@@ -186,6 +218,6 @@ def test_clips_made_on_another_device_are_the_very_same(device: str) -> None:
     assert there.to(device) is there
     for dataset in (here, there):
         dataset.set_epoch(5)
-    clips = there.__getitems__([7, 99])
+    clips = there.get_batch([7, 99])
     assert clips.device.type == device
-    assert torch.equal(clips.cpu(), here.__getitems__([7, 99]))
+    assert torch.equal(clips.cpu(), here.get_batch([7, 99]))

@@ -38,6 +38,16 @@ def test_splits_scaling_and_gaps(root: Path) -> None:
     torch.testing.assert_close(val[len(val) - 1][-1].max(), torch.tensor(1.0))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(("file", "row", "split"), [("BJ14", 500, "train"), ("BJ14", 500, "test"), ("BJ16", 9, "test")])
+def test_a_flow_that_is_not_finite_is_refused(root: Path, file: str, row: int, split: str, value: float) -> None:
+    with h5py.File(root / f"{file}_M32x32_T30_InOut.h5", "r+") as content:
+        content["data"][row, 1, 4, 5] = value
+    with pytest.raises(ValueError, match=rf"{file}.*\.h5 .*not finite in row {row},"):
+        # What the flows are scaled by comes of all days before the test set.
+        create_dataset("taxibj", root, split, num_frames=8, val_days=4)[9]  # type: ignore[arg-type]
+
+
 def test_complete_days() -> None:
     rows = dates("2013-01-01", 3)
     assert complete_days(rows) == [("20130101", 0), ("20130102", 48), ("20130103", 96)]
@@ -70,6 +80,13 @@ def test_openstls_file(tmp_path: Path) -> None:
         create_dataset("taxibj", tmp_path, "test", num_frames=20)
     with pytest.raises(ValueError, match="60 training clips, too few"):
         create_dataset("taxibj", tmp_path, "val", num_frames=8)
+    broken = arrays["Y_test"].copy()
+    broken[3, 1, 0, 2, 2] = np.nan
+    write_prepared(tmp_path / "dataset.npz", Y_test=broken)
+    damaged = create_dataset("taxibj", tmp_path, "test", num_frames=8)
+    assert damaged[2].isfinite().all()
+    with pytest.raises(ValueError, match=r"Y_test of .*dataset\.npz .*not finite in row 3,"):
+        damaged[3]
     write_prepared(tmp_path / "dataset.npz", X_test=np.zeros((5, 4, 2, 16, 16)))
     with pytest.raises(ValueError, match=r"wanted \(n, T, 2, 32, 32\)"):
         create_dataset("taxibj", tmp_path, "test", num_frames=8)

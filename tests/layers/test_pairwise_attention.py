@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from plasm.layers import ConvBlock, PairwiseLayerAttention
 
 FORMS = [
+    ("global", "cosine", 1),
+    ("global", "cosine", 2),
+    ("gate", "cosine", 2),
+    ("local", "cosine", 1),
+    ("local", "cosine", 2),
+    ("cross", "cosine", 2),
     ("global", "sigmoid", 1),
     ("global", "sigmoid", 2),
     ("global", "softmax", 4),
@@ -48,8 +54,10 @@ def reference(layer: PairwiseLayerAttention, low: Tensor, high: Tensor) -> Tenso
         dim, height, width = one_low.shape
         d = dim // layer.num_heads
         places_low, places_high = one_low.reshape(dim, -1), one_high.reshape(dim, -1)
-        if layer.attention != "spatial":
+        if layer.attention in ("global", "channel", "gate"):
             places_low, places_high = places_low.mean(1, keepdim=True), places_high.mean(1, keepdim=True)
+        if layer.attention == "cross":
+            places_low, places_high = places_high, places_low
         q, k = grouped_1x1(layer.query, places_low), grouped_1x1(layer.key, places_high)
         v = value_path(layer, one_high).reshape(dim, -1)
         heads, scores = [], []
@@ -57,8 +65,21 @@ def reference(layer: PairwiseLayerAttention, low: Tensor, high: Tensor) -> Tenso
             part = slice(n * d, (n + 1) * d)
             qn, kn, vn = q[part], k[part], v[part]
             if layer.attention == "global":
-                scores.append((qn * kn).sum() / math.sqrt(d))
+                score = (qn * kn).sum() / math.sqrt(d)
+                if layer.score == "cosine":
+                    cosine = (qn * kn).sum() / (qn.norm() * kn.norm())
+                    score = layer.logit_scale[n] * cosine + layer.logit_bias[n]
+                scores.append(score)
                 heads.append(vn)
+            elif layer.attention in ("gate", "local"):
+                # Unit mean square over the channels of the head; its epsilon is torch's, that of the data type.
+                eps = torch.finfo(torch.float64).eps
+                qn, kn = (x / (x.square().mean(0) + eps).sqrt() for x in (qn, kn))
+                gate = 1 / (1 + torch.exp(-(layer.logit_scale[n] * qn * kn + layer.logit_bias[n])))
+                heads.append(gate * vn + (1 - gate) * one_low.reshape(dim, -1)[part])
+            elif layer.attention == "cross":
+                found = torch.softmax(qn.T @ kn / math.sqrt(d), 1) @ one_low.reshape(dim, -1)[part].T
+                heads.append(vn + found.T)
             elif layer.attention == "channel":
                 heads.append(torch.softmax(qn @ kn.T / math.sqrt(d), 1) @ vn)
             else:
@@ -124,6 +145,33 @@ def test_the_plain_convolution_of_table_x() -> None:
     assert layer(torch.randn(1, 16, 9, 9), torch.randn(1, 16, 9, 9)).shape == (1, 16, 9, 9)
 
 
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e4])
+def test_the_default_score_is_bounded_whatever_the_weights(scale: float) -> None:
+    """The authors' score of the same weights is 0 or 1 for good."""
+    torch.manual_seed(0)
+    layer = PairwiseLayerAttention(16, 2)
+    assert layer.score == "cosine"
+    for projection in (layer.query, layer.key):
+        nn.init.normal_(projection.weight, std=scale)
+    low, high = torch.randn(2, 8, 16, 4, 4).requires_grad_()
+    scores = layer.scores(low, high)
+    # 4 is where the scale starts: the sigmoid of a cosine in [-1, 1] times that.
+    assert 0.0179 < scores.min() < scores.max() < 0.9821
+    assert (scores.std(0) > 0.01).all()
+    assert torch.autograd.grad(scores.sum(), layer.logit_scale)[0].abs().min() > 0
+
+
+def test_the_default_score_tells_clips_apart_under_autocast() -> None:
+    """Clips that differ by a thousandth have scores of their own; bf16 would round them to one."""
+    torch.manual_seed(0)
+    layer = PairwiseLayerAttention(16, 2)
+    low = torch.randn(1, 16, 4, 4) + 1e-3 * torch.randn(4, 16, 4, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        scores = layer.scores(low, low.roll(1, 1))
+    torch.testing.assert_close(scores, layer.scores(low, low.roll(1, 1)), rtol=0, atol=0)
+    assert all(len(set(head.tolist())) == 4 for head in scores.T)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -131,7 +179,7 @@ def test_the_plain_convolution_of_table_x() -> None:
         ({"num_heads": 0}, "0 heads"),
         ({"num_heads": 1, "score": "softmax"}, "over heads"),
         ({"attention": "temporal"}, "'global'.*'temporal'"),
-        ({"score": "tanh"}, "'sigmoid'.*'tanh'"),
+        ({"score": "tanh"}, "'cosine'.*'tanh'"),
         ({"block": "resnet"}, "'convnext'.*'resnet'"),
     ],
 )

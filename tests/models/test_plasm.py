@@ -1,4 +1,6 @@
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ from torch._dynamo.testing import CompileCounter
 
 import plasm
 from plasm import weights
-from plasm.models import PLASM, family_of
+from plasm.models import PLASM, MaskedAutoencoder, family_of
 from plasm.models.plasm import FAMILY
 from plasm.models.summary import summarize
+
+SUM_OF_SQUARES = 195.25855664574897
 
 SMALL: dict[str, Any] = {
     "in_frames": 3, "out_frames": 3, "encoder_dim": 8, "translator_dim": 16, "translator_depth": 3,
@@ -111,6 +115,10 @@ def test_stopping_early_runs_no_later_block() -> None:
         {"attention": "none"},
         {"attention": "channel"},
         {"attention": "spatial"},
+        {"attention": "gate"},
+        {"attention": "local"},
+        {"attention": "cross"},
+        {"score": "sigmoid"},
         {"score": "softmax"},
         {"residual": True},
         {"block": "conv7x7"},
@@ -132,6 +140,24 @@ def test_what_the_paper_ablates_is_an_argument(arguments: dict[str, Any]) -> Non
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in changed.parameters())
 
 
+@pytest.mark.parametrize("name", [*TABLE_1, "plasm_mmnist_tiny"])
+@torch.no_grad()
+def test_the_first_loss_is_that_of_a_forecast_of_zeros(name: str) -> None:
+    """By initialisation alone, in both phases; the clips are as dark as Moving MNIST's, the hardest case."""
+    torch.manual_seed(0)
+    model = timm.create_model(name)
+    _, height, width = model.pretrained_cfg["input_size"]
+    clips = torch.zeros(2, model.in_frames + model.out_frames, model.in_chans, height, width)
+    clips[..., height // 4 : height // 2, width // 4 : width // 2] = 0.8
+    clip, target = clips[:, : model.in_frames], clips[:, model.in_frames :]
+    autoencoder = MaskedAutoencoder(model.encoder, model.decoder, 0.95)
+    for loss, zeros in (
+        ((model(clip) - target).square().mean(), target.square().mean()),
+        ((autoencoder(clip) - clip).square().mean(), clip.square().mean()),
+    ):
+        assert loss <= 1.2 * zeros
+
+
 def test_without_pla_the_depth_stays() -> None:
     model = PLASM(**SMALL, attention="none")
     assert len(model.translator.pla) == 3
@@ -147,8 +173,18 @@ def test_skip_adds_the_first_features_to_the_last_block() -> None:
     model(torch.rand(1, 3, 1, 16, 16))
     first, before_last, into_last = seen
     torch.testing.assert_close(into_last, before_last + first)
-    with pytest.raises(ValueError, match="in_frames == out_frames, got 3 and 4"):
-        PLASM(**{**SMALL, "out_frames": 4}, skip=True)
+
+
+@pytest.mark.parametrize(("out_frames", "partners"), [(2, [0, 1]), (5, [0, 1, 2, 2, 2])])
+def test_a_skip_between_other_numbers_of_frames(out_frames: int, partners: list[int]) -> None:
+    model = PLASM(**{**SMALL, "out_frames": out_frames}, skip=True)
+    seen: list[torch.Tensor] = []
+    model.decoder.blocks[-2].register_forward_hook(lambda module, args, out: seen.append(out))
+    model.encoder.blocks[0].register_forward_hook(lambda module, args, out: seen.append(out))
+    model.decoder.blocks[-1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model(torch.rand(1, 3, 1, 16, 16))
+    first, before_last, into_last = seen
+    torch.testing.assert_close(into_last, before_last + first[partners])
 
 
 def test_a_frozen_encoder_stays_frozen() -> None:
@@ -197,3 +233,31 @@ def test_published_weights_adapt_to_other_channels() -> None:
     out = color(clip.expand(-1, -1, 3, -1, -1))
     for channel in range(3):
         torch.testing.assert_close(out[:, :, channel], gray(clip)[:, :, 0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["in_frames", "out_frames", "in_chans", "encoder_dim", "encoder_depth",
+                                  "translator_dim", "translator_depth"])  # fmt: skip
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_a_model_of_nothing_is_an_error_at_once(name: str, count: float) -> None:
+    with pytest.raises((ValueError, TypeError), match=rf"{name} must be positive, a whole number, got {count}"):
+        plasm.create_model("plasm_mmnist_tiny", **{name: count})
+
+
+def test_weights_and_runs_from_before_the_bounded_score_compute_the_same(tmp_path: Path) -> None:
+    """Those that ship by their row of the manifest; a folder since its config.json does not state the score."""
+    clip = torch.rand(1, 10, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    shipped = timm.create_model("plasm_mmnist_tiny.mmnist", pretrained=True).eval()
+    assert {block.score for block in shipped.translator.pla} == {"sigmoid"}
+    # Computed by the code of before, in fp32.
+    torch.testing.assert_close(shipped(clip).double().square().sum().item(), SUM_OF_SQUARES, rtol=1e-4, atol=0)
+    weights.save_pretrained(shipped, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config["model_args"].pop("score") == "sigmoid"
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    for name in (f"local-dir:{tmp_path}", "plasm_mmnist_tiny"):
+        for pretrained in (True, False):
+            model = timm.create_model(name, pretrained=pretrained).eval()
+            expected = "cosine" if name == "plasm_mmnist_tiny" and not pretrained else "sigmoid"
+            assert {block.score for block in model.translator.pla} == {expected}
+            if pretrained:
+                torch.testing.assert_close(model(clip), shipped(clip), rtol=0, atol=0)

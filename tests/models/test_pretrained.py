@@ -153,7 +153,7 @@ def test_features_and_devices_still_work(tmp_path: Path) -> None:
         ({"encoder_dim": 4, "in_frames": 5}, "translator.in_proj.weight (16, 80, 1, 1) for (16, 20, 1, 1)"),
         ({"translator_dim": 32}, "translator.out_proj.weight (80, 16, 1, 1) for (80, 32, 1, 1)"),
         ({"translator_depth": 2}, " tensor(s) missing: translator.pla.1."),
-        ({"attention": "none"}, "4 tensor(s) unexpected: translator.pla.0.key.bias"),
+        ({"attention": "none"}, "6 tensor(s) unexpected: translator.pla.0.key.bias"),
     ],
 )
 def test_anything_else_that_does_not_fit_is_listed(tmp_path: Path, arguments: dict[str, Any], tensor: str) -> None:
@@ -282,7 +282,7 @@ def test_a_file_that_the_user_names(stranger: Path, tmp_path: Path) -> None:
     model = timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
     embedded = weights.find("plasm_mmnist_tiny")
-    assert load_file(embedded, in_frames=3)(clip(3)).shape == (2, 10, 1, 16, 16)
+    assert load_file(embedded, in_frames=3, score="sigmoid")(clip(3)).shape == (2, 10, 1, 16, 16)
 
 
 def saved_to(folder: Path) -> Path:

@@ -40,7 +40,8 @@ class BaseModelTester:
 
     Attributes:
         models: Names of constructors, or of cases that ``create`` knows.
-        inductor_models: Those that inductor compiles, for a minute each; the others by aot_eager.
+        inductor_models: Those that inductor compiles, for a minute each; the others by ``compile_backend``.
+        compile_backend: "aot_eager", which traces the backward pass too, or for a family of many "eager".
         arguments: For the name of a model, what its constructor is given: a small configuration.
         references: Files in REFERENCES of stored inputs and outputs, ``load_reference`` of which makes the model.
         size: H and W of the clips.
@@ -49,6 +50,7 @@ class BaseModelTester:
 
     models: tuple[str, ...]
     inductor_models: tuple[str, ...] = ()
+    compile_backend: str = "aot_eager"
     arguments: Mapping[str, Mapping[str, Any]] = {}
     references: tuple[str, ...] = ()
     size: tuple[int, int] = (16, 16)
@@ -149,7 +151,9 @@ class BaseModelTester:
         self.require(name, "compile")
         # torch 2.6's inductor fails on a CPU inside its own tiling (a truth value of a symbolic relation).
         inductor = name in self.inductor_models and not torch.__version__.startswith("2.6")
-        backend = "inductor" if inductor else "aot_eager"
+        backend = "inductor" if inductor else self.compile_backend
+        # Models of one class share its limit of compiled graphs.
+        torch.compiler.reset()
         clip = self.clip(model)
         compiled = torch.compile(model, fullgraph=True, backend=backend)
         out = compiled(clip)

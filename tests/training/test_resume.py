@@ -251,3 +251,17 @@ def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     state = load_file(tmp_path / "run" / "checkpoints" / "step_00000012" / "state.safetensors")
     weights = load_file(tmp_path / "run" / "model.safetensors")
     assert all(torch.equal(state[f"model.{name}"], tensor) for name, tensor in weights.items())
+
+
+def test_a_run_is_made_longer_until_it_decays(tmp_path: Path) -> None:
+    """Pieces of wsd add up, by Muon, too, whose state is not tensors alone."""
+    told: dict[str, Any] = {"schedule": "wsd", "warmup_steps": 2, "optimizer": "muon", "weight_decay": 0.1}
+    training.run(TrainConfig(**arguments(tmp_path / "whole", epochs=3, decay_epochs=1, **told)))
+    training.run(TrainConfig(**arguments(tmp_path / "pieces", epochs=2, **told)))
+    training.run(TrainConfig(**arguments(tmp_path / "pieces", epochs=3, decay_epochs=1, **told)), resume=True)
+    whole, pieces = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "pieces"))
+    assert all(torch.equal(whole[name], pieces[name]) for name in whole)
+    with pytest.raises(ValueError, match="decays already"):
+        training.run(TrainConfig(**arguments(tmp_path / "pieces", epochs=5, decay_epochs=1, **told)), resume=True)
+    with pytest.raises(ValueError, match=r"lr is 0.02, was 0.01"):
+        training.run(TrainConfig(**arguments(tmp_path / "pieces", lr=0.02, epochs=5, **told)), resume=True)

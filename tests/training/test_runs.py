@@ -57,7 +57,7 @@ def test_training_goes_on_from_published_weights(caplog: pytest.LogCaptureFixtur
     expected = timm.create_model("plasm_mmnist_tiny", pretrained=True, **changes).state_dict()
     caplog.clear()
     for name in ("plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist"):
-        model = begin(name, **changes)
+        model = begin(name, **changes, **weights.entry("plasm_mmnist_tiny").model_args)
         assert all(torch.equal(expected[name], tensor) for name, tensor in model.state_dict().items())
     assert "loaded as they are all tensors but" in caplog.text
 

@@ -42,7 +42,7 @@ def published(running_hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> dic
     revision = running_hub.add("plasm/kth", {"model.safetensors": file.read_bytes()})
     row = json.loads((Path(weights.__file__).parent / "manifest.json").read_text())[0]
     return {
-        **row, "model": "plasm_kth", "tag": "test", "file": "model.safetensors", "repo": "plasm/kth",
+        **row, "model_args": {}, "model": "plasm_kth", "tag": "test", "file": "model.safetensors", "repo": "plasm/kth",
         "revision": revision, "size": file.stat().st_size, "sha256": weights.file_sha256(file),
     }  # fmt: skip
 

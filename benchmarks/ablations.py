@@ -1,0 +1,210 @@
+"""The paper's ablation tables, and ours, at a small scale: equal clips, several seeds, the paper's figures beside ours.
+
+    python benchmarks/ablations.py --table VI --clips 4800 --seeds 3 --data-dir DIR --out runs/ablations
+
+A row is phase 1 (where it has one) and phase 2 of that many clips each; what is measured is the MSE of the first
+validation clips at the end. Each finished run is kept in OUT as a line of TABLE.csv, an interrupted one is resumed, so
+the same command goes on where it stopped. At the end it writes TABLE.md: mean, range and seeds of each row.
+"""
+
+import csv
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plasm import training, weights
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        name: As it is printed.
+        paper: The paper's MSE of Moving MNIST, or None where it has no such row.
+        phase1: Fields of ``PretrainConfig`` over the table's, or None: no phase 1.
+        phase2: Fields of ``TrainConfig`` over the table's.
+        model_args: Of the model's constructor.
+    """
+
+    name: str
+    paper: float | None = None
+    phase1: dict[str, Any] | None = None
+    phase2: dict[str, Any] = field(default_factory=dict)
+    model_args: dict[str, Any] = field(default_factory=dict)
+
+
+_NONE = {"attention": "none"}
+_NO_SM = {"spatial_masking": False}
+_MUON = {"optimizer": "muon", "lr": 0.004}
+_WSD = {"schedule": "wsd", "warmup_steps": 30, "decay_epochs": 1}
+
+TABLES: dict[str, list[Row]] = {
+    "VI": [
+        Row("-", 22.8, None, model_args=_NONE),
+        Row("mask", 21.6, _NO_SM, model_args=_NONE),
+        Row("mask, SM", 20.1, {}, model_args=_NONE),
+        Row("PLA", 21.2, None),
+        Row("mask, SM, PLA", 18.4, {}),
+        # What no paper prints: an encoder that is random and stays so, with and without PLA.
+        Row("random frozen encoder", None, None, {"freeze_encoder": True}, _NONE),
+        Row("random frozen encoder, PLA", None, None, {"freeze_encoder": True}),
+        Row("mask, SM, PLA, encoder trains on", None, {}, {"freeze_encoder": False}),
+    ],
+    "VIII": [
+        Row(f"r0 = {ratio:.2f}", paper, {"mask_ratio": ratio})
+        for ratio, paper in (
+            (0.0, 21.2), (0.1, 20.8), (0.3, 20.5), (0.5, 20.2), (0.7, 20.2), (0.9, 19.5), (0.95, 19.1), (0.96, 18.4),
+            (0.97, 18.5), (0.98, 20.8), (0.99, 21.1), (1.0, 22.8),
+        )
+    ],
+    # Its row of r = 0 equals Table VI's first one: the pixels were not masked there.
+    "IX": [
+        Row(f"r = {ratio:.2f}", paper, {"mask_ratio": 0.0, "attn_mask_ratio": ratio}, model_args=_NONE)
+        for ratio, paper in ((0.0, 22.8), (0.05, 22.2), (0.1, 21.5), (0.15, 23.4))
+    ],
+    "X": [
+        Row("7x7 convolution", 28.3, None, model_args={"block": "conv7x7", **_NONE}),
+        Row("7x7 convolution, PLA", 24.6, None, model_args={"block": "conv7x7"}),
+        Row("ConvNeXt", 22.8, None, model_args=_NONE),
+        Row("ConvNeXt, PLA", 21.2, None),
+    ],
+    "XI": [
+        Row(f"{heads} head(s)", paper, {}, model_args={"num_heads": heads})
+        for heads, paper in ((1, 18.6), (2, 18.4), (4, 18.7), (8, 18.6), (16, 18.5))
+    ],
+    # Does PLA earn its place? Every form with the recipe that learns fastest, from scratch.
+    "forms": [
+        Row(name, None, None, _MUON, {"skip": True, **args})
+        for name, args in (
+            ("without PLA", _NONE),
+            ("global, cosine score (default)", {"score": "cosine"}),
+            ("global, sigmoid (authors)", {"score": "sigmoid"}),
+            ("gate: a number a channel", {"attention": "gate"}),
+            ("local: a number a channel and place", {"attention": "local"}),
+            ("cross: places of high in low", {"attention": "cross"}),
+        )
+    ],
+    "recipe": [
+        Row(name, None, None, fields, {"skip": True, "attention": "none", **args})
+        for name, fields, args in (
+            ("Adam, .002", {"lr": 0.002}, {}),
+            ("AdamW, .002, decay .05", {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05}, {}),
+            ("Muon, .002", {"optimizer": "muon", "lr": 0.002}, {}),
+            ("Muon, .004", _MUON, {}),
+            ("Muon, .008", {"optimizer": "muon", "lr": 0.008}, {}),
+            ("AdaMuon, .004", {"optimizer": "adamuon", "lr": 0.004}, {}),
+            ("Muon, .004, batch 8", {**_MUON, "batch_size": 8}, {}),
+            ("Muon, .004, batch 32", {**_MUON, "batch_size": 32}, {}),
+            ("Muon, .004, no skip", _MUON, {"skip": False}),
+            ("Muon, .004, average .99", {**_MUON, "ema": 0.99}, {}),
+            ("Muon, .004, decay .05", {**_MUON, "weight_decay": 0.05}, {}),
+            ("Muon, .004, wsd", {**_MUON, **_WSD}, {}),
+            ("Muon, .004, width 256, depth 2", _MUON, {"translator_dim": 256, "translator_depth": 2}),
+            ("Muon, .004, width 144, depth 5", _MUON, {"translator_dim": 144, "translator_depth": 5}),
+            ("Muon, .004, encoder 32", _MUON, {"encoder_dim": 32}),
+        )
+    ],
+}  # fmt: skip
+
+
+def epochs_of(clips: int) -> dict[str, int]:
+    """Four passes over that many clips in all."""
+    return {"epochs": 4, "clips_per_epoch": clips // 4}
+
+
+def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Path) -> float:
+    """Run what a row says, resuming what is there, and give the validation MSE at the end."""
+    shared = {**common, **epochs_of(clips), "seed": seed, "model_args": row.model_args}
+    init: dict[str, Any] = {}
+    if row.phase1 is not None:
+        first = folder / "phase1"
+        if not finished(first):
+            training.run(
+                training.make_config(training.PretrainConfig, {**shared, **row.phase1, "out": str(first)}), resume=True
+            )
+        init = {"init": str(first)}
+    second = folder / "phase2"
+    if not finished(second):
+        fields = {"lr": 0.002, **shared, **init, **row.phase2, "out": str(second)}
+        training.run(training.make_config(training.TrainConfig, fields), resume=True)
+    return float(last_log(second)["val_mse"])
+
+
+def last_log(run: Path) -> dict[str, Any]:
+    """The last line of a run's log; empty where there is none."""
+    file = run / "log.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return dict(json.loads(lines[-1])) if lines else {}
+
+
+def finished(run: Path) -> bool:
+    """Whether a run has come to its end: it writes its report then."""
+    return (run / "report.md").is_file()
+
+
+def read_results(file: Path) -> dict[tuple[str, int], float]:
+    """What has been measured already, by row and seed."""
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as stream:
+        return {(line["row"], int(line["seed"])): float(line["mse"]) for line in csv.DictReader(stream)}
+
+
+def write_results(file: Path, results: dict[tuple[str, int], float]) -> None:
+    """Write all that has been measured."""
+    with weights.write_beside(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("row", "seed", "mse"))
+        writer.writerows((name, seed, f"{mse:.3f}") for (name, seed), mse in results.items())
+
+
+def markdown(rows: list[Row], results: dict[tuple[str, int], float]) -> Iterator[str]:
+    """The table: mean, range and number of seeds of each row that was measured, beside the paper's figure."""
+    yield "| row | MSE, mean | lowest to highest | seeds | the paper |"
+    yield "|---|---|---|---|---|"
+    for row in rows:
+        found = [mse for (name, _), mse in results.items() if name == row.name]
+        if found:
+            paper = "" if row.paper is None else f"{row.paper}"
+            yield (
+                f"| {row.name} | {statistics.mean(found):.1f} | {min(found):.1f} to {max(found):.1f} | {len(found)} | "
+                f"{paper} |"
+            )
+
+
+@click.command()
+@click.option("--table", type=click.Choice(list(TABLES)), required=True, help="Which table.")
+@click.option("--row", "wanted", multiple=True, help="A row of it, by its start; all by default. May be repeated.")
+@click.option("--clips", default=4800, show_default=True, help="Of each phase.")
+@click.option("--seeds", default=3, show_default=True)
+@click.option("--first-seed", default=0, show_default=True)
+@click.option("--model", default="plasm_mmnist_tiny", show_default=True)
+@click.option("--data-dir", required=True, help="Folder of the digits' files.")
+@click.option("--out", required=True, type=Path, help="Folder of runs and results.")
+def main(
+    table: str, wanted: tuple[str, ...], clips: int, seeds: int, first_seed: int, model: str, data_dir: str, out: Path
+) -> None:
+    """Run the rows of TABLE that OUT has not yet, and print the table."""
+    rows = [row for row in TABLES[table] if not wanted or any(row.name.startswith(start) for start in wanted)]
+    common = {"model": model, "data": "mmnist", "data_dir": data_dir, "val_clips": 200, "eval_every": 4}
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / f"{table}.csv"
+    for seed in range(first_seed, first_seed + seeds):
+        for row in rows:
+            if (row.name, seed) not in read_results(file):
+                folder = out / table / f"{TABLES[table].index(row):02d}-{seed}"
+                mse = measure(row, seed, common, clips, folder)
+                write_results(file, {**read_results(file), (row.name, seed): mse})
+    text = "\n".join(markdown(TABLES[table], read_results(file)))
+    (out / f"{table}.md").write_text(text + "\n", encoding="utf-8")
+    click.echo(f"Validation MSE of {model} after {clips:,} clips\n\n{text}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The command that exports."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plasm import exporting
+from plasm.training import load_model
+
+__all__ = ["export"]
+
+
+@click.command()
+@click.argument("weights", default="plasm_mmnist_tiny")
+@click.option("--model", help="Constructor, where WEIGHTS is a bare .safetensors file or a run of your own model.")
+@click.option("--format", type=click.Choice(list(exporting.FORMATS)), default="onnx", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write: .onnx, or else .pt2.")
+@click.option("--frames", "num_frames", type=int, help="How many frames the graph predicts; as many as the model.")
+@click.option("--size", type=int, nargs=2, metavar="H W", help="Height and width; the model's own if not given.")
+@click.option("--half", is_flag=True, help="Weights and arithmetic in half precision; input and output stay float32.")
+@click.option("--dynamic-size", is_flag=True, help="Take any height and width that the model's strides divide.")
+@click.option("--license", help="Of the weights; that of published ones is known.")
+def export(weights: str, model: str | None, out: Path, **arguments: Any) -> None:
+    """Write a model with its WEIGHTS as one file for other runtimes, checked against eager on real clips.
+
+    WEIGHTS is a run, folder, hf-hub:OWNER/NAME, published name or .safetensors file. The batch is always free. Formats:
+    onnx; pt2, of torch.export; aoti, compiled by AOTInductor for this kind of machine (it needs a C++ compiler).
+    """
+    done = exporting.export(load_model(model, weights), out, **arguments)
+    click.echo(
+        f"{done.file}: {done.file.stat().st_size / 1e6:.1f} MB, {done.metadata['format']}; largest difference from "
+        f"eager {done.difference:.2g}, of an output whose range is {done.range:.3g}"
+    )

@@ -1,0 +1,328 @@
+"""Models out of Python: ONNX, and torch's own formats. What is written has been loaded again and compared with eager.
+
+Shapes: B clips, T input frames, T' output frames, C input and C' output channels, H x W pixels.
+"""
+
+import copy
+import json
+import os
+import shutil
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from plasm import weights
+
+from .runtime import METADATA, load_exported
+
+__all__ = ["FORMATS", "OPSET", "TOLERANCE", "ExportError", "Exported", "Format", "export"]
+
+Format = Literal["onnx", "pt2", "aoti"]
+FORMATS: tuple[str, ...] = get_args(Format)
+
+OPSET = 20
+"""Of the ONNX files: what onnxruntime 1.17 and its like of other makers know, and later ones."""
+
+TOLERANCE = 1e-3
+"""How far a file may be from eager, in parts of the output's range."""
+
+_LARGEST_SIDE, _LARGEST_BATCH = 8192, 4096
+_SUFFIXES: dict[str, str] = {"onnx": ".onnx", "pt2": ".pt2", "aoti": ".pt2"}
+
+
+class ExportError(ValueError):
+    """What was exported does not compute what the model computes."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        file: Where.
+        metadata: What the file says of itself.
+        difference: The largest difference from eager, in the units of the output.
+        range: The largest value of the output less the smallest, over the clips that it was checked on.
+    """
+
+    file: Path
+    metadata: dict[str, str]
+    difference: float
+    range: float
+
+
+def export(
+    model: nn.Module,
+    file: Path | str,
+    format: Format | str = "onnx",
+    *,
+    num_frames: int | None = None,
+    size: tuple[int, int] | None = None,
+    half: bool = False,
+    dynamic_size: bool = False,
+    clips: Tensor | None = None,
+    license: str | None = None,
+) -> Exported:
+    """Write a model as one graph, clip -> frames, which is kept only if it computes what the model computes.
+
+    The graph takes ``clip``, float32 (B, T, C, H, W) with pixels in [0, 1], any B, and gives ``frames``, float32
+    (B, T', C', H, W), not clamped. At a fixed H and W, any that the model takes, it pads by itself. With
+    ``dynamic_size`` H and W are multiples of the model's ``size_multiple``: whoever calls it pads with zeros at the
+    bottom and the right, and crops.
+
+    The file's metadata says the name of the model and the sha256 of its weights, their license, frame counts, channels,
+    sizes, range of values, the difference from eager, and the versions of plasm and torch: ``metadata_props`` of ONNX,
+    ``extra/plasm.json`` of the archive that a .pt2 file is.
+
+    Args:
+        model: Of plasm, or any that maps clips so and has ``in_frames``, ``out_frames`` and ``in_chans``.
+        file: .onnx for "onnx", or .pt2.
+        format: "onnx", by torch's exporter, opset 20; "pt2", by ``torch.export.save``; "aoti", compiled by
+            AOTInductor for machines like this one.
+        num_frames: T' of the graph, any: the rollout of ``predict``; the model's own by default.
+        size: H and W; by default those of the model's configuration. With ``dynamic_size`` what it is checked at.
+        half: Store the weights and compute in half precision; input and output stay float32.
+        dynamic_size: Take any H and W.
+        clips: What to check on, (B, T, C, H, W) with B of 3 or more; by default real clips of the package, made fit.
+        license: Of the weights; by default what the manifest of published weights says.
+
+    Raises:
+        ExportError: If the file's output differs from eager's by more than 1e-3 of its range. Nothing is left then.
+        ImportError: If something is missing: ``pip install 'plasm[onnx]'``.
+        OSError: If the file cannot be written, or "aoti" finds no C++ compiler.
+        ValueError: If an argument is wrong.
+    """
+    file = Path(file)
+    _check_arguments(file, format, num_frames)
+    size = size or _own_size(model)
+    eager = copy.deepcopy(model).cpu().float().eval()
+    clips = _sample_clips(model, size) if clips is None else clips.float().cpu()
+    graph = _Forecast(copy.deepcopy(eager), num_frames, half)
+    program = _trace(graph, clips[:2], _dynamic_shapes(model, dynamic_size))
+    metadata = _describe(model, format, num_frames, size, half, dynamic_size, license)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the file, so that it can be renamed; torch wants to see the suffix.
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as folder:
+        beside = Path(folder) / file.name
+        _WRITERS[format](program, beside)
+        _add_metadata(beside, metadata)
+        difference, spread = _compare(beside, _Forecast(eager, num_frames, False), _checks(model, clips, dynamic_size))
+        if not difference <= TOLERANCE * spread:
+            raise ExportError(
+                f"{file} was not kept: as {format} the output differs from eager by {difference:.2g}, more than "
+                f"{TOLERANCE:g} of its range, which is {spread:.3g}"
+            )
+        metadata |= {"max_difference": f"{difference:.3g}", "output_range": f"{spread:.4g}"}
+        _add_metadata(beside, metadata)
+        beside.replace(file)
+    return Exported(file, metadata, difference, spread)
+
+
+class _Forecast(nn.Module):
+    """What becomes the graph: a forecast of a fixed number of frames, float32 in and out."""
+
+    def __init__(self, model: nn.Module, num_frames: int | None, half: bool) -> None:
+        super().__init__()
+        self.model = model.half() if half else model
+        self.dtype, self.num_frames = (torch.float16 if half else torch.float32), num_frames
+
+    def forward(self, clip: Tensor) -> Tensor:
+        clip = clip.to(self.dtype)
+        model: Any = self.model
+        frames: Tensor = model(clip) if self.num_frames is None else model.predict(clip, self.num_frames)
+        return frames.float()
+
+
+def _check_arguments(file: Path, format: str, num_frames: int | None) -> None:
+    if format not in FORMATS:
+        raise ValueError(f"format is one of {', '.join(FORMATS)}, got {format!r}")
+    if file.suffix != _SUFFIXES[format]:
+        raise ValueError(f"a file of the format {format} ends in {_SUFFIXES[format]}, got {file}")
+    if num_frames is not None and num_frames < 1:
+        raise ValueError(f"num_frames must be positive, got {num_frames}")
+    if format == "onnx":
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+            import onnxscript  # noqa: F401
+        except ImportError as error:
+            raise ImportError(f"exporting to ONNX needs more ({error}): pip install 'plasm[onnx]'") from error
+    if format == "aoti":
+        _check_compiler()
+
+
+def _check_compiler() -> None:
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["g++", "clang++", "cl"]
+    if not any(shutil.which(name) for name in wanted):
+        raise FileNotFoundError(
+            f"the format aoti needs a C++ compiler, and there is none ({', '.join(wanted)}): install one (Debian: "
+            "apt-get install g++), or name it in the environment variable CXX"
+        )
+
+
+def _own_size(model: nn.Module) -> tuple[int, int]:
+    cfg: Any = getattr(model, "pretrained_cfg", None) or {}
+    if "input_size" not in cfg:
+        raise ValueError(f"{type(model).__name__} has no configuration that says its input's size: give size=(H, W)")
+    return tuple(cfg["input_size"][1:])
+
+
+def _size_multiple(model: nn.Module) -> int:
+    return int(getattr(model, "size_multiple", 1))
+
+
+def _dynamic_shapes(model: nn.Module, dynamic_size: bool) -> dict[int, Any]:
+    shapes: dict[int, Any] = {0: Dim("batch", min=1, max=_LARGEST_BATCH)}
+    if dynamic_size:
+        multiple = _size_multiple(model)
+        # A side of a single place would be a constant to torch.
+        height, width = (Dim(name, min=2, max=_LARGEST_SIDE // multiple) for name in ("height", "width"))
+        shapes |= {3: multiple * height, 4: multiple * width}
+    return shapes
+
+
+def _trace(graph: nn.Module, clips: Tensor, shapes: dict[int, Any]) -> ExportedProgram:
+    with torch.no_grad():
+        return torch.export.export(graph.eval(), (clips,), dynamic_shapes={"clip": shapes})
+
+
+def _write_onnx(program: ExportedProgram, file: Path) -> None:
+    import onnx
+
+    with warnings.catch_warnings():
+        # About versions of its own operators.
+        warnings.simplefilter("ignore")
+        written = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, input_names=["clip"], output_names=["frames"], verbose=False
+        )
+    if written is None:
+        raise RuntimeError("torch.onnx.export gave nothing")
+    written.save(file, external_data=False)
+    onnx.checker.check_model(file, full_check=True)
+
+
+def _write_pt2(program: ExportedProgram, file: Path) -> None:
+    torch.export.save(program, file)
+
+
+def _write_aoti(program: ExportedProgram, file: Path) -> None:
+    torch._inductor.aoti_compile_and_package(program, package_path=str(file))
+
+
+_WRITERS: dict[str, Callable[[ExportedProgram, Path], None]] = {
+    "onnx": _write_onnx,
+    "pt2": _write_pt2,
+    "aoti": _write_aoti,
+}
+
+
+def _add_metadata(file: Path, metadata: dict[str, str]) -> None:
+    if file.suffix == ".onnx":
+        import onnx
+
+        written = onnx.load(file)
+        onnx.helper.set_model_props(written, metadata)
+        onnx.save(written, file)
+        return
+    with zipfile.ZipFile(file) as archive:
+        root = archive.namelist()[0].partition("/")[0]
+        entries = [(info, archive.read(info)) for info in archive.infolist() if not info.filename.endswith(METADATA)]
+    # Read and written again, since an archive cannot have one entry replaced; torch wants it without compression.
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for info, content in entries:
+            archive.writestr(info, content)
+        archive.writestr(f"{root}/extra/{METADATA}", json.dumps(metadata, indent=1))
+
+
+def _describe(
+    model: Any,
+    format: str,
+    num_frames: int | None,
+    size: tuple[int, int],
+    half: bool,
+    dynamic: bool,
+    license: str | None,
+) -> dict[str, str]:
+    import plasm
+
+    sha256, published = _weights_of(model)
+    cfg: Any = getattr(model, "pretrained_cfg", None) or {}
+    return {
+        "plasm": plasm.__version__,
+        "torch": torch.__version__,
+        "format": f"onnx, opset {OPSET}" if format == "onnx" else format,
+        "model": published.name if published else str(cfg.get("architecture", type(model).__name__)),
+        "weights_sha256": sha256,
+        "license": license or (published.license if published else "not stated"),
+        "layout": "clip (B, T, C, H, W) -> frames (B, T', C', H, W)",
+        "in_frames": str(model.in_frames),
+        "out_frames": str(num_frames or model.out_frames),
+        "in_chans": str(model.in_chans),
+        "out_chans": str(getattr(model, "out_chans", model.in_chans)),
+        "height": str(size[0]),
+        "width": str(size[1]),
+        "dynamic_size": str(dynamic).lower(),
+        "size_multiple": str(_size_multiple(model)),
+        "dtype": "float32",
+        "weights_dtype": "float16" if half else "float32",
+        "value_range": "0 to 1; output not clamped",
+    }
+
+
+def _weights_of(model: nn.Module) -> tuple[str, weights.Entry | None]:
+    """The sha256 of the file that the weights came from, if they are still its, and its row of the manifest.
+
+    Of other weights, the sha256 of the safetensors file that they would make.
+    """
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    cfg: Any = getattr(model, "pretrained_cfg", None) or {}
+    file = Path(cfg.get("file") or "")
+    if file.suffix == ".safetensors" and file.is_file():
+        tensors = weights.load_tensors(file)
+        if tensors.keys() == state.keys() and all(torch.equal(tensors[k].to(t.dtype), t) for k, t in state.items()):
+            sha256 = weights.file_sha256(file)
+            return sha256, next((row for row in weights.entries() if row.sha256 == sha256), None)
+    return weights.tensors_sha256(state), None
+
+
+def _sample_clips(model: Any, size: tuple[int, int]) -> Tensor:
+    """Real clips of the package, (3, T, C, H, W): brought to the size, repeated over channels, played to and fro."""
+    from plasm.data import SAMPLES, read_clips
+
+    clips = read_clips(SAMPLES / "clips.npz", 1)[:3]
+    frames = F.interpolate(clips.flatten(0, 1), size, mode="bilinear", antialias=True).unflatten(0, clips.shape[:2])
+    there_and_back = torch.cat([frames, frames.flip(1)], 1)
+    index = torch.arange(model.in_frames) % there_and_back.shape[1]
+    return there_and_back[:, index].repeat(1, 1, model.in_chans, 1, 1).contiguous()
+
+
+def _checks(model: nn.Module, clips: Tensor, dynamic_size: bool) -> list[Tensor]:
+    """Of one clip and of three; of another size, too, where any will do."""
+    checks = [clips[:1], clips[:3]]
+    if dynamic_size:
+        height, width = (max(2, side // _size_multiple(model) - 1) for side in clips.shape[-2:])
+        multiple = _size_multiple(model)
+        checks.append(clips[:2, ..., : height * multiple, : width * multiple].contiguous())
+    return checks
+
+
+@torch.no_grad()
+def _compare(file: Path, eager: nn.Module, checks: list[Tensor]) -> tuple[float, float]:
+    """The largest difference of a file from eager, NaN counted as infinite, and the range of eager's output."""
+    exported = load_exported(file)
+    expected = [eager(clip) for clip in checks]
+    difference = max(
+        (exported(clip) - frames).abs().nan_to_num(float("inf")).max().item()
+        for clip, frames in zip(checks, expected, strict=True)
+    )
+    highest = max(frames.max().item() for frames in expected)
+    return difference, highest - min(frames.min().item() for frames in expected)

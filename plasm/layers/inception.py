@@ -1,0 +1,87 @@
+"""The Inception block of SimVP's translator (Gao et al., CVPR 2022, arXiv 2206.05099, Section 3.2).
+
+Shapes: N clips, C channels, H x W places.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .cpu_grads import Conv2d, GroupNorm
+
+__all__ = ["GroupConvBlock", "InceptionBlock"]
+
+
+class GroupConvBlock(nn.Module):
+    """Grouped convolution, GroupNorm of as many groups, LeakyReLU of slope 0.2.
+
+    Args:
+        in_dim: Channels in.
+        out_dim: Channels out.
+        kernel_size: Side of the (odd) kernel.
+        num_groups: Groups; where they do not divide the channels, there is one.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        out_dim: int,
+        kernel_size: int,
+        num_groups: int = 8,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        groups = num_groups if in_dim % num_groups == out_dim % num_groups == 0 else 1
+        self.conv = Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, groups=groups, **dd)
+        self.norm = GroupNorm(groups, out_dim, **dd)
+        self.act = nn.LeakyReLU(0.2, inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_dim, H, W) -> (N, out_dim, H, W)."""
+        return self.act(self.norm(self.conv(x)))
+
+
+class InceptionBlock(nn.Module):
+    """A 1x1 convolution, then the sum of grouped convolutions of several sizes.
+
+    Args:
+        in_dim: Channels in.
+        hidden_dim: Channels between.
+        out_dim: Channels out.
+        kernel_sizes: Sides of the (odd) kernels.
+        num_groups: Groups of the convolutions; see ``GroupConvBlock``.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        hidden_dim: int,
+        out_dim: int,
+        kernel_sizes: Sequence[int] = (3, 5, 7, 11),
+        num_groups: int = 8,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.proj = Conv2d(in_dim, hidden_dim, 1, **dd)
+        self.branches = nn.ModuleList(
+            GroupConvBlock(hidden_dim, out_dim, size, num_groups, **dd) for size in kernel_sizes
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_dim, H, W) -> (N, out_dim, H, W)."""
+        x = self.proj(x)
+        first, *others = self.branches
+        y: Tensor = first(x)
+        for branch in others:
+            y = y + branch(x)
+        return y

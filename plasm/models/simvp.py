@@ -1,0 +1,737 @@
+"""SimVP: simpler yet better video prediction, with its translators of two versions and of ten MetaFormers.
+
+Papers: Gao, Tan, Wu, Li, CVPR 2022, arXiv 2206.05099 (v1, Inception); Tan, Gao, Li, Li, arXiv 2211.12509 (v2, gSTA);
+the others as OpenSTL has them (Tan et al., NeurIPS 2023, arXiv 2306.11249), whose weights load: see ``openstl``.
+
+An Encoder turns each frame into features, a Translator turns the features of T frames, as channels of one plane, into
+those of the T frames that follow, a Decoder turns features into frames, with the Encoder's first features at hand.
+
+Shapes: B clips, T input frames, T' output frames, C image channels, Cs encoder channels (hid_S), Ct translator channels
+(hid_T), H x W pixels, h = ceil(H / reduction), w likewise. Pixels are floats in [0, 1].
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+import timm
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from timm.layers import trunc_normal_
+from timm.models import register_model
+from torch import Tensor, nn
+
+from plasm.layers.conv import run_block
+from plasm.layers.cpu_grads import Conv2d, GroupNorm
+from plasm.layers.inception import InceptionBlock
+from plasm.layers.sparse import SparseConv2d, SparseGroupNorm, SparseTensor
+from plasm.layers.sparse_sites import find_sites
+from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
+
+from .family import Family
+from .pretrained import adapt_out_channels
+from .video_model import VideoModel
+
+__all__ = ["Decoder", "Encoder", "InceptionTranslator", "MetaTranslator", "SimVP"]
+
+_X = TypeVar("_X", Tensor, SparseTensor)
+
+
+class EncoderBlock(nn.Module):
+    """Convolution, GroupNorm of two groups, SiLU.
+
+    Args:
+        in_dim: Channels in.
+        dim: Channels out.
+        stride: 1 or 2.
+        kernel_size: Side of the (odd) kernel.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        stride: int,
+        kernel_size: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        padding = (kernel_size - stride + 1) // 2
+        self.conv = _init_(SparseConv2d(in_dim, dim, kernel_size, stride, padding, **dd))
+        self.norm = SparseGroupNorm(2, dim, **dd)
+
+    @overload
+    def forward(self, x: Tensor) -> Tensor: ...
+
+    @overload
+    def forward(self, x: SparseTensor) -> SparseTensor: ...
+
+    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
+        """(N, in_dim, H, W) to (N, dim, H / stride, W / stride), rounded up; dense or sparse as ``x`` is."""
+        if isinstance(x, Tensor):
+            return F.silu(self.norm(self.conv(x)))
+        return self.norm(self.conv(x)).map(F.silu)
+
+
+class Encoder(nn.Module):
+    """Blocks of strides 1, 2, 1, 2, ...: SimVP's ConvSC stack.
+
+    Args:
+        in_chans: C.
+        dim: Cs.
+        depth: Blocks; an odd one is rounded down, as OpenSTL does.
+        kernel_size: Side of the (odd) kernels.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        depth: int,
+        kernel_size: int = 3,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features, self.reduction = dim, 2 ** (depth // 2)
+        self.kernel_size, self.grad_checkpointing = kernel_size, False
+        self.blocks = nn.ModuleList(
+            EncoderBlock(dim if i else in_chans, dim, 1 + i % 2, kernel_size, device, dtype)
+            for i in range(depth // 2 * 2)
+        )
+
+    def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Encode frames, or what a mask shows of them, as phase 1 of PLA-SM does.
+
+        Args:
+            frames: (N, C, H, W).
+            visible: (N, 1, H, W) bool, True = visible; None runs the dense layers.
+
+        Returns:
+            (N, Cs, h, w); zeros where nothing was visible.
+
+        Raises:
+            ValueError: If ``visible`` is not bool (N, 1, H, W), or the kernels are not 1x1 or 3x3.
+        """
+        if visible is None:
+            return self._run(self.blocks, frames)
+        sites = find_sites(visible, [(self.kernel_size, 1 + i % 2) for i in range(len(self.blocks))])
+        return self._run(self.blocks, SparseTensor(sites.gather(frames), sites)).to_dense()
+
+    def forward_skip(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) to what ``forward`` gives, and the first block's output (N, Cs, H, W)."""
+        first = self._run(self.blocks[:1], frames)
+        return self._run(self.blocks[1:], first), first
+
+    def _run(self, blocks: nn.ModuleList, x: _X) -> _X:
+        for block in blocks:
+            x = run_block(block, x, recompute=self.grad_checkpointing)
+        return x
+
+
+class DecoderBlock(nn.Module):
+    """Convolution, pixel shuffle where the size doubles, GroupNorm of two groups, SiLU.
+
+    Args:
+        dim: Channels in and out.
+        upsample: Double height and width.
+        kernel_size: Side of the (odd) kernel.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        upsample: bool,
+        kernel_size: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        out_dim = 4 * dim if upsample else dim
+        self.conv = _init_(Conv2d(dim, out_dim, kernel_size, padding=kernel_size // 2, **dd))
+        self.shuffle = nn.PixelShuffle(2) if upsample else nn.Identity()
+        self.norm = GroupNorm(2, dim, **dd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, dim, H, W) -> (N, dim, H, W), or twice as high and wide."""
+        return F.silu(self.norm(self.shuffle(self.conv(x))))
+
+
+class Decoder(nn.Module):
+    """The Encoder's blocks in reverse, and a 1x1 convolution.
+
+    Args:
+        dim: Cs.
+        out_chans: Channels of the frames.
+        depth: Blocks; an odd one is rounded down.
+        kernel_size: Side of the (odd) kernels.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        out_chans: int,
+        depth: int,
+        kernel_size: int = 3,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.grad_checkpointing = False
+        self.blocks = nn.ModuleList(DecoderBlock(dim, i % 2 == 0, kernel_size, **dd) for i in range(depth // 2 * 2))
+        self.readout = Conv2d(dim, out_chans, 1, **dd)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Decode features.
+
+        Args:
+            x: (N, Cs, h, w).
+            skip: (N, Cs, H, W), added to the input of the last block. There is none in phase 1: of masked frames it
+                would show the Decoder the very pixels that are to be rebuilt from features.
+
+        Returns:
+            (N, out_chans, H, W).
+        """
+        for index, block in enumerate(self.blocks):
+            if skip is not None and index == len(self.blocks) - 1:
+                x = x + skip
+            x = run_block(block, x, recompute=self.grad_checkpointing)
+        return self.readout(x)
+
+
+class InceptionTranslator(nn.Module):
+    """A U-Net of 2 N Inception blocks, all at one size (v1, "IncepU").
+
+    Args:
+        in_dim: T * Cs, which come out as well.
+        dim: Ct.
+        depth: N, blocks of each half.
+        kernel_sizes: Sides of the (odd) kernels of a block.
+        num_groups: Groups of its convolutions.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        depth: int,
+        kernel_sizes: Sequence[int] = (3, 5, 7, 11),
+        num_groups: int = 8,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.grad_checkpointing = False
+        self.out_dims = [dim] * (2 * depth - 1) + [in_dim]
+        ins = [in_dim] + [dim] * depth + [2 * dim] * (depth - 1)
+        self.blocks = nn.ModuleList(
+            InceptionBlock(before, dim // 2, after, kernel_sizes, num_groups, device, dtype)
+            for before, after in zip(ins, self.out_dims, strict=True)
+        )
+
+    def forward_blocks(self, x: Tensor, num_blocks: int | None = None) -> list[Tensor]:
+        """(B, T * Cs, h, w) to the outputs of the first ``num_blocks`` of the 2 N blocks, all by default."""
+        depth = len(self.blocks) // 2
+        outputs: list[Tensor] = []
+        for index, block in enumerate(self.blocks[:num_blocks]):
+            if index > depth:
+                # Block depth + 1 + k of the second half sees block depth - 2 - k of the first.
+                x = torch.cat([x, outputs[2 * depth - 1 - index]], 1)
+            x = run_block(block, x, recompute=self.grad_checkpointing)
+            outputs.append(x)
+        return outputs
+
+
+class MetaTranslator(nn.Module):
+    """N blocks of one kind: the first has T * Cs channels and gives Ct, the last gives T * Cs again.
+
+    Args:
+        name: Of ``plasm.layers.translator_blocks.BLOCKS``.
+        in_dim: T * Cs.
+        dim: Ct.
+        depth: N.
+        size: (h, w), which the MLP-Mixer fixes, and by which Swin chooses its windows.
+        mlp_ratio: Width of the MLPs, in multiples of their input's.
+        drop: Dropout rate.
+        drop_path: Chances that a clip skips a branch in training: of the first block and of the last; those between lie
+            on a line.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        in_dim: int,
+        dim: int,
+        depth: int,
+        size: tuple[int, int],
+        mlp_ratio: float = 8.0,
+        drop: float = 0.0,
+        drop_path: tuple[float, float] = (0.0, 0.0),
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.grad_checkpointing = name, False
+        self.out_dims = [dim] * (depth - 1) + [in_dim]
+        ins = [in_dim] + [dim] * (depth - 1)
+        first, last = drop_path
+        rates = [first + (last - first) * index / (depth - 1) for index in range(depth)]
+        self.blocks = nn.ModuleList(
+            TranslatorBlock(name, BlockPlace(before, after, index, size, mlp_ratio, drop, rates[index], device, dtype))
+            for index, (before, after) in enumerate(zip(ins, self.out_dims, strict=True))
+        )
+
+    def forward_blocks(self, x: Tensor, num_blocks: int | None = None) -> list[Tensor]:
+        """(B, T * Cs, h, w) to the outputs of the first ``num_blocks`` of the N blocks, all by default."""
+        outputs: list[Tensor] = []
+        for block in self.blocks[:num_blocks]:
+            x = run_block(block, x, recompute=self.grad_checkpointing)
+            outputs.append(x)
+        return outputs
+
+
+class SimVP(VideoModel):
+    """SimVP with any of its translators.
+
+    The network maps T frames to T. As OpenSTL does, fewer are cut from them, and for more the whole forecast is fed
+    back, in training too. BatchNorm, which gSTA, TAU, VAN, MogaNet, ConvMixer and UniFormer have, sees all clips of a
+    batch in training.
+
+    Args:
+        in_chans: C.
+        in_frames: T.
+        out_frames: T', any number.
+        out_chans: Channels of the output; C by default.
+        img_size: (H, W) or one number. The MLP-Mixer takes frames of this size alone (or of one that padding brings to
+            it), Swin chooses its windows by it, the other translators do not care.
+        encoder_dim: Cs.
+        translator_dim: Ct.
+        encoder_depth: Blocks of the Encoder and of the Decoder; every second one halves (doubles) H and W, and an odd
+            number is rounded down, as OpenSTL does.
+        translator_depth: N, blocks of the Translator, from 2; "incepu" has 2 N.
+        translator: "incepu", "gsta", "tau", "convmixer", "convnext", "hornet", "mlpmixer", "moganet", "poolformer",
+            "swin", "uniformer", "van" or "vit".
+        mlp_ratio: Width of the Translator's MLPs, in multiples of their input's.
+        encoder_kernel_size: Side of the Encoder's (odd) kernels; phase 1 needs 1 or 3.
+        decoder_kernel_size: Side of the Decoder's (odd) kernels.
+        inception_kernel_sizes: Sides of the (odd) kernels of an Inception block.
+        inception_groups: Groups of an Inception block's convolutions, and of its norms; one where these do not divide
+            the channels.
+        drop_rate: Dropout rate of the Translator.
+        drop_path_rate: Chance that a clip skips a branch of the last block of the Translator in training; it grows to
+            that from .01, or from 0 if it is less. (OpenSTL starts from .01 even where the last is 0: for that, give
+            both, ``(0.01, 0.0)``.)
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If an option is unknown, a depth is less than 2, channels do not divide as a layer needs it, or T'
+            is more than T and the output, which has other channels than the input, cannot be fed back.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        out_chans: int | None = None,
+        img_size: int | tuple[int, int] = 64,
+        encoder_dim: int = 64,
+        translator_dim: int = 512,
+        encoder_depth: int = 4,
+        translator_depth: int = 8,
+        translator: str = "gsta",
+        mlp_ratio: float = 8.0,
+        encoder_kernel_size: int = 3,
+        decoder_kernel_size: int = 3,
+        inception_kernel_sizes: Sequence[int] = (3, 5, 7, 11),
+        inception_groups: int = 8,
+        drop_rate: float = 0.0,
+        drop_path_rate: float | tuple[float, float] = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_chans, in_frames, out_frames, out_chans)
+        if translator != "incepu" and translator not in BLOCKS:
+            raise ValueError(f'translator is "incepu" or one of {", ".join(sorted(BLOCKS))}, got {translator!r}')
+        if encoder_depth < 2 or translator_depth < 2:
+            raise ValueError(f"SimVP has depths from 2, got {encoder_depth} and {translator_depth}")
+        if encoder_dim % 2:
+            raise ValueError(f"the norms of SimVP have two groups, which do not divide encoder_dim = {encoder_dim}")
+        self._check_feedback(out_frames)
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.encoder = Encoder(in_chans, encoder_dim, encoder_depth, encoder_kernel_size, **dd)
+        self.size_multiple = self.encoder.reduction
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.img_size = (height, width)
+        joined = in_frames * encoder_dim
+        self.translator: InceptionTranslator | MetaTranslator
+        if translator == "incepu":
+            self.translator = InceptionTranslator(
+                joined, translator_dim, translator_depth, inception_kernel_sizes, inception_groups, **dd
+            )
+        else:
+            last = drop_path_rate if isinstance(drop_path_rate, int | float) else drop_path_rate[1]
+            first = min(0.01, last) if isinstance(drop_path_rate, int | float) else drop_path_rate[0]
+            size = (-(-height // self.size_multiple), -(-width // self.size_multiple))
+            self.translator = MetaTranslator(
+                translator, joined, translator_dim, translator_depth, size, mlp_ratio, drop_rate, (first, last), **dd
+            )
+        self.decoder = Decoder(encoder_dim, self.out_chans, encoder_depth, decoder_kernel_size, **dd)
+        self.fixed_size = translator == "mlpmixer"
+        self.num_features = joined
+        self.feature_info = [
+            {"num_chs": dim, "reduction": self.size_multiple, "module": f"translator.blocks.{index}"}
+            for index, dim in enumerate(self.translator.out_dims)
+        ]
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Predict the next frames.
+
+        Args:
+            clip: (B, T, C, H, W); zeros are added at the bottom and the right where the strides need it, and what they
+                become is cut from the output.
+
+        Returns:
+            (B, T', C, H, W), not clamped; with ``out_chans``, so many channels.
+
+        Raises:
+            ValueError: If the clip has other T or C than the model, or not five dimensions.
+        """
+        return self._forecast(clip, self.out_frames)
+
+    @torch.no_grad()
+    def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
+        """Predict any number of frames: whole forecasts of T frames are fed back, and the last is cut.
+
+        Args:
+            clip: (B, T, C, H, W).
+            num_frames: How many; T' by default.
+
+        Returns:
+            (B, num_frames, C, H, W), not clamped, without gradient.
+
+        Raises:
+            ValueError: If ``num_frames`` is not positive, the clip is not what ``forward`` takes, or the output would
+                have to be fed back and has other channels than the input.
+        """
+        num_frames = self.out_frames if num_frames is None else num_frames
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be positive, got {num_frames}")
+        self._check_feedback(num_frames)
+        return self._forecast(clip, num_frames)
+
+    def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
+        """Outputs of the Translator's first blocks, (B, D, h, w) each, of a clip (B, T, C, H, W)."""
+        return self.translator.forward_blocks(self._encode(clip)[0], num_blocks)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
+        if coarse:
+            return {"stem": r"^encoder", "blocks": [(r"^translator", (0,)), (r"^decoder", (1,))]}
+        return {"stem": r"^encoder", "blocks": [(r"^translator\.blocks\.(\d+)", None), (r"^decoder", (99999,))]}
+
+    def _forecast(self, clip: Tensor, num_frames: int) -> Tensor:
+        forecast: list[Tensor] = []
+        while num_frames > 0:
+            clip = self._next(clip, min(num_frames, self.in_frames))
+            forecast.append(clip)
+            num_frames -= self.in_frames
+        return forecast[0] if len(forecast) == 1 else torch.cat(forecast, 1)
+
+    def _next(self, clip: Tensor, num_frames: int) -> Tensor:
+        """(B, T, C, H, W) to the first ``num_frames`` of the T frames that follow; the others are not decoded."""
+        features, skip = self._encode(clip)
+        features = _split_frames(self.translator.forward_blocks(features)[-1], self.in_frames, num_frames)
+        if num_frames < self.in_frames:
+            skip = skip.unflatten(0, (-1, self.in_frames))[:, :num_frames].flatten(0, 1)
+        frames = self.crop(self.decoder(features, skip), clip)
+        return frames.unflatten(0, (-1, num_frames))
+
+    def _encode(self, clip: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, C, H, W) to (B, T * Cs, h, w), and the first block's output (B * T, Cs, H, W)."""
+        padded = self.pad_clip(clip)
+        features, first = self.encoder.forward_skip(padded.flatten(0, 1))
+        size = tuple(-(-side // self.size_multiple) for side in self.img_size)
+        if self.fixed_size and features.shape[-2:] != size:
+            raise ValueError(
+                f"this MLP-Mixer takes frames of {self.img_size[0]} x {self.img_size[1]}, got {clip.shape[-2]} x "
+                f"{clip.shape[-1]}: make the model with img_size=({clip.shape[-2]}, {clip.shape[-1]})"
+            )
+        return _join_frames(features, self.in_frames), first
+
+    def _check_feedback(self, num_frames: int) -> None:
+        if num_frames > self.in_frames and self.out_chans != self.in_chans:
+            raise ValueError(
+                f"{num_frames} frames are more than the {self.in_frames} of a forecast, and its {self.out_chans} "
+                f"channel(s) cannot be fed back where the model takes {self.in_chans}: ask for {self.in_frames} or "
+                f"fewer, or make the model with in_frames={num_frames} and out_frames={num_frames}"
+            )
+
+
+def _init_(conv: nn.Conv2d) -> Any:
+    """As SimVP's encoder and decoder start: N(0, .02^2), cut at 2, and no bias."""
+    trunc_normal_(conv.weight, std=0.02)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
+
+
+def _join_frames(x: Tensor, num_frames: int) -> Tensor:
+    """(B * T, D, h, w) to (B, T * D, h, w), channels last in memory if that was."""
+    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return rearrange(rearrange(x, "(b t) c h w -> b h w (t c)", t=num_frames), "b h w c -> b c h w")
+    return rearrange(x, "(b t) c h w -> b (t c) h w", t=num_frames)
+
+
+def _split_frames(x: Tensor, num_frames: int, first: int) -> Tensor:
+    """(B, T * D, h, w) to the first frames, (B * first, D, h, w), channels last in memory if that was."""
+    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        x = rearrange(x, "b c h w -> b h w c").unflatten(-1, (num_frames, -1))[..., :first, :]
+        return rearrange(rearrange(x, "b h w t c -> (b t) h w c"), "n h w c -> n c h w")
+    return x.unflatten(1, (num_frames, -1))[:, :first].flatten(0, 1)
+
+
+# --- OpenSTL's names --------------------------------------------------------------------------------------------------
+
+_COMMON = [
+    (r"^enc\.enc\.(\d+)\.conv\.", r"encoder.blocks.\1."),
+    (r"^dec\.dec\.(\d+)\.conv\.conv\.0\.", r"decoder.blocks.\1.conv."),
+    (r"^dec\.dec\.(\d+)\.conv\.", r"decoder.blocks.\1."),
+    (r"^dec\.readout\.", "decoder.readout."),
+    (r"^hid\.enc\.(\d+)\.", r"translator.blocks.\1."),
+]
+_INCEPTION = [(r"\.conv1\.", ".proj."), (r"\.layers\.", ".branches.")]
+_SCALES = [(r"\.(?:layer_scale_|gamma)([12])$", r".scale\1"), (r"\.sigma$", ".scale")]
+_DEPTHWISE = [
+    (r"\.attn\.spatial_gating_unit\.conv0\.", ".mixer.dwconv."),
+    (r"\.attn\.spatial_gating_unit\.conv_spatial\.", ".mixer.dwconv_dilated."),
+    (r"\.attn\.spatial_gating_unit\.conv1\.", ".mixer.pwconv."),
+    (r"\.attn\.spatial_gating_unit\.fc\.0\.", ".mixer.fc1."),
+    (r"\.attn\.spatial_gating_unit\.fc\.2\.", ".mixer.fc2."),
+    (r"\.mlp\.dwconv\.dwconv\.", ".mlp.dwconv."),
+    (r"\.attn\.value\.DW_conv0\.", ".mixer.dwconv."),
+    (r"\.attn\.value\.DW_conv1\.", ".mixer.dwconv_middle."),
+    (r"\.attn\.value\.DW_conv2\.", ".mixer.dwconv_far."),
+    (r"\.attn\.value\.PW_conv\.", ".mixer.pwconv."),
+    (r"\.attn\.proj_1\.", ".mixer.proj_in."),
+    (r"\.attn\.proj_2\.", ".mixer.proj_out."),
+    (r"\.attn\.(gate\.|sigma)", r".mixer.\1"),
+    *_SCALES,
+]
+_UNIFORMER = [
+    (r"\.block\.(norm\d|mlp)\.", r".block.block.\1."),
+    (r"\.block\.attn\.(qkv|proj)\.", r".block.block.attn.\1."),
+    (r"\.block\.gamma_([12])$", r".block.block.ls\1.gamma"),
+    (r"\.block\.conv1\.", ".block.block.mixer.0."),
+    (r"\.block\.attn\.(weight|bias)$", r".block.block.mixer.1.\1"),
+    (r"\.block\.conv2\.", ".block.block.mixer.2."),
+]
+_HORNET = [
+    (r"\.gnconv\.pws\.", ".mixer.pwconvs."),
+    (r"\.gnconv\.", ".mixer."),
+    (r"\.block\.pwconv([12])\.", r".block.mlp.fc\1."),
+    *_SCALES,
+]
+_CONVMIXER = [(r"\.conv_dw\.", ".dwconv."), (r"\.conv_pw\.", ".pwconv."), (r"\.norm_([12])\.", r".norm\1.")]
+_RENAMES: dict[str, list[tuple[str, str]]] = {
+    "incepu": _INCEPTION,
+    **dict.fromkeys(("gsta", "tau", "van", "moganet", "poolformer"), _DEPTHWISE),
+    "uniformer": _UNIFORMER,
+    "hornet": _HORNET,
+    "convmixer": _CONVMIXER,
+}
+# Buffers that old versions of timm kept; ours computes them.
+_COMPUTED = re.compile(r"\.(attn_mask|relative_position_index)$")
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give OpenSTL's tensors the names and shapes of a ``SimVP``; what has them already stays as it is.
+
+    Args:
+        state_dict: OpenSTL's names, ``enc.enc.0.conv.conv.weight`` and so on, without prefix.
+        model: What the tensors are for, on any device.
+    """
+    if not any(name.startswith("enc.enc.") for name in state_dict):
+        return dict(state_dict)
+    translator: Any = model.translator
+    incepu = isinstance(translator, InceptionTranslator)
+    renames = [*_COMMON, *_RENAMES.get("incepu" if incepu else translator.name, [])]
+    if incepu:
+        # The second half of the U-Net follows the first.
+        half = len(translator.blocks) // 2
+        renames += [(rf"^hid\.dec\.{i}\.", f"translator.blocks.{half + i}.") for i in range(half)]
+    own = model.state_dict()
+    out: dict[str, Tensor] = {}
+    for name, tensor in state_dict.items():
+        if _COMPUTED.search(name):
+            continue
+        ours = name
+        for pattern, new in renames:
+            ours = re.sub(pattern, new, ours)
+        # Scales and linear layers of OpenSTL lack the sides of length one that ours have as 1x1 convolutions.
+        like = own.get(ours)
+        fits = like is not None and [n for n in like.shape if n > 1] == [n for n in tensor.shape if n > 1]
+        out[ours] = tensor.reshape(like.shape) if fits and like is not None else tensor
+    return out
+
+
+_ALIASES = {"mlp": "mlpmixer", "moga": "moganet"}
+
+
+def from_openstl(config: Mapping[str, Any]) -> nn.Module:
+    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
+
+    Missing keys have the defaults of OpenSTL's ``SimVP_Model``: hid_S 16, hid_T 256, N_S 4, N_T 4, gSTA. The drop path
+    is what the configuration says: see ``drop_path_rate`` of ``SimVP``.
+
+    Raises:
+        ValueError: If OpenSTL has no such translator, or a value is none that the model takes.
+    """
+    frames, channels, height, width = config["in_shape"]
+    kind = config.get("model_type", "tau" if config["method"] == "tau" else "gsta")
+    translator = _ALIASES.get(kind, kind)
+    try:
+        args: dict[str, Any] = {
+            "in_chans": channels,
+            "in_frames": frames,
+            "out_frames": config["aft_seq_length"],
+            "img_size": (height, width),
+            "encoder_dim": int(config.get("hid_S", 16)),
+            "translator_dim": int(config.get("hid_T", 256)),
+            "encoder_depth": int(config.get("N_S", 4)),
+            "translator_depth": int(config.get("N_T", 4)),
+            "translator": translator,
+            "mlp_ratio": float(config.get("mlp_ratio", 8.0)),
+            "encoder_kernel_size": int(config.get("spatio_kernel_enc", 3)),
+            "decoder_kernel_size": int(config.get("spatio_kernel_dec", 3)),
+            "drop_rate": float(config.get("drop", 0.0)),
+            "drop_path_rate": float(config.get("drop_path", 0.0)),
+        }
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the configuration has a value that is no number: {error}") from error
+    prefix = {"incepu": "simvp", "tau": "tau"}.get(translator, f"simvp_{translator}")
+    name = f"{prefix}_mmnist"
+    if not timm.is_model(name):
+        raise ValueError(f'OpenSTL has no model_type "{kind}"; the kinds are incepu, {", ".join(sorted(BLOCKS))}')
+    model: nn.Module = timm.create_model(name, **args)
+    return model
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+FAMILY = Family(
+    title="SimVP: Simpler yet Better Video Prediction",
+    authors="Zhangyang Gao, Cheng Tan, Lirong Wu, Stan Z. Li",
+    url="https://arxiv.org/abs/2206.05099",
+    citation="""@inproceedings{gao2022simvp,
+  title     = {SimVP: Simpler yet Better Video Prediction},
+  author    = {Gao, Zhangyang and Tan, Cheng and Wu, Lirong and Li, Stan Z.},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages     = {3170--3180},
+  year      = {2022}
+}""",
+    recipes={},
+    adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
+    largest={"encoder_depth": 64, "translator_depth": 64},
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+
+# Of OpenSTL's configurations, and what of them is another number for some of the translators.
+_BENCHMARKS: dict[str, dict[str, Any]] = {
+    "mmnist": {"img_size": (64, 64), "in_frames": 10, "out_frames": 10, "encoder_dim": 64, "translator_dim": 512,
+               "encoder_depth": 4, "translator_depth": 8},
+    "taxibj": {"img_size": (32, 32), "in_frames": 4, "out_frames": 4, "encoder_dim": 32, "translator_dim": 256,
+               "encoder_depth": 2, "translator_depth": 8},
+    "human36m": {"img_size": (128, 128), "in_frames": 4, "out_frames": 4, "encoder_dim": 64, "translator_dim": 512,
+                 "encoder_depth": 4, "translator_depth": 8},
+    "caltech": {"img_size": (128, 160), "in_frames": 10, "out_frames": 1, "encoder_dim": 64, "translator_dim": 256,
+                "encoder_depth": 2, "translator_depth": 6},
+    "kth": {"img_size": (128, 128), "in_frames": 10, "out_frames": 20, "encoder_dim": 64, "translator_dim": 256,
+            "encoder_depth": 2, "translator_depth": 6},
+}  # fmt: skip
+_EXCEPTIONS: dict[tuple[str, str], dict[str, int]] = {
+    ("incepu", "human36m"): {"translator_depth": 6},
+    ("incepu", "caltech"): {"translator_depth": 4},
+    ("tau", "caltech"): {"translator_dim": 512, "translator_depth": 8, "encoder_depth": 4},
+    ("gsta", "human36m"): {"translator_dim": 256},
+    ("vit", "human36m"): {"translator_depth": 6},
+    ("uniformer", "human36m"): {"translator_depth": 6},
+    ("hornet", "human36m"): {"translator_depth": 6},
+    ("moganet", "human36m"): {"translator_dim": 256, "translator_depth": 6},
+    **{(name, benchmark): {"translator_depth": 4} for name in ("vit", "uniformer") for benchmark in ("caltech", "kth")},
+}
+_CHANNELS = {"mmnist": 1, "taxibj": 2, "human36m": 3, "caltech": 3, "kth": 1}
+
+
+def variants(translators: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Arguments of every constructor of some translators, by its name.
+
+    Args:
+        translators: For the start of a name, the translator.
+    """
+    return {
+        f"{prefix}_{benchmark}": {"translator": name, **args, **_EXCEPTIONS.get((name, benchmark), {})}
+        for prefix, name in translators.items()
+        for benchmark, args in _BENCHMARKS.items()
+    }
+
+
+def input_sizes(args: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, int, int]]:
+    """(C, H, W) of every constructor of ``variants``."""
+    return {name: (_CHANNELS[name.rpartition("_")[2]], *each["img_size"]) for name, each in args.items()}
+
+
+def register_variants(
+    family: Family, model_cls: type[SimVP], args: Mapping[str, Mapping[str, Any]], module: str
+) -> dict[str, Callable[..., SimVP]]:
+    """Register a constructor for each of ``variants``, as functions of a module.
+
+    Args:
+        family: Creates the models.
+        model_cls: Their class.
+        args: Of each constructor.
+        module: Name of the module, whose ``default_cfgs`` and ``__all__`` timm reads.
+
+    Returns:
+        The constructors by name, for the module's own names.
+    """
+
+    def constructor(name: str, defaults: Mapping[str, Any]) -> Callable[..., SimVP]:
+        def create(pretrained: bool = False, **kwargs: Any) -> SimVP:
+            return family.create(model_cls, name, pretrained, defaults, kwargs)
+
+        height, width = defaults["img_size"]
+        create.__name__ = create.__qualname__ = name
+        create.__module__ = module
+        create.__doc__ = (
+            f"{model_cls.__name__} with the translator {defaults['translator']}: {height}x{width}, "
+            f"{defaults['in_frames']} -> {defaults['out_frames']} frames."
+        )
+        return register_model(create)
+
+    return {name: constructor(name, defaults) for name, defaults in args.items()}
+
+
+_VARIANTS = variants({"simvp": "incepu", **{f"simvp_{name}": name for name in BLOCKS if name != "tau"}})
+
+default_cfgs = FAMILY.default_cfgs(input_sizes(_VARIANTS), first_conv="encoder.blocks.0.conv")
+
+globals().update(register_variants(FAMILY, SimVP, _VARIANTS, __name__))

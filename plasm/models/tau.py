@@ -1,0 +1,86 @@
+"""TAU: SimVP with Temporal Attention Units, trained with differential divergence too.
+
+Paper: Tan, Gao, Wu, Xu, Xia, Li, Li, CVPR 2023, arXiv 2206.12126.
+
+Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixels. Pixels are floats in [0, 1].
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .family import Family
+from .pretrained import adapt_out_channels
+from .simvp import SimVP, checkpoint_filter_fn, from_openstl, input_sizes, register_variants, variants
+
+__all__ = ["TAU", "checkpoint_filter_fn", "differential_divergence", "from_openstl"]
+
+
+def differential_divergence(prediction: Tensor, target: Tensor, temperature: float = 0.1) -> Tensor:
+    """How differently two clips change: Eq. 6 to 8 of the paper.
+
+    The differences of frames that follow each other become a distribution over a frame's pixels, by a softmax; the
+    divergence is p log(p / q), with p of the prediction and q of the target. As in the authors' code it is the mean
+    over pixels, differences and clips, where the formula has a sum over pixels, and of clips of two frames or one, it
+    is 0.
+
+    Args:
+        prediction: (B, T', C, H, W).
+        target: Of the same shape.
+        temperature: What the differences are divided by.
+
+    Returns:
+        A scalar.
+    """
+    if prediction.shape[1] <= 2:
+        return prediction.new_zeros(())
+    p, q = (F.log_softmax(clip.float().diff(dim=1).flatten(2) / temperature, -1) for clip in (prediction, target))
+    return (p.exp() * (p - q)).mean()
+
+
+class TAU(SimVP):
+    """SimVP with the translator "tau", whose training adds the differential divergence to the squared error.
+
+    Attributes:
+        divergence_weight: Of the divergence: alpha in the paper.
+    """
+
+    divergence_weight = 0.1
+
+    def training_loss(self, clip: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Mean squared error and divergence, Eq. 9.
+
+        Args:
+            clip: (B, T, C, H, W).
+            target: (B, T', C, H, W).
+            step: Plays no part.
+
+        Returns:
+            The loss, and the prediction (B, T', C, H, W).
+        """
+        prediction = self(clip)
+        divergence = differential_divergence(prediction, target)
+        return F.mse_loss(prediction, target) + self.divergence_weight * divergence, prediction
+
+
+FAMILY = Family(
+    title="Temporal Attention Unit: Towards Efficient Spatiotemporal Predictive Learning",
+    authors="Cheng Tan, Zhangyang Gao, Lirong Wu, Yongjie Xu, Jun Xia, Siyuan Li, Stan Z. Li",
+    url="https://arxiv.org/abs/2206.12126",
+    citation="""@inproceedings{tan2023tau,
+  title     = {Temporal Attention Unit: Towards Efficient Spatiotemporal Predictive Learning},
+  author    = {Tan, Cheng and Gao, Zhangyang and Wu, Lirong and Xu, Yongjie and Xia, Jun and Li, Siyuan and
+               Li, Stan Z.},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages     = {18770--18782},
+  year      = {2023}
+}""",
+    adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
+    largest={"encoder_depth": 64, "translator_depth": 64},
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+
+_VARIANTS = variants({"tau": "tau"})
+
+default_cfgs = FAMILY.default_cfgs(input_sizes(_VARIANTS), first_conv="encoder.blocks.0.conv")
+
+globals().update(register_variants(FAMILY, TAU, _VARIANTS, __name__))

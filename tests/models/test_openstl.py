@@ -1,0 +1,126 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from plasm.models import TAU, SimVP, openstl
+
+CONFIG: dict[str, Any] = {
+    "method": "SimVP", "in_shape": [2, 1, 16, 16], "model_type": "gSTA", "hid_S": 4, "hid_T": 16, "N_S": 2, "N_T": 2,
+    "mlp_ratio": 2.0,
+}  # fmt: skip
+
+
+def theirs(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A gSTA model's tensors by OpenSTL's names."""
+    out = {}
+    for name, tensor in model.state_dict().items():
+        for new, old in [
+            ("encoder.blocks.", "enc.enc."), ("decoder.readout.", "dec.readout."), ("decoder.blocks.", "dec.dec."),
+            ("translator.blocks.", "hid.enc."), ("mixer.proj_in", "attn.proj_1"), ("mixer.proj_out", "attn.proj_2"),
+            ("mixer.dwconv_dilated", "attn.spatial_gating_unit.conv_spatial"),
+            ("mixer.dwconv", "attn.spatial_gating_unit.conv0"), ("mixer.pwconv", "attn.spatial_gating_unit.conv1"),
+            ("scale1", "layer_scale_1"), ("scale2", "layer_scale_2"), ("mlp.dwconv", "mlp.dwconv.dwconv"),
+        ]:  # fmt: skip
+            name = name.replace(new, old)
+        parts = name.split(".")
+        if parts[:2] in (["enc", "enc"], ["dec", "dec"]):
+            parts.insert(3, "conv")
+            if parts[:3] == ["dec", "dec", "0"] and parts[4] == "conv":
+                parts.insert(5, "0")
+        out[".".join(parts)] = tensor.flatten() if "layer_scale" in name else tensor
+    return out
+
+
+def test_tensors_come_by_openstls_names_with_any_prefix() -> None:
+    model = openstl.build(CONFIG).eval()
+    clip = torch.rand(1, 2, 1, 16, 16)
+    plain = theirs(model)
+    assert "dec.dec.0.conv.conv.0.weight" in plain
+    for prefix in ("", "model.", "module.", "module.model."):
+        state = {prefix + name: tensor for name, tensor in plain.items()}
+        for content in (state, {"state_dict": state, "epoch": 3}):
+            loaded = openstl.load(CONFIG, content)
+            assert not loaded.training
+            torch.testing.assert_close(loaded.predict(clip, 5), model.predict(clip, 5), rtol=0, atol=0)
+
+
+def test_a_state_dict_of_another_model_is_an_error() -> None:
+    state = theirs(openstl.build(CONFIG))
+    with pytest.raises(ValueError, match="the state dict does not fit the model"):
+        openstl.load({**CONFIG, "hid_T": 32}, state)
+
+
+@pytest.mark.parametrize(
+    ("config", "translator"),
+    [
+        ({**CONFIG, "model_type": None}, "gsta"),
+        ({**CONFIG, "model_type": "GSTA"}, "gsta"),
+        ({**CONFIG, "model_type": "mlp"}, "mlpmixer"),
+        ({**CONFIG, "model_type": "Moga"}, "moganet"),
+        ({**CONFIG, "method": None, "model_type": None, "model": "SimVP_ViT"}, "vit"),
+        ({**CONFIG, "method": "simvp", "model": "SimVP_ViT"}, "gsta"),
+    ],
+)
+def test_the_configuration_names_the_translator(config: dict[str, Any], translator: str) -> None:
+    model = openstl.build(config)
+    assert isinstance(model, SimVP)
+    assert model.translator.name == translator
+
+
+def test_tau_and_incepu() -> None:
+    assert isinstance(openstl.build({**CONFIG, "method": "TAU", "model_type": "tau"}), TAU)
+    assert isinstance(openstl.build({**CONFIG, "method": None, "model": "SimVP_TAU", "model_type": None}), TAU)
+    incepu = openstl.build({**CONFIG, "model_type": "IncepU"})
+    assert len(incepu.translator.blocks) == 4
+
+
+def test_missing_keys_have_openstls_defaults() -> None:
+    model = openstl.build({"method": "SimVP", "dataname": "taxibj"})
+    assert (model.in_frames, model.in_chans, model.out_frames, model.img_size) == (4, 2, 4, (32, 32))
+    assert model.encoder.num_features == 16
+    assert len(model.encoder.blocks) == len(model.translator.blocks) == 4
+    assert model.translator.out_dims == [256, 256, 256, 64]
+    assert model.translator.blocks[1].block.mlp.fc1.out_channels == 8 * 256
+
+
+def test_values_may_be_text() -> None:
+    config = {"method": "PredRNN", "num_hidden": "128, 64", "in_shape": "4,1,32,32", "aft_seq_length": "6"}
+    read = openstl.read_config(config)
+    assert (read["method"], read["num_hidden"]) == ("predrnn", [128, 64])
+    assert (read["in_shape"], read["pre_seq_length"], read["aft_seq_length"]) == ((4, 1, 32, 32), 4, 6)
+    assert openstl.build({**CONFIG, "hid_T": "24", "N_T": "3"}).translator.out_dims == [24, 24, 8]
+
+
+def test_a_file_is_read_as_openstl_writes_it(tmp_path: Path) -> None:
+    file = tmp_path / "model_param.json"
+    file.write_text(json.dumps({**CONFIG, "lr": 0.001, "gpus": [0], "fps": False}), encoding="utf-8")
+    assert openstl.build(file).translator.out_dims == [16, 8]
+    for text in ("[1]", "{", "\x00"):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"model_param\.json is no model_param\.json of OpenSTL"):
+            openstl.build(file)
+    with pytest.raises(FileNotFoundError):
+        openstl.build(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": None}, 'names no system: it has neither "method" nor "model"'),
+        ({"method": "CrevNet"}, 'plasm has no "crevnet" of OpenSTL; it has .*simvp'),
+        ({"model_type": "resnet"}, 'no model_type "resnet"'),
+        ({"in_shape": None}, 'has no "in_shape"'),
+        ({"in_shape": [2, 1, 16]}, "an in_shape of"),
+        ({"in_shape": [2, 0, 16, 16]}, "numbers from 1"),
+        ({"hid_S": "many"}, "a value that is no number"),
+        ({"hid_S": 5}, "do not divide encoder_dim = 5"),
+        ({"num_hidden": "a,b"}, "has num_hidden = 'a,b'"),
+    ],
+)
+def test_what_is_no_configuration_is_an_error(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        openstl.build({**CONFIG, **change})

@@ -1,0 +1,232 @@
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from tester import BaseModelTester
+from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Tensor, nn
+
+from plasm import weights
+from plasm.layers.token_blocks import SwinBlock
+from plasm.layers.translator_blocks import BLOCKS
+from plasm.models import TAU, MaskedAutoencoder, SimVP, openstl
+from plasm.models.tau import differential_divergence
+
+SMALL: dict[str, Any] = {
+    "in_frames": 2, "out_frames": 2, "img_size": 16, "encoder_dim": 4, "translator_dim": 16, "encoder_depth": 2,
+    "translator_depth": 3, "mlp_ratio": 2.0,
+}  # fmt: skip
+NAMES = {name: "tau_mmnist" if name == "tau" else f"simvp_{name}_mmnist" for name in BLOCKS} | {
+    "incepu": "simvp_mmnist"
+}
+# Their training sees all clips of a batch.
+BATCH_NORM = ("convmixer", "gsta", "moganet", "tau", "uniformer", "van")
+
+
+class TestSimVP(BaseModelTester):
+    models = tuple(NAMES.values())
+    compile_backend = "eager"
+    references = tuple(
+        f"openstl_SimVP_{name}.safetensors"
+        for name in (
+            "ConvMixer", "ConvNeXt", "HorNet", "IncepU", "MLPMixer", "Moga", "Poolformer", "TAU", "Uniformer", "VAN",
+            "ViT", "gSTA",
+        )
+    )  # fmt: skip
+    # TAU's narrow MLP needs more than one unit that is not off.
+    arguments: Mapping[str, Mapping[str, Any]] = {
+        **dict.fromkeys(models, SMALL),
+        "tau_mmnist": {**SMALL, "encoder_dim": 16, "translator_dim": 32},
+    }
+
+    def not_promised(self, name: str) -> dict[str, str]:
+        short = next(short for short, constructor in NAMES.items() if constructor == name)
+        reasons = {}
+        if short in BATCH_NORM:
+            reasons["train_equals_eval"] = "BatchNorm takes the statistics of a batch in training"
+        if short == "mlpmixer":
+            reasons["any_size"] = "its MLP over places fixes how many there are; img_size is an argument"
+        return reasons
+
+    def load_reference(self, config: dict[str, Any], state_dict: dict[str, Tensor]) -> nn.Module:
+        return openstl.load(config, state_dict)
+
+    def blocks(self, model: nn.Module) -> Iterator[nn.Module]:
+        for part in (model.encoder, model.translator, model.decoder):
+            yield from part.blocks
+
+
+def small(**kwargs: Any) -> SimVP:
+    return SimVP(**{**SMALL, **kwargs}).eval()
+
+
+def test_fewer_frames_are_cut_and_more_are_whole_forecasts_fed_back() -> None:
+    clip = torch.rand(2, 3, 1, 16, 16)
+    net = small(in_frames=3, out_frames=3)
+    once = net(clip)
+    twice = net(once)
+    for out_frames, expected in [(1, once[:, :1]), (5, torch.cat([once, twice[:, :2]], 1)), (8, None)]:
+        other = small(in_frames=3, out_frames=out_frames)
+        other.load_state_dict(net.state_dict())
+        expected = torch.cat([once, twice, net(twice)[:, :2]], 1) if expected is None else expected
+        torch.testing.assert_close(other(clip), expected)
+        torch.testing.assert_close(net.predict(clip, out_frames), expected)
+
+
+def test_gradients_pass_through_what_is_fed_back() -> None:
+    clip = torch.rand(1, 2, 1, 16, 16)
+    net = small(out_frames=3)
+    net(clip)[:, 2].sum().backward()
+    longer = {key: p.grad for key, p in net.named_parameters()}
+    net.zero_grad()
+    net(net(clip)[:, :2].detach())[:, 0].sum().backward()
+    shorter = {key: p.grad for key, p in net.named_parameters()}
+    assert not torch.allclose(longer["encoder.blocks.0.conv.weight"], shorter["encoder.blocks.0.conv.weight"])
+
+
+def test_output_of_other_channels_cannot_be_fed_back() -> None:
+    with pytest.raises(ValueError, match="in_frames=3 and out_frames=3"):
+        small(out_frames=3, out_chans=2)
+
+
+@pytest.mark.parametrize("depth", [2, 3, 5])
+def test_an_odd_depth_of_the_encoder_is_rounded_down(depth: int) -> None:
+    net = small(encoder_depth=depth)
+    assert len(net.encoder.blocks) == len(net.decoder.blocks) == depth // 2 * 2
+    assert net(torch.rand(1, 2, 1, 16, 24)).shape == (1, 2, 1, 16, 24)
+
+
+def test_the_first_features_reach_the_last_block_of_the_decoder() -> None:
+    net, x = small(), torch.rand(2, 4, 8, 8)
+    skip = torch.rand(2, 4, 16, 16)
+    up, last = net.decoder.blocks
+    torch.testing.assert_close(net.decoder(x, skip), net.decoder.readout(last(up(x) + skip)))
+
+
+def test_the_unet_joins_its_halves() -> None:
+    translator, x = small(translator="incepu").translator, torch.rand(1, 8, 8, 8)
+    one, two, three, four, five, six = translator.blocks
+    first = one(x)
+    second = two(first)
+    fourth = four(three(second))
+    fifth = five(torch.cat([fourth, second], 1))
+    torch.testing.assert_close(translator.forward_blocks(x)[-1], six(torch.cat([fifth, first], 1)))
+
+
+def test_groups_fall_to_one_where_they_do_not_divide() -> None:
+    net = small(translator="incepu", encoder_dim=6, translator_dim=12)
+    assert {conv.conv.groups for block in net.translator.blocks for conv in block.branches} == {1}
+    net = small(translator="incepu", translator_dim=16, inception_kernel_sizes=(3, 5), inception_groups=4)
+    assert [conv.conv.kernel_size[0] for conv in net.translator.blocks[0].branches] == [3, 5]
+    assert net.translator.blocks[0].branches[0].conv.groups == 4
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [(0.0, [0, 0, 0]), (0.2, [0.01, 0.105, 0.2]), (0.004, [0.004] * 3), ((0.01, 0.0), [0.01, 0.005, 0])],
+)
+def test_drop_path_is_what_was_asked_for(rate: Any, expected: list[float]) -> None:
+    blocks = small(drop_path_rate=rate).translator.blocks
+    assert [getattr(each.block.drop_path, "drop_prob", 0) for each in blocks] == pytest.approx(expected)
+
+
+def test_swin_is_timms_with_shifts_and_without_mask() -> None:
+    block = SwinBlock(16, (8, 8), shifted=True, mlp_ratio=2.0).eval()
+    theirs = SwinTransformerBlock(16, (8, 8), num_heads=8, window_size=4, shift_size=2, mlp_ratio=2.0).eval()
+    theirs.load_state_dict(block.state_dict())
+    x = torch.rand(2, 16, 8, 8)
+    masked = theirs(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    assert not torch.allclose(block(x), masked, atol=1e-3)
+    theirs.attn_mask = None
+    torch.testing.assert_close(block(x), theirs(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+    shifts = [each.block.shift_size for each in small(translator="swin", img_size=32).translator.blocks]
+    assert shifts == [(0, 0), (2, 2), (0, 0)]
+    assert SwinBlock(16, (14, 8)).window_size == (7, 7)
+
+
+def test_an_mlp_mixer_says_which_size_it_takes() -> None:
+    net = small(translator="mlpmixer", img_size=(16, 24))
+    assert net(torch.rand(1, 2, 1, 15, 23)).shape == (1, 2, 1, 15, 23)
+    with pytest.raises(ValueError, match=r"takes frames of 16 x 24, got 24 x 16: .* img_size=\(24, 16\)"):
+        net(torch.rand(1, 2, 1, 24, 16))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"translator": "resnet"}, 'translator is "incepu" or one of'),
+        ({"encoder_depth": 1}, "depths from 2"),
+        ({"translator_depth": 1}, "depths from 2"),
+        ({"encoder_dim": 5}, "two groups, which do not divide encoder_dim = 5"),
+        ({"translator": "vit", "translator_dim": 12}, "8 heads, which do not divide 12"),
+        ({"translator": "hornet", "translator_dim": 12}, "multiple of 8 channels, got 12"),
+        ({"translator": "moganet", "translator_dim": 12}, "multiple of 8 channels, got 12"),
+    ],
+)
+def test_what_no_model_has_is_an_error(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        small(**wrong)
+
+
+def test_phase_1_shows_the_decoder_no_skip() -> None:
+    net = small()
+    phase1 = MaskedAutoencoder(net.encoder, net.decoder, mask_ratio=0.9, attn_mask_ratio=None)
+    clip, visible = torch.rand(1, 2, 1, 16, 16), torch.rand(2, 1, 16, 16) < 0.1
+    expected = net.decoder(net.encoder(clip[0], visible))
+    torch.testing.assert_close(phase1(clip, visible)[0], expected)
+    # What is masked is not seen: not as pixels, nor through the skip.
+    other = torch.where(visible[None], clip, torch.rand_like(clip))
+    torch.testing.assert_close(phase1(other, visible)[0], expected, rtol=0, atol=0)
+    phase1(clip, visible).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.encoder.parameters())
+
+
+def test_with_all_pixels_visible_the_sparse_encoder_is_the_dense_one() -> None:
+    net, frames = small(encoder_depth=4), torch.rand(2, 1, 16, 16)
+    visible = torch.ones(2, 1, 16, 16, dtype=torch.bool)
+    torch.testing.assert_close(net.encoder(frames, visible), net.encoder(frames), atol=1e-5, rtol=1e-5)
+
+
+def test_differential_divergence_is_its_formula() -> None:
+    prediction, target = torch.rand(2, 2, 4, 1, 3, 3).unbind(0)
+    total = 0.0
+    for b in range(2):
+        for t in range(3):
+            p, q = ((clip[b, t + 1] - clip[b, t]).flatten().div(0.1).exp() for clip in (prediction, target))
+            p, q = p / p.sum(), q / q.sum()
+            total += (p * (p / q).log()).sum().item()
+    assert differential_divergence(prediction, target).item() == pytest.approx(total / (2 * 3 * 9), rel=1e-4)
+    assert differential_divergence(prediction[:, :2], target[:, :2]) == 0
+
+
+def test_tau_adds_a_tenth_of_it_to_the_squared_error() -> None:
+    net = TAU(**{**SMALL, "translator": "tau", "in_frames": 3, "out_frames": 3}).eval()
+    clip, target = torch.rand(2, 1, 3, 1, 16, 16).unbind(0)
+    loss, prediction = net.training_loss(clip, target, 0)
+    torch.testing.assert_close(prediction, net(clip))
+    expected = F.mse_loss(prediction, target) + 0.1 * differential_divergence(prediction, target)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    assert net.decoder.readout.weight.grad.abs().max() > 0
+
+
+def test_weights_fit_another_number_of_channels(tmp_path: Path) -> None:
+    net = timm.create_model("simvp_gsta_mmnist", **SMALL)
+    weights.save_pretrained(net, tmp_path / "folder")
+    wider = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True, in_chans=2, out_chans=3)
+    assert wider.encoder.blocks[0].conv.weight.shape[1] == 2
+    torch.testing.assert_close(wider.decoder.readout.weight, net.decoder.readout.weight.expand(3, -1, -1, -1))
+    torch.testing.assert_close(wider.translator.state_dict(), net.translator.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("simvp_mmnist", 57.95), ("simvp_gsta_mmnist", 46.77), ("tau_mmnist", 44.66), ("simvp_convnext_mmnist", 37.31)],
+)
+def test_official_sizes(name: str, millions: float) -> None:
+    count = sum(p.numel() for p in timm.create_model(name, device="meta").parameters())
+    assert round(count / 1e6, 2) == millions
