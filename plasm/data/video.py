@@ -6,7 +6,7 @@ carries the place of its packet through the decoder, and frames must leave the d
 says. Where they do not, the file is decoded from the start, once, and the order remembered.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
@@ -155,7 +155,7 @@ class VideoStream(FrameStream):
                     f"are of constant rate, tell; packets were lost"
                 )
 
-    def _decode(self, container: Any, stream: Any, key: int) -> Iterator[tuple[int, Any, int | None]]:
+    def _decode(self, container: Any, stream: Any, key: int) -> Generator[tuple[int, Any, int | None], None, None]:
         """Decode from a keyframe on: number, frame, and the damaged frame that it is or is built on, if any.
 
         Raises:
