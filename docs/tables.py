@@ -13,6 +13,7 @@ from typing import Any
 import timm
 
 import plasm
+from plasm import layers as plasm_layers
 from plasm import weights
 from plasm.models.summary import ModelSummary, summarize
 
@@ -104,8 +105,17 @@ def published_weights(family: str = "") -> str:
     return weights.markdown_table(rows) if rows else "No weights are published yet."
 
 
+def layers(_: str = "") -> str:
+    """The layers, each a link to the reference."""
+    rows = [
+        (f"[`{name}`][plasm.layers.{name}]", first_line(getattr(plasm_layers, name))) for name in plasm_layers.__all__
+    ]
+    return markdown(("layer", "what it is"), rows)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "families": family_index,
+    "layers": layers,
     "models": models,
     "weights": published_weights,
 }
