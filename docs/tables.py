@@ -16,6 +16,7 @@ from typing import Any
 import timm
 
 import plasm
+from plasm import layers as plasm_layers
 from plasm import weights
 from plasm.models.summary import ModelSummary, summarize
 
@@ -108,6 +109,14 @@ def published_weights(family: str = "") -> str:
     return weights.markdown_table(rows) if rows else "No weights are published yet."
 
 
+def layers(_: str = "") -> str:
+    """The layers, each a link to the reference."""
+    rows = [
+        (f"[`{name}`][plasm.layers.{name}]", first_line(getattr(plasm_layers, name))) for name in plasm_layers.__all__
+    ]
+    return markdown(("layer", "what it is"), rows)
+
+
 def ablation(name: str) -> str:
     """Rows of a table of ``benchmarks/ablations.py``, from the CSV it wrote: mean and range over the seeds."""
     with (RESULTS / f"ablations_{name}.csv").open(encoding="utf-8", newline="") as stream:
@@ -122,6 +131,7 @@ def ablation(name: str) -> str:
 
 TABLES: dict[str, Callable[[str], str]] = {
     "families": family_index,
+    "layers": layers,
     "ablation": ablation,
     "models": models,
     "weights": published_weights,
