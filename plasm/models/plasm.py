@@ -86,7 +86,7 @@ class Translator(nn.Module):
         depth = len(self.convnext)
         x = self.in_proj(x)
         outputs: list[Tensor] = []
-        for index in range(2 * depth if num_blocks is None else num_blocks):
+        for index in range(depth + len(self.pla) if num_blocks is None else num_blocks):
             if index < depth:
                 x = run_block(self.convnext[index], x, recompute=self.grad_checkpointing)
             else:
@@ -173,6 +173,8 @@ class PLASM(VideoModel):
         ValueError: If an option is unknown, or the heads do not divide ``translator_dim``.
     """
 
+    head_modules = ("translator.out_proj", "decoder")
+
     def __init__(
         self,
         in_chans: int = 1,
@@ -227,9 +229,15 @@ class PLASM(VideoModel):
             ValueError: If the clip has other T or C than the model, or not five dimensions.
         """
         features, skip = self._encode(clip)
-        features = rearrange(self.translator(features), "b (t c) h w -> (b t) c h w", t=self.out_frames)
-        frames = self.crop(self.decoder(features, skip), clip)
-        return rearrange(frames, "(b t) c h w -> b t c h w", t=self.out_frames)
+        return self.crop(self._decode(self.translator(features), skip), clip)
+
+    def decode(self, features: Tensor, clip: Tensor | None) -> Tensor:
+        """(B, Ct, h, w) to frames of the padded size, (B, T', C', H, W); ``clip`` is for a model with a skip."""
+        if not self.skip:
+            return self._decode(self.translator.out_proj(features), None)
+        if clip is None:
+            raise ValueError("a model with skip=True needs the clip: forward_head(features, clip)")
+        return self._decode(self.translator.out_proj(features), self._encode(clip)[1])
 
     def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
         """z1 ... zN, then the N outputs of the PLA blocks, (B, Ct, h, w) each, of a clip (B, T, C, H, W)."""
@@ -240,8 +248,14 @@ class PLASM(VideoModel):
         stem = r"^encoder|^translator\.in_proj"
         if coarse:
             return {"stem": stem, "blocks": [(r"^translator\.(?:convnext|pla)", (0,)), (r"^translator|^decoder", (1,))]}
-        blocks = [(rf"^translator\.{name}\.(\d+)", None) for name in ("convnext", "pla")]
-        return {"stem": stem, "blocks": [*blocks, (r"^translator\.out_proj|^decoder", (99999,))]}
+        # In the order in which they run.
+        blocks = {name: rf"^translator\.{name}\.(\d+)" for name in ("convnext", "pla")}
+        return {"stem": stem, **blocks, "head": [(r"^translator\.out_proj|^decoder", (99999,))]}
+
+    def _decode(self, features: Tensor, skip: Tensor | None) -> Tensor:
+        """(B, T' * Cs, h, w) to (B, T', C', H, W) of the padded size."""
+        frames = self.decoder(rearrange(features, "b (t c) h w -> (b t) c h w", t=self.out_frames), skip)
+        return rearrange(frames, "(b t) c h w -> b t c h w", t=self.out_frames)
 
     def _encode(self, clip: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T', Cs, H, W) where there is a skip."""
@@ -268,7 +282,8 @@ FAMILY = Family(
     # record's defaults.
     recipes={
         "plasm_mmnist": {"pretrain": {"mask_ratio": 0.96}, "train": {"epochs": 2000, "lr": 0.01}},
-        "plasm_mmnist_tiny": {"train": {"epochs": 200, "lr": 0.01}},
+        # Not in the paper: what won in docs/ablations.md.
+        "plasm_mmnist_tiny": {"train": {"epochs": 200, "optimizer": "muon", "lr": 0.004}},
         "plasm_taxibj": {
             "pretrain": {"mask_ratio": 0.97, "clips_per_epoch": 19_627},
             "train": {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627},

@@ -235,6 +235,15 @@ def test_published_weights_adapt_to_other_channels() -> None:
         torch.testing.assert_close(out[:, :, channel], gray(clip)[:, :, 0], atol=1e-4, rtol=1e-4)
 
 
+def test_skip_goes_past_the_features_to_the_head() -> None:
+    model = PLASM(**SMALL, skip=True).eval()
+    clip = torch.rand(1, 3, 1, 18, 13)
+    features = model.forward_features(clip)
+    torch.testing.assert_close(model.forward_head(features, clip), model(clip))
+    with pytest.raises(ValueError, match="needs the clip"):
+        model.forward_head(features)
+
+
 @pytest.mark.parametrize("name", ["in_frames", "out_frames", "in_chans", "encoder_dim", "encoder_depth",
                                   "translator_dim", "translator_depth"])  # fmt: skip
 @pytest.mark.parametrize("count", [0, -1, 1.5])
