@@ -112,9 +112,16 @@ def _video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
         with av.open(content) as container:
             if not container.streams.video:
                 raise ValueError(f"{name} holds no video")
+            if container.streams.video[0].codec_context is None:
+                raise ValueError(
+                    f"{name} cannot be decoded: what it says of its video is cut off, or of no known codec"
+                )
             yield container, container.streams.video[0]
     except av.FFmpegError as error:
         raise ValueError(f"{name} cannot be decoded: {error.strerror}") from error
+    except OSError as error:
+        # Of an empty file.
+        raise ValueError(f"{name} cannot be decoded: {error}") from error
 
 
 def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
@@ -359,7 +366,7 @@ def array_layout(file: Path, channels: int) -> str:
     if dtype.kind not in "uf" or dtype.itemsize > 8 or (dtype.kind == "u" and dtype.itemsize > 2):
         raise ValueError(f"{file} should hold uint8, uint16, or floats in [0, 1]; it holds {dtype}")
     if 0 in shape:
-        raise ValueError(f"{file} holds an array of {shape}, which is empty")
+        raise ValueError(f"{file} holds no frames: an array of {shape}")
     layouts = [layout for layout in ("thw", "tchw", "thwc", "btchw", "bthwc") if len(layout) == len(shape)]
     for accepted in ({channels}, {1, 2, 3, 4}):
         fitting = [name for name in layouts if "c" not in name or shape[name.index("c")] in accepted]

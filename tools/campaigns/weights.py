@@ -121,7 +121,7 @@ def _header(numbers: np.random.Generator, content: bytes, other: bytes) -> bytes
     elif kind == 6:
         header["more"] = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
     else:
-        header[name] = numbers.choice([None, "x", 3])
+        header[name] = (None, "x", 3)[int(numbers.integers(3))]
     text = json.dumps(header, default=str).encode()
     stated = len(text) if numbers.random() < 0.8 else int(numbers.integers(0, 1 << int(numbers.integers(1, 63))))
     return struct.pack("<Q", stated) + text + data
@@ -143,7 +143,7 @@ def _changed_config(numbers: np.random.Generator, text: str) -> str:
     places = [config] + [value for value in config.values() if isinstance(value, dict)]
     place = places[int(numbers.integers(len(places)))]
     key = str(numbers.choice(list(place)))
-    values = [None, -1, 0, 1 << 40, 1.5, "x", [], {}, [1, 2, 3], True, "../../x", float("nan")]
+    values: list[Any] = [None, -1, 0, 1 << 40, 1.5, "x", [], {}, [1, 2, 3], True, "../../x", float("nan")]
     place[key] = values[int(numbers.integers(len(values)))]
     return json.dumps(config)
 
