@@ -221,6 +221,8 @@ def array_layout(file: Path, channels: int) -> str:
     shape, dtype = array_shape(file)
     if dtype.kind not in "uf" or dtype.itemsize > 8 or (dtype.kind == "u" and dtype.itemsize > 2):
         raise ValueError(f"{file} should hold uint8, uint16, or floats in [0, 1]; it holds {dtype}")
+    if 0 in shape:
+        raise ValueError(f"{file} holds no frames: an array of {shape}")
     layouts = [layout for layout in ("thw", "tchw", "thwc", "btchw", "bthwc") if len(layout) == len(shape)]
     for accepted in ({channels}, {1, 2, 3, 4}):
         fitting = [name for name in layouts if "c" not in name or shape[name.index("c")] in accepted]
