@@ -18,7 +18,7 @@ def main(runs: tuple[Path, ...], out: Path) -> None:
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axis = figure.subplots()
     for run in runs:
-        log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         points = [(row["clips"], row["val_mse"]) for row in log if "val_mse" in row]
         axis.plot(*zip(*points, strict=True), marker="o", label=run.name)
         click.echo(f"{run.name:<16}" + "".join(f"{clips:>8}: {mse:<8.2f}" for clips, mse in points))

@@ -39,7 +39,9 @@ def noise(count: int, height: int, width: int) -> np.ndarray:
 def make_kth(root: Path) -> None:
     for person in (1, 2, 3):
         FILES["write_video"](root / "running" / f"person0{person}_running_d1_uncomp.avi", noise(120, 120, 160))
-    (root / "00sequences.txt").write_text("".join(f"person0{p}_running_d1 frames 1-120\n" for p in (1, 2, 3)))
+    (root / "00sequences.txt").write_text(
+        "".join(f"person0{p}_running_d1 frames 1-120\n" for p in (1, 2, 3)), encoding="utf-8"
+    )
     prepare_kth(root)
 
 

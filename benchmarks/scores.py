@@ -1,11 +1,10 @@
-"""The scores of a model's PLA blocks over test clips: a sigmoid far out in a tail is a constant, on or off.
+"""The scores of a model's PLA blocks over test clips: does a head tell clips apart, or is it a constant?
 
 Usage: python benchmarks/scores.py WEIGHTS ... --data-dir DIR
 
 WEIGHTS as --weights of `plasm evaluate`, of a model of Moving MNIST with the global form of attention.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,17 @@ from plasm.layers import PairwiseLayerAttention
 
 @torch.inference_mode()
 def scores(model: Any, clips: Tensor) -> list[Tensor]:
-    """Each block's scores before the sigmoid, (B, heads)."""
-    outputs: dict[Any, Tensor] = {}
+    """Each block's scores, from 0 to 1, (B, heads)."""
     layers = [layer for layer in model.modules() if isinstance(layer, PairwiseLayerAttention)]
     if others := {layer.attention for layer in layers} - {"global"}:
         raise click.UsageError(
             f"only the global form of attention has one score a head; this model's is {others.pop()!r}"
         )
-    for layer in layers:
-        for projection in (layer.query, layer.key):
-            projection.register_forward_hook(lambda module, _, output: outputs.update({module: output}))
+    found: list[Tensor] = []
+    hooks = [layer.register_forward_pre_hook(lambda layer, args: found.append(layer.scores(*args))) for layer in layers]
     model(clips)
-    found = []
-    for layer in layers:
-        products = (outputs[layer.query] * outputs[layer.key]).reshape(len(clips), layer.num_heads, -1)
-        found.append(products.sum(-1) / math.sqrt(products.shape[-1]))
+    for hook in hooks:
+        hook.remove()
     return found
 
 
@@ -52,7 +47,7 @@ def main(sources: tuple[str, ...], data_dir: Path, num_clips: int) -> None:
         click.echo(source)
         for number, block in enumerate(scores(model, clips)):
             heads = zip(block.mean(0).tolist(), block.std(0).tolist(), strict=True)
-            click.echo(f"  PLA block {number}" + "".join(f"{mean:>10.1f} +- {std:<7.1f}" for mean, std in heads))
+            click.echo(f"  PLA block {number}" + "".join(f"{mean:>10.4f} +- {std:<8.1e}" for mean, std in heads))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,15 @@ from torch import Tensor
 
 from plasm.data.extras import require
 
-__all__ = ["animation", "contact_sheet", "curves", "movie", "strip"]
+__all__ = ["animation", "contact_sheet", "curves", "drawable", "movie", "strip"]
 
 _LABEL_WIDTH, _LABEL_HEIGHT, _GAP = 92, 16, 2
 _INK, _PAPER, _LINE = (30, 30, 30), (255, 255, 255), (120, 120, 120)
+
+
+def drawable(clips: Tensor) -> Tensor:
+    """What a picture can show of clips (B, T, C, H, W): of more than three channels, which are no colours, one."""
+    return clips[:, :, :1] if clips.shape[2] > 3 else clips
 
 
 def _to_rgb(frames: Tensor, side: int = 64) -> Tensor:

@@ -4,6 +4,8 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 """
 
 import logging
+import os
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 import plasm
 from plasm import pictures, weights
 from plasm.data import SAMPLES, FrameFormat, FrameStream, open_source, read_streams
+from plasm.data.extras import require
 from plasm.metrics import Metrics, VideoMetrics
 from plasm.models.summary import summarize
 from plasm.training import TRIVIAL_FORECASTS, forecast, frame_counts, load_model
@@ -27,6 +30,10 @@ __all__ = ["PredictConfig", "Prediction", "predict"]
 
 DEFAULT_MODEL = "plasm_mmnist_tiny"
 _SAMPLE_CLIPS = SAMPLES / "clips.npz"
+_VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".gif")
+# A model takes about a hundred times the memory of its clips.
+_BATCH = 8
+_DRAWN = 8
 _logger = logging.getLogger(__name__)
 
 
@@ -66,12 +73,16 @@ class Prediction:
         frames: What it predicted, (B, T', C, H, W), not clamped.
         metrics: Of the model and of the forecasts that need none, where the input goes on long enough to know.
         saved: What was written, in words.
+        drawn: How many of the clips are in the pictures, the first ones.
+        published: Where the input is the user's and the weights are published ones: what is known of them.
     """
 
     clip: Tensor
     frames: Tensor
     metrics: dict[str, Metrics] | None
     saved: str
+    drawn: int
+    published: weights.Entry | None = None
 
 
 def predict(config: PredictConfig) -> Prediction:
@@ -84,22 +95,58 @@ def predict(config: PredictConfig) -> Prediction:
         OSError: If the input cannot be read, or the output not be written.
         plasm.weights.WeightsNotFoundError: If the model has no weights.
     """
-    device = choose_device(config.device)
+    device, out = choose_device(config.device), Path(config.out)
+    is_video = _check_out(out)
     given = load_model(config.model, config.weights) if config.model or config.weights else None
     streams = open_source(Path(config.input) if config.input else _SAMPLE_CLIPS, _channels(given) if given else 1)
-    net = (given or _fitting_model(streams[0], config.step)).to(device).eval()
+    source = config.weights or config.model or _fitting_model(streams[0], config.step)
+    net = (given or load_model(source, None)).to(device).eval()
     in_frames, out_frames = frame_counts(net)
     num_frames = config.frames or out_frames
     frame_format = FrameFormat(_channels(net), config.size, config.fit)
     clips = read_streams(streams, frame_format, in_frames + num_frames, config.step)
     clip, target = _split(clips, in_frames, num_frames)
-    frames = forecast(net)(clip.to(device), num_frames).cpu()
-    saved = _save(clip, frames, target, Path(config.out), streams[0].rate)
+    predict_batch = forecast(net)
+    frames = torch.cat([predict_batch(part.to(device), num_frames).cpu() for part in clip.split(_BATCH)])
     metrics = None
     if target is not None:
-        forecasts = {"model": frames} | {name: make(clip, num_frames) for name, make in TRIVIAL_FORECASTS.items()}
-        metrics = {name: _measure(made, target) for name, made in forecasts.items()}
-    return Prediction(clip, frames, metrics, saved)
+        forecasts = {"model": frames} | {title: make(clip, num_frames) for title, make in TRIVIAL_FORECASTS.items()}
+        metrics = {title: _measure(made, target) for title, made in forecasts.items()}
+    saved = _save(clip, frames, target, out, streams[0].rate, is_video)
+    row = _published(source) if config.input else None
+    return Prediction(clip, frames, metrics, saved, min(_DRAWN, len(clip)), row)
+
+
+def _published(source: str) -> weights.Entry | None:
+    """What the manifest says of published weights, if these are some."""
+    model, _, tag = source.partition(".")
+    return next((row for row in weights.entries() if row.model == model and tag in ("", row.tag)), None)
+
+
+def _check_out(out: Path) -> bool:
+    """Whether a video is to be written, or a folder; checked before any work is done.
+
+    Raises:
+        ValueError: If the ending is of no video that can be written.
+        OSError: If nothing can be written there.
+        ImportError: If PyAV is needed and not installed.
+    """
+    is_video = out.suffix.lower() in _VIDEO_ENDINGS and not out.is_dir()
+    # results.v2 and results.2 are folders; my.xyz looks like a file.
+    if not is_video and not out.is_dir() and out.suffix and not re.fullmatch(r"\.v?\d+", out.suffix.lower()):
+        raise ValueError(
+            f"{out} cannot be written as a video: endings are {', '.join(_VIDEO_ENDINGS)}; a folder has none"
+        )
+    if not is_video and out.exists() and not out.is_dir():
+        raise FileExistsError(f"{out} is a file; --out is a folder or a video")
+    if is_video:
+        require("av")
+    there = next(folder for folder in (out, *out.parents, Path.cwd()) if folder.exists())
+    if not there.is_dir() and there != out:
+        raise NotADirectoryError(f"{there} is a file; {out} cannot be written below it")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{there} cannot be written")
+    return is_video
 
 
 def _channels(model: nn.Module) -> int:
@@ -109,8 +156,8 @@ def _channels(model: nn.Module) -> int:
     return channels
 
 
-def _fitting_model(stream: FrameStream, step: int) -> nn.Module:
-    """The model with weights whose channels are nearest to the stream's, of those that it is long enough for.
+def _fitting_model(stream: FrameStream, step: int) -> str:
+    """Name of the model with weights whose channels are nearest to the stream's, of those that it is long enough for.
 
     Raises:
         ValueError: If no model with weights fits.
@@ -118,7 +165,7 @@ def _fitting_model(stream: FrameStream, step: int) -> nn.Module:
     """
     names = [name for name in plasm.list_models() if weights.tags(name)]
     if not names:
-        return load_model(DEFAULT_MODEL, None)
+        return DEFAULT_MODEL
     # Colour can be predicted in gray; an alpha channel is no colour.
     length, channels = -(-stream.num_frames // step), min(stream.channels, 3)
     takes = {name: (s.input_shape[0], s.input_shape[1]) for name, s in ((n, summarize(n)) for n in names)}
@@ -127,34 +174,40 @@ def _fitting_model(stream: FrameStream, step: int) -> nn.Module:
     ]
     if not fitting:
         known = ", ".join(f"{name} ({t} frames of {c} channel(s))" for name, (t, c) in takes.items())
+        shortest = min(frames for frames, _ in takes.values())
+        used = f"every {step}th of its {stream.num_frames} frames, {length}" if step > 1 else f"{length} frames"
+        short = f"It is too short: {used}, where {shortest} are needed at least. " if length < shortest else ""
         raise ValueError(
             f"no model with weights fits {stream.name}, which has {length} frames of {channels} channel(s); there are: "
-            f"{known}. Train one, and give its run as --weights"
+            f"{known}. {short}Train one, and give its run as --weights"
         )
     best = min(fitting, key=lambda name: (takes[name][1] != channels, name != DEFAULT_MODEL))
     if takes[best][1] != channels:
         _logger.warning("%s takes %d channel(s): %s is converted", best, takes[best][1], stream.name)
-    return load_model(best, None)
+    return best
 
 
-def _save(clip: Tensor, prediction: Tensor, target: Tensor | None, out: Path, rate: Fraction | None) -> str:
-    """Into a folder, or a video; returns what was written."""
-    if out.suffix and not out.is_dir():
-        out.parent.mkdir(parents=True, exist_ok=True)
+def _save(
+    clip: Tensor, prediction: Tensor, target: Tensor | None, out: Path, rate: Fraction | None, is_video: bool
+) -> str:
+    """Into a folder, or a video; returns what was written. Of many clips all are written and a few drawn."""
+    shown, drawn = pictures.drawable(clip[:_DRAWN]), pictures.drawable(prediction[:_DRAWN])
+    truth = None if target is None else pictures.drawable(target[:_DRAWN])
+    (out.parent if is_video else out).mkdir(parents=True, exist_ok=True)
+    if is_video:
         # Several clips stand side by side.
-        frames = torch.cat([clip, prediction], 1)
-        pictures.movie(rearrange(frames, "b t c h w -> t c h (b w)"), out, rate or 10)
+        pictures.movie(rearrange(torch.cat([shown, drawn], 1), "b t c h w -> t c h (b w)"), out, rate or 10)
         return str(out)
-    out.mkdir(parents=True, exist_ok=True)
     np.save(out / "prediction.npy", prediction.numpy())
-    pictures.strip(clip, prediction, target).save(out / "prediction.png")
-    pictures.animation(clip, prediction, target, out / "prediction.gif")
+    pictures.strip(shown, drawn, truth).save(out / "prediction.png")
+    pictures.animation(shown, drawn, truth, out / "prediction.gif")
     return f"{out}/prediction.gif, .png, .npy"
 
 
 def _measure(prediction: Tensor, target: Tensor) -> Metrics:
     metrics = VideoMetrics()
-    metrics.update(prediction, target)
+    for part, truth in zip(prediction.split(_BATCH), target.split(_BATCH), strict=True):
+        metrics.update(part, truth)
     return metrics.compute()
 
 

@@ -18,11 +18,14 @@ PROJECT = '''
 
 import sys
 from importlib.metadata import version
+from threading import Thread
+from urllib.request import urlopen
 
 import timm
 import torch
 
 import plasm
+from plasm.demo import DemoServer, packaged_models, site_files
 
 assert plasm.__file__.startswith(sys.argv[1]), plasm.__file__
 assert plasm.__version__ == version("plasm")
@@ -36,6 +39,12 @@ try:
     timm.create_model("plasm_kth", pretrained=True)
 except plasm.weights.WeightsNotFoundError as error:
     print(error)
+with DemoServer(site_files()) as server:
+    Thread(target=server.serve_forever, daemon=True).start()
+    sizes = {name: len(urlopen(server.url + name).read()) for name in server.files}
+    server.shutdown()
+assert all(sizes[model.file] == model.size for model in packaged_models())
+print(f"page: {sorted(name for name in sizes if name.endswith(('.html', '.wasm', '.onnx')))}")
 '''
 
 
@@ -73,7 +82,8 @@ def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, stranger: Path
         [sys.executable, "main.py", str(site)], cwd=project, env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
-    first, second, third = run.stdout.splitlines()
+    first, second, third, page = run.stdout.splitlines()
     assert first == "plasm_mmnist_tiny (1, 10, 1, 64, 64)"
     assert second == "hf-hub:someone/model (1, 10, 1, 64, 64)"
     assert third.startswith("no weights are published for plasm_kth; there are: plasm_mmnist_tiny.")
+    assert page == ("page: ['index.html', 'models/plasm_mmnist_tiny.mmnist.onnx', 'ort/ort-wasm-simd-threaded.wasm']")

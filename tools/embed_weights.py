@@ -3,7 +3,9 @@
 Usage: python tools/embed_weights.py RUN TAG --data-dir DIR
 
 The file in the package is of half precision, and is what is measured. With --repo and --revision, which `plasm push`
-prints, the row points at the Hub instead, and the run's own file is measured. The table of docs/models.md is made anew.
+prints, the row points at the Hub instead, and the run's own file is measured. The tables of the
+documentation are made from the manifest.
+Where the weights are the default, `python tools/make_demo.py model` makes the file of `plasm demo` anew.
 """
 
 import json
@@ -17,9 +19,7 @@ import click
 from plasm import training, weights
 from plasm.data import create_dataset
 from plasm.training.runs import read_history
-from plasm.weights.manifest import FOLDER, replace_table
-
-PAGE = Path(__file__).parents[1] / "docs" / "models.md"
+from plasm.weights.manifest import FOLDER
 
 
 def describe_pretraining(runs: list[dict[str, Any]]) -> str | None:
@@ -74,8 +74,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     )
     rows = [entry if (e.model, e.tag) == (name, tag) else e for e in weights.entries()]
     rows += [] if entry in rows else [entry]
-    (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n")
-    PAGE.write_text(replace_table(PAGE.read_text(), rows))
+    (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n", encoding="utf-8")
     click.echo(weights.markdown_table([entry]))
 
 

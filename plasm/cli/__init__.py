@@ -1,5 +1,6 @@
 """The ``plasm`` command."""
 
+import fnmatch
 import logging
 import sys
 from typing import Any
@@ -17,7 +18,9 @@ from plasm.models.summary import summarize
 from plasm.training import LostProcessError, RunInterruptedError
 from plasm.weights import WeightsNotFoundError
 
+from .benchmark import benchmark
 from .data import data_command
+from .demo import demo
 from .export import export
 from .predict import predict
 from .training import evaluate, pretrain, train
@@ -58,20 +61,28 @@ def main() -> None:
 
 
 @main.command(name="list")
+@click.argument("pattern", default="*")
 @click.option("--weights", "of_weights", is_flag=True, help="List the published weights instead, with all there is.")
-def list_command(of_weights: bool) -> None:
-    """List every model: parameters, multiply-adds of a clip, shapes (T, C, H, W), and weights."""
+def list_command(pattern: str, of_weights: bool) -> None:
+    """List models, all or those of a PATTERN such as "simvp*": parameters, multiply-adds of a clip, shapes, weights.
+
+    Shapes are (T, C, H, W).
+    """
     if of_weights:
         print_weights()
         return
-    click.echo(f"{'model':<20}{'parameters':>12}{'multiply-adds':>15}  {'input':<19}{'output':<19}weights")
-    for name in plasm.list_models():
+    names = fnmatch.filter(plasm.list_models(), pattern)
+    if not names:
+        raise ValueError(f"no model is called {pattern!r}; there are: {', '.join(plasm.list_models())}")
+    width = max(map(len, names)) + 2
+    click.echo(f"{'model':<{width}}{'parameters':>12}{'multiply-adds':>15}  {'input':<19}{'output':<19}weights")
+    for name in names:
         summary = summarize(name)
         click.echo(
-            f"{name:<20}{summary.parameters / 1e6:>10.2f} M{summary.multiply_adds / 1e9:>13.2f} G  "
+            f"{name:<{width}}{summary.parameters / 1e6:>10.2f} M{summary.multiply_adds / 1e9:>13.2f} G  "
             f"{summary.input_shape!s:<19}{summary.output_shape!s:<19}{', '.join(summary.tags) or '-'}"
         )
 
 
-for command in (convert, data_command, evaluate, export, predict, pretrain, push, train):
+for command in (benchmark, convert, data_command, demo, evaluate, export, predict, pretrain, push, train):
     main.add_command(command)

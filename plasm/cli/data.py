@@ -71,10 +71,13 @@ def show(
     total: int = len(clips)  # type: ignore[arg-type]
     # Few clips are drawn once each.
     indices = sorted({round(index) for index in np.linspace(0, total - 1, _SHOWN_CLIPS).tolist()})
-    sheet = pictures.contact_sheet(torch.stack([clips[index] for index in indices]), [f"clip {i:,}" for i in indices])
+    shown = torch.stack([clips[index] for index in indices])
+    sheet = pictures.contact_sheet(pictures.drawable(shown), [f"clip {i:,}" for i in indices])
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)
     click.echo(f"{out}: {len(indices)} of {total:,} clips of {name}, {split}")
+    if shown.shape[2] > 3:
+        click.echo(f"of {shown.shape[2]} channels the first is drawn, in gray")
 
 
 def _print_counts(name: str, root: Path, num_frames: int, options: dict[str, Any]) -> None:

@@ -83,6 +83,7 @@ def evaluate(**arguments: Any) -> None:
     sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
     net = training.load_model(config.model, config.weights).eval()
     in_frames, out_frames = training.frame_counts(net)
+    out_frames = config.frames or out_frames
     clips = data.create_dataset(
         config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
         **config.data_args,
@@ -108,6 +109,7 @@ def evaluate(**arguments: Any) -> None:
     if folder:
         # A path says something on one machine alone.
         extra = "".join(f" --data-arg {name}={without_folder(value)}" for name, value in config.data_args.items())
+        extra += f" --frames {config.frames}" if config.frames else ""
         told = f"--data {config.data} --data-dir DIR{extra} --num-clips {config.num_clips}"
         try:
             click.echo(f"written to {record_metrics(folder, sha256, table, config.data, told)}")

@@ -4,8 +4,10 @@ import tempfile
 from pathlib import Path
 
 import click
+from torch import Tensor, nn
 
 from plasm import weights
+from plasm.models import family_of, openstl
 from plasm.training.publishing import export_run
 from plasm.training.runs import make_model
 
@@ -44,25 +46,54 @@ def push(run: Path, repo: str, license: str, private: bool) -> None:
 @click.command()
 @click.argument("old", type=Path)
 @click.argument("new", type=Path)
-@click.option("--model", help="Constructor; needed for a folder.")
+@click.option("--model", help="Constructor. A folder needs it, or --config.")
 @click.option("--model-arg", metavar="NAME=VALUE", multiple=True, help="Argument of the constructor. May be repeated.")
-def convert(old: Path, new: Path, model: str | None, model_arg: tuple[str, ...]) -> None:
+@click.option("--config", type=Path, metavar="FILE", help="OpenSTL's model_param.json, in place of --model.")
+def convert(old: Path, new: Path, model: str | None, model_arg: tuple[str, ...], config: Path | None) -> None:
     """Convert an OLD checkpoint, .pth or .ckpt, to NEW: a .safetensors file, or a folder that timm loads.
 
-    Only tensors are read. For a folder, and whenever --model is given, they must fit the model.
+    Only tensors are read. For a folder, and whenever --model or --config is given, they must fit the model; those that
+    OpenSTL wrote get the model's own names.
     """
-    if model is None and new.suffix != ".safetensors":
+    if model is not None and config is not None:
+        raise ValueError("--model and --config both say which model it is: give one")
+    if config is not None and model_arg:
+        raise ValueError("--model-arg goes with --model: --config has the arguments")
+    if model is None and config is None and new.suffix != ".safetensors":
         raise ValueError(
-            f"{new} would be a folder, for which --model says what the tensors are of; or name a .safetensors"
+            f"{new} would be a folder, for which --model or --config says what the tensors are of; or name a "
+            ".safetensors"
         )
     tensors = weights.read_checkpoint(old)
     net = None
-    if model is not None:
+    if config is not None:
+        net = openstl.load(config, tensors)
+    elif model is not None:
         overlay = {"state_dict": tensors}
         net = make_model(model, pretrained=True, pretrained_cfg_overlay=overlay, **pairs("model_args", model_arg))
+        family = family_of(model)
+        rename = family.checkpoint_filter_fn if family else None
+        _check_unadapted(rename(tensors, net) if rename else tensors, net, old)
+    if net is not None:
+        tensors = net.state_dict()
     if net is None or new.suffix == ".safetensors":
         new.parent.mkdir(parents=True, exist_ok=True)
         weights.save_tensors(tensors, new)
     else:
         weights.save_pretrained(net, new)
     click.echo(f"{new}: {len(tensors)} tensors")
+
+
+def _check_unadapted(tensors: dict[str, Tensor], net: nn.Module, old: Path) -> None:
+    """Refuse tensors that would have to be adapted: what is converted is what was given."""
+    own = net.state_dict()
+    misfits = [
+        f"{name} {tuple(tensor.shape)} for {tuple(own[name].shape)}"
+        for name, tensor in tensors.items()
+        if name in own and own[name].shape != tensor.shape
+    ]
+    if misfits:
+        raise ValueError(
+            f"{old} does not fit the model, {len(misfits)} tensor(s) are of another shape: {', '.join(misfits)}; "
+            "convert it with the arguments it was made with; models of other frames can be made of the result"
+        )

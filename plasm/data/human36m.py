@@ -13,7 +13,8 @@ from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
 from .sources import OnError, find_images, find_videos, natural_key, open_sources
-from .streams import FrameStream, ImageStream, VideoStream
+from .streams import FrameStream, ImageStream
+from .video import VideoStream
 
 __all__ = ["human36m"]
 
@@ -105,7 +106,7 @@ def _read_list(
     """First indices of the clips that a list names, by the prefix of their images."""
     starts: dict[str, list[int]] = defaultdict(list)
     places = {prefix: {number: i for i, (number, _) in enumerate(numbered)} for prefix, numbered in images.items()}
-    for line in filter(str.strip, file.read_text().splitlines()):
+    for line in filter(str.strip, file.read_text(encoding="utf-8").splitlines()):
         name, _, first = line.partition(",")
         number = first.split(",")[0].strip()
         if not number.isdigit():

@@ -19,7 +19,8 @@ from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
 from .sources import OnError
-from .streams import ArrayStream, VideoStream
+from .streams import ArrayStream
+from .video import VideoStream
 
 __all__ = ["Segment", "kth", "prepare_kth", "read_sequences"]
 
@@ -224,6 +225,8 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
     beside = index.with_suffix(".json.part")
     beside.write_text(json.dumps(content), encoding="utf-8")
     os.replace(beside, index)
+    # Windows renames no file that is mapped.
+    del frames
     os.replace(part, cache)
     journal.unlink()
     return cache

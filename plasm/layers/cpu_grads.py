@@ -8,7 +8,8 @@ arithmetic. Each has an equal that is several times faster:
 * a bias, which is a sum over all places: as a matrix product with a row of ones;
 * GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices.
 
-Other devices, compiled graphs and function transforms get torch's own. Values are the same; gradients are to rounding.
+Other devices, compiled graphs, function transforms and forward-mode differentiation get torch's own. Values are the
+same; gradients are to rounding.
 
 Shapes: N frames or clips, C channels, G groups, H x W pixels, P = H * W places.
 """
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 __all__ = ["Conv2d", "ConvTranspose2d", "GroupNorm", "conv2d", "group_norm"]
@@ -101,6 +103,7 @@ def _helps(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch._C._functorch.peek_interpreter_stack()
+        and forward_ad._current_level < 0
     )
 
 

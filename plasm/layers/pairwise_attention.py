@@ -141,7 +141,7 @@ class PairwiseLayerAttention(nn.Module):
         elif self.attention == "channel":
             out = self._attend_channels(low, high, value)
         else:
-            out = self._scores(low, high).to(value.dtype).repeat_interleave(self.dim_head, 1)[:, :, None, None] * value
+            out = self.scores(low, high).to(value.dtype).repeat_interleave(self.dim_head, 1)[:, :, None, None] * value
         return high + out if self.residual else out
 
     def _project_pooled(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,8 +152,16 @@ class PairwiseLayerAttention(nn.Module):
         )
         return q, k
 
-    def _scores(self, low: Tensor, high: Tensor) -> Tensor:
-        """(B, heads) from two (B, dim, h, w)."""
+    def scores(self, low: Tensor, high: Tensor) -> Tensor:
+        """The global form's weight of each head's Value, by ``score``.
+
+        Args:
+            low: (B, dim, h, w).
+            high: (B, dim, h, w).
+
+        Returns:
+            (B, heads), from 0 to 1.
+        """
         if self.score == "cosine":
             # In bf16 clips that differ by a few per cent would have the same score.
             with without_autocast(low):

@@ -419,6 +419,8 @@ class SparseEncoder(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if min(in_chans, dim, depth) < 1:
+            raise ValueError(f"in_chans, dim and depth must be positive, got {in_chans}, {dim} and {depth}")
         self.num_features, self.reduction = dim, 2 ** (depth // 2)
         self.grad_checkpointing = False
         self.blocks = nn.ModuleList(

@@ -109,6 +109,7 @@ class Family:
             OSError: If a file of weights is damaged or cannot be had.
             ValueError: If configuration, weights and model disagree.
         """
+        asked = _without_timms(model_cls, variant, asked)
         source = resolve_pretrained(
             model_cls, variant, pretrained, defaults, asked, self.adapters, self.largest, self.former_defaults,
             self.checkpoint_filter_fn,
@@ -151,6 +152,25 @@ class Family:
             "paper_ids": f"arXiv:{paper[1]}" if paper else None,
             **cfg,
         }
+
+
+# What timm's scripts pass to every model, and what of it means nothing to a model that does not take it.
+_REGULARIZATION = ("drop_rate", "drop_path_rate", "drop_block_rate")
+_SIZES = ("img_size",)
+
+
+def _without_timms(model_cls: type[nn.Module], variant: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments without those of timm's scripts that the class does not have and that change nothing.
+
+    Raises:
+        ValueError: If one of them asks for what the class does not have.
+    """
+    foreign = {name for name in (*_REGULARIZATION, *_SIZES) if name not in inspect.signature(model_cls).parameters}
+    for name in foreign.intersection(_REGULARIZATION):
+        if asked.get(name):
+            raise ValueError(f"{variant} has no {name}, which is {asked[name]}: leave it out, or 0")
+    # A model that does not take the size of the frames takes any.
+    return {name: value for name, value in asked.items() if name not in foreign}
 
 
 def family_of(name: str) -> Family | None:

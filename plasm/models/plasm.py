@@ -22,7 +22,7 @@ from plasm.layers.sparse import SparseEncoder
 
 from .family import Family
 from .pretrained import adapt_in_frames, adapt_out_channels, adapt_out_frames
-from .video_model import VideoModel
+from .video_model import VideoModel, check_positive
 
 __all__ = ["PLASM", "Decoder", "Translator"]
 
@@ -86,7 +86,7 @@ class Translator(nn.Module):
         depth = len(self.convnext)
         x = self.in_proj(x)
         outputs: list[Tensor] = []
-        for index in range(2 * depth if num_blocks is None else num_blocks):
+        for index in range(depth + len(self.pla) if num_blocks is None else num_blocks):
             if index < depth:
                 x = run_block(self.convnext[index], x, recompute=self.grad_checkpointing)
             else:
@@ -164,14 +164,16 @@ class PLASM(VideoModel):
         residual: Add the high layer to the output of each PLA block. Not in the text; for ablation.
         block: "convnext", or "conv7x7": a plain convolution in place of every ConvNeXt block (Table X).
         upsample: "transposed" (the text) or "pixelshuffle" (the authors' code).
-        skip: Add the Encoder's first features to the Decoder's last block. Not in Fig. 1; for ablation.
+        skip: Add the Encoder's first features, of frame t, to the Decoder's last block for output frame t; those of
+            frame T where t is later. Not in Fig. 1.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: If an option is unknown, the heads do not divide ``translator_dim``, or ``skip`` is asked for with
-            T' other than T.
+        ValueError: If an option is unknown, or the heads do not divide ``translator_dim``.
     """
+
+    head_modules = ("translator.out_proj", "decoder")
 
     def __init__(
         self,
@@ -194,10 +196,10 @@ class PLASM(VideoModel):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames, out_chans)
-        if skip and in_frames != out_frames:
-            raise ValueError(
-                f"skip joins frame t to frame t: it needs in_frames == out_frames, got {in_frames} and {out_frames}"
-            )
+        check_positive(
+            encoder_dim=encoder_dim, encoder_depth=encoder_depth, translator_dim=translator_dim,
+            translator_depth=translator_depth,
+        )  # fmt: skip
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.skip = skip
         self.encoder = SparseEncoder(in_chans, encoder_dim, encoder_depth, **dd)
@@ -227,9 +229,15 @@ class PLASM(VideoModel):
             ValueError: If the clip has other T or C than the model, or not five dimensions.
         """
         features, skip = self._encode(clip)
-        features = rearrange(self.translator(features), "b (t c) h w -> (b t) c h w", t=self.out_frames)
-        frames = self.crop(self.decoder(features, skip), clip)
-        return rearrange(frames, "(b t) c h w -> b t c h w", t=self.out_frames)
+        return self.crop(self._decode(self.translator(features), skip), clip)
+
+    def decode(self, features: Tensor, clip: Tensor | None) -> Tensor:
+        """(B, Ct, h, w) to frames of the padded size, (B, T', C', H, W); ``clip`` is for a model with a skip."""
+        if not self.skip:
+            return self._decode(self.translator.out_proj(features), None)
+        if clip is None:
+            raise ValueError("a model with skip=True needs the clip: forward_head(features, clip)")
+        return self._decode(self.translator.out_proj(features), self._encode(clip)[1])
 
     def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
         """z1 ... zN, then the N outputs of the PLA blocks, (B, Ct, h, w) each, of a clip (B, T, C, H, W)."""
@@ -240,13 +248,22 @@ class PLASM(VideoModel):
         stem = r"^encoder|^translator\.in_proj"
         if coarse:
             return {"stem": stem, "blocks": [(r"^translator\.(?:convnext|pla)", (0,)), (r"^translator|^decoder", (1,))]}
-        blocks = [(rf"^translator\.{name}\.(\d+)", None) for name in ("convnext", "pla")]
-        return {"stem": stem, "blocks": [*blocks, (r"^translator\.out_proj|^decoder", (99999,))]}
+        # In the order in which they run.
+        blocks = {name: rf"^translator\.{name}\.(\d+)" for name in ("convnext", "pla")}
+        return {"stem": stem, **blocks, "head": [(r"^translator\.out_proj|^decoder", (99999,))]}
+
+    def _decode(self, features: Tensor, skip: Tensor | None) -> Tensor:
+        """(B, T' * Cs, h, w) to (B, T', C', H, W) of the padded size."""
+        frames = self.decoder(rearrange(features, "b (t c) h w -> (b t) c h w", t=self.out_frames), skip)
+        return rearrange(frames, "(b t) c h w -> b t c h w", t=self.out_frames)
 
     def _encode(self, clip: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T, Cs, H, W) where there is a skip."""
+        """(B, T, C, H, W) -> S of Section III-C, (B, T * Cs, h, w), and (B * T', Cs, H, W) where there is a skip."""
         frames = rearrange(self.pad_clip(clip), "b t c h w -> (b t) c h w")
         features, first = self.encoder.forward_skip(frames) if self.skip else (self.encoder(frames), None)
+        if first is not None and self.out_frames != self.in_frames:
+            partners = [min(t, self.in_frames - 1) for t in range(self.out_frames)]
+            first = rearrange(first, "(b t) c h w -> b t c h w", t=self.in_frames)[:, partners].flatten(0, 1)
         return rearrange(features, "(b t) c h w -> b (t c) h w", t=self.in_frames), first
 
 
@@ -265,7 +282,8 @@ FAMILY = Family(
     # record's defaults.
     recipes={
         "plasm_mmnist": {"pretrain": {"mask_ratio": 0.96}, "train": {"epochs": 2000, "lr": 0.01}},
-        "plasm_mmnist_tiny": {"train": {"epochs": 200, "lr": 0.01}},
+        # Not in the paper: what won in docs/ablations.md.
+        "plasm_mmnist_tiny": {"train": {"epochs": 200, "optimizer": "muon", "lr": 0.004}},
         "plasm_taxibj": {
             "pretrain": {"mask_ratio": 0.97, "clips_per_epoch": 19_627},
             "train": {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627},

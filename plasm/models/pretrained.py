@@ -38,8 +38,8 @@ _logger = logging.getLogger(__name__)
 # Of a stranger's configuration; what a user asks for himself is his own affair.
 _LARGEST_ARGUMENT = 1 << 16
 _MOST_PARAMETERS = 1_000_000_000
-# What timm's own export adds to the arguments of the constructor.
-_TIMM_ARGUMENTS = {"num_classes", "global_pool"}
+# What timm's scripts pass to every model, and timm records, though a class may not have it.
+_TIMM_ARGUMENTS = {"num_classes", "global_pool", "drop_rate", "drop_path_rate", "drop_block_rate", "img_size"}
 _BELIEVED = ("input_size", "mean", "std", "tag", "license", "description", "origin_url", "paper_name", "paper_ids")
 _ADAPTED = ("in_chans", "out_chans", "in_frames", "out_frames")
 _SOURCES = ("state_dict", "file", "hf_hub_id", "url")
@@ -189,12 +189,13 @@ def _check_arguments(
     model_cls: type[nn.Module], args: Mapping[str, Any], largest: Mapping[str, int], what: str
 ) -> None:
     """Refuse arguments that the constructor has not, or that no model has, before anything is allocated."""
-    known = _parameters(model_cls) | _TIMM_ARGUMENTS
+    own = _parameters(model_cls)
+    known = own | _TIMM_ARGUMENTS
     if unknown := [str(name) for name in args if name not in known]:
         raise ValueError(f"{what} has arguments that a {model_cls.__name__} has not: {', '.join(unknown)}")
     for name, value in args.items():
         most = largest.get(name, _LARGEST_ARGUMENT)
-        if isinstance(value, int) and name not in _TIMM_ARGUMENTS and not 0 <= value <= most:
+        if isinstance(value, int) and (name in own or name not in _TIMM_ARGUMENTS) and not 0 <= value <= most:
             raise ValueError(f"{what} has {name} = {value}; plasm builds it up to {most}")
     count = sum(tensor.numel() for tensor in _empty_model(model_cls, args, what).state_dict().values())
     if count > _MOST_PARAMETERS:
@@ -205,7 +206,8 @@ def _check_arguments(
 
 def _empty_model(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> nn.Module:
     """A model whose tensors have names and shapes, and of which nothing is allocated."""
-    own = {name: value for name, value in args.items() if name not in _TIMM_ARGUMENTS}
+    foreign = _TIMM_ARGUMENTS - _parameters(model_cls)
+    own = {name: value for name, value in args.items() if name not in foreign}
     try:
         return model_cls(**{**own, "device": "meta"})
     except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:

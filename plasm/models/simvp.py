@@ -236,7 +236,7 @@ class InceptionTranslator(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.grad_checkpointing = False
+        self.depth, self.grad_checkpointing = depth, False
         self.out_dims = [dim] * (2 * depth - 1) + [in_dim]
         ins = [in_dim] + [dim] * depth + [2 * dim] * (depth - 1)
         self.blocks = nn.ModuleList(
@@ -246,7 +246,7 @@ class InceptionTranslator(nn.Module):
 
     def forward_blocks(self, x: Tensor, num_blocks: int | None = None) -> list[Tensor]:
         """(B, T * Cs, h, w) to the outputs of the first ``num_blocks`` of the 2 N blocks, all by default."""
-        depth = len(self.blocks) // 2
+        depth = self.depth
         outputs: list[Tensor] = []
         for index, block in enumerate(self.blocks[:num_blocks]):
             if index > depth:
@@ -346,6 +346,8 @@ class SimVP(VideoModel):
             is more than T and the output, which has other channels than the input, cannot be fed back.
     """
 
+    head_modules = ("decoder",)
+
     def __init__(
         self,
         in_chans: int = 1,
@@ -442,6 +444,16 @@ class SimVP(VideoModel):
         """Outputs of the Translator's first blocks, (B, D, h, w) each, of a clip (B, T, C, H, W)."""
         return self.translator.forward_blocks(self._encode(clip)[0], num_blocks)
 
+    def decode(self, features: Tensor, clip: Tensor | None) -> Tensor:
+        """(B, T * Cs, h, w), of ``clip``, to frames of the padded size, (B, T', C', H, W)."""
+        if self.out_frames > self.in_frames:
+            raise NotImplementedError(
+                f"the {self.out_frames} frames are of more than one forecast, each of which has features of its own"
+            )
+        if clip is None:
+            raise ValueError("the clip's first features go past the Translator: forward_head(features, clip)")
+        return self._decode(features, self._encode(clip)[1], self.out_frames)
+
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
         if coarse:
@@ -459,11 +471,14 @@ class SimVP(VideoModel):
     def _next(self, clip: Tensor, num_frames: int) -> Tensor:
         """(B, T, C, H, W) to the first ``num_frames`` of the T frames that follow; the others are not decoded."""
         features, skip = self._encode(clip)
-        features = _split_frames(self.translator.forward_blocks(features)[-1], self.in_frames, num_frames)
+        return self.crop(self._decode(self.translator.forward_blocks(features)[-1], skip, num_frames), clip)
+
+    def _decode(self, features: Tensor, skip: Tensor, num_frames: int) -> Tensor:
+        """(B, T * Cs, h, w) to the first frames, (B, num_frames, C', H, W) of the padded size."""
+        features = _split_frames(features, self.in_frames, num_frames)
         if num_frames < self.in_frames:
             skip = skip.unflatten(0, (-1, self.in_frames))[:, :num_frames].flatten(0, 1)
-        frames = self.crop(self.decoder(features, skip), clip)
-        return frames.unflatten(0, (-1, num_frames))
+        return self.decoder(features, skip).unflatten(0, (-1, num_frames))
 
     def _encode(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, C, H, W) to (B, T * Cs, h, w), and the first block's output (B * T, Cs, H, W)."""

@@ -40,8 +40,9 @@ def summarize(name: str, **model_args: object) -> ModelSummary:
         model_args: Passed to it.
     """
     # On the meta device tensors have shapes alone.
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+    with torch.device("meta"):
         model = timm.create_model(name, **model_args)
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         clip = torch.empty(1, model.in_frames, model.in_chans, *model.pretrained_cfg["input_size"][1:])
         out = model(clip)
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-__all__ = ["VideoModel", "pad_to_multiple", "set_grad_checkpointing"]
+__all__ = ["VideoModel", "check_positive", "pad_to_multiple", "set_grad_checkpointing"]
 
 Model = TypeVar("Model", bound="VideoModel")
 
@@ -28,12 +28,24 @@ def set_grad_checkpointing(module: nn.Module, enable: bool = True) -> None:
             part.grad_checkpointing = enable  # type: ignore[assignment]
 
 
+def check_positive(**counts: int) -> None:
+    """Check arguments that count something, by name: a model of no frames or blocks would fail at its first clip.
+
+    Raises:
+        ValueError: If one is no whole number above 0.
+    """
+    for name, count in counts.items():
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"{name} must be positive, a whole number, got {count!r}")
+
+
 class VideoModel(nn.Module):
     """A model that predicts T' frames from T.
 
     A subclass defines ``forward(clip)``: (B, T, C, H, W) -> (B, T', C', H, W), usually as ``pad_clip``, its own
     arithmetic, ``crop``. It sets ``num_features`` and, for ``forward_intermediates`` and timm's ``features_only``,
-    ``feature_info`` and ``forward_blocks``; a part that can recompute its blocks in the backward pass has an attribute
+    ``feature_info``, ``forward_blocks`` and ``head_modules``; and, where frames are made of the last block's features
+    alone, ``decode``; a part that can recompute its blocks in the backward pass has an attribute
     ``grad_checkpointing`` (see ``plasm.layers.conv.run_block``). For phase 1 and ``freeze_encoder`` it has ``encoder``
     and ``decoder``, as ``MaskedAutoencoder`` takes them.
 
@@ -55,6 +67,7 @@ class VideoModel(nn.Module):
         num_classes: 0: timm asks every model, and there is no classifier.
         num_features: Channels of the last of ``feature_info``.
         feature_info: timm's: of each feature map "num_chs", "reduction" (of H and W) and "module".
+        head_modules: Names of what comes after the last block, which ``prune_intermediate_layers`` takes away.
         size_multiple: What H and W are padded to a multiple of.
         encoder_frozen: Whether the encoder is kept as it is.
 
@@ -63,15 +76,14 @@ class VideoModel(nn.Module):
     """
 
     num_features: int = 0
+    head_modules: tuple[str, ...] = ()
     size_multiple: int = 1
 
     def __init__(self, in_chans: int, in_frames: int, out_frames: int, out_chans: int | None = None) -> None:
         super().__init__()
         self.in_chans, self.out_chans = in_chans, in_chans if out_chans is None else out_chans
         self.in_frames, self.out_frames = in_frames, out_frames
-        for name in ("in_chans", "out_chans", "in_frames", "out_frames"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        check_positive(in_chans=in_chans, out_chans=self.out_chans, in_frames=in_frames, out_frames=out_frames)
         self.num_classes = 0
         self.feature_info: list[dict[str, Any]] = []
         self.encoder_frozen = False
@@ -181,9 +193,83 @@ class VideoModel(nn.Module):
                 f'{type(self).__name__} has no final norm and gives "NCHW", got norm={norm}, output_fmt={output_fmt!r}'
             )
         taken, last = feature_take_indices(len(self.feature_info), indices)
-        outputs = self.forward_blocks(x, last + 1 if stop_early else None)
+        # Not all that there are: some may have been pruned.
+        outputs = self.forward_blocks(x, last + 1 if stop_early else len(self.feature_info))
         intermediates = [outputs[index] for index in taken]
         return intermediates if intermediates_only else (outputs[-1], intermediates)
+
+    def forward_features(self, clip: Tensor) -> Tensor:
+        """Features of the last block, (N, D, h, w), of a clip (B, T, C, H, W)."""
+        return self.forward_blocks(clip, len(self.feature_info))[-1]
+
+    def forward_head(self, x: Tensor, clip: Tensor | None = None, pre_logits: bool = False) -> Tensor:
+        """Make frames of what ``forward_features`` gives.
+
+        Args:
+            x: (N, D, h, w).
+            clip: (B, T, C, H, W) that they are of: its size is cut from the frames, and its first features go past the
+                blocks where the model has such a skip.
+            pre_logits: Give features for a head of one's own: the mean over all places.
+
+        Returns:
+            (B, T', C', H, W), what ``forward(clip)`` gives; without ``clip`` of the padded size; or (N, D).
+
+        Raises:
+            ValueError: If the model needs ``clip``, and it is not given.
+        """
+        if pre_logits:
+            return x.mean((-2, -1))
+        frames = self.decode(x, clip)
+        return frames if clip is None else self.crop(frames, clip)
+
+    def decode(self, features: Tensor, clip: Tensor | None) -> Tensor:
+        """Features of the last block to frames (B, T', C', H, W) of the padded size; see ``forward_head``."""
+        raise NotImplementedError(f"{type(self).__name__} makes its frames of more than the last block's features")
+
+    @property
+    def head_hidden_size(self) -> int:
+        """D, channels of what ``forward_head(..., pre_logits=True)`` gives."""
+        return self.num_features
+
+    def get_classifier(self) -> nn.Module:
+        """timm's: there is none."""
+        return nn.Identity()
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """timm's: there is none to replace, so that only 0 classes will do.
+
+        Raises:
+            ValueError: If ``num_classes`` is not 0.
+        """
+        if num_classes:
+            raise ValueError(
+                f"a {type(self).__name__} predicts frames and has no classifier of {num_classes} classes: put one on "
+                "forward_head(forward_features(clip), pre_logits=True)"
+            )
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """Take away the blocks after the last one asked for, by timm's convention; the rest gives features only.
+
+        Args:
+            indices: As for ``forward_intermediates``.
+            prune_norm: Without effect: the blocks end without a norm.
+            prune_head: Take away what comes after the blocks, too.
+
+        Returns:
+            The indices of the blocks asked for.
+        """
+        taken, last = feature_take_indices(len(self.feature_info), indices)
+        for info in reversed(self.feature_info[last + 1 :]):
+            blocks, _, index = info["module"].rpartition(".")
+            del self.get_submodule(blocks)[int(index)]  # type: ignore[attr-defined]
+        if prune_head or last + 1 < len(self.feature_info):
+            for name in self.head_modules:
+                self.set_submodule(name, nn.Identity())
+        self.feature_info = self.feature_info[: last + 1]
+        self.num_features = self.feature_info[-1]["num_chs"]
+        return taken
 
     def freeze_encoder(self, frozen: bool = True) -> None:
         """Fix the encoder, as in the second phase of PLA-SM: no gradient, and eval mode that ``train()`` keeps.

@@ -4,6 +4,7 @@ A checkpoint is a folder, ``RUN/checkpoints/step_NNNNNNNN``, with ``state.safete
 the sha256 of the former. The last two are kept: should the newest be damaged, there is another.
 """
 
+import errno
 import json
 import logging
 import os
@@ -20,6 +21,8 @@ from plasm import weights
 __all__ = ["Checkpoint", "discard_after", "load_newest", "save"]
 
 _KEPT = 2
+# What systems say that flush no folders.
+_NO_FOLDERS = {errno.EBADF, errno.EACCES, errno.EPERM, errno.EINVAL, errno.EISDIR, errno.ENOTSUP}
 _logger = logging.getLogger(__name__)
 
 
@@ -53,7 +56,7 @@ def save(tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path,
     try:
         weights.save_tensors(tensors, beside / "state.safetensors")
         state = {**values, "sha256": weights.file_sha256(beside / "state.safetensors")}
-        (beside / "state.json").write_text(json.dumps(state, sort_keys=True))
+        (beside / "state.json").write_text(json.dumps(state, sort_keys=True), encoding="utf-8")
         for path in (beside / "state.safetensors", beside / "state.json", beside):
             _flush(path)
         if final.exists():
@@ -100,7 +103,7 @@ def _name(step: int) -> str:
 
 
 def _load(path: Path) -> Checkpoint:
-    values: dict[str, Any] = json.loads((path / "state.json").read_text())
+    values: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
     if weights.file_sha256(path / "state.safetensors") != values.pop("sha256"):
         raise ValueError("state.safetensors has another sha256 than state.json says")
     return Checkpoint(weights.load_tensors(path / "state.safetensors"), values)
@@ -112,8 +115,15 @@ def _all(folder: Path) -> list[Path]:
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    """Write a file or folder through to the disk; a folder where the system can: Windows cannot."""
+    is_folder = path.is_dir()
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        # Windows flushes only what may be written; nobody opens a folder for writing.
+        descriptor = os.open(path, os.O_RDONLY if is_folder else os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if not is_folder or error.errno not in _NO_FOLDERS:
+            raise

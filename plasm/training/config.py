@@ -169,6 +169,11 @@ class EvaluateConfig(Config):
     data: str = option("mmnist", "Data set: a name as for training, or MODULE:NAME for your own.")
     data_dir: str = _required("Folder of the data set's files.")
     num_clips: int = option(10_000, "Use the first so many clips of the test set.", at_least=1)
+    frames: int | None = option(
+        None,
+        "Frames to predict of each clip; the model's T' by default. For more it feeds its forecasts back.",
+        at_least=1,
+    )
     batch_size: int = option(10, "Clips at a time.", at_least=1)
     workers: int = option(0, "Processes that load clips, for each that measures; 0 loads them in that one.", at_least=0)
     device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
@@ -206,7 +211,7 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
 def save_config(config: RunConfig, file: Path) -> None:
     """Write a configuration, so that ``plasm train --config FILE`` (or ``pretrain``) repeats it."""
     with write_beside(file) as beside:
-        beside.write_text(tomli_w.dumps({"command": _COMMANDS[type(config)], **_values(config)}))
+        beside.write_text(tomli_w.dumps({"command": _COMMANDS[type(config)], **_values(config)}), encoding="utf-8")
 
 
 def _values(config: RunConfig) -> dict[str, Any]:
@@ -224,7 +229,7 @@ def read_config(kind: type[RunConfig], file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"no configuration file {file}")
     try:
-        values = tomllib.loads(file.read_text())
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is not TOML: {error}") from error
     if (command := values.pop("command", _COMMANDS[kind])) != _COMMANDS[kind]:

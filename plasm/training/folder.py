@@ -16,6 +16,7 @@ RUN/
 import errno
 import importlib.util
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's log, none if there is no log."""
     file = run / "log.jsonl"
     rows = []
-    for line in file.read_text().splitlines() if file.exists() else []:
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
             rows.append(json.loads(line))
         except ValueError:
@@ -98,7 +99,7 @@ class RunFolder:
             save_config(config, self.path / "config.toml")
             if history:
                 with weights.write_beside(self.path / "history.json") as beside:
-                    beside.write_text(json.dumps(history, indent=2) + "\n")
+                    beside.write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise type(error)(error.errno, f"{self.path} cannot be written: {error.strerror}") from error
         for remains in self.path.glob(".*.[0-9]*"):
@@ -109,12 +110,21 @@ class RunFolder:
         """Take up the log of a run that is resumed, without lines past ``clips``: these epochs come again."""
         self.log = [row for row in read_log(self.path) if row["clips"] <= clips]
         with weights.write_beside(self.path / "log.jsonl") as beside:
-            beside.write_text("".join(json.dumps(row) + "\n" for row in self.log))
+            beside.write_text("".join(json.dumps(row) + "\n" for row in self.log), encoding="utf-8")
 
     def add_to_log(self, row: dict[str, Any]) -> None:
-        """Write a line of the log, draw the curves anew, and tell TensorBoard."""
+        """Write a line of the log, draw the curves anew, and tell TensorBoard.
+
+        Raises:
+            FloatingPointError: If a number is not finite, which no JSON and no average can take.
+        """
+        if wrong := [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]:
+            raise FloatingPointError(
+                f"{', '.join(wrong)} of epoch {row.get('epoch')} is not finite and not written: look at the "
+                "validation clips"
+            )
         self.log.append(row)
-        with (self.path / "log.jsonl").open("a") as file:
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         pictures.curves(self.log, self.path / "curves.png")
         if board := self._open_board(row["clips"]):

@@ -85,5 +85,5 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
 def _measured(run: Path) -> dict[str, Any] | None:
     """What was measured, if it was measured on the weights that are there now."""
     file = run / "metrics.json"
-    measured: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    measured: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return measured if measured.get("sha256") == weights.file_sha256(run / WEIGHTS_NAME) else None

@@ -60,7 +60,7 @@ def write_report(folder: RunFolder, config: RunConfig, phase: Phase, device: tor
         + " --config config.toml --out OTHER`.",
     ]
     with write_beside(folder.path / "report.md") as beside:
-        beside.write_text("\n\n".join(part for part in parts if part) + "\n")
+        beside.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 
 def _clips(config: RunConfig, folder: RunFolder) -> float:

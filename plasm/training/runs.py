@@ -126,7 +126,7 @@ def read_earlier(run: Path) -> list[dict[str, Any]]:
     """
     file = run / "history.json"
     try:
-        earlier: list[dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else []
+        earlier: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     except ValueError as error:
         raise ValueError(f"{file} is damaged: {error}") from error
     return earlier

@@ -58,6 +58,22 @@ def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
             raise OSError(error.errno, f"{file} cannot be written: {error.strerror}") from error
 
 
+def foreign_content(file: Path) -> str | None:
+    """What a file is that commonly lies where weights should; None if it is nothing of the kind."""
+    with file.open("rb") as stream:
+        head = stream.read(512)
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if not head:
+        return "is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, which names the weights and does not hold them: `git lfs pull` gets them"
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        return "is a web page, not weights: the download went wrong (a login, perhaps, or a page about the file)"
+    if start.startswith((b"{", b"[")):
+        return "is JSON, not weights"
+    return None
+
+
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Hexadecimal sha256 of the file that ``save_tensors`` makes of them."""
     return hashlib.sha256(_serialize(tensors)).hexdigest()
@@ -82,7 +98,9 @@ def load_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except SafetensorError as error:
-        raise OSError(f"{file} is not a whole safetensors file: {error}") from error
+        raise OSError(
+            f"{file} is not a whole safetensors file: it {foreign_content(file) or f'is damaged ({error})'}"
+        ) from error
 
 
 def file_sha256(file: Path) -> str:
@@ -212,7 +230,7 @@ def describe_folder(
     file = folder / WEIGHTS_NAME
     described = {"file": file.name, "size": file.stat().st_size, "sha256": file_sha256(file)}
     _save_config(model, folder, {**(config or {}), "weights": described})
-    saved = json.loads((folder / "config.json").read_text())
+    saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     picture = None
     if card is not None and card.picture is not None:
         picture = f"prediction{card.picture.suffix}"

@@ -1,14 +1,13 @@
 """The manifest of published weights: one row a file, read from ``manifest.json`` and written nowhere else."""
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Entry", "WeightsNotFoundError", "describe", "entries", "entry", "markdown_table", "replace_table", "tags"]
+__all__ = ["Entry", "WeightsNotFoundError", "describe", "entries", "entry", "markdown_table", "tags"]
 
 FOLDER = Path(__file__).parent
 
@@ -71,7 +70,7 @@ class Entry:
 @cache
 def entries() -> tuple[Entry, ...]:
     """Every row of the manifest; the first of a model is its default."""
-    return tuple(Entry(**row) for row in json.loads((FOLDER / "manifest.json").read_text()))
+    return tuple(Entry(**row) for row in json.loads((FOLDER / "manifest.json").read_text(encoding="utf-8")))
 
 
 def tags(model: str) -> list[str]:
@@ -122,7 +121,7 @@ _CODE = ("model and tag", "arguments", "file", "sha256", "command")
 
 
 def markdown_table(rows: Iterable[Entry]) -> str:
-    """The manifest as the table of the docs: a column a weight."""
+    """Rows of the manifest as a table of Markdown: a column a weight."""
     described = [describe(row) for row in rows]
     titles = list(dict.fromkeys(title for row in sorted(described, key=len, reverse=True) for title in row))
     lines = []
@@ -130,9 +129,3 @@ def markdown_table(rows: Iterable[Entry]) -> str:
         cells = (f"`{row[title]}`" if title in _CODE and title in row else row.get(title, "-") for row in described)
         lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join([*lines[:1], "|---" * (1 + len(described)) + "|", *lines[1:]])
-
-
-def replace_table(page: str, rows: Iterable[Entry]) -> str:
-    """Put the table of these rows between the marks of a page."""
-    table = markdown_table(rows)
-    return re.sub(r"(?<=<!-- weights -->\n).*?(?=\n<!-- end -->)", lambda _: table, page, flags=re.DOTALL)

@@ -1,3 +1,5 @@
+import errno
+import json
 import subprocess
 import sys
 from dataclasses import fields
@@ -13,6 +15,7 @@ from video_files import frames, write_images, write_video
 
 from plasm import prediction, training, weights
 from plasm.data import open_source
+from plasm.training import publishing
 from plasm.training.config import read_config
 
 SMALL = ["encoder_dim=8", "translator_dim=16", "translator_depth=1"]
@@ -58,6 +61,13 @@ def test_both_phases_evaluation_and_prediction(sample_root: Path, tmp_path: Path
     assert "4 test clips of mmnist, 10 -> 10 frames" in out
     assert len(table_of(out)) == 3
     assert [line.split()[0] for line in out.splitlines()[-11:-1]] == [str(n) for n in range(1, 11)]
+    out = ok(
+        "evaluate", "--weights", tmp_path / "two", "--data", "mmnist", "--data-dir", sample_root, "--num-clips", 2,
+        "--frames", 13, "--per-frame",
+    )  # fmt: skip
+    assert "2 test clips of mmnist, 10 -> 13 frames" in out
+    assert [line.split()[0] for line in out.splitlines()[-14:-1]] == [str(n) for n in range(1, 14)]
+    assert "--frames 13" in json.loads((tmp_path / "two" / "metrics.json").read_text(encoding="utf-8"))["options"]
     clip = np.random.default_rng(0).integers(0, 256, (12, 64, 64), dtype=np.uint8)
     np.save(tmp_path / "clip.npy", clip)
     out = ok(
@@ -151,8 +161,9 @@ def test_predict_chooses_a_model_that_fits(
     assert "plasm_mmnist_tiny (10 frames of 1 channel(s))" in message
 
 
-def test_list_prints_every_model() -> None:
-    lines = ok("list").splitlines()
+def test_list_prints_the_models_of_a_pattern() -> None:
+    assert "no model is called 'resnet*'" in fails("list", "resnet*")
+    lines = ok("list", "plasm*").splitlines()
     assert len(lines) == 7
     row = next(line.split() for line in lines if line.startswith("plasm_mmnist "))
     assert row[1:5] == ["19.00", "M", "7.75", "G"]
@@ -237,3 +248,94 @@ def test_python_m_plasm_is_the_command() -> None:
     for command in ("evaluate", "list", "predict", "pretrain", "train"):
         assert command in out
     assert "Usage: plasm" in out
+
+
+def test_predict_says_what_the_weights_know(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0)
+    street = numbers.integers(0, 256, (1, 16, 16, 1)) + np.zeros((20, 1, 1, 1))
+    np.save(tmp_path / "street.npy", street.astype(np.uint8)[..., 0])
+    out = ok("predict", "--input", tmp_path / "street.npy", "--out", tmp_path / "p")
+    assert "were trained on Moving MNIST and know nothing else" in out
+    assert "plasm train --model plasm_mmnist_tiny --data clips --data-dir FOLDER" in out
+    assert "the forecast scores below the last frame repeated (PSNR " in out
+    shown = ok("predict", "--out", tmp_path / "p")
+    assert "Moving MNIST" not in shown
+    assert "scores below" not in shown
+
+
+def test_predict_says_how_many_frames_are_needed(tmp_path: Path) -> None:
+    np.save(tmp_path / "short.npy", np.zeros((12, 16, 16), np.uint8))
+    common = ["predict", "--input", tmp_path / "short.npy", "--out", tmp_path / "p"]
+    message = fails(*common, "--step", 3)
+    assert "It is too short: every 3th of its 12 frames, 4, where 10 are needed at least" in message
+    assert "the clip has 4 frames; the model needs 10" in fails(*common, "--step", 3, "--model", "plasm_mmnist_tiny")
+    assert not (tmp_path / "p").exists()
+
+
+def test_many_clips_are_predicted_in_batches_and_a_few_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def count(clip: torch.Tensor, num_frames: int) -> torch.Tensor:
+        sizes.append(len(clip))
+        return clip[:, -1:].expand(-1, num_frames, -1, -1, -1)
+
+    monkeypatch.setattr(prediction, "forecast", lambda net: count)
+    clips = np.random.default_rng(0).integers(0, 256, (30, 12, 1, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "many.npy", clips)
+    out = ok("predict", "--input", tmp_path / "many.npy", "--frames", 2, "--out", tmp_path / "results.v2")
+    assert "30 clip(s), 10 -> 2 frames" in out
+    assert "the first 8 of 30 clips are drawn" in out
+    assert max(sizes) <= 8
+    predicted = np.load(tmp_path / "results.v2" / "prediction.npy")
+    np.testing.assert_allclose(predicted, clips[:, 9:10].repeat(2, 1) / np.float32(255))
+    with Image.open(tmp_path / "results.v2" / "prediction.png") as image:
+        assert image.height < 8 * 400
+    ok("predict", "--input", tmp_path / "many.npy", "--frames", 2, "--out", tmp_path / "many.mp4")
+    assert open_source(tmp_path / "many.mp4", 3)[0].size == (8, 64)
+
+
+@pytest.mark.parametrize("channels", [4, 12])
+def test_more_channels_than_colours_are_predicted_and_the_first_drawn(tmp_path: Path, channels: int) -> None:
+    model = timm.create_model("plasm_mmnist", in_chans=channels, encoder_dim=4, translator_dim=8, translator_depth=1)
+    weights.save_pretrained(model, tmp_path / "w")
+    clips = np.random.default_rng(0).integers(0, 256, (3, 21, channels, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "clips.npy", clips)
+    out = ok("predict", "--weights", tmp_path / "w", "--input", tmp_path / "clips.npy", "--out", tmp_path / "p")
+    assert f"of {channels} channels the first is drawn" in out
+    assert (tmp_path / "p" / "prediction.png").is_file()
+    (tmp_path / "data").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "data" / f"{number}.npy", clips[number])
+    show = ["data", "show", "clips", "--data-dir", tmp_path / "data", "--num-frames", 5, "--out", tmp_path / "s.png"]
+    assert f"of {channels} channels the first is drawn" in ok(*show, "--data-arg", f"channels={channels}")
+
+
+@pytest.mark.parametrize("name", ["my.xyz", "file", "file/p", "file/out.mp4"])
+def test_where_predictions_go_is_checked_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(prediction, "load_model", lambda *_: pytest.fail("worked first"))
+    (tmp_path / "file").write_text("")
+    assert ("cannot be written" if name != "file" else "is a file") in fails("predict", "--out", tmp_path / name)
+
+
+def test_frames_without_ssim_have_the_other_metrics(tmp_path: Path) -> None:
+    np.save(tmp_path / "flat.npy", np.random.default_rng(0).integers(0, 256, (20, 5, 32), dtype=np.uint8))
+    out = ok("predict", "--input", tmp_path / "flat.npy", "--out", tmp_path / "p")
+    assert "no SSIM: frames of 5x32 are smaller than its window of 7x7 pixels" in out
+    assert [len(row) for row in table_of(out).values()] == [3, 3, 3]
+
+
+def test_evaluation_beside_weights_that_cannot_be_written(
+    sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = timm.create_model("plasm_mmnist", encoder_dim=4, translator_dim=8, translator_depth=1)
+    weights.save_pretrained(model, tmp_path / "w")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(publishing, "write_beside", refuse)
+    out = ok("evaluate", "--weights", tmp_path / "w", "--data-dir", sample_root, "--num-clips", 2)
+    assert table_of(out).keys() == {"model", "black", "last frame"}
+    assert "warning: not written beside the weights" in out

@@ -166,7 +166,7 @@ def test_convert(tmp_path: Path) -> None:
         timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True),
     ):
         assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
-    assert "--model says" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other")
+    assert "--model or --config says" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other")
     assert "does not fit" in fails("convert", tmp_path / "old.ckpt", tmp_path / "other", "--model", "plasm_kth")
     assert not (tmp_path / "other").exists()
     small = timm.create_model("plasm_mmnist_tiny", **SMALL)
@@ -176,3 +176,8 @@ def test_convert(tmp_path: Path) -> None:
     loaded = timm.create_model(f"local-dir:{tmp_path / 'small'}", pretrained=True)
     assert all(torch.equal(tensor, small.state_dict()[name]) for name, tensor in loaded.state_dict().items())
     assert "is not there" in fails("convert", tmp_path / "none.pth", tmp_path / "other.safetensors")
+    # Tensors that would have to be adapted are not what was given.
+    for new in ("frames", "frames.safetensors"):
+        misfit = ["convert", tmp_path / "old.ckpt", tmp_path / new, "--model", "plasm_mmnist_tiny"]
+        assert "tensor(s) are of another shape" in fails(*misfit, "--model-arg", "in_frames=5")
+        assert not (tmp_path / new).exists()

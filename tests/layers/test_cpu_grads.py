@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from plasm.layers import ConvNeXtBlock
 from plasm.layers.cpu_grads import conv2d, group_norm
@@ -46,6 +47,16 @@ def test_second_derivatives_of_convolutions() -> None:
     conv = nn.Conv2d(2, 2, (1, 5), padding=(0, 2), groups=2).double()
     x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x, weight, bias: conv2d(conv, x), (x, conv.weight, conv.bias))
+
+
+def test_forward_mode_differentiation() -> None:
+    torch.manual_seed(0)
+    block = ConvNeXtBlock(8, num_groups=2).double()
+    x, tangent = torch.randn(2, 2, 8, 6, 6, dtype=torch.float64)
+    with forward_ad.dual_level():
+        slope = forward_ad.unpack_dual(block(forward_ad.make_dual(x, tangent))).tangent
+    step = 1e-6 * tangent
+    torch.testing.assert_close(slope, (block(x + step) - block(x - step)) / 2e-6, rtol=1e-5, atol=1e-6)
 
 
 def test_depthwise_in_autocasts_type() -> None:

@@ -154,7 +154,7 @@ def test_the_default_score_is_bounded_whatever_the_weights(scale: float) -> None
     for projection in (layer.query, layer.key):
         nn.init.normal_(projection.weight, std=scale)
     low, high = torch.randn(2, 8, 16, 4, 4).requires_grad_()
-    scores = layer._scores(low, high)
+    scores = layer.scores(low, high)
     # 4 is where the scale starts: the sigmoid of a cosine in [-1, 1] times that.
     assert 0.0179 < scores.min() < scores.max() < 0.9821
     assert (scores.std(0) > 0.01).all()
@@ -167,8 +167,8 @@ def test_the_default_score_tells_clips_apart_under_autocast() -> None:
     layer = PairwiseLayerAttention(16, 2)
     low = torch.randn(1, 16, 4, 4) + 1e-3 * torch.randn(4, 16, 4, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        scores = layer._scores(low, low.roll(1, 1))
-    torch.testing.assert_close(scores, layer._scores(low, low.roll(1, 1)), rtol=0, atol=0)
+        scores = layer.scores(low, low.roll(1, 1))
+    torch.testing.assert_close(scores, layer.scores(low, low.roll(1, 1)), rtol=0, atol=0)
     assert all(len(set(head.tolist())) == 4 for head in scores.T)
 
 

@@ -159,3 +159,10 @@ def test_a_model_without_encoder_freezes_none_and_gives_no_features() -> None:
         net.freeze_encoder()
     with pytest.raises(ValueError, match="norm=True"):
         net.forward_intermediates(torch.rand(1, 2, 1, 4, 4), norm=True)
+
+
+def test_what_timms_scripts_pass_and_the_class_does_not_take(tmp_path: Path) -> None:
+    weights.save_pretrained(timm.create_model("family_net", drop_rate=0.0, img_size=(8, 8)), tmp_path)
+    assert isinstance(timm.create_model(f"local-dir:{tmp_path}", pretrained=True), Net)
+    with pytest.raises(ValueError, match=r"family_net has no drop_path_rate, which is 0\.1"):
+        timm.create_model("family_net", drop_path_rate=0.1)

@@ -173,8 +173,18 @@ def test_skip_adds_the_first_features_to_the_last_block() -> None:
     model(torch.rand(1, 3, 1, 16, 16))
     first, before_last, into_last = seen
     torch.testing.assert_close(into_last, before_last + first)
-    with pytest.raises(ValueError, match="in_frames == out_frames, got 3 and 4"):
-        PLASM(**{**SMALL, "out_frames": 4}, skip=True)
+
+
+@pytest.mark.parametrize(("out_frames", "partners"), [(2, [0, 1]), (5, [0, 1, 2, 2, 2])])
+def test_a_skip_between_other_numbers_of_frames(out_frames: int, partners: list[int]) -> None:
+    model = PLASM(**{**SMALL, "out_frames": out_frames}, skip=True)
+    seen: list[torch.Tensor] = []
+    model.decoder.blocks[-2].register_forward_hook(lambda module, args, out: seen.append(out))
+    model.encoder.blocks[0].register_forward_hook(lambda module, args, out: seen.append(out))
+    model.decoder.blocks[-1].register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    model(torch.rand(1, 3, 1, 16, 16))
+    first, before_last, into_last = seen
+    torch.testing.assert_close(into_last, before_last + first[partners])
 
 
 def test_a_frozen_encoder_stays_frozen() -> None:
@@ -223,6 +233,23 @@ def test_published_weights_adapt_to_other_channels() -> None:
     out = color(clip.expand(-1, -1, 3, -1, -1))
     for channel in range(3):
         torch.testing.assert_close(out[:, :, channel], gray(clip)[:, :, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_skip_goes_past_the_features_to_the_head() -> None:
+    model = PLASM(**SMALL, skip=True).eval()
+    clip = torch.rand(1, 3, 1, 18, 13)
+    features = model.forward_features(clip)
+    torch.testing.assert_close(model.forward_head(features, clip), model(clip))
+    with pytest.raises(ValueError, match="needs the clip"):
+        model.forward_head(features)
+
+
+@pytest.mark.parametrize("name", ["in_frames", "out_frames", "in_chans", "encoder_dim", "encoder_depth",
+                                  "translator_dim", "translator_depth"])  # fmt: skip
+@pytest.mark.parametrize("count", [0, -1, 1.5])
+def test_a_model_of_nothing_is_an_error_at_once(name: str, count: float) -> None:
+    with pytest.raises((ValueError, TypeError), match=rf"{name} must be positive, a whole number, got {count}"):
+        plasm.create_model("plasm_mmnist_tiny", **{name: count})
 
 
 def test_weights_and_runs_from_before_the_bounded_score_compute_the_same(tmp_path: Path) -> None:

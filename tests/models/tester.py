@@ -264,6 +264,48 @@ class BaseModelTester:
             assert sorted(names) == sorted(name for name, _ in model.named_parameters())
             assert len(groups) > 2
 
+    def test_group_matcher_follows_the_depth(self, name: str, model: nn.Module) -> None:
+        self.require(name, "features")
+        layers = timm.models.group_parameters(model, model.group_matcher(), reverse=True)
+        blocks = [[layers[key] for key in layers if key.startswith(f"{i['module']}.")] for i in model.feature_info]
+        depths = [sorted({*block}) for block in blocks if block]
+        assert all(len(depth) == 1 for depth in depths)
+        assert depths == sorted(depths)
+        assert len(depths) == 1 or depths[0] < depths[-1]
+        assert all(layer <= depths[0][0] for key, layer in layers.items() if key.startswith("encoder."))
+        assert all(layer >= depths[-1][0] for key, layer in layers.items() if key.startswith("decoder."))
+
+    def test_arguments_of_timms_scripts(self, name: str) -> None:
+        given = {"drop_rate": 0.0, "drop_path_rate": 0.0, "img_size": self.size, "num_classes": 7, "global_pool": "avg"}
+        model = self.create(name, **given)
+        assert model.num_classes == 0
+        assert isinstance(model.get_classifier(), nn.Module)
+        model.reset_classifier(0)
+        with pytest.raises(ValueError, match="no classifier of 10 classes"):
+            model.reset_classifier(10)
+
+    def test_features_then_head_are_forward(self, name: str, model: nn.Module) -> None:
+        self.require(name, "features")
+        clip = self.clip(model.eval(), size=None if "any_size" in self.not_promised(name) else (17, 22))
+        features = model.forward_features(clip)
+        assert model.forward_head(features, pre_logits=True).shape == (len(features), model.head_hidden_size)
+        try:
+            frames = model.forward_head(features, clip)
+        except NotImplementedError as error:
+            pytest.skip(f"{name}: {error}")
+        torch.testing.assert_close(frames, model(clip))
+
+    def test_pruned_model_gives_the_same_features(self, name: str, model: nn.Module) -> None:
+        self.require(name, "features")
+        clip = self.clip(model.eval())
+        last = len(model.feature_info) // 2
+        expected = model.forward_intermediates(clip, [0, last], intermediates_only=True)
+        count = sum(p.numel() for p in model.parameters())
+        assert list(model.prune_intermediate_layers([0, last])) == [0, last]
+        assert sum(p.numel() for p in model.parameters()) < count
+        for feature, other in zip(expected, model.forward_intermediates(clip)[1][:: max(last, 1)], strict=True):
+            assert torch.equal(feature, other)
+
     def test_features_have_the_shapes_they_declare(self, name: str, model: nn.Module) -> None:
         self.require(name, "features")
         clip = self.clip(model)

@@ -243,6 +243,24 @@ def test_schedules(schedule: str) -> None:
         assert set(rates) == {0.1}
 
 
+def test_no_score_is_a_constant_after_training_at_the_papers_rate(tmp_path: Path) -> None:
+    """The authors' score, trained so, gives three of these four heads 0 or 1 for every clip."""
+    from plasm.data import SAMPLES
+
+    args = {**MODEL, "translator_depth": 2}
+    told = arguments(SAMPLES, tmp_path / "run", lr=0.01, epochs=4, clips_per_epoch=40, model_args=args)
+    training.run(TrainConfig(**told, schedule="constant"))
+    model: Any = training.load_model(None, str(tmp_path / "run")).eval()
+    clips: Any = create_dataset("mmnist", SAMPLES, "test", num_frames=20)
+    found: list[torch.Tensor] = []
+    for block in model.translator.pla:
+        block.register_forward_pre_hook(lambda block, inputs: found.append(block.scores(*inputs)))
+    model.predict(torch.stack([clips[index][:10] for index in range(8)]))
+    assert len(found) == 2
+    for scores in found:
+        assert (scores.std(0) > 1e-4).all(), scores
+
+
 def test_wsd_warms_up_stays_and_decays_to_zero() -> None:
     config = TrainConfig(
         model="", data="", data_dir="", out="", lr=0.1, schedule="wsd", epochs=10, warmup_steps=4, decay_epochs=2

@@ -95,3 +95,24 @@ def test_damaged_bytes_are_never_more_than_a_clear_error(tmp_path: Path) -> None
         except ValueError:
             refused += 1
     assert refused > 10
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "is a Git LFS pointer"),
+        (b"\n <!DOCTYPE html><html></html>", "is a web page"),
+        (b'{"error": "not found"}', "is JSON"),
+        (b"", "is empty"),
+        (b"hello", "begins with b'hello'"),
+    ],
+)
+def test_what_lies_where_weights_should_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    for name, read in (("a.pth", weights.read_checkpoint), ("a.safetensors", weights.load_tensors)):
+        (tmp_path / name).write_bytes(content)
+        if content != b"hello" or name == "a.pth":
+            with pytest.raises((ValueError, OSError), match=rf"a\..*{message}"):
+                read(tmp_path / name)
+    weights.save_tensors({"a": torch.zeros(3)}, tmp_path / "b.pth")
+    with pytest.raises(ValueError, match="is a safetensors file already"):
+        weights.read_checkpoint(tmp_path / "b.pth")

@@ -1,5 +1,4 @@
 import dataclasses
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -10,8 +9,6 @@ import timm
 import plasm
 from plasm import weights
 from plasm.weights import manifest
-
-DOCS = Path(plasm.__file__).parents[1] / "docs"
 
 
 def test_every_published_file_is_what_the_manifest_says() -> None:
@@ -67,18 +64,3 @@ def test_the_table_shows_every_row_in_full() -> None:
     assert table["sha256"].count(here.sha256) == 2
     for value in (here.license, here.data, here.command, here.date, f"{here.clips:,}", f"{here.metrics['mse']:.2f}"):
         assert any(line.count(str(value)) >= 2 for line in lines)
-
-
-@pytest.mark.skipif(not DOCS.is_dir(), reason="needs the checkout")
-def test_the_docs_table_is_the_manifests() -> None:
-    page = (DOCS / "models.md").read_text()
-    assert manifest.replace_table(page, weights.entries()) == page
-    assert weights.markdown_table(weights.entries()) in page
-    row = dataclasses.replace(weights.entries()[0], date="1999-01-01")
-    assert "1999-01-01" in manifest.replace_table(page, [row])
-    spec = importlib.util.spec_from_file_location("check", DOCS / "check.py")
-    assert spec
-    assert spec.loader
-    check = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(check)
-    assert not list(check.stale_table(DOCS / "models.md"))

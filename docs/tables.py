@@ -1,0 +1,168 @@
+"""Tables of the documentation, each from the data that the code has or the commands wrote.
+
+``<!-- table: NAME ARGUMENT -->`` in a page stands for the table; ``docs/hooks.py`` puts it in.
+"""
+
+import csv
+import inspect
+import re
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import timm
+
+import plasm
+from plasm import layers as plasm_layers
+from plasm import weights
+from plasm.models.summary import ModelSummary, summarize
+
+RESULTS = Path(__file__).parent / "results"
+MARK = re.compile(r"^<!-- table: (?P<name>\w+) ?(?P<argument>[\w.-]*) -->$", re.MULTILINE)
+
+
+def markdown(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table of Markdown."""
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def first_line(thing: object) -> str:
+    """The first sentence of a docstring, for a cell; nothing for what has none of its own."""
+    if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+        return ""
+    text = (inspect.getdoc(thing) or "").partition("\n\n")[0]
+    return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
+
+
+@cache
+def families() -> dict[str, list[str]]:
+    """Names of the models of each family: that is, of each file of ``plasm/models``."""
+    found: dict[str, list[str]] = {}
+    for name in plasm.list_models():
+        module = timm.models.model_entrypoint(name).__module__
+        found.setdefault(module.rpartition(".")[2], []).append(name)
+    return dict(sorted(found.items(), key=lambda item: (item[0] != "plasm", item[0])))
+
+
+def module_of(family: str) -> Any:
+    """The module of a family."""
+    return sys.modules[f"plasm.models.{family}"]
+
+
+def title_of(family: str) -> str:
+    """What a family is called: the first line of its file, up to the colon."""
+    return (module_of(family).__doc__ or family).strip().partition("\n")[0].partition(":")[0].rstrip(".")
+
+
+def _shape(sizes: Sequence[int]) -> str:
+    """Sizes that stay on one line."""
+    return "\N{NO-BREAK SPACE}x\N{NO-BREAK SPACE}".join(map(str, sizes))
+
+
+def _rows(summaries: Iterable[ModelSummary]) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"`{row.name}`",
+            f"{row.parameters / 1e6:.2f} M",
+            f"{row.multiply_adds / 1e9:.2f} G",
+            _shape(row.input_shape),
+            _shape(row.output_shape),
+            ", ".join(f"`{tag}`" for tag in row.tags) or "-",
+        )
+        for row in summaries
+    ]
+
+
+def models(family: str = "") -> str:
+    """Models of a family, or of all: what ``plasm list`` prints."""
+    names = [name for key, group in families().items() for name in group if family in ("", key)]
+    titles = ("model", "parameters", "multiply-adds", "input: T x C x H x W", "output", "weights")
+    return markdown(titles, _rows(map(summary, names)))
+
+
+@cache
+def summary(name: str) -> ModelSummary:
+    """Size and cost of a model."""
+    return summarize(name)
+
+
+def family_index(where: str = "") -> str:
+    """The families: how many models, how large, and whether there are weights; ``where`` is "here" in their folder."""
+    link = "" if where == "here" else "models/"
+    rows = []
+    for family, names in families().items():
+        sizes = [summary(name).parameters / 1e6 for name in names]
+        tags = sum(len(weights.tags(name)) for name in names)
+        span = f"{min(sizes):.1f}" if len(sizes) == 1 else f"{min(sizes):.1f} to {max(sizes):.1f}"
+        rows.append((f"[{title_of(family)}]({link}{family}.md)", len(names), f"{span} M", tags or "-"))
+    return markdown(("family", "models", "parameters", "published weights"), rows)
+
+
+def published_weights(family: str = "") -> str:
+    """Published weights of a family, or of all: what ``plasm list --weights`` prints."""
+    names = {name for key, group in families().items() for name in group if family in ("", key)}
+    rows = [row for row in weights.entries() if row.model in names]
+    return weights.markdown_table(rows) if rows else "No weights are published yet."
+
+
+def layers(_: str = "") -> str:
+    """The layers, each a link to the reference."""
+    rows = [
+        (f"[`{name}`][plasm.layers.{name}]", first_line(getattr(plasm_layers, name))) for name in plasm_layers.__all__
+    ]
+    return markdown(("layer", "what it is"), rows)
+
+
+def ablation(name: str) -> str:
+    """Rows of a table of ``benchmarks/ablations.py``, from the CSV it wrote: mean and range over the seeds."""
+    with (RESULTS / f"ablations_{name}.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    rows = []
+    for row in dict.fromkeys(line["row"] for line in lines):
+        found = [float(line["mse"]) for line in lines if line["row"] == row]
+        span = f"{min(found):.1f} to {max(found):.1f}" if len(found) > 1 else "-"
+        rows.append((row, f"{statistics.mean(found):.1f}", span, len(found)))
+    return markdown(("row", "MSE, mean", "lowest to highest", "seeds"), rows)
+
+
+TABLES: dict[str, Callable[[str], str]] = {
+    "families": family_index,
+    "layers": layers,
+    "ablation": ablation,
+    "models": models,
+    "weights": published_weights,
+}
+
+
+def fill(page: str) -> str:
+    """Put the tables into a page.
+
+    Raises:
+        KeyError: If a page asks for a table that there is not.
+    """
+    return MARK.sub(lambda mark: TABLES[mark["name"]](mark["argument"]), page)
+
+
+def family_page(family: str) -> str:
+    """The page of a family that nobody has written one for: its docstring."""
+    text = (module_of(family).__doc__ or "").strip().replace("``", "`")
+    return f"# {title_of(family)}\n\n{text}\n"
+
+
+def with_family_tables(page: str, family: str) -> str:
+    """Add the tables of the family to its page, where it does not place them itself."""
+    record = getattr(module_of(family), "FAMILY", None)
+    sections = [
+        ("Models", f"<!-- table: models {family} -->"),
+        ("Weights", f"<!-- table: weights {family} -->"),
+    ]
+    for title, mark in sections:
+        if mark not in page:
+            page += f"\n## {title}\n\n{mark}\n"
+    if record is not None and record.citation.strip() not in page:
+        page += f"\n## Cite\n\n[{record.title}]({record.url})\n\n```bibtex\n{record.citation.strip()}\n```\n"
+    return page

@@ -1,0 +1,120 @@
+"""Models as the page takes them: ONNX files that ``plasm.export`` has checked. Needs the extra ``plasm[onnx]``.
+
+Weights that half precision holds without loss are stored in it and computed with in single precision: such a file is
+half the size, and forecasts the same.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from plasm import weights
+from plasm.exporting import TOLERANCE, ExportError, export
+from plasm.runtime import is_exported, load_exported, read_metadata
+
+from .models import PageModel
+
+__all__ = ["page_model"]
+
+
+def page_model(source: str, folder: Path) -> PageModel:
+    """Write a model as ONNX into a folder, for the page.
+
+    Args:
+        source: Weights, by any name that ``plasm predict --weights`` takes, or an ONNX file of ``plasm export``.
+        folder: Where to, as ``models/NAME.onnx``.
+
+    Raises:
+        ImportError: If the exporter is not installed.
+        ValueError: If the page cannot show what the model forecasts, or the file forecasts something else.
+        OSError: If the weights cannot be had, or the file not be written.
+        plasm.weights.WeightsNotFoundError: If no such weights are published.
+    """
+    models = folder / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    written = models / "written.onnx"
+    about = ""
+    if is_exported(source):
+        metadata = read_metadata(source)
+        if Path(source).suffix != ".onnx":
+            raise ValueError(f"{source} runs in torch: the page takes .onnx files")
+        _check_shape(source, metadata["in_chans"], metadata["out_chans"])
+        shutil.copyfile(source, written)
+    else:
+        from plasm.training import load_model
+
+        model: Any = load_model(None, source)
+        _check_shape(source, model.in_chans, getattr(model, "out_chans", model.in_chans))
+        about = f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters."
+        metadata = export(model, written).metadata
+        _make_small(written)
+    row = next((row for row in weights.entries() if row.sha256 == metadata["weights_sha256"]), None)
+    if row:
+        about += f" Test MSE {row.metrics['mse']:.1f}, SSIM {row.metrics['ssim']:.3f}, after {row.clips:,} clips."
+    name = row.name if row else _file_name(source)
+    file = models / f"{name}.onnx"
+    written.replace(file)
+    numbers = {key: int(metadata[key]) for key in ("in_frames", "out_frames", "height", "width")}
+    return PageModel(
+        name=name,
+        file=file.relative_to(folder).as_posix(),
+        size=file.stat().st_size,
+        sha256=weights.file_sha256(file),
+        weights_sha256=metadata["weights_sha256"],
+        channels=int(metadata["in_chans"]),
+        license=metadata["license"],
+        about=about.strip(),
+        **numbers,
+    )
+
+
+def _check_shape(source: str, in_chans: int | str, out_chans: int | str) -> None:
+    if int(in_chans) not in (1, 3) or int(out_chans) != int(in_chans):
+        raise ValueError(
+            f"the page shows gray or coloured frames, of 1 or 3 channels; the model of {source} takes {in_chans} and "
+            f"forecasts {out_chans}"
+        )
+
+
+def _file_name(source: str) -> str:
+    path = Path(source)
+    name = path.stem if path.suffix in (".onnx", ".safetensors") else path.name
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
+
+
+def _make_small(file: Path) -> None:
+    """Store in half precision what it holds without loss, and leave out where in whose files each node came from."""
+    import onnx
+    from onnx import numpy_helper
+
+    proto = onnx.load(file)
+    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    casts = []
+    for tensor in proto.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != onnx.TensorProto.FLOAT or not _fits_half(values):
+            continue
+        name, stored = tensor.name, f"{tensor.name}.half"
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
+        casts.append(onnx.helper.make_node("Cast", [stored], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    whole = load_exported(file)
+    assert whole.size is not None
+    clip = torch.rand(1, whole.in_frames, whole.in_chans, *whole.size)
+    expected = whole(clip)
+    onnx.save(proto, file)
+    difference = (load_exported(file)(clip) - expected).abs().max().item()
+    if not difference <= TOLERANCE * (expected.max() - expected.min()).item():
+        raise ExportError(f"weights stored in half precision forecast something else: off by {difference:.2g}")
+
+
+def _fits_half(values: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return values.size >= 64 and bool(np.array_equal(values.astype(np.float16).astype(np.float32), values))

@@ -1,0 +1,159 @@
+"""The page, served on this machine or copied for another server."""
+
+import gzip
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from .models import LIST, SITE, PageModel, packaged_models, write_list
+
+__all__ = ["DemoServer", "copy_site", "site_files"]
+
+# Said here, since what the system's table says of them differs from one machine to the next.
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".mjs": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".svg": "image/svg+xml",
+    ".wasm": "application/wasm",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+# The first two isolate the page, without which browsers give its threads no shared memory.
+HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+    "Vary": "Accept-Encoding",
+}
+
+Files = Mapping[str, "Path | bytes"]
+
+
+def site_files(models: Sequence[PageModel] = (), folder: Path = SITE) -> dict[str, Path | bytes]:
+    """Every file of the page, by its path there.
+
+    Args:
+        models: What it runs, in this order; by default what ships with it.
+        folder: Where their files lie.
+
+    Returns:
+        For each path, the file on disk or its content.
+    """
+    shipped = {model.file for model in packaged_models()}
+    paths = (path for path in SITE.rglob("*") if path.is_file())
+    files: dict[str, Path | bytes] = {path.relative_to(SITE).as_posix(): path for path in paths}
+    if models:
+        files = {name: path for name, path in files.items() if name not in shipped}
+        for model in models:
+            made = folder / model.file
+            files[model.file] = made if made.is_file() else SITE / model.file
+        files[LIST] = write_list(models).encode()
+    return files
+
+
+def copy_site(files: Files, out: Path) -> None:
+    """Write the page into a folder, for any web server.
+
+    Raises:
+        FileExistsError: If the folder holds something already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is there already: name a new folder, or an empty one")
+    for name, content in files.items():
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+        else:
+            shutil.copyfile(content, target)
+
+
+class DemoServer(ThreadingHTTPServer):
+    """Serves the page to browsers of this machine alone, compressed where they take it.
+
+    Args:
+        files: From ``site_files``.
+        port: 0 for a free one.
+
+    Raises:
+        OSError: If the port is taken.
+    """
+
+    daemon_threads = True
+    # A port that another server has is an error; the standard library would join it, Windows by the second of these.
+    allow_reuse_port = False
+    allow_reuse_address = os.name != "nt"
+
+    def __init__(self, files: Files, port: int = 0) -> None:
+        self.files = dict(files)
+        self.compressed = cache(self._compressed)
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://127.0.0.1:{self.server_address[1]}/"
+
+    def content(self, name: str) -> bytes:
+        """A file of the page.
+
+        Raises:
+            KeyError: If it has no such file.
+        """
+        content = self.files[name]
+        return content if isinstance(content, bytes) else content.read_bytes()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away in the middle of a file is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+    def _compressed(self, name: str) -> bytes:
+        return gzip.compress(self.content(name), 6, mtime=0)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: DemoServer
+    protocol_version = "HTTP/1.1"
+    server_version = "plasm"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, with_body: bool) -> None:
+        name = self.path.partition("?")[0].removeprefix("/") or "index.html"
+        gzipped = "gzip" in self.headers.get("Accept-Encoding", "")
+        try:
+            body = self.server.compressed(name) if gzipped else self.server.content(name)
+        except (KeyError, OSError):
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", TYPES.get(Path(name).suffix, "application/octet-stream"))
+        self.send_header("Content-Length", str(len(body)))
+        if gzipped:
+            self.send_header("Content-Encoding", "gzip")
+        for header, value in HEADERS.items():
+            self.send_header(header, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: the page says what fails."""

@@ -1,0 +1,115 @@
+import gzip
+import http.client
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+import plasm
+from plasm import weights
+from plasm.data import SAMPLES, load_digits
+from plasm.demo import SITE, DemoServer, copy_site, packaged_models, site_files
+
+NOTICE = Path(plasm.__file__).parents[1] / "NOTICE"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[DemoServer]:
+    with DemoServer(site_files()) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def get(server: DemoServer, path: str, encoding: str = "identity", method: str = "GET") -> tuple[int, dict, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1])
+    try:
+        connection.request(method, path, headers={"Accept-Encoding": encoding})
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+    finally:
+        connection.close()
+
+
+def test_every_file_comes_isolated_and_with_its_type(server: DemoServer) -> None:
+    for name in server.files:
+        status, headers, body = get(server, f"/{name}")
+        assert status == 200
+        assert body == (SITE / name).read_bytes()
+        assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
+        assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+    # Browsers run modules, and compile WebAssembly while it comes, of these types alone.
+    for name, kind in (("main.js", "text/javascript"), ("ort/ort.wasm.min.mjs", "text/javascript"),
+                       ("ort/ort-wasm-simd-threaded.wasm", "application/wasm")):  # fmt: skip
+        assert get(server, f"/{name}", method="HEAD")[1]["Content-Type"].startswith(kind)
+    assert get(server, "/")[2] == get(server, "/index.html?anything")[2]
+
+
+def test_compressed_where_the_browser_takes_it_and_in_all_under_15_mb(server: DemoServer) -> None:
+    total = 0
+    for name in server.files:
+        _, headers, body = get(server, f"/{name}", "gzip, deflate")
+        assert headers["Content-Encoding"] == "gzip"
+        assert int(headers["Content-Length"]) == len(body)
+        assert gzip.decompress(body) == (SITE / name).read_bytes()
+        total += len(body)
+    assert total < 15e6
+
+
+@pytest.mark.parametrize("path", ["/none.html", "/../server.py", "/%2e%2e/server.py", "//etc/passwd", "/models"])
+def test_nothing_else_comes(server: DemoServer, path: str) -> None:
+    assert get(server, path)[0] == 404
+
+
+def test_it_listens_on_this_machine_alone(server: DemoServer) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+    with pytest.raises(OSError, match="in use"):
+        DemoServer(site_files(), server.server_address[1])
+
+
+def test_a_copy_is_whole_and_overwrites_nothing(tmp_path: Path) -> None:
+    files = {name: content for name, content in site_files(packaged_models()).items() if not name.endswith(".wasm")}
+    copy_site(files, tmp_path / "page")
+    for name in files:
+        assert (tmp_path / "page" / name).read_bytes() == (SITE / name).read_bytes()
+    with pytest.raises(FileExistsError, match="an empty one"):
+        copy_site(files, tmp_path / "page")
+
+
+def test_nothing_on_the_page_comes_from_elsewhere() -> None:
+    for file in SITE.glob("*.*"):
+        if file.suffix in (".html", ".css", ".js"):
+            for link in re.findall(r"""(?:src|import|from|fetch|url)\W{1,3}(https?:|//)""", file.read_text("utf-8")):
+                raise AssertionError(f"{file.name}: {link}")
+
+
+def test_the_default_weights_are_those_of_the_manifest() -> None:
+    (model,) = packaged_models()
+    row = weights.entries()[0]
+    assert (model.name, model.weights_sha256) == (row.name, row.sha256), "run python tools/make_demo.py model"
+    assert model.sha256 == weights.file_sha256(SITE / model.file)
+    assert model.size == (SITE / model.file).stat().st_size
+    onnx = pytest.importorskip("onnx")
+    metadata = {item.key: item.value for item in onnx.load(SITE / model.file).metadata_props}
+    assert metadata["weights_sha256"] == row.sha256
+
+
+def test_the_digits_are_real_ones_that_training_never_sees() -> None:
+    known = {bytes(digit) for digit in load_digits(SAMPLES, "test").numpy().reshape(-1, 784)}
+    shipped = (SITE / "digits.bin").read_bytes()
+    digits = [shipped[i : i + 784] for i in range(0, len(shipped), 784)]
+    assert len(set(digits)) == 100
+    assert set(digits) <= known
+
+
+@pytest.mark.skipif(not NOTICE.is_file(), reason="needs the checkout")
+def test_notice_names_the_runtime_that_ships() -> None:
+    notice = NOTICE.read_text(encoding="utf-8")
+    for file in sorted((SITE / "ort").glob("*.*js")) + sorted((SITE / "ort").glob("*.wasm")):
+        assert f"{weights.file_sha256(file)}  {file.name}" in notice
+    version = re.search(r"ONNX Runtime Web v([\d.]+)", (SITE / "ort" / "ort.wasm.min.mjs").read_text("utf-8"))
+    assert version is not None
+    assert f"onnxruntime-web {version[1]}" in notice

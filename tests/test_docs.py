@@ -1,0 +1,74 @@
+"""The checks of the documentation find what they are there to find."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def check() -> ModuleType:
+    pytest.importorskip("markdown")
+    sys.path.insert(0, str(DOCS))
+    try:
+        return importlib.import_module("check")
+    finally:
+        sys.path.remove(str(DOCS))
+
+
+def test_links_of_a_page(check: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    (tmp_path / "other.md").write_text("# A `name`: and more\n\n## Twice\n\n## Twice\n", encoding="utf-8")
+    page.write_text(
+        "[a](other.md) [b](other.md#a-name-and-more) [c](other.md#twice_1) [d](#here) [e](https://example.org/#x)\n"
+        "[f](none.md) [g](other.md#none) [h](other.md#twice_2)\n\n## Here\n",
+        encoding="utf-8",
+    )
+    assert list(check.broken_links(page)) == [
+        "page.md: no file none.md",
+        "page.md: no heading none in other.md",
+        "page.md: no heading twice_2 in other.md",
+    ]
+
+
+def test_numbers_typed_by_hand(check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "measured_numbers", lambda: {"12.34": "net.tag"})
+    page = tmp_path / "page.md"
+    page.write_text("An MSE of 112.34, 12.345 and 1.12.34\n", encoding="utf-8")
+    assert not list(check.typed_numbers(page))
+    page.write_text("An MSE of 12.34.\n", encoding="utf-8")
+    assert list(check.typed_numbers(page)) == ["page.md: 12.34 is typed by hand; use <!-- table: weights --> (net.tag)"]
+
+
+def test_sizes_typed_by_hand(check: ModuleType, tmp_path: Path) -> None:
+    page, size = tmp_path / "page.md", check.tables.summary("plasm_taxibj").parameters / 1e6
+    page.write_text(f"A net has {size:.2f} M\n`plasm_taxibj` {size + 1:.2f} M\n", encoding="utf-8")
+    assert not list(check.typed_numbers(page))
+    page.write_text(f"`plasm_taxibj` has {size:.2f} M\n", encoding="utf-8")
+    (problem,) = check.typed_numbers(page)
+    assert "plasm_taxibj" in problem
+
+
+def test_links_of_the_site(check: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "index.html").write_text('<h1 id="there"></h1>', encoding="utf-8")
+    (tmp_path / "site.css").write_text('@import "https://fonts.example/a.css";', encoding="utf-8")
+    (tmp_path / "index.html").write_text(
+        '<a href="sub/#there">1</a><a href="https://example.org">2</a><img src="none.png"><a href="sub/#gone">3</a>'
+        '<script src="https://example.org/x.js"></script>',
+        encoding="utf-8",
+    )
+    assert sorted(check.site_problems(tmp_path)) == [
+        "index.html: <script> asks another host for https://example.org/x.js",
+        "index.html: no anchor sub/#gone",
+        "index.html: none.png is not there",
+        "site.css: asks another host for https://fonts.example/a.css",
+    ]
+
+
+def test_the_drawings_are_those_of_the_program(check: ModuleType) -> None:
+    assert check.figures.stale() == []

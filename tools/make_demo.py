@@ -1,0 +1,68 @@
+"""Make what ships with the page of `plasm demo`.
+
+Usage: python tools/make_demo.py model               the default weights as ONNX, after they have changed
+       python tools/make_demo.py digits MNIST_DIR    the digits
+       python tools/make_demo.py runtime             ONNX Runtime Web, from npm
+"""
+
+import gzip
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+import click
+import numpy as np
+
+from plasm import weights
+from plasm.data import load_digits
+from plasm.demo.export import page_model
+from plasm.demo.models import SITE, write_list
+
+RUNTIME = "onnxruntime-web@1.30.0"
+RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
+DIGITS_EACH = 10
+
+
+@click.group()
+def main() -> None:
+    """Make what ships with the page of `plasm demo`."""
+
+
+@main.command()
+def model() -> None:
+    """The default weights as ONNX, and the list that names them."""
+    for old in (SITE / "models").glob("*.onnx"):
+        old.unlink()
+    made = page_model(weights.entries()[0].name, SITE)
+    (SITE / "models.json").write_text(write_list([made]), encoding="utf-8")
+    click.echo(f"{made.file}: {made.size / 1e6:.1f} MB, of weights {made.weights_sha256}")
+
+
+@main.command()
+@click.argument("mnist_dir", type=Path)
+def digits(mnist_dir: Path) -> None:
+    """The first ten test digits of each kind, 28 x 28 bytes each, in order."""
+    labels = np.frombuffer(gzip.decompress((mnist_dir / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
+    images = load_digits(mnist_dir, "test").numpy()
+    chosen = np.concatenate([np.flatnonzero(labels == kind)[:DIGITS_EACH] for kind in range(10)])
+    (SITE / "digits.bin").write_bytes(images[chosen].tobytes())
+
+
+@main.command()
+def runtime() -> None:
+    """ONNX Runtime Web. NOTICE states its version and what its files hash to."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["npm", "pack", "--silent", RUNTIME], cwd=folder, check=True)
+        (package,) = Path(folder).glob("*.tgz")
+        with tarfile.open(package) as archive:
+            for name in RUNTIME_FILES:
+                member = archive.extractfile(f"package/dist/{name}")
+                assert member is not None
+                (SITE / "ort" / name).write_bytes(member.read())
+    for name in RUNTIME_FILES:
+        click.echo(f"{weights.file_sha256(SITE / 'ort' / name)}  {name}")
+
+
+if __name__ == "__main__":
+    main()
