@@ -8,6 +8,7 @@ from .convnext import ConvNeXtBlock
 from .eidetic_lstm import Eidetic3DLSTMCell
 from .gated_aggregation import ChannelAggregation, MultiOrderGatedAggregation
 from .gated_attention import GatedSpatiotemporalAttention
+from .gated_transformer import GatedTransformerBlock
 from .inception import InceptionBlock
 from .large_kernel_attention import LargeKernelAttention
 from .mau_cell import MAUCell
@@ -34,6 +35,7 @@ __all__ = [
     "DepthwiseMlp",
     "Eidetic3DLSTMCell",
     "GatedSpatiotemporalAttention",
+    "GatedTransformerBlock",
     "GradientHighwayUnit",
     "InceptionBlock",
     "LargeKernelAttention",

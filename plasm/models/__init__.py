@@ -7,6 +7,7 @@ from .mau import MAU
 from .mim import MIM
 from .phydnet import PhyDNet
 from .plasm import PLASM
+from .predformer import PredFormer
 from .predrnn import PredRNN, PredRNNv2
 from .predrnnpp import PredRNNpp
 from .pretraining import MaskedAutoencoder
@@ -24,6 +25,7 @@ __all__ = [
     "Family",
     "MaskedAutoencoder",
     "PhyDNet",
+    "PredFormer",
     "PredRNN",
     "PredRNNpp",
     "PredRNNv2",

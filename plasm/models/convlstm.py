@@ -13,7 +13,8 @@ from plasm.layers.convlstm import ConvLSTMCell
 
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
-from .recurrent import LARGEST, Inputs, input_sizes, register_recurrent
+from .recurrent import LARGEST, Inputs
+from .registration import input_sizes, register_benchmarks
 
 __all__ = ["ConvLSTM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -85,5 +86,5 @@ PATCHES: dict[str, dict[str, Any]] = {
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("convlstm"))
 
-_MODELS = register_recurrent(FAMILY, ConvLSTM, "convlstm", PATCHES, __name__)
+_MODELS = register_benchmarks(FAMILY, ConvLSTM, "convlstm", PATCHES, __name__)
 globals().update(_MODELS)

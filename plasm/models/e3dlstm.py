@@ -16,7 +16,8 @@ from plasm.layers.eidetic_lstm import Eidetic3DLSTMCell
 from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
-from .recurrent import LARGEST, Inputs, input_sizes, patchify, register_recurrent, same_dims, unpatchify
+from .recurrent import LARGEST, Inputs, patchify, same_dims, unpatchify
+from .registration import input_sizes, register_benchmarks
 
 __all__ = ["E3DLSTM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -84,7 +85,7 @@ class E3DLSTM(PatchRNN):
         """The convolution that gives patches, of all frames of the window."""
         return Conv2d(self._cell_options["window"] * self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
 
-    def encode(self, frames: Tensor) -> Inputs:
+    def encode_frames(self, frames: Tensor) -> Inputs:
         """(N, C, H, W) to (N, W * 7 D, h, w): what a frame gives the first gates in each place of a window."""
         first: Any = self.cells[0]
         x, conv = patchify(frames, self.patch_size), first.conv_x
@@ -111,7 +112,7 @@ class E3DLSTM(PatchRNN):
             states[index], m = cell.step(gates, states[index], m)
         return _join(states[-1][0]), (states, m, seen[1:] if len(seen) == self.window else seen)
 
-    def decode(self, features: Tensor, inputs: Inputs) -> Tensor:
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
         """(N, W * D, h, w) to (N, C, H, W)."""
         return unpatchify(self.readout(features), self.patch_size)
 
@@ -175,5 +176,5 @@ FAMILY = Family(
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("e3dlstm"))
 
-_MODELS = register_recurrent(FAMILY, E3DLSTM, "e3dlstm", PATCHES, __name__)
+_MODELS = register_benchmarks(FAMILY, E3DLSTM, "e3dlstm", PATCHES, __name__)
 globals().update(_MODELS)

@@ -17,7 +17,8 @@ from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d
 from plasm.layers.mau_cell import MAUCell
 
 from .family import Family
-from .recurrent import LARGEST, Inputs, RecurrentModel, input_sizes, register_recurrent, same_dims
+from .recurrent import LARGEST, Inputs, RecurrentModel, same_dims
+from .registration import input_sizes, register_benchmarks
 
 __all__ = ["MAU", "MAUDecoder", "MAUEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -175,7 +176,7 @@ class MAU(RecurrentModel):
             {"num_chs": dim, "reduction": reduction, "module": f"cells.{index}"} for index in range(len(hidden_dims))
         ]
 
-    def encode(self, frames: Tensor) -> Inputs:
+    def encode_frames(self, frames: Tensor) -> Inputs:
         """(N, C, H, W) to S, what the first unit makes of it, and the skips."""
         features = self.encoder.forward_all(frames)
         first: Any = self.cells[0]
@@ -196,7 +197,7 @@ class MAU(RecurrentModel):
             s = s_next
         return s, after
 
-    def decode(self, features: Tensor, inputs: Inputs) -> Tensor:
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
         """(N, D, h, w) to (N, C, H, W)."""
         frames: Tensor = self.decoder(features, inputs[3:] if self.recall else None)
         return frames
@@ -295,5 +296,5 @@ _SIZES: dict[str, dict[str, Any]] = {
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("mau"), first_conv="encoder.convs.0")
 
-_MODELS = register_recurrent(FAMILY, MAU, "mau", _SIZES, __name__)
+_MODELS = register_benchmarks(FAMILY, MAU, "mau", _SIZES, __name__)
 globals().update(_MODELS)

@@ -20,7 +20,8 @@ from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
-from .recurrent import LARGEST, Inputs, input_sizes, register_recurrent, same_dims
+from .recurrent import LARGEST, Inputs, same_dims
+from .registration import input_sizes, register_benchmarks
 
 __all__ = ["MIM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -147,5 +148,5 @@ FAMILY = Family(
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("mim"))
 
-_MODELS = register_recurrent(FAMILY, MIM, "mim", PATCHES, __name__)
+_MODELS = register_benchmarks(FAMILY, MIM, "mim", PATCHES, __name__)
 globals().update(_MODELS)

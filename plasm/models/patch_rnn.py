@@ -80,12 +80,12 @@ class PatchRNN(RecurrentModel):
         """The convolution that gives patches."""
         return Conv2d(self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
 
-    def encode(self, frames: Tensor) -> Inputs:
+    def encode_frames(self, frames: Tensor) -> Inputs:
         """Patches, and what the first cell's gates take from them: (N, C, H, W) to (N, gates, h, w)."""
         first: Any = self.cells[0]
         return (first.project(patchify(frames, self.patch_size)),)
 
-    def decode(self, features: Tensor, inputs: Inputs) -> Tensor:
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
         """(N, D, h, w) to (N, C, H, W)."""
         return unpatchify(self.readout(features), self.patch_size)
 

@@ -20,7 +20,8 @@ from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
 from plasm.layers.phycell import PhyCell, moment_loss
 
 from .family import Family
-from .recurrent import LARGEST, Inputs, RecurrentModel, input_sizes, register_recurrent
+from .recurrent import LARGEST, Inputs, RecurrentModel
+from .registration import input_sizes, register_benchmarks
 
 __all__ = ["PhyDNet", "PhyDNetDecoder", "PhyDNetEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -224,7 +225,7 @@ class PhyDNet(RecurrentModel):
             for name, dim in zip(names, (_DIM, *residual_dims), strict=True)
         ]
 
-    def encode(self, frames: Tensor) -> Inputs:
+    def encode_frames(self, frames: Tensor) -> Inputs:
         """(N, C, H, W) to the physical code and the first gates of the residual branch."""
         features = self.encoder(frames)
         first: Any = self.cells[0]
@@ -243,7 +244,7 @@ class PhyDNet(RecurrentModel):
         # Channels of both branches: they are decoded, and added, only where a frame is wanted.
         return torch.cat([h, states[-1][0]], 1), (h, states)
 
-    def decode(self, features: Tensor, inputs: Inputs) -> Tensor:
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
         """(N, 128, h, w) to (N, C, H, W)."""
         physical, residual = features.chunk(2, 1)
         frames: Tensor = self.decoder(self.decoder_phys(physical) + self.decoder_res(residual))
@@ -373,5 +374,5 @@ _SIZES: dict[str, dict[str, Any]] = {
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("phydnet"), first_conv="encoder.blocks.0.conv")
 
-_MODELS = register_recurrent(FAMILY, PhyDNet, "phydnet", _SIZES, __name__)
+_MODELS = register_benchmarks(FAMILY, PhyDNet, "phydnet", _SIZES, __name__)
 globals().update(_MODELS)

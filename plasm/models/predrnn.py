@@ -17,7 +17,8 @@ from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
-from .recurrent import LARGEST, Inputs, input_sizes, register_recurrent, same_dims
+from .recurrent import LARGEST, Inputs, same_dims
+from .registration import input_sizes, register_benchmarks
 
 __all__ = ["PredRNN", "PredRNNv2", "checkpoint_filter_fn", "from_openstl"]
 
@@ -140,7 +141,7 @@ FAMILY = Family(
 default_cfgs = FAMILY.default_cfgs(input_sizes("predrnn") | input_sizes("predrnnv2"))
 
 _MODELS: dict[str, Any] = {
-    **register_recurrent(FAMILY, PredRNN, "predrnn", PATCHES, __name__),
-    **register_recurrent(FAMILY, PredRNNv2, "predrnnv2", PATCHES, __name__),
+    **register_benchmarks(FAMILY, PredRNN, "predrnn", PATCHES, __name__),
+    **register_benchmarks(FAMILY, PredRNNv2, "predrnnv2", PATCHES, __name__),
 }
 globals().update(_MODELS)

@@ -14,7 +14,8 @@ from plasm.layers.causal_lstm import CausalLSTMCell, GradientHighwayUnit
 from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
-from .recurrent import LARGEST, Inputs, input_sizes, register_recurrent, same_dims
+from .recurrent import LARGEST, Inputs, same_dims
+from .registration import input_sizes, register_benchmarks
 
 __all__ = ["PredRNNpp", "checkpoint_filter_fn", "from_openstl"]
 
@@ -121,5 +122,5 @@ FAMILY = Family(
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("predrnnpp"))
 
-_MODELS = register_recurrent(FAMILY, PredRNNpp, "predrnnpp", PATCHES, __name__)
+_MODELS = register_benchmarks(FAMILY, PredRNNpp, "predrnnpp", PATCHES, __name__)
 globals().update(_MODELS)

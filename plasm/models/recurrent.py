@@ -9,32 +9,21 @@ w = W / p.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.models import register_model
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from .family import Family
 from .video_model import VideoModel, pad_to_multiple
 
-__all__ = ["Inputs", "RecurrentModel", "patchify", "register_recurrent", "truth_shown", "unpatchify"]
+__all__ = ["LARGEST", "Inputs", "RecurrentModel", "patchify", "same_dims", "truth_shown", "unpatchify"]
 
 Inputs = tuple[Tensor, ...]
-Model = TypeVar("Model", bound="RecurrentModel")
 
-BENCHMARKS: dict[str, dict[str, Any]] = {
-    "mmnist": {"in_chans": 1, "img_size": (64, 64), "in_frames": 10, "out_frames": 10},
-    "taxibj": {"in_chans": 2, "img_size": (32, 32), "in_frames": 4, "out_frames": 4},
-    "human36m": {"in_chans": 3, "img_size": (128, 128), "in_frames": 4, "out_frames": 4},
-    "caltech": {"in_chans": 3, "img_size": (128, 160), "in_frames": 10, "out_frames": 1},
-    "kth": {"in_chans": 1, "img_size": (128, 128), "in_frames": 10, "out_frames": 20},
-}
-"""The five of the PLA-SM paper's Table I."""
 LARGEST = {"sampling_stop": 1 << 40, "forcing_steps": 1 << 40}
 """Arguments that count training steps, which may be many: see ``Family.largest``."""
 
@@ -82,9 +71,9 @@ def truth_shown(batch: int, in_frames: int, out_frames: int, step: int, stop: in
 class RecurrentModel(VideoModel):
     """A model that predicts one frame at a time.
 
-    A subclass gives what is of one step: ``encode``, ``step``, ``decode``, ``hidden_states``. State goes in and comes
-    out; None is the state before the first frame. ``set_grad_checkpointing`` keeps the states between steps alone for
-    the backward pass, and runs each step again there.
+    A subclass gives what is of one step: ``encode_frames``, ``step``, ``decode_frames``, ``hidden_states``.
+    State goes in and comes out; None is the state before the first frame. ``set_grad_checkpointing`` keeps for the
+    backward pass the states between steps alone, and runs each step again there.
 
     Args:
         in_chans: C.
@@ -119,15 +108,15 @@ class RecurrentModel(VideoModel):
         """(h, w) of ``img_size``, padded."""
         return -(-self.img_size[0] // self.size_multiple), -(-self.img_size[1] // self.size_multiple)
 
-    def encode(self, frames: Tensor) -> Inputs:
+    def encode_frames(self, frames: Tensor) -> Inputs:
         """What a step needs of its frame: of (N, C, H, W), tensors of N first."""
         raise NotImplementedError
 
     def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
-        """One step: what ``encode`` gave of one frame and a state (None at the start), to features and a state."""
+        """One step: what ``encode_frames`` gave of a frame and a state (None at the start), to features and a state."""
         raise NotImplementedError
 
-    def decode(self, features: Tensor, inputs: Inputs) -> Tensor:
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
         """The next frames (N, C, H, W), of the features of steps and what their frames gave."""
         raise NotImplementedError
 
@@ -222,9 +211,9 @@ class RecurrentModel(VideoModel):
                 inputs = encoded[index]
             else:
                 last = forecasts[-1].to(frames.dtype)
-                inputs = self.encode(torch.where(shown[index - 1], frames[index], last))
+                inputs = self.encode_frames(torch.where(shown[index - 1], frames[index], last))
             features, state = self._run_step(inputs, state)
-            forecasts.append(self.decode(features, inputs))
+            forecasts.append(self.decode_frames(features, inputs))
             if (loss := self.step_loss(state)) is not None:
                 losses.append(loss)
         extra: Tensor | float = torch.stack(losses).mean() if losses else 0.0
@@ -238,21 +227,31 @@ class RecurrentModel(VideoModel):
             _, state = self._run_step(inputs, state)
         return self.hidden_states(state)[:num_blocks]
 
+    def prune_intermediate_layers(
+        self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """timm's: no layer can go, for those below see what those above did one step before.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"the layers of a {type(self).__name__} see each other from step to step: none can be pruned")
+
     def _forecast(self, clip: Tensor, num_frames: int) -> Tensor:
         self.check_clip(clip)
         encoded = self._encode_all(self._pad(clip).transpose(0, 1))
         state: Any = None
         forecasts: list[Tensor] = []
         for index in range(self.in_frames + num_frames - 1):
-            inputs = encoded[index] if index < self.in_frames else self.encode(forecasts[-1])
+            inputs = encoded[index] if index < self.in_frames else self.encode_frames(forecasts[-1])
             features, state = self._run_step(inputs, state)
             if index >= self.in_frames - 1:
-                forecasts.append(self.decode(features, inputs))
+                forecasts.append(self.decode_frames(features, inputs))
         return self.crop(torch.stack(forecasts, 1), clip)
 
     def _encode_all(self, frames: Tensor) -> list[Inputs]:
-        """(K, B, C, H, W) to what ``encode`` gives of each of the K, made of all at once."""
-        parts = self.encode(frames.flatten(0, 1))
+        """(K, B, C, H, W) to what ``encode_frames`` gives of each of the K, made of all at once."""
+        parts = self.encode_frames(frames.flatten(0, 1))
         return list(zip(*(part.unflatten(0, frames.shape[:2]).unbind(0) for part in parts), strict=True))
 
     def _run_step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
@@ -271,47 +270,6 @@ class RecurrentModel(VideoModel):
                 f"img_size=({clip.shape[-2]}, {clip.shape[-1]})"
             )
         return padded
-
-
-def register_recurrent(
-    family: Family, model_cls: type[Model], prefix: str, args: Mapping[str, Mapping[str, Any]], module: str
-) -> dict[str, Callable[..., Model]]:
-    """Register a constructor for each benchmark, as functions of a module.
-
-    Args:
-        family: Creates the models.
-        model_cls: Their class.
-        prefix: What the names start with: ``prefix_benchmark``.
-        args: For the name of a benchmark, the arguments that are not of ``BENCHMARKS``.
-        module: Name of the module, whose ``default_cfgs`` and ``__all__`` timm reads.
-
-    Returns:
-        The constructors by name, for the module's own names.
-    """
-
-    def constructor(name: str, defaults: Mapping[str, Any]) -> Callable[..., Model]:
-        def create(pretrained: bool = False, **kwargs: Any) -> Model:
-            return family.create(model_cls, name, pretrained, defaults, kwargs)
-
-        height, width = defaults["img_size"]
-        create.__name__ = create.__qualname__ = name
-        create.__module__ = module
-        create.__doc__ = (
-            f"{model_cls.__name__}: {height}x{width}x{defaults['in_chans']}, {defaults['in_frames']} -> "
-            f"{defaults['out_frames']} frames."
-        )
-        return register_model(create)
-
-    # timm gives in_chans itself, from the configuration.
-    return {
-        f"{prefix}_{benchmark}": constructor(f"{prefix}_{benchmark}", {**BENCHMARKS[benchmark], **each})
-        for benchmark, each in args.items()
-    }
-
-
-def input_sizes(prefix: str, benchmarks: Sequence[str] = tuple(BENCHMARKS)) -> dict[str, tuple[int, int, int]]:
-    """(C, H, W) of the constructors ``prefix_benchmark``."""
-    return {f"{prefix}_{name}": (BENCHMARKS[name]["in_chans"], *BENCHMARKS[name]["img_size"]) for name in benchmarks}
 
 
 def same_dims(hidden_dims: Sequence[int], system: str) -> int:

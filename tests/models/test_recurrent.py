@@ -45,6 +45,7 @@ class TestRecurrent(BaseModelTester):
             "grad_checkpointing": "a step is run again, not a module: tested below",
             "other_channels": "each forecast is the next input, so that out_chans is in_chans: tested below",
         }
+        reasons["features"] = "no layer can be pruned, since those below see those above: features tested below"
         if short in FIXED:
             reasons["any_size"] = "there are weights for each place; img_size is an argument"
         if short == "predrnnv2":
@@ -87,6 +88,19 @@ def test_no_state_is_left_in_a_model(name: str) -> None:
     model(clips().flip(0))
     assert torch.equal(model(clips()), first)
     assert set(model.state_dict()) == {key for key, _ in model.named_parameters()}
+
+
+@each_system
+def test_features_are_the_hidden_states_of_the_layers(name: str) -> None:
+    model = small(name)
+    _, features = model.forward_intermediates(clips())
+    assert len(features) == len(model.feature_info)
+    for feature, info in zip(features, model.feature_info, strict=True):
+        assert feature.shape == (2, info["num_chs"], 16 // info["reduction"], 16 // info["reduction"])
+        model.get_submodule(info["module"])
+    assert model.num_features == model.feature_info[-1]["num_chs"]
+    with pytest.raises(ValueError, match="none can be pruned"):
+        model.prune_intermediate_layers([0])
 
 
 @each_system
