@@ -36,9 +36,14 @@ def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
         with av.open(content, metadata_errors="replace") as container:
             if not container.streams.video:
                 raise ValueError(f"{name} holds no video")
+            if container.streams.video[0].codec_context is None:
+                raise ValueError(f"{name} cannot be decoded: what it says of its video is cut off or of no known codec")
             yield container, container.streams.video[0]
     except av.FFmpegError as error:
         raise ValueError(f"{name} cannot be decoded: {error.strerror}") from error
+    except OSError as error:
+        # Of an empty file.
+        raise ValueError(f"{name} cannot be decoded: {error}") from error
 
 
 def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:

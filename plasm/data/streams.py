@@ -259,6 +259,8 @@ def layout_of(shape: tuple[int, ...], dtype: np.dtype, channels: int, name: str)
     """Order of the axes of an array of this shape and type; see ``array_layout``."""
     if dtype.kind not in "uf" or dtype.itemsize > 8 or (dtype.kind == "u" and dtype.itemsize > 2):
         raise ValueError(f"{name} should hold uint8, uint16, or floats in [0, 1]; it holds {dtype}")
+    if 0 in shape:
+        raise ValueError(f"{name} holds no frames: an array of {shape}")
     layouts = [layout for layout in ("thw", "tchw", "thwc", "btchw", "bthwc") if len(layout) == len(shape)]
     for accepted in ({channels}, {1, 2, 3, 4}):
         fitting = [each for each in layouts if "c" not in each or shape[each.index("c")] in accepted]
