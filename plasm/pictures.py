@@ -191,8 +191,8 @@ def movie(frames: Tensor, file: Path, rate: Fraction | int = 10) -> None:
         # An open file rather than a path, since FFmpeg gives a meaning to %, : and * in names.
         with (
             write_beside(file) as beside,
-            beside.open("wb") as content,
-            av.open(content, "w", format=_FORMATS.get(file.suffix.lower(), file.suffix[1:])) as container,
+            beside.open("wb") as handle,
+            av.open(handle, "w", format=_FORMATS.get(file.suffix.lower(), file.suffix[1:])) as container,
         ):
             gif = file.suffix.lower() == ".gif"
             codec = "gif" if gif else container.default_video_codec
