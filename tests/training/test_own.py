@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from plasm.training.phases import prediction_phase, pretraining_phase
 from torch import nn
 
 from plasm import cli, training
 from plasm.training import PretrainConfig
-from plasm.training.phases import prediction_phase, pretraining_phase
 from plasm.training.runs import frame_counts, make_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "own.md"

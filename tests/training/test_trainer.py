@@ -19,7 +19,8 @@ from plasm.training import PretrainConfig, TrainConfig
 from plasm.training import trainer as trainer_module
 from plasm.training.config import model_defaults
 from plasm.training.distributed import ALONE, World
-from plasm.training.trainer import _prepare, make_optimizer, make_scheduler
+from plasm.training.optim import make_optimizer, make_scheduler
+from plasm.training.run import prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -90,9 +91,9 @@ def test_who_trains(
     config = TrainConfig(
         **arguments(sample_root, tmp_path / "run", init=str(pretrained) if init else None, freeze_encoder=freeze)
     )
-    trainer = _prepare(config, ALONE, resume=False)
-    model: Any = trainer.model
-    optimised = {id(p) for p in trainer.parameters}
+    trainer = prepare(config, ALONE, resume=False)
+    model: Any = trainer.task.model
+    optimised = {id(p) for p in trainer.state.parameters}
     assert all((id(p) in optimised) != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad for p in [*model.decoder.parameters(), *model.translator.parameters()])
@@ -317,14 +318,14 @@ def test_the_average_of_the_weights_is_what_is_saved(sample_root: Path, tmp_path
     """Against the definition: average = decay * average + (1 - decay) * weights, after each step."""
     decay = 0.75
     settings = arguments(sample_root, tmp_path / "run", ema=decay, epochs=1, batch_size=4)
-    trainer = _prepare(TrainConfig(**settings), ALONE, resume=False)
+    trainer = prepare(TrainConfig(**settings), ALONE, resume=False)
     name = "translator.in_proj.weight"
-    seen = [trainer.model.state_dict()[name].clone()]
+    seen = [trainer.task.model.state_dict()[name].clone()]
     step = trainer._train_step
 
     def note(batch: Any) -> torch.Tensor:
         loss = step(batch)
-        seen.append(trainer.model.state_dict()[name].clone())
+        seen.append(trainer.task.model.state_dict()[name].clone())
         return loss
 
     trainer._train_step = note  # type: ignore[method-assign]
@@ -371,13 +372,13 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_step(
 def test_a_disk_that_fills_up_leaves_the_checkpoint_before(sample_root: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the write fails half-way, as on a full one."""
     config = TrainConfig(**arguments(sample_root, tmp_path / "run"))
-    trainer = _prepare(config, ALONE, resume=False)
+    trainer = prepare(config, ALONE, resume=False)
     trainer.fit(epochs=1)
     (good,) = trainer.folder.checkpoints.iterdir()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    trainer.epoch, trainer.step = 1, 2
+    trainer.state.epoch, trainer.state.step = 1, 2
     try:
         with pytest.raises(OSError, match=r"state\.safetensors cannot be written"):
             trainer.save()
@@ -404,7 +405,7 @@ def test_bf16_is_the_default_where_the_device_has_it(
 
     monkeypatch.setattr(trainer_module, "prediction_phase", watched)
     config = TrainConfig(**arguments(sample_root, tmp_path, bf16=asked, epochs=1, clips_per_epoch=4, val_clips=1))
-    trainer = _prepare(config, ALONE, resume=False)
+    trainer = prepare(config, ALONE, resume=False)
     seen.clear()
     trainer.fit()
     assert seen == [used, used]  # a step, and validation
@@ -413,7 +414,7 @@ def test_bf16_is_the_default_where_the_device_has_it(
 def test_batches_must_divide_among_processes(sample_root: Path, tmp_path: Path) -> None:
     config = TrainConfig(**arguments(sample_root, tmp_path / "run", accumulate=2))
     with pytest.raises(ValueError, match="batch_size 4 is not a multiple of 3 processes x 2 parts"):
-        _prepare(config, World(0, 3, torch.device("cpu")), resume=False)
+        prepare(config, World(0, 3, torch.device("cpu")), resume=False)
 
 
 def test_tensorboard_reads_the_log(pretrained: Path) -> None:
