@@ -35,9 +35,9 @@ from plasm.data.mnist import load_digits
 from plasm.layers import cpu_grads
 from plasm.models.summary import summarize
 from plasm.training import TrainConfig
+from plasm.training.assembly import prepare
 from plasm.training.devices import choose_device, has_bf16, keep_freed_memory
 from plasm.training.distributed import World
-from plasm.training.run import prepare
 from plasm.training.runs import make_model
 
 STEPS = {"cpu": 5, "cuda": 50}

@@ -75,8 +75,11 @@ class Trainer:
                 # Clips that are made rather than read are made where they are used.
                 if hasattr(dataset, "to"):
                     dataset.to(self.device)
-        # Convolutions are faster in this format, on a CPU most of all.
-        self.task: Task = task.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.task = task.to(self.device)
+        for parameter in task.parameters():
+            if parameter.ndim == 4:
+                # Convolutions are faster in this format, on a CPU most of all.
+                parameter.data = parameter.data.to(memory_format=torch.channels_last)
         self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
         self.state = TrainState(self.task, config, self.steps_per_epoch)
         if config.compile:

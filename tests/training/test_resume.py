@@ -19,9 +19,9 @@ from torch import nn
 
 from plasm import training
 from plasm.data import SAMPLES
-from plasm.training import PretrainConfig, TrainConfig
+from plasm.training import PretrainConfig, TrainConfig, checkpoints
+from plasm.training.assembly import prepare
 from plasm.training.distributed import World
-from plasm.training.run import prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 HERE = World(0, 1, torch.device("cpu"))
@@ -265,3 +265,35 @@ def test_a_run_is_made_longer_until_it_decays(tmp_path: Path) -> None:
         training.run(TrainConfig(**arguments(tmp_path / "pieces", epochs=5, decay_epochs=1, **told)), resume=True)
     with pytest.raises(ValueError, match=r"lr is 0.02, was 0.01"):
         training.run(TrainConfig(**arguments(tmp_path / "pieces", lr=0.02, epochs=5, **told)), resume=True)
+
+
+def test_a_checkpoint_of_the_former_layout_is_refused_and_kept(tmp_path: Path) -> None:
+    """It numbered the parameters."""
+    config = TrainConfig(**arguments(tmp_path / "run"))
+    trainer = prepare(config, HERE, resume=False)
+    trainer.fit(epochs=1)
+    found = checkpoints.load_newest(trainer.folder.checkpoints)
+    assert found is not None
+    names = sorted({name.rpartition(".")[0] for name in found.tensors if name.startswith("optimizer.")})
+    old = {
+        f"optimizer.{names.index(name.rpartition('.')[0])}.{name.rpartition('.')[2]}" if name.startswith("optimizer.")
+        else name: tensor for name, tensor in found.tensors.items()
+    }  # fmt: skip
+    checkpoints.save(old, found.values, trainer.folder.checkpoints, trainer.state.steps_done)
+    before = result(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"an earlier plasm wrote them.*start another with --init"):
+        training.run(config, resume=True)
+    assert result(tmp_path / "run") == before
+
+
+def test_moments_come_back_in_the_layout_of_their_weights(tmp_path: Path) -> None:
+    config = TrainConfig(**arguments(tmp_path / "run"))
+    trainer = prepare(config, HERE, resume=False)
+    trainer.fit(epochs=1)
+    resumed = prepare(config, HERE, resume=True)
+    assert any(not parameter.is_contiguous() for parameter in trainer.state.parameters)
+    for old, new in zip(trainer.state.parameters, resumed.state.parameters, strict=True):
+        for key, moment in trainer.state.optimizer.state[old].items():
+            assert torch.equal(moment, resumed.state.optimizer.state[new][key])
+            assert moment.stride() == resumed.state.optimizer.state[new][key].stride()
+    assert trainer.state.scheduler.get_last_lr() == resumed.state.scheduler.get_last_lr()

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from plasm import training, weights
 from plasm.data import SAMPLES
 from plasm.training import PretrainConfig, TrainConfig
+from plasm.training.assembly import prepare
 from plasm.training.config import RunConfig
 from plasm.training.distributed import ALONE
 from plasm.training.provenance import freezes_encoder, history_of, read_history
-from plasm.training.run import prepare
 from plasm.training.runs import load_initial_weights
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}

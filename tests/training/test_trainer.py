@@ -16,11 +16,10 @@ from safetensors.torch import load_file
 from plasm import training
 from plasm.data import create_dataset
 from plasm.training import PretrainConfig, TrainConfig
-from plasm.training import trainer as trainer_module
+from plasm.training.assembly import prepare
 from plasm.training.config import model_defaults
 from plasm.training.distributed import ALONE, World
 from plasm.training.optim import make_optimizer, make_scheduler
-from plasm.training.run import prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -97,34 +96,6 @@ def test_who_trains(
     assert all((id(p) in optimised) != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad for p in [*model.decoder.parameters(), *model.translator.parameters()])
-
-
-def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss(sample_root: Path, tmp_path: Path) -> None:
-    from plasm.training.phases import pretraining_phase
-
-    config = PretrainConfig(**arguments(sample_root, tmp_path, mask_ratio=0.9))
-    phase = pretraining_phase(timm.create_model("plasm_mmnist_tiny", **MODEL), config)
-    clips, index = torch.rand(2, 20, 1, 64, 64), torch.tensor([5, 6])
-    (clip, visible), target = phase.inputs(clips, index, 3)
-    assert visible is not None
-    assert torch.equal(target, clips[:, :10])
-    assert (~visible).sum((1, 2, 3)).tolist() == [3686] * 20
-    shown = phase.shown(clip, visible)
-    assert torch.equal(shown != 0, visible.view(2, 10, 1, 64, 64) & (target != 0))
-    (_, again), _ = phase.inputs(clips[1:], index[1:], 3)
-    assert again is not None
-    assert torch.equal(again, visible[10:])
-
-
-def test_ablations_of_the_first_phase(sample_root: Path, tmp_path: Path) -> None:
-    from plasm.training.phases import pretraining_phase
-
-    plain = PretrainConfig(**arguments(sample_root, tmp_path, mask_ratio=0.0, spatial_masking=False))
-    phase = pretraining_phase(timm.create_model("plasm_mmnist_tiny", **MODEL), plain)
-    (clip, visible), _ = phase.inputs(torch.rand(1, 20, 1, 64, 64), torch.tensor([0]), 0)
-    assert visible is None
-    assert {name.split(".")[0] for name, _ in phase.model.named_parameters()} == {"encoder", "decoder"}
-    assert phase.model(clip, visible).shape == clip.shape
 
 
 def test_a_seed_gives_one_result(sample_root: Path, tmp_path: Path) -> None:
@@ -394,19 +365,11 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(sample_root: Path, tm
 def test_bf16_is_the_default_where_the_device_has_it(
     asked: bool | None, has: bool, used: bool, sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plasm.training.trainer.has_bf16", lambda device: has)
+    monkeypatch.setattr("plasm.training.assembly.has_bf16", lambda device: has)
     seen: list[bool] = []
-    phase = trainer_module.prediction_phase
-
-    def watched(*args: Any) -> Any:
-        made = phase(*args)
-        made.model.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
-        return made
-
-    monkeypatch.setattr(trainer_module, "prediction_phase", watched)
     config = TrainConfig(**arguments(sample_root, tmp_path, bf16=asked, epochs=1, clips_per_epoch=4, val_clips=1))
     trainer = prepare(config, ALONE, resume=False)
-    seen.clear()
+    trainer.task.model.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     trainer.fit()
     assert seen == [used, used]  # a step, and validation
 

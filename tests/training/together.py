@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from plasm import training
 from plasm.data import create_dataset
 from plasm.training import TrainConfig
+from plasm.training.assembly import prepare
 from plasm.training.distributed import World, join_world
-from plasm.training.run import prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
