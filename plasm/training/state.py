@@ -70,7 +70,7 @@ class TrainState:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint into ``RUN/checkpoints``."""
-        model, optimizer = get_state_dict(self.task.model, self.optimizer)
+        model, optimizer = self._state_dicts()
         values = {
             "epoch": self.epoch,
             "step": self.step,
@@ -79,7 +79,7 @@ class TrainState:
             # Muon notes which of its two methods a parameter is for.
             "optimizer": {
                 name: {key: value for key, value in state.items() if not torch.is_tensor(value)}
-                for name, state in optimizer["state"].items()  # type: ignore[union-attr]
+                for name, state in optimizer["state"].items()
             },
             "scheduler": self.scheduler.state_dict(),
         }
@@ -98,7 +98,7 @@ class TrainState:
             return
         values = found.values
         # A fresh optimizer's state has the memory format of the parameters, which files do not know: fill it.
-        model, optimizer = get_state_dict(self.task.model, self.optimizer)
+        model, optimizer = self._state_dicts()
         own = self._tensors(model, optimizer)
         if own.keys() != found.tensors.keys():
             raise ValueError(
@@ -108,7 +108,7 @@ class TrainState:
         for name, tensor in own.items():
             tensor.copy_(found.tensors[name])
         for name, plain in values["optimizer"].items():
-            optimizer["state"][name].update(plain)  # type: ignore[index, union-attr, call-overload]
+            optimizer["state"][name].update(plain)
         optimizer["param_groups"] = values["param_groups"]
         set_state_dict(self.task.model, self.optimizer, model_state_dict=model, optim_state_dict=optimizer)
         self.epoch, self.step, self.loss_sum = values["epoch"], values["step"], values["loss_sum"]
@@ -123,6 +123,11 @@ class TrainState:
                 f"{self.steps_done}, where this configuration has {planned[0]:.3g}: a run that decays already "
                 "cannot be made longer; start another with --init"
             )
+
+    def _state_dicts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Of the model, and of the optimizer, by the names of the parameters; of a fresh one, too."""
+        model, optimizer = get_state_dict(self.task.model, self.optimizer)
+        return model, dict(optimizer)
 
     def _tensors(self, model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> dict[str, Tensor]:
         """Every tensor of the state, by name: the very ones, not copies."""

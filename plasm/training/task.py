@@ -103,14 +103,15 @@ class Pretraining(Task):
     follows = False
 
     def __init__(self, model: nn.Module, config: PretrainConfig) -> None:
-        parts: list[Any] = [getattr(model, "encoder", None), getattr(model, "decoder", None)]
-        if None in parts or not hasattr(parts[0], "num_features"):
+        encoder: Any = getattr(model, "encoder", None)
+        decoder: Any = getattr(model, "decoder", None)
+        if decoder is None or not hasattr(encoder, "num_features"):
             raise ValueError(
                 f"phase 1 trains model.encoder, called with (frames, visible) and with num_features, and "
                 f"model.decoder; {type(model).__name__} has not all of these"
             )
         attn_mask_ratio = config.attn_mask_ratio if config.spatial_masking else None
-        super().__init__(MaskedAutoencoder(*parts, config.mask_ratio, attn_mask_ratio, config.mask_patch))
+        super().__init__(MaskedAutoencoder(encoder, decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch))
         self.config, (self.in_frames, _) = config, frame_counts(model)
 
     def forward(self, clips: Tensor, index: Tensor, epoch: int | None, step: int) -> tuple[Tensor, Outputs]:

@@ -284,8 +284,8 @@ class Trainer:
                 _, seen = task(clips.to(self.device), index, None, self.state.steps_done)
             total += frame_mse(seen.prediction, seen.target).mean(1).sum()
             if number == 0 and self.world.is_first:
-                first = [frames[:4] for frames in seen]
-                self.folder.draw(*first, self.state.epoch + 1, task.follows)
+                shown, truth, drawn = (frames[:4] for frames in seen)
+                self.folder.draw(shown, truth, drawn, self.state.epoch + 1, task.follows)
         return self.world.sum(total).item() / count
 
     def _save_weights(self) -> None:
