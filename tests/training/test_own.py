@@ -5,14 +5,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from click.testing import CliRunner
 from torch import nn
 
-from plasm import cli, training
+from plasm import cli, training, weights
 from plasm.training.runs import frame_counts, make_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "own.md"
@@ -21,7 +23,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "own.md"
 @pytest.fixture
 def modules(tmp_path: Path) -> Path:
     """A folder with the page's modules."""
-    net, task, data = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    net, task, data, family = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_family.py").write_text(family, encoding="utf-8")
     (tmp_path / "my_task.py").write_text(task, encoding="utf-8")
     (tmp_path / "my_net.py").write_text(net)
     (tmp_path / "my_data.py").write_text(data)
@@ -60,6 +63,20 @@ def test_both_phases_evaluation_and_prediction_from_the_folder_with_the_modules(
     assert config["architecture"] == "my_net"
     log = [json.loads(line) for line in (modules / "two" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_a_family_says_all_of_itself(modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(modules)
+    model: Any = make_model("my_family:frame_mixer_mmnist")
+    clip = torch.rand(2, 10, 1, 5, 7)
+    torch.testing.assert_close(model(clip)[:, 3, 0], (model.mix.weight[3] * clip[:, :, 0]).sum(1) + model.mix.bias[3])
+    assert training.model_defaults(training.TrainConfig, "frame_mixer_mmnist") == {"epochs": 20, "lr": 0.001}
+    weights.save_pretrained(model, modules / "saved")
+    assert "@misc{mixtures" in (modules / "saved" / "README.md").read_text(encoding="utf-8")
+    other = timm.create_model(f"local-dir:{modules / 'saved'}", pretrained=True, in_frames=12, out_frames=3)
+    seen = torch.rand(2, 12, 1, 5, 7)
+    torch.testing.assert_close(other(seen), model(seen[:, 2:])[:, :3])
+    assert other.predict(seen, 8).shape == (2, 8, 1, 5, 7)
 
 
 class NoFrames(nn.Module):

@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 import timm
 import torch
-from plasm.training.run import prepare
 from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
 from plasm import training
 from plasm.data import SAMPLES
 from plasm.training import PretrainConfig, TrainConfig
+from plasm.training.assembly import prepare
 from plasm.training.distributed import ALONE
 from plasm.training.task import Prediction, Pretraining, freeze_encoder
 
