@@ -263,8 +263,8 @@ class VideoModel(nn.Module):
         taken, last = feature_take_indices(len(self.feature_info), indices)
         for info in reversed(self.feature_info[last + 1 :]):
             blocks, _, index = info["module"].rpartition(".")
-            parent: Any = self.get_submodule(blocks)
-            del parent[int(index)]
+            stack: Any = self.get_submodule(blocks)
+            del stack[int(index)]
         if prune_head or last + 1 < len(self.feature_info):
             for name in self.head_modules:
                 self.set_submodule(name, nn.Identity())

@@ -8,28 +8,31 @@ import torch
 from commands import fails, ok
 
 from plasm import weights
-from plasm.demo import SITE, DemoServer, site_files
+from plasm.demo import DemoServer, packaged_models, site_files
 
 TINY = {"encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1}
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of weights that half precision cannot hold."""
+    """A folder of weights that half precision holds."""
     folder = tmp_path_factory.mktemp("own") / "my run"
-    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", **TINY), folder)
+    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", **TINY).half().float(), folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(server: DemoServer) -> None:
+        assert server.content("models.json")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DemoServer, "serve_forever", interrupted)
 
 
 def test_it_serves_and_opens_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr(webbrowser, "open", opened.append)
-
-    def interrupted(server: DemoServer) -> None:
-        assert server.content("models.json") == (SITE / "models.json").read_bytes()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(DemoServer, "serve_forever", interrupted)
     monkeypatch.setenv("DISPLAY", ":0")
     printed = ok("demo", "--port", 0)
     assert opened == [printed.split()[0]]
@@ -47,7 +50,7 @@ def test_own_weights_are_exported_and_listed_with_those_that_ship(own: Path, tmp
     onnx = pytest.importorskip("onnxruntime")
     ok("demo", "--weights", own, "--weights", "plasm_mmnist_tiny", "--out", tmp_path / "page")
     first, second = json.loads((tmp_path / "page" / "models.json").read_text(encoding="utf-8"))
-    assert (first["name"], second["name"]) == ("my_run", "plasm_mmnist_tiny.mmnist")
+    assert (first["name"], second["name"]) == ("my_run", packaged_models()[0].name)
     assert first["weights_sha256"] == weights.file_sha256(own / "model.safetensors")
     session = onnx.InferenceSession(tmp_path / "page" / first["file"])
     clip = torch.rand(1, 10, 1, 64, 64)
