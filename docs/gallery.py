@@ -2,7 +2,7 @@
 
 Usage: python docs/gallery.py [FOLDER]
 
-writes the animations, and the README's, into a folder, ``docs/images`` by default. The site makes its own at build
+writes the animations into a folder, or, without one, the README's into ``docs/images``. The site makes its own at build
 time, from the weights and sample clips in the package.
 """
 
@@ -15,6 +15,8 @@ import plasm
 from plasm import weights
 from plasm.data import SAMPLES, read_clips
 from plasm.pictures import animation
+
+README = Path(__file__).parent / "images" / "prediction.gif"
 
 
 def animate(name: str, file: Path, clips: list[int]) -> None:
@@ -61,7 +63,11 @@ def figures() -> str:
 
 def main() -> None:
     """Write the animations."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "images"
+    if len(sys.argv) == 1:
+        animate("plasm_mmnist_tiny", README, clips=[1, 4])
+        print(f"{README}: {README.stat().st_size / 1e3:.0f} kB")
+        return
+    folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures().items():
         (folder / name).write_bytes(picture)

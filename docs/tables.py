@@ -3,19 +3,24 @@
 ``<!-- table: NAME ARGUMENT -->`` in a page stands for the table; ``docs/hooks.py`` puts it in.
 """
 
+import csv
 import inspect
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import timm
 
 import plasm
+from plasm import layers as plasm_layers
 from plasm import weights
 from plasm.models.summary import ModelSummary, summarize
 
+RESULTS = Path(__file__).parent / "results"
 MARK = re.compile(r"^<!-- table: (?P<name>\w+) ?(?P<argument>[\w.-]*) -->$", re.MULTILINE)
 
 
@@ -104,8 +109,30 @@ def published_weights(family: str = "") -> str:
     return weights.markdown_table(rows) if rows else "No weights are published yet."
 
 
+def layers(_: str = "") -> str:
+    """The layers, each a link to the reference."""
+    rows = [
+        (f"[`{name}`][plasm.layers.{name}]", first_line(getattr(plasm_layers, name))) for name in plasm_layers.__all__
+    ]
+    return markdown(("layer", "what it is"), rows)
+
+
+def ablation(name: str) -> str:
+    """Rows of a table of ``benchmarks/ablations.py``, from the CSV it wrote: mean and range over the seeds."""
+    with (RESULTS / f"ablations_{name}.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    rows = []
+    for row in dict.fromkeys(line["row"] for line in lines):
+        found = [float(line["mse"]) for line in lines if line["row"] == row]
+        span = f"{min(found):.1f} to {max(found):.1f}" if len(found) > 1 else "-"
+        rows.append((row, f"{statistics.mean(found):.1f}", span, len(found)))
+    return markdown(("row", "MSE, mean", "lowest to highest", "seeds"), rows)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "families": family_index,
+    "layers": layers,
+    "ablation": ablation,
     "models": models,
     "weights": published_weights,
 }

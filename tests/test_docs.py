@@ -46,7 +46,7 @@ def test_numbers_typed_by_hand(check: ModuleType, tmp_path: Path, monkeypatch: p
 
 def test_sizes_typed_by_hand(check: ModuleType, tmp_path: Path) -> None:
     page, size = tmp_path / "page.md", check.tables.summary("plasm_taxibj").parameters / 1e6
-    page.write_text(f"A net has {size:.2f} M, `plasm_taxibj` {size + 1:.2f} M\n", encoding="utf-8")
+    page.write_text(f"A net has {size:.2f} M\n`plasm_taxibj` {size + 1:.2f} M\n", encoding="utf-8")
     assert not list(check.typed_numbers(page))
     page.write_text(f"`plasm_taxibj` has {size:.2f} M\n", encoding="utf-8")
     (problem,) = check.typed_numbers(page)

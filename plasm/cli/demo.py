@@ -58,5 +58,6 @@ def _page_model(source: str, folder: Path) -> PageModel:
     # What it needs is an extra.
     from plasm.demo.export import page_model
 
-    click.echo(f"exporting {source}", err=True)
-    return page_model(source, folder)
+    model = page_model(source, folder)
+    click.echo(f"{source}: exported, {model.size / 1e6:.1f} MB")
+    return model

@@ -26,7 +26,9 @@ async function loadRuntime() {
   }
   // It has to be absolute: the module resolves it against another base in a worker.
   ort.env.wasm.wasmPaths = new URL("./ort/", import.meta.url).href;
-  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+  // Half of the processors: they wait for each other, and the page needs one, too.
+  const half = Math.floor((navigator.hardwareConcurrency || 1) / 2);
+  ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.max(1, Math.min(4, half)) : 1;
   ort.env.logLevel = "error";
 }
 
