@@ -22,9 +22,9 @@ from torch.export import Dim, ExportedProgram
 
 from plasm import weights
 
-from .runtime import METADATA, load_exported
+from .runtime import METADATA, ExportedModel, load_exported
 
-__all__ = ["FORMATS", "OPSET", "TOLERANCE", "ExportError", "Exported", "Format", "export"]
+__all__ = ["FORMATS", "OPSET", "TOLERANCE", "ExportError", "Exported", "Format", "export", "through_onnx"]
 
 Format = Literal["onnx", "pt2", "aoti"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -125,6 +125,22 @@ def export(
         _add_metadata(beside, metadata)
         beside.replace(file)
     return Exported(file, metadata, difference, spread)
+
+
+def through_onnx(model: nn.Module, size: tuple[int, int], num_frames: int | None = None) -> ExportedModel:
+    """A model as onnxruntime runs it: exported, checked, loaded, and no file left.
+
+    Args:
+        model: As for ``export``.
+        size: H and W of the clips that it will get.
+        num_frames: T'; the model's own by default.
+
+    Raises:
+        ExportError: As ``export`` raises it.
+        ImportError: If something is missing: ``pip install 'plasm[onnx]'``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        return load_exported(export(model, Path(folder) / "model.onnx", num_frames=num_frames, size=size).file)
 
 
 class _Forecast(nn.Module):

@@ -1,4 +1,4 @@
-"""Models that were exported to a file, as models: they predict, are measured, and are told apart from none.
+"""Models that were exported to a file, as models: they predict and are measured as any other.
 
 What ``plasm.export`` writes says itself what it is (``read_metadata``). ``load_exported`` makes a ``VideoModel`` of it,
 whose ``forward`` runs the file in onnxruntime or torch.
@@ -56,23 +56,26 @@ class ExportedModel(VideoModel):
         """Predict the next frames.
 
         Args:
-            clip: (B, T, C, H, W), on the CPU.
+            clip: (B, T, C, H, W).
 
         Returns:
-            (B, T', C', H, W), not clamped.
+            (B, T', C', H, W), not clamped, where the clip lies; it is computed on the CPU.
 
         Raises:
             ValueError: If the clip has other T or C than the model, or a size that the file does not take.
         """
         self.check_clip(clip)
         if self.size is None:
-            return self.crop(self._run(self.pad_clip(clip)), clip)
+            return self.crop(self._on_cpu(self.pad_clip(clip)), clip)
         if tuple(clip.shape[-2:]) != self.size:
             raise ValueError(
                 f"the file takes frames of {self.size[0]}x{self.size[1]}, got {clip.shape[-2]}x{clip.shape[-1]}: bring "
                 f"them to that size, or export with dynamic_size"
             )
-        return self._run(clip)
+        return self._on_cpu(clip)
+
+    def _on_cpu(self, clip: Tensor) -> Tensor:
+        return self._run(clip.to("cpu", torch.float32).contiguous()).to(clip.device)
 
 
 def load_exported(file: Path | str, threads: int | None = None) -> ExportedModel:
@@ -150,7 +153,7 @@ def _onnx(file: Path, threads: int) -> _Run:
     name = session.get_inputs()[0].name
 
     def run(clip: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: clip.float().contiguous().numpy()})[0])
+        return torch.from_numpy(session.run(None, {name: clip.numpy()})[0])
 
     return run
 

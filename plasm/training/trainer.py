@@ -28,7 +28,7 @@ from plasm.metrics import frame_mse
 
 from . import checkpoints
 from .config import PretrainConfig, RunConfig, TrainConfig
-from .devices import choose_device, has_bf16, keep_freed_memory
+from .devices import choose_device, has_bf16, keep_freed_memory, move
 from .distributed import World, join_world
 from .evaluation import clip_batches
 from .folder import RunFolder
@@ -254,7 +254,7 @@ class Trainer:
                 if hasattr(dataset, "to"):
                     dataset.to(self.device)
         # Convolutions are faster in this format, on a CPU most of all.
-        self.model = phase.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = move(phase.model, self.device)
         self.replica = DistributedDataParallel(self.model) if world.size > 1 else self.model
         self.module: nn.Module = torch.compile(self.replica) if config.compile else self.replica  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=config.ema) if config.ema else None
