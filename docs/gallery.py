@@ -8,6 +8,7 @@ time, from the weights and sample clips in the package.
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from plasm import weights
 from plasm.data import SAMPLES, read_clips
 from plasm.pictures import animation
 
+# Of the eight sample clips: digits apart, crossing, and one on the other.
+CLIPS = (1, 4, 3, 6)
 README = Path(__file__).parent / "images" / "prediction.gif"
 
 
@@ -31,7 +34,7 @@ def animate(name: str, file: Path, clips: list[int]) -> None:
     frames = model.in_frames
     samples = read_clips(SAMPLES / "clips.npz", model.in_chans)[clips]
     shown, target = samples[:, :frames], samples[:, frames : frames + model.out_frames]
-    animation(shown, model.predict(shown), target, file, columns=2)
+    animation(shown, model.predict(shown), target, file, columns=len(clips))
 
 
 def in_package() -> list[weights.Entry]:
@@ -46,19 +49,30 @@ def pictures() -> dict[str, bytes]:
         file = Path(temporary) / "animation.gif"
         found = {}
         for row in in_package():
-            animate(row.name, file, clips=[1, 3, 4, 6])
-            found[f"{row.name}.gif"] = file.read_bytes()
+            for clip in CLIPS:
+                animate(row.name, file, [clip])
+                found[f"{row.name}-{clip}.gif"] = file.read_bytes()
     return found
 
 
-def figures() -> str:
-    """The gallery's figures, as HTML in Markdown."""
-    lines = ['<div class="gallery" markdown>', ""]
+def _grid(row: weights.Entry, clips: Sequence[int]) -> str:
+    images = (f"![Clip {clip}: input, then truth, forecast and error](images/gallery/{row.name}-{clip}.gif)"
+              for clip in clips)  # fmt: skip
+    return "\n".join(['<div class="gallery" markdown>', "", *images, "", "</div>"])
+
+
+def hero() -> str:
+    """Two animations of the default weights, for the home page."""
+    return _grid(weights.entry("plasm_mmnist_tiny"), CLIPS[:2])
+
+
+def sections() -> str:
+    """The gallery: a section for each set of weights."""
+    parts = []
     for row in in_package():
-        caption = f"`{row.name}`: trained on {row.clips:,} clips of {row.data}, test MSE {row.metrics['mse']:.1f}"
-        lines += ["<figure markdown>", f"![Input, then truth, forecast and error](images/gallery/{row.name}.gif)",
-                  f"<figcaption markdown>{caption}</figcaption>", "</figure>", ""]  # fmt: skip
-    return "\n".join([*lines, "</div>"])
+        story = f"Trained on {row.clips:,} clips of {row.data}; MSE on the test set {row.metrics['mse']:.1f}."
+        parts.append(f"## {row.name}\n\n{story}\n\n{_grid(row, CLIPS)}")
+    return "\n\n".join(parts)
 
 
 def main() -> None:

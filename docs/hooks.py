@@ -159,7 +159,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return markdown
     if name.startswith("models/") and (family := Path(name).stem) in tables.families():
         markdown = tables.with_family_tables(markdown, family)
-    markdown = tables.fill(markdown).replace("<!-- gallery -->", gallery.figures())
+    markdown = tables.fill(markdown).replace("<!-- gallery -->", gallery.sections())
+    markdown = markdown.replace("<!-- hero -->", gallery.hero())
     markdown = re.sub(
         r"\]\((?:\.\./)*(?P<path>(?:plasm|benchmarks|tools|docs)/[\w/]+\.py)(?:#(?P<name>[\w.]+))?\)",
         _code_link,

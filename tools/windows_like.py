@@ -50,7 +50,8 @@ def emulate() -> None:
                 raise PermissionError(errno.EACCES, "The process cannot access the file", busy[0])
         real_replace(source, target, **kwargs)
 
-    os.open, os.fsync, os.replace = open_no_folder, fsync, replace
+    for name, function in {"open": open_no_folder, "fsync": fsync, "replace": replace}.items():
+        setattr(os, name, function)
     # Which opens folders.
     shutil._use_fd_functions = False  # type: ignore[attr-defined]
     multiprocessing.set_start_method("spawn", force=True)

@@ -18,6 +18,7 @@ from plasm.models.summary import summarize
 from plasm.training import LostProcessError, RunInterruptedError
 from plasm.weights import WeightsNotFoundError
 
+from .benchmark import benchmark
 from .data import data_command
 from .demo import demo
 from .export import export
@@ -83,5 +84,5 @@ def list_command(pattern: str, of_weights: bool) -> None:
         )
 
 
-for command in (convert, data_command, demo, evaluate, export, predict, pretrain, push, train):
+for command in (benchmark, convert, data_command, demo, evaluate, export, predict, pretrain, push, train):
     main.add_command(command)

@@ -1,5 +1,7 @@
 """The command that serves the page."""
 
+import os
+import sys
 import tempfile
 import webbrowser
 from pathlib import Path
@@ -42,12 +44,17 @@ def demo(sources: tuple[str, ...], port: int, browser: bool, out: Path | None) -
             ) from error
         with server:
             click.echo(f"{server.url}  (Ctrl-C ends it)")
-            if browser:
+            if browser and _has_screen():
                 webbrowser.open(server.url)
             try:
                 server.serve_forever()
             except KeyboardInterrupt:
                 click.echo()
+
+
+def _has_screen() -> bool:
+    """Whether a browser can show itself: one that runs in the terminal would take it."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def _page_model(source: str, folder: Path) -> PageModel:

@@ -13,7 +13,8 @@ from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
 from .sources import OnError, find_images, find_videos, natural_key, open_sources
-from .streams import FrameStream, ImageStream, VideoStream
+from .streams import FrameStream, ImageStream
+from .video import VideoStream
 
 __all__ = ["human36m"]
 

@@ -19,7 +19,8 @@ from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
 from .sources import OnError
-from .streams import ArrayStream, VideoStream
+from .streams import ArrayStream
+from .video import VideoStream
 
 __all__ = ["Segment", "kth", "prepare_kth", "read_sequences"]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .streams import FrameStream, decode_image
+from .decoding import decode_image
+from .streams import FrameStream
 
 __all__ = ["SeqStream"]
 

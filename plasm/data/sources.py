@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from .seq import SeqStream
-from .streams import ArrayStream, FrameStream, ImageStream, VideoStream, array_layout, array_shape
+from .streams import ArrayStream, FrameStream, ImageStream, array_layout, array_shape
+from .video import VideoStream
 
 __all__ = [
     "OnError",

@@ -1,4 +1,6 @@
-"""Streams of frames on disk: videos, GIFs, folders of images, arrays. Nothing is decoded before it is asked for.
+"""Streams of frames on disk: what all have in common, folders of images, arrays.
+
+Nothing is decoded before it is asked for.
 
 Shapes: T frames, H x W pixels, K channels as they are in the file.
 """
@@ -6,30 +8,16 @@ Shapes: T frames, H x W pixels, K channels as they are in the file.
 import struct
 import zipfile
 from abc import ABC, abstractmethod
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO
 
 import numpy as np
 
-from .extras import require
+from .decoding import decode_image
 
-__all__ = [
-    "ArrayStream",
-    "FrameStream",
-    "ImageStream",
-    "VideoStream",
-    "array_layout",
-    "array_shape",
-    "check_finite",
-    "decode_image",
-]
-
-# Their frames build on the ones before, whatever the container says of keyframes.
-_NEVER_SEEK = {"gif", "apng"}
+__all__ = ["ArrayStream", "FrameStream", "ImageStream", "array_layout", "array_shape", "check_finite", "dimensions"]
 
 
 class FrameStream(ABC):
@@ -71,7 +59,7 @@ class FrameStream(ABC):
         first, last = self.read(0, 1), self.read(self.num_frames - 1, 1)
         self.size, self.channels = (first.shape[1], first.shape[2]), first.shape[3]
         if first.shape != last.shape:
-            raise ValueError(f"{self.name} changes from {_dimensions(first[0])} to {_dimensions(last[0])} inside")
+            raise ValueError(f"{self.name} changes from {dimensions(first[0])} to {dimensions(last[0])} inside")
 
 
 def check_finite(values: np.ndarray, name: str, first: int, step: int = 1) -> None:
@@ -97,134 +85,9 @@ def check_finite(values: np.ndarray, name: str, first: int, step: int = 1) -> No
         )
 
 
-def _dimensions(frame: np.ndarray) -> str:
+def dimensions(frame: np.ndarray) -> str:
+    """Of (H, W, K), as WxH for errors."""
     return f"{frame.shape[1]}x{frame.shape[0]}"
-
-
-@contextmanager
-def _video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
-    """The container and the video stream of a file, and one kind of error for all that can be wrong with it.
-
-    An open file rather than a path, since FFmpeg gives a meaning to %, : and * in names.
-    """
-    av = require("av")
-    try:
-        with av.open(content) as container:
-            if not container.streams.video:
-                raise ValueError(f"{name} holds no video")
-            yield container, container.streams.video[0]
-    except av.FFmpegError as error:
-        raise ValueError(f"{name} cannot be decoded: {error.strerror}") from error
-
-
-def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
-    """Decode an image file's content: (H, W, K), uint8 or uint16.
-
-    Raises:
-        ValueError: If it is none.
-        ImportError: If PyAV is not installed.
-    """
-    with _video(content, name) as (container, stream):
-        frame = next(iter(container.decode(stream)), None)
-        if frame is None:
-            raise ValueError(f"{name} holds no image")
-        return _to_array(frame, gray)
-
-
-def _to_array(frame: Any, gray: bool) -> np.ndarray:
-    """A decoded frame, (H, W, K) with K of 1, 3 or 4; uint16 if the file has more than 8 bits."""
-    parts = frame.format.components
-    depth = 16 if max(part.bits for part in parts) > 8 else 8
-    colour = frame.format.is_rgb or frame.format.has_palette
-    if frame.format.has_palette or any(part.is_alpha for part in parts):
-        pixels = "rgba" if depth == 8 else "rgba64le"
-    elif len(parts) == 1 or (gray and not colour):
-        pixels = "gray" if depth == 8 else "gray16le"
-    else:
-        pixels = "rgb24" if depth == 8 else "rgb48le"
-    array: np.ndarray = frame.to_ndarray(format=pixels)
-    return array.reshape(*array.shape[:2], -1)
-
-
-class VideoStream(FrameStream):
-    """A video, or anything else that PyAV decodes.
-
-    The file is indexed once without decoding, and read from the last keyframe before what is asked for.
-
-    Args:
-        file: The video.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it holds no frames, or its first or last cannot be decoded, or they differ in size.
-        ImportError: If PyAV is not installed.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file, self.name = file, str(file)
-        with file.open("rb") as handle, _video(handle, self.name) as (container, stream):
-            self.rate = stream.average_rate
-            packets = [(packet.pts, packet.is_keyframe) for packet in container.demux(stream) if packet.size]
-            seekable = stream.codec_context.name not in _NEVER_SEEK
-        times = sorted(time for time, _ in packets if time is not None)
-        # Without distinct times for all frames there is no telling which frame a seek leads to.
-        if not seekable or len(times) != len(packets) or len(set(times)) != len(times):
-            times = []
-        self._times = np.array(times, dtype=np.int64)
-        self._keyframes = np.array(sorted(time for time, key in packets if key and time is not None), dtype=np.int64)
-        self.num_frames = len(packets)
-        if not packets:
-            raise ValueError(f"{file} holds no frames")
-        try:
-            self._probe()
-        except _EndedEarlyError:
-            # Some containers have packets that give no frame. Counting what decodes is slow, and right.
-            self._times = np.array([], dtype=np.int64)
-            with file.open("rb") as handle, _video(handle, self.name) as (container, stream):
-                self.num_frames = sum(1 for _ in container.decode(stream))
-            if not self.num_frames:
-                raise ValueError(f"{file} holds no frames that can be decoded") from None
-            self._probe()
-
-    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
-        """Read frames; see ``FrameStream``."""
-        wanted = range(start, start + count * step, step)
-        frames = self._decode(wanted, gray, seek=True) if len(self._times) else None
-        if frames is None:
-            frames = self._decode(wanted, gray, seek=False)
-        if frames is None or len(frames) < count:
-            raise _EndedEarlyError(f"{self.file} ends before frame {wanted[-1] + 1} of {self.num_frames}")
-        return np.stack(frames)
-
-    def _decode(self, wanted: range, gray: bool, seek: bool) -> list[np.ndarray] | None:
-        """The wanted frames, as many as there are; None if seeking leads to places the index does not know."""
-        frames: list[np.ndarray] = []
-        with self.file.open("rb") as handle, _video(handle, self.name) as (container, stream):
-            if seek:
-                target = self._times[wanted[0]]
-                keyframe = bisect_right(self._keyframes, target) - 1
-                container.seek(int(self._keyframes[max(keyframe, 0)]), stream=stream)
-            for number, frame in enumerate(container.decode(stream)):
-                if seek:
-                    number = int(np.searchsorted(self._times, frame.pts)) if frame.pts is not None else -1
-                    if not 0 <= number < self.num_frames or self._times[number] != frame.pts:
-                        return None
-                if number > wanted[len(frames)]:
-                    return None if seek else frames
-                if number == wanted[len(frames)]:
-                    frames.append(_to_array(frame, gray))
-                    if frames[0].shape != frames[-1].shape:
-                        raise ValueError(
-                            f"{self.file} changes from {_dimensions(frames[0])} to {_dimensions(frames[-1])} at frame "
-                            f"{number + 1}"
-                        )
-                if len(frames) == len(wanted):
-                    break
-        return None if seek and len(frames) < len(wanted) else frames
-
-
-class _EndedEarlyError(ValueError):
-    """A video has fewer frames than its index says."""
 
 
 class ImageStream(FrameStream):
@@ -252,7 +115,7 @@ class ImageStream(FrameStream):
             with file.open("rb") as handle:
                 frames.append(decode_image(handle, str(file), gray))
             if frames[0].shape != frames[-1].shape:
-                raise ValueError(f"{file} is {_dimensions(frames[-1])}, others of {self.name} {_dimensions(frames[0])}")
+                raise ValueError(f"{file} is {dimensions(frames[-1])}, others of {self.name} {dimensions(frames[0])}")
         return np.stack(frames)
 
 
@@ -358,6 +221,8 @@ def array_layout(file: Path, channels: int) -> str:
     shape, dtype = array_shape(file)
     if dtype.kind not in "uf" or dtype.itemsize > 8 or (dtype.kind == "u" and dtype.itemsize > 2):
         raise ValueError(f"{file} should hold uint8, uint16, or floats in [0, 1]; it holds {dtype}")
+    if 0 in shape:
+        raise ValueError(f"{file} holds no frames: an array of {shape}")
     layouts = [layout for layout in ("thw", "tchw", "thwc", "btchw", "bthwc") if len(layout) == len(shape)]
     for accepted in ({channels}, {1, 2, 3, 4}):
         fitting = [name for name in layouts if "c" not in name or shape[name.index("c")] in accepted]

@@ -1,6 +1,7 @@
 """The page, served on this machine or copied for another server."""
 
 import gzip
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -91,8 +92,9 @@ class DemoServer(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    # Another server of this name is to be seen, not joined.
+    # A port that another server has is an error; the standard library would join it, Windows by the second of these.
     allow_reuse_port = False
+    allow_reuse_address = os.name != "nt"
 
     def __init__(self, files: Files, port: int = 0) -> None:
         self.files = dict(files)

@@ -1,6 +1,8 @@
 """Old checkpoints, ``.pth`` and Lightning's ``.ckpt``: their tensors are read, nothing in them is ever run."""
 
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(f"{file} is not there")
     if (foreign := foreign_content(file)) or (foreign := _no_container(file)):
         raise ValueError(f"{file} is no checkpoint of torch: it {foreign}")
+    _check_sums(file)
     try:
         # Never with weights_only=False, whatever the file asks for: that runs what it says.
         content = torch.load(file, map_location="cpu", weights_only=True)
@@ -71,6 +74,26 @@ def _no_container(file: Path) -> str | None:
     if head[8:9] == b"{":
         return "is a safetensors file already"
     return f"begins with {head[:16]!r}"
+
+
+def _check_sums(file: Path) -> None:
+    """Compare a zip's contents with their checksums, which torch does not look at.
+
+    Raises:
+        ValueError: If one is another: a weight would be another, without a word.
+    """
+    try:
+        if not zipfile.is_zipfile(file):
+            return
+        with zipfile.ZipFile(file) as archive:
+            wrong = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error, ValueError) as error:
+        raise ValueError(f"{file} is no whole checkpoint of torch: {error!r}") from error
+    if wrong is not None:
+        raise ValueError(
+            f"{file} is no whole checkpoint of torch: {wrong} in it is damaged, its checksum is another (unless it was "
+            "written under torch.serialization.set_crc32_options(False))"
+        )
 
 
 def _state_dict(content: Any, what: str) -> dict[str, Tensor]:

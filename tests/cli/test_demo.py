@@ -30,6 +30,7 @@ def test_it_serves_and_opens_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(DemoServer, "serve_forever", interrupted)
+    monkeypatch.setenv("DISPLAY", ":0")
     printed = ok("demo", "--port", 0)
     assert opened == [printed.split()[0]]
     ok("demo", "--port", 0, "--no-browser", "--weights", "plasm_mmnist_tiny")

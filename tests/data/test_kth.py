@@ -13,7 +13,7 @@ from plasm.cli import main
 from plasm.data import create_dataset
 from plasm.data.datasets import count_clips
 from plasm.data.kth import prepare_kth, read_sequences
-from plasm.data.streams import VideoStream
+from plasm.data.video import VideoStream
 
 
 def prepare(root: Path, *options: str) -> str:

@@ -1,7 +1,7 @@
 """Small files in the formats that data sets come in, written for tests."""
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -36,6 +36,70 @@ def write_video(file: Path, pages: Iterable[np.ndarray], codec: str = "mpeg4", r
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(page), format="rgb24")))
         container.mux(stream.encode())
     return file
+
+
+def levels(array: np.ndarray) -> np.ndarray:
+    """Which frames of ``frames`` these are."""
+    return (array[..., :3].mean((1, 2, 3)) / 8).round().astype(int)
+
+
+def noise(count: int, height: int = 48, width: int = 64) -> list[np.ndarray]:
+    """Frames of which each differs from all others: a patch moves over a texture and changes its level."""
+    base = np.random.default_rng(0).integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
+    pages = [base.repeat(8, 0).repeat(8, 1) for _ in range(count)]
+    for number, page in enumerate(pages):
+        page[(2 * number) % (height - 8) :, (3 * number) % (width - 8) :][:8, :8] = number * 5 % 256
+    return pages
+
+
+def write_packets(
+    file: Path,
+    pages: Iterable[np.ndarray],
+    codec: str,
+    options: dict[str, str] | None = None,
+    *,
+    pixels: str = "yuv420p",
+    gop: int = 12,
+    times: Sequence[int] | None = None,
+    without: Container[int] = (),
+) -> Path:
+    """Encode (H, W, 3) frames.
+
+    Args:
+        file: Its ending chooses the container.
+        pages: The frames.
+        codec: FFmpeg's name of it.
+        options: Of the encoder.
+        pixels: FFmpeg's name of what is encoded.
+        gop: Frames from one keyframe to the next, at most.
+        times: Of the frames, in ms; 25 a second by default.
+        without: Packets that get lost.
+    """
+    pages = list(pages)
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.height, stream.width = pages[0].shape[:2]
+        stream.pix_fmt, stream.gop_size = pixels, gop
+        if times:
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        packets = []
+        for number, page in enumerate(pages):
+            frame = av.VideoFrame.from_ndarray(page, format="rgb24")
+            if times:
+                frame.pts, frame.time_base = times[number], Fraction(1, 1000)
+            packets += stream.encode(frame)
+        for number, packet in enumerate(packets + stream.encode()):
+            if number not in without:
+                container.mux(packet)
+    return file
+
+
+def set_matrix(file: Path, matrix: Sequence[int]) -> None:
+    """Write a display matrix into an MP4 or MOV file, as phones do: a, b, c, d of x' = ax + cy, y' = bx + dy."""
+    a, b, c, d = (65536 * value for value in matrix)
+    content = bytearray(file.read_bytes())
+    struct.pack_into(">9i", content, content.index(b"tkhd") + 44, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    file.write_bytes(content)
 
 
 def encode_image(page: np.ndarray, codec: str = "png", pixels: str = "rgb24") -> bytes:

@@ -60,6 +60,8 @@ const inFrames = () => state.model.in_frames;
 const lastFrame = () => inFrames() + state.horizon;
 
 function setScene(scene) {
+  // What was said of a clip is over; that there is no forecast is not.
+  if (!state.failed) hush();
   state.scene = scene;
   state.frame = 1;
   state.due = 0;
@@ -88,7 +90,6 @@ function holdDigits(digits) {
 
 function shuffle() {
   const pick = () => throwAnywhere(digits[Math.floor(Math.random() * digits.length)]);
-  hush();
   throwDigits([pick(), pick()]);
 }
 
@@ -97,7 +98,6 @@ async function openClip(file) {
   try {
     const frames = await readClip(file, state.model, inFrames() + MAX_HORIZON);
     if (frames.length < inFrames()) throw new Error(`${file.name} has ${frames.length} frames; the model sees ${inFrames()}`);
-    if (!state.failed) hush();
     state.own = file;
     setScene(clipScene(frames, state.model));
   } catch (error) {
@@ -166,8 +166,8 @@ function render() {
   else showBlack($("error"));
   $("forecast-screen").classList.toggle("watching", ahead <= 0);
   $("forecast-screen").classList.toggle("ahead", ahead > 0 && Boolean(made));
-  $("forecast-tag").textContent = ahead > 0 ? (made || state.failed ? `+${ahead}` : "…") : frame > 0 ? "watching" : "";
-  $("forecast-tag").classList.toggle("ahead", ahead > 0);
+  $("forecast-tag").textContent = forecastTag(ahead, made);
+  $("forecast-tag").classList.toggle("ahead", Boolean(made));
   const error = ahead > 0 ? scene.errors[ahead - 1] : undefined;
   $("error-tag").textContent = error === undefined ? "" : error.toFixed(1);
   $("time").value = Math.max(1, frame);
@@ -175,6 +175,13 @@ function render() {
   $("time-tag").textContent = ahead > 0 ? `ahead ${ahead} / ${state.horizon}` : seen;
   $("time").setAttribute("aria-valuetext", ahead > 0 ? `forecast frame ${ahead}` : `input frame ${frame}`);
   renderChart(scene, ahead);
+}
+
+function forecastTag(ahead, made) {
+  if (made) return `+${ahead}`;
+  if (state.failed) return "none";
+  if (ahead > 0) return "…";
+  return state.frame > 0 ? "watching" : "";
 }
 
 function renderTruth(scene, model, frame) {
@@ -299,7 +306,6 @@ async function start() {
     failed({ what: "model", reason: error.message });
     return;
   }
-  hush();
   const picker = new Picker($("picker"), digits);
   slots.forEach((slot, i) => slot.addEventListener("click", () => {
     picker.choose(`Digit ${i + 1}`, state.digits[i], (chosen) => {

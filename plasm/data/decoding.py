@@ -1,0 +1,100 @@
+"""What FFmpeg decodes, as arrays: opening files, pixel formats, upright pictures."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .extras import require
+
+__all__ = ["decode_image", "open_video", "to_array"]
+
+# Beside the larger entry of a row: rotations by other angles than multiples of 90 degrees have both.
+_SKEW = 0.01
+
+
+@contextmanager
+def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
+    """The container and the video stream of a file, and one kind of error for all that can be wrong with it.
+
+    Args:
+        content: The open file, rather than a path, since FFmpeg gives a meaning to %, : and * in names.
+        name: What errors call it.
+
+    Raises:
+        ValueError: If it is no video.
+        ImportError: If PyAV is not installed.
+    """
+    av = require("av")
+    try:
+        # Titles and the like may be in any encoding.
+        with av.open(content, metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise ValueError(f"{name} holds no video")
+            if container.streams.video[0].codec_context is None:
+                raise ValueError(f"{name} cannot be decoded: what it says of its video is cut off or of no known codec")
+            yield container, container.streams.video[0]
+    except av.FFmpegError as error:
+        raise ValueError(f"{name} cannot be decoded: {error.strerror}") from error
+    except OSError as error:
+        # Of an empty file.
+        raise ValueError(f"{name} cannot be decoded: {error}") from error
+
+
+def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
+    """Decode an image file's content: (H, W, K), uint8 or uint16.
+
+    Args:
+        content: The open file.
+        name: What errors call it.
+        gray: One channel is enough, where the file holds it apart.
+
+    Raises:
+        ValueError: If it is none, or damaged.
+        ImportError: If PyAV is not installed.
+    """
+    with open_video(content, name) as (container, stream):
+        frame = next(iter(container.decode(stream)), None)
+        if frame is None:
+            raise ValueError(f"{name} holds no image")
+        if frame.is_corrupt:
+            raise ValueError(f"{name} is damaged")
+        return to_array(frame, gray)
+
+
+def to_array(frame: Any, gray: bool) -> np.ndarray:
+    """A decoded frame, upright, (H, W, K) with K of 1, 3 or 4; uint16 if the file has more than 8 bits."""
+    parts = frame.format.components
+    deep = max(part.bits for part in parts) > 8
+    colour = frame.format.is_rgb or frame.format.has_palette
+    if frame.format.has_palette or any(part.is_alpha for part in parts):
+        pixels = ("rgba64le" if colour else "gbrap16le") if deep else "rgba"
+    elif len(parts) == 1 or (gray and not colour):
+        pixels = "gray16le" if deep else "gray"
+    elif deep:
+        # FFmpeg's way from YUV to the packed rgb48le gives wrong colours at odd widths.
+        pixels = "rgb48le" if colour else "gbrp16le"
+    else:
+        pixels = "rgb24"
+    array: np.ndarray = frame.to_ndarray(format=pixels)
+    return _upright(array.reshape(*array.shape[:2], -1), frame)
+
+
+def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
+    """Turn and mirror (H, W, K) as the frame's display matrix says, where that is by multiples of 90 degrees.
+
+    The matrix takes a pixel at (x, y) to (a x + c y, b x + d y).
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return pixels
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).astype(np.float64)
+    if max(abs(b), abs(c)) <= _SKEW * min(abs(a), abs(d)):
+        flip_x, flip_y = a < 0, d < 0
+    elif max(abs(a), abs(d)) <= _SKEW * min(abs(b), abs(c)):
+        pixels = pixels.swapaxes(0, 1)
+        flip_x, flip_y = c < 0, b < 0
+    else:
+        return pixels
+    return np.ascontiguousarray(pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1])

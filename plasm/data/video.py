@@ -1,0 +1,355 @@
+"""Videos: any frame by its number, without decoding what comes before its keyframe.
+
+Frame n is what a player shows as its n-th frame, and what one decode from the start gives as its n-th. Containers do
+not tell numbers, and some tell no true times either. So a number is never guessed: packets are recognised, each frame
+carries the place of its packet through the decoder, and frames must leave the decoder in the order that the index
+says. Where they do not, the file is decoded from the start, once, and the order remembered.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .decoding import open_video, to_array
+from .extras import require
+from .streams import FrameStream, dimensions
+
+__all__ = ["VideoStream"]
+
+# Their frames build on the ones before, whatever the container says of keyframes.
+_NEVER_SEEK = {"gif", "apng"}
+# Shorter packets of MPEG-4 may say "as before" and give no frame.
+_SHORTEST_MPEG4 = 20
+# Of the intervals of a video of constant rate, so many are of one frame; the rest are gaps.
+_REGULAR = 0.95
+# Frames that may be stored before one that is shown before them (H.264, HEVC).
+_DEEPEST_REORDER = 16
+_UNKNOWN = np.iinfo(np.int64).min
+
+
+class _UnprovedError(Exception):
+    """Frames leave the decoder in another order than the index says."""
+
+
+@dataclass(frozen=True)
+class _Index:
+    """The packets of a video, in the order of the file, and the frames in them.
+
+    Attributes:
+        marks: (packets, 4), by which a packet is recognised after a seek: its time of display, place in the file,
+            size, and time of decoding.
+        keys: Packets at which decoding can begin.
+        order: (packets,), grows with the time of display.
+        packets: (frames,), the packet of each frame as they are shown.
+        gaps: Frames after which others are missing, and how many.
+        decoded: The order is known from decoding, not from the container.
+    """
+
+    marks: np.ndarray
+    keys: np.ndarray
+    order: np.ndarray
+    packets: np.ndarray
+    gaps: dict[int, int]
+    decoded: bool
+
+    def keyframe(self, frame: int) -> int:
+        """The last packet from which on this frame can be decoded; 0 if it is the first or there is none."""
+        packet = self.packets[frame]
+        fitting = self.keys[(self.keys <= packet) & (self.order[self.keys] <= self.order[packet])]
+        return int(fitting[-1]) if len(fitting) else 0
+
+    def first_frame(self, key: int) -> int:
+        """The first frame that is right if decoding begins at this keyframe."""
+        return int(np.searchsorted(self.order[self.packets], self.order[key]))
+
+
+class VideoStream(FrameStream):
+    """A video, or anything else that PyAV decodes, upright as its display matrix says.
+
+    Frame n is what a player shows as its n-th frame: packets before a cut that the container marks to be discarded
+    count as little as invisible frames. The file is indexed once without decoding, and read from the last keyframe
+    before what is asked for. Where the index cannot prove the numbers (B-frames in AVI, raw streams), the file is
+    decoded once instead.
+
+    Args:
+        file: The video.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it holds no frames, or its first or last cannot be decoded or are damaged, or differ in size.
+        ImportError: If PyAV is not installed.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.name = file, str(file)
+        if not file.stat().st_size:
+            raise ValueError(f"{file} is empty")
+        with file.open("rb") as handle, open_video(handle, self.name) as (container, stream):
+            self.rate: Fraction | None = stream.average_rate
+            index = _index_packets(container, stream)
+        self._use(index or self._index_frames())
+        try:
+            self._probe()
+        except _EndedEarlyError:
+            # Decoding has shown that there are fewer frames than packets.
+            self._probe()
+
+    def _use(self, index: _Index) -> None:
+        self._index, self.num_frames = index, len(index.packets)
+
+    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
+        """Read frames; see ``FrameStream``. A damaged one, or one built on damage, is an error that names it."""
+        wanted = range(start, start + count * step, step)
+        if wanted[-1] >= self.num_frames:
+            raise _EndedEarlyError(f"{self.file} ends before frame {wanted[-1] + 1}: it has {self.num_frames}")
+        try:
+            return self._read(wanted, gray, seek=True)
+        except _UnprovedError:
+            if not self._index.decoded:
+                self._use(self._index_frames())
+                return self.read(start, count, step, gray)
+            return self._read(wanted, gray, seek=False)
+
+    def _read(self, wanted: range, gray: bool, seek: bool) -> np.ndarray:
+        frames: list[np.ndarray] = []
+        key = self._index.keyframe(wanted[0])
+        self._check_gaps(self._index.first_frame(key), wanted)
+        key = key if seek else 0
+        with (
+            self.file.open("rb") as handle,
+            open_video(handle, self.name) as (container, stream),
+            closing(self._decode(container, stream, key)) as decoded,
+        ):
+            for number, frame, damaged in decoded:
+                expected = wanted[len(frames)]
+                if number < expected:
+                    continue
+                if number > expected or damaged is not None:
+                    raise self._damaged(expected, expected if number > expected else damaged)
+                frames.append(to_array(frame, gray))
+                if frames[0].shape != frames[-1].shape:
+                    raise ValueError(
+                        f"{self.file} changes from {dimensions(frames[0])} to {dimensions(frames[-1])} at frame "
+                        f"{number + 1}"
+                    )
+                if len(frames) == len(wanted):
+                    return np.stack(frames)
+        if key or not self._index.decoded:
+            raise _UnprovedError
+        raise _EndedEarlyError(f"{self.file} ends before frame {wanted[-1] + 1} of {self.num_frames}")
+
+    def _damaged(self, number: int, since: int | None) -> ValueError:
+        built = "" if since in (None, number) else f", on which frame {number + 1} is built"
+        return ValueError(f"{self.file} is damaged at frame {(number if since is None else since) + 1}{built}")
+
+    def _check_gaps(self, first: int, wanted: range) -> None:
+        for frame, missing in self._index.gaps.items():
+            if first <= frame < wanted[-1]:
+                raise ValueError(
+                    f"{self.file} lacks {missing} frame(s) after frame {frame + 1}, as the times of the others, which "
+                    f"are of constant rate, tell; packets were lost"
+                )
+
+    def _decode(self, container: Any, stream: Any, key: int) -> Generator[tuple[int, Any, int | None], None, None]:
+        """Decode from a keyframe on: number, frame, and the damaged frame that it is or is built on, if any.
+
+        Raises:
+            _UnprovedError: If frames come in another order than the index says.
+            ValueError: If the end comes amid damage.
+        """
+        index, codec = self._index, stream.codec_context
+        numbers = np.full(len(index.marks) + 1, -1)  # the last for frames of no known packet
+        numbers[index.packets] = np.arange(len(index.packets))
+        first = index.first_frame(key) if key else 0
+        expected, damaged, broken = first, None, set()
+        in_order = not index.decoded and codec.codec.reorder and not codec.has_b_frames
+        source = _seek(container, stream, index, key) if key else _packets(container, stream)
+        for packet, frames in _decoded(codec, source):
+            if frames is None:
+                lost = int(numbers[_place(packet)])
+                if lost >= first:
+                    broken.add(lost)
+                elif damaged is None and lost < 0 < expected:
+                    damaged = expected
+                continue
+            for frame in frames:
+                # A decoder that does not hand places through is used from the start alone.
+                number = expected if not len(index.keys) else int(numbers[_place(frame)])
+                if number < first:
+                    continue
+                while expected in broken and expected != number:
+                    damaged, expected = expected if damaged is None else damaged, expected + 1
+                if number != expected or (in_order and codec.has_b_frames):
+                    raise _UnprovedError
+                if frame.key_frame:
+                    damaged = None
+                if frame.is_corrupt and damaged is None:
+                    damaged = number
+                yield number, frame, damaged
+                expected += 1
+        if broken or damaged is not None:
+            raise self._damaged(expected, damaged)
+
+    def _index_frames(self) -> _Index:
+        """Decode all, once, to learn which packets give frames, and in which order these are shown."""
+        rows: list[tuple[int, int, int, int]] = []
+        packets: list[int] = []
+        decodable: set[int] = set()
+        keys: list[int] = []
+        with self.file.open("rb") as handle, open_video(handle, self.name) as (container, stream):
+            seekable = stream.codec_context.name not in _NEVER_SEEK
+            for packet, frames in _decoded(stream.codec_context, _packets(container, stream)):
+                packets += [_place(frame) for frame in frames or ()]
+                decodable |= {_place(frame) for frame in frames or () if frame.key_frame}
+                if packet is not None:
+                    keys += [len(rows)] if packet.is_keyframe else []
+                    rows.append(_mark(packet))
+        if not packets:
+            raise ValueError(f"{self.file} holds no frames that can be decoded")
+        if -1 in packets or len(set(packets)) < len(packets):
+            seekable, packets = False, list(range(len(packets)))
+            rows += [(_UNKNOWN,) * 4] * (len(packets) - len(rows))
+        marks, shown = np.array(rows, dtype=np.int64), np.array(packets, dtype=np.int64)
+        order = np.full(len(marks), -1)
+        order[shown] = np.arange(len(shown))
+        usable = [key for key in keys if seekable and key in decodable]
+        return _Index(marks, np.array(usable, dtype=np.int64), order, shown, _gaps(marks, shown), decoded=True)
+
+
+class _EndedEarlyError(ValueError):
+    """A video has fewer frames than its index says."""
+
+
+def _mark(packet: Any) -> tuple[int, int, int, int]:
+    values = packet.pts, packet.pos, packet.size, packet.dts
+    known = [_UNKNOWN if value is None else int(value) for value in values]
+    return known[0], known[1], known[2], known[3]
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets from the start, each with its place among them."""
+    number = 0
+    for packet in container.demux(stream):
+        if packet.size:
+            packet.opaque = [number]
+            number += 1
+            yield packet
+
+
+def _place(item: Any) -> int:
+    """The place among the packets of a packet, or of that of a frame; -1 if the decoder does not hand it through."""
+    # In a list of its own: PyAV keeps what is handed through by its identity, which equal numbers share.
+    return -1 if item.opaque is None else int(item.opaque[0])
+
+
+def _seek(container: Any, stream: Any, index: _Index, key: int) -> Iterator[Any]:
+    """The packets from a keyframe on, each with its place in the file.
+
+    Raises:
+        _UnprovedError: If the keyframe cannot be found, or others follow it than the index says.
+    """
+    av = require("av")
+    wanted = index.marks[key]
+    before = index.keys[index.keys < key]
+    # Containers search by either time, and some land too late.
+    times = [int(time) for time in (wanted[0], *index.marks[[key, *before[:-5:-1]], -1]) if time != _UNKNOWN]
+    for time in times:
+        try:
+            container.seek(time, stream=stream)
+        except av.FFmpegError:
+            continue
+        number = None
+        for packet in container.demux(stream):
+            if not packet.size:
+                continue
+            mark = _mark(packet)
+            if number is None:
+                if mark[-1] > wanted[-1]:
+                    break
+                if mark[:-1] != tuple(wanted[:-1]):
+                    continue
+                number = key
+            # Some times of decoding are made up from the packets before, which are other ones after a seek.
+            if number >= len(index.marks) or mark[:-1] != tuple(index.marks[number, :-1]):
+                raise _UnprovedError
+            packet.opaque = [number]
+            number += 1
+            yield packet
+        if number is not None:
+            return
+    raise _UnprovedError
+
+
+def _decoded(codec: Any, packets: Iterator[Any]) -> Iterator[tuple[Any, list[Any] | None]]:
+    """Packets and the frames that they bring out of the decoder, None if they are damaged; at the end the last ones."""
+    av = require("av")
+    codec.copy_opaque = True
+    for packet in packets:
+        try:
+            frames = codec.decode(packet)
+        except av.FFmpegError:
+            frames = None
+        yield packet, frames
+    yield None, codec.decode(None)
+
+
+def _index_packets(container: Any, stream: Any) -> _Index | None:
+    """Index a video without decoding it; None if that does not prove which frame is which.
+
+    Raises:
+        ValueError: If it holds no frames.
+    """
+    codec = stream.codec_context
+    rows: list[tuple[int, int, int, int]] = []
+    keys: list[int] = []
+    shown: list[int] = []
+    for packet in _packets(container, stream):
+        rows.append(_mark(packet))
+        if packet.is_keyframe:
+            keys.append(len(rows) - 1)
+        # The fifth bit of VP8 says whether a frame is shown.
+        if not packet.is_discard and (codec.name != "vp8" or memoryview(packet)[0] & 0x10):
+            shown.append(len(rows) - 1)
+    if not shown:
+        raise ValueError(f"{container.name} holds no frames")
+    marks, packets = np.array(rows, dtype=np.int64), np.array(shown, dtype=np.int64)
+    times = marks[packets, 0]
+    if codec.name in _NEVER_SEEK:
+        keys = []
+    elif not keys or keys[0] or (codec.name == "mpeg4" and marks[:, 2].min() < _SHORTEST_MPEG4):
+        return None
+    order = np.arange(len(marks))
+    if codec.codec.reorder:
+        known = (times != _UNKNOWN).all() and len(np.unique(times)) == len(times)
+        rising = known and (np.diff(times) > 0).all()
+        # Where frames are not shown in the order of the file, times that grow with it are not those of display.
+        if not known or bool(codec.has_b_frames) == rising:
+            return None
+        if codec.has_b_frames:
+            order = marks[:, 0]
+            packets = packets[np.argsort(times)]
+    return _Index(marks, np.array(keys, dtype=np.int64), order, packets, _gaps(marks, packets), decoded=False)
+
+
+def _gaps(marks: np.ndarray, packets: np.ndarray) -> dict[int, int]:
+    """After which frames how many are missing, if all others come at a constant rate, to the tick."""
+    times, end = marks[packets, 0], len(marks) - _DEEPEST_REORDER
+    intervals = np.diff(times)
+    if len(times) < 3 or (times == _UNKNOWN).any() or intervals.min() <= 0:
+        return {}
+    period = float(np.median(intervals))
+    steps = np.round(intervals / period).astype(np.int64)
+    if not steps.min() or (steps == 1).mean() < _REGULAR or (steps == 1).all():
+        return {}
+    places = np.concatenate([[0], np.cumsum(steps)])
+    times = times - times[0]
+    slope, start = np.polyfit(places, times, 1)
+    if np.abs(times - start - slope * places).max() > 1:
+        return {}
+    # What is cut as it is stored ends with frames whose neighbours would have been stored after them.
+    return {int(frame): int(steps[frame] - 1) for frame in np.flatnonzero(steps > 1) if packets[frame + 1] < end}

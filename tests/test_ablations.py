@@ -1,0 +1,47 @@
+"""The commands of docs/ablations.md are what benchmarks/ablations.py runs."""
+
+import importlib
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def settings(cell: str) -> tuple[dict[str, str], dict[str, str]] | None:
+    """Options and model arguments of a command's end in the docs, as text; None where there is no command."""
+    words, fields, arguments = shlex.split(cell.strip("` ")), dict[str, str](), dict[str, str]()
+    if words == ["none"]:
+        return None
+    while words:
+        name = words.pop(0).removeprefix("--")
+        if name == "model-arg":
+            key, _, value = words.pop(0).partition("=")
+            arguments[key] = value
+        elif name.startswith("no-"):
+            fields[name.removeprefix("no-").replace("-", "_")] = "False"
+        elif not words or words[0].startswith("--"):
+            fields[name.replace("-", "_")] = "True"
+        elif name not in ("out", "init"):
+            fields[name.replace("-", "_")] = words.pop(0)
+        else:
+            words.pop(0)
+    return fields, arguments
+
+
+@pytest.mark.parametrize("table", ["VI", "VIII", "IX", "X", "XI"])
+def test_each_row_of_the_papers_tables_has_its_commands(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    rows = importlib.import_module("ablations").TABLES[table]
+    page = (ROOT / "docs" / "ablations.md").read_text(encoding="utf-8")
+    lines = page.split(f"**Table {table}**\n\n")[1].split("\n\n")[0].splitlines()[2:]
+    assert len(lines) == len(rows)
+    for line, row in zip(lines, rows, strict=True):
+        name, paper, one, two = (cell.strip() for cell in line.strip("|").split("|"))
+        arguments = {key: str(value) for key, value in row.model_args.items()}
+        assert (name, paper) == (row.name, str(row.paper or ""))
+        expected = row.phase1 and {key: str(value) for key, value in row.phase1.items()}
+        assert settings(one) == (None if row.phase1 is None else (expected or {}, arguments))
+        assert settings(two) == ({key: str(value) for key, value in row.phase2.items()}, arguments)
+        assert ("--init" in two) == (row.phase1 is not None)

@@ -1,0 +1,83 @@
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from commands import fails, ok
+from torch import nn
+
+from plasm import benchmark
+
+SMALL = ["encoder_dim=4", "translator_dim=16", "translator_depth=2", "encoder_depth=2"]
+ARGUMENTS = [part for item in SMALL for part in ("--model-arg", item)]
+
+
+def test_the_command_measures_models_in_both_modes(tmp_path: Path) -> None:
+    out = ok(
+        "benchmark", "simvp_mmnist", "tau_mmnist", "--train", "--rounds", 2, "--batch-size", 1, "--device", "cpu",
+        "--out", tmp_path / "b", *ARGUMENTS,
+    )  # fmt: skip
+    with (tmp_path / "b" / "benchmark.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], row["mode"]) for row in rows] == [
+        (model, mode) for model in ("simvp_mmnist", "tau_mmnist") for mode in ("inference", "training")
+    ]
+    for row in rows:
+        assert 0 < float(row["lowest"]) <= float(row["clips_per_second"]) <= float(row["highest"])
+        assert float(row["frames_per_second"]) == pytest.approx(10 * float(row["clips_per_second"]))
+        assert 0 < float(row["share"]) < 2
+    # The activations that a backward pass needs are kept.
+    assert int(rows[1]["peak_memory"]) > int(rows[0]["peak_memory"]) > 0
+    table = (tmp_path / "b" / "benchmark.md").read_text(encoding="utf-8")
+    assert table in out
+    assert "| 32.15" in table
+    assert "| 21.15" in table
+    assert (tmp_path / "b" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
+    assert "no model of plasm is called resnet18" in fails("benchmark", "resnet18", "--out", tmp_path)
+    assert "must be positive" in fails("benchmark", "tau_mmnist", "--rounds", 0, "--out", tmp_path)
+    with pytest.raises(ValueError, match="runtime is one of eager, compile"):
+        benchmark.measure(["tau_mmnist"], torch.device("cpu"), runtime="none")
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    device, megabyte = torch.device("cpu"), 2**18
+
+    def one_after_the_other() -> None:
+        for _ in range(3):
+            torch.empty(megabyte)
+
+    held = [torch.empty(0)]
+
+    def at_once() -> None:
+        held[:] = [torch.empty(megabyte) for _ in range(3)]
+        held.clear()
+
+    assert benchmark.peak_memory(one_after_the_other, device) == pytest.approx(2**20, rel=0.01)
+    assert benchmark.peak_memory(at_once, device) == pytest.approx(3 * 2**20, rel=0.01)
+
+
+def test_published_numbers_have_a_source_and_never_mix_lengths() -> None:
+    rows = benchmark.published()
+    assert len({(row.model, row.epochs, row.source) for row in rows}) == len(rows)
+    assert all(row.source and row.mse > 0 for row in rows)
+    by = {(row.model, row.epochs): row.mse for row in rows}
+    assert (by["simvp_gsta_mmnist", 200], by["simvp_gsta_mmnist", 2000]) == (26.69, 15.05)
+    assert by["plasm_mmnist", 2000] == 18.4
+    assert any(row.source == "measured: plasm_mmnist_tiny.mmnist" for row in rows)
+
+
+def test_another_runtime_is_a_function_of_model_and_clip(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def runtime(model: nn.Module, clip: torch.Tensor) -> nn.Module:
+        seen.append(tuple(clip.shape))
+        return model
+
+    monkeypatch.setitem(benchmark.RUNTIMES, "other", runtime)
+    args = {"encoder_dim": 4, "translator_dim": 16, "translator_depth": 2}
+    (row,) = benchmark.measure(["tau_taxibj"], torch.device("cpu"), 1, runtime="other", rounds=1, model_args=args)
+    assert seen == [(1, 4, 2, 32, 32)]
+    assert row.runtime == "other"

@@ -1,0 +1,1 @@
+"""What `tools/campaign.py` feeds to plasm."""

@@ -1,0 +1,156 @@
+"""Malformed clips: arrays of every type and shape, images and videos that are cut, mutated or not what they say."""
+
+import io
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from plasm.data import open_source, read_clips
+
+from .case import Campaign, Case
+
+_TYPES = ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "c8", "S3", "U3", "M8[s]", "V4")
+_READABLE = {"u1": 255, "u2": 65535, "f2": 1, "f4": 1, "f8": 1}
+
+
+def prepare(folder: Path) -> dict[str, bytes]:
+    """Whole videos and images, whose frames differ in brightness."""
+    frames = [np.full((32, 48, 3), 10 * number, np.uint8) for number in range(20)]
+    whole = {}
+    for ending, codec in ((".mp4", "mpeg4"), (".avi", "mpeg4"), (".mkv", "mpeg4"), (".mov", "mjpeg")):
+        file = folder / f"whole{ending}"
+        with av.open(str(file), "w") as container:
+            stream = container.add_stream(codec, rate=10)
+            stream.width, stream.height = 48, 32
+            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            for frame in frames:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+        whole[ending] = file.read_bytes()
+    images = [Image.fromarray(frame) for frame in frames]
+    content = io.BytesIO()
+    images[0].save(content, "GIF", save_all=True, append_images=images[1:], duration=100)
+    whole[".gif"] = content.getvalue()
+    return whole
+
+
+def _finite_in_range(clips: Any) -> bool:
+    """Whatever was read has five axes, no empty one, and values in [0, 1]."""
+    return clips.ndim == 5 and clips.numel() > 0 and bool(((clips >= 0) & (clips <= 1)).all())
+
+
+def _array(numbers: np.random.Generator, folder: Path) -> Case:
+    """An array of any type and shape: right if its values come out as they are, scaled by their type."""
+    kind = str(numbers.choice(_TYPES))
+    shape = [int(side) for side in numbers.choice([0, 1, 2, 3, 4, 5, 8, 9], size=int(numbers.integers(0, 7)))]
+    if numbers.random() < 0.5:
+        # One that can be read, of a type that may not be.
+        kind = str(numbers.choice(list(_READABLE))) if numbers.random() < 0.7 else kind
+        count, side, channels = int(numbers.integers(1, 6)), int(numbers.integers(5, 9)), int(numbers.choice([1, 3]))
+        layouts = [(count, side, side), (count, channels, side, side), (count, side, side, channels)]
+        layouts += [(2, count + 4, channels, side, side), (2, count + 4, side, side, channels)]
+        shape = list(layouts[int(numbers.integers(len(layouts)))])
+    content = numbers.random(shape) if kind[0] == "f" else numbers.integers(0, 200, shape)
+    array = np.asarray(content).astype(kind if kind[0] != "V" else "u4").astype(kind if kind[0] != "V" else "u4")
+    array = array.view("V4") if kind == "V4" and array.ndim else array
+    title = "array of any type and shape"
+    if kind[0] == "f" and array.size and numbers.random() < 0.4:
+        array.reshape(-1)[int(numbers.integers(array.size))] = numbers.choice(
+            [np.nan, np.inf, -np.inf, -0.5, 2.0, 255.0]
+        )
+        return _saved(numbers, folder, array, "array with a value out of range", None)
+    if kind not in _READABLE:
+        return _saved(numbers, folder, array, title, None)
+    expected = np.sort(array.astype(np.float64).ravel() / _READABLE[kind])
+
+    def right(clips: Any) -> bool:
+        # In one or three equal channels, whatever was made of them: no other values than the array's.
+        return _finite_in_range(clips) and np.allclose(np.sort(clips.double().numpy().ravel()), expected, atol=1e-3)
+
+    return _saved(numbers, folder, array, title, right)
+
+
+def _saved(
+    numbers: np.random.Generator, folder: Path, array: np.ndarray, title: str, right: Callable[[Any], bool] | None
+) -> Case:
+    file = folder / ("a.npy" if numbers.random() < 0.6 else "a.npz")
+    if file.suffix == ".npy":
+        np.save(file, array)
+    elif numbers.random() < 0.5:
+        np.savez(file, array)
+    else:
+        np.savez_compressed(file, array)
+    # The channels that the array has, so that nothing has to be converted.
+    channels = next((side for side in (*array.shape[-3:-2], *array.shape[-1:]) if side in (1, 2, 3, 4)), 1)
+    channels = 1 if array.ndim == 3 else channels
+    return Case(title, lambda: read_clips(file, channels), right, file.name)
+
+
+def _npy_header(numbers: np.random.Generator, folder: Path) -> Case:
+    """A header that promises other than what follows."""
+    sides = [int(side) for side in numbers.integers(0, 1 << int(numbers.integers(1, 62)), size=3)]
+    shape, kind = (
+        numbers.choice([f"({sides[0]}, {sides[1]}, {sides[2]})", "(9, -8, 8)", "(9,)", "x", "(1e9, 8, 8)"]),
+        "|u1",
+    )
+    header = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    stated = len(header) if numbers.random() < 0.7 else int(numbers.integers(0, 65536))
+    version = bytes(numbers.choice([1, 2, 3, 9], size=2, p=[0.7, 0.1, 0.1, 0.1]).astype(np.uint8))
+    content = b"\x93NUMPY" + version + struct.pack("<H", stated) + header + numbers.bytes(int(numbers.integers(0, 600)))
+    file = folder / "a.npy"
+    if numbers.random() < 0.3:
+        file = folder / "a.npz"
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.npy", content)
+    else:
+        file.write_bytes(content)
+    return Case("array with another header", lambda: read_clips(file, 1), None, file.name)
+
+
+def _array_bytes(numbers: np.random.Generator, folder: Path) -> Case:
+    """An array's file that is cut or random."""
+    saved = io.BytesIO()
+    ending = str(numbers.choice([".npy", ".npz"]))
+    (np.save if ending == ".npy" else np.savez)(saved, numbers.integers(0, 255, (12, 8, 8), dtype=np.uint8))
+    content = saved.getvalue()
+    title = str(numbers.choice(["cut", "random", "empty"]))
+    content = {"cut": content[: numbers.integers(1, len(content))], "random": numbers.bytes(500), "empty": b""}[title]
+    (folder / f"a{ending}").write_bytes(content)
+    return Case(f"array file, {title}", lambda: read_clips(folder / f"a{ending}", 1), None, f"a{ending}")
+
+
+def _video(numbers: np.random.Generator, folder: Path, whole: dict[str, bytes]) -> Case:
+    """A video cut at a tenth of its length, or random: what is read is of the frames that play, in order."""
+    ending = str(numbers.choice(list(whole)))
+    content, tenth = whole[ending], int(numbers.integers(0, 11))
+    file = folder / f"v{ending}"
+    if numbers.random() < 0.15:
+        file.write_bytes(numbers.bytes(int(numbers.integers(0, 3000))))
+        return Case("video, random bytes", lambda: open_source(file, 3)[0].read(0, 1), None, file.name)
+    file.write_bytes(content[: len(content) * tenth // 10])
+
+    def read() -> np.ndarray:
+        stream = open_source(file, 3)[0]
+        return np.concatenate([stream.read(number, 1) for number in range(stream.num_frames)])
+
+    def right(frames: np.ndarray) -> bool:
+        levels = frames[..., :3].astype(float).mean((1, 2, 3))
+        return len(levels) <= 20 and np.allclose(levels, 10 * np.arange(len(levels)), atol=4)
+
+    return Case("video, whole" if tenth == 10 else f"video, {tenth} tenths", read, right, file.name)
+
+
+def make(numbers: np.random.Generator, number: int, folder: Path, whole: dict[str, bytes]) -> Case:
+    """Make one malformed source."""
+    if number % 2:
+        return _video(numbers, folder, whole)
+    return (_array, _array, _npy_header, _array_bytes)[number // 2 % 4](numbers, folder)
+
+
+CAMPAIGN = Campaign(prepare, make)

@@ -1,0 +1,124 @@
+"""Training runs that signals end at random moments, and that go on: each must end as if nothing had been."""
+
+import contextlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plasm import pictures, training
+from plasm.data import SAMPLES, create_dataset
+
+from .case import Campaign, Case
+
+_SMALL = {"encoder_dim": 4, "encoder_depth": 2, "translator_dim": 8, "translator_depth": 1, "num_heads": 2}
+_MOST_SIGNALS = 3
+_SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run that nothing ended.
+
+    Attributes:
+        result: What it left.
+        seconds: What it took.
+    """
+
+    result: dict[str, Any]
+    seconds: float
+
+
+def _attempt(out: Path, delay: float | None, number: int = 0) -> int:
+    """Begin or go on with the run, in a fork, and signal it after a delay; how it ended: 0, or minus a signal."""
+    started = time.monotonic()
+    process = os.fork()
+    if process == 0:
+        try:
+            # What the loop says is of no interest, and a signal's handler is Python's again.
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nothing, stream)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            training.run(
+                training.TrainConfig(
+                    model="plasm_mmnist", data="mmnist", data_dir=str(SAMPLES), out=str(out), epochs=2,
+                    clips_per_epoch=8, batch_size=4, val_clips=1, device="cpu", ema=0.9, checkpoint_minutes=0.0,
+                    model_args=_SMALL,
+                ),
+                resume=True,
+            )  # fmt: skip
+            os._exit(0)
+        except training.RunInterruptedError as end:
+            os._exit(128 + end.signal)
+        except KeyboardInterrupt:
+            os._exit(128 + signal.SIGINT)
+        except BaseException as error:
+            out.with_suffix(".error").write_text(repr(error), encoding="utf-8")
+            os._exit(99)
+    if delay is not None:
+        time.sleep(max(0.0, delay - (time.monotonic() - started)))
+        os.kill(process, number)
+    _, status = os.waitpid(process, 0)
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def _result(run: Path) -> dict[str, Any]:
+    """All that a run leaves, but for times and places."""
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    kept = {"model.safetensors", "config.json", "state.safetensors", "state.json"}
+    files = {path.relative_to(run).as_posix(): path for path in run.rglob("*") if path.is_file()}
+    # TensorBoard's are named by time and process, one for each attempt.
+    files = {name: path for name, path in files.items() if not name.startswith("tensorboard/")}
+    return {
+        "log": [{key: value for key, value in json.loads(line).items() if key != "clips_per_second"} for line in lines],
+        "names": sorted(files),
+        "bytes": {name: path.read_bytes() for name, path in files.items() if path.name in kept or (path.suffix == ".png"
+                  and "samples" in name)},
+    }  # fmt: skip
+
+
+def prepare(folder: Path) -> Whole:
+    """Let one run end by itself."""
+    # What an attempt would import is imported once, before the forks.
+    for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.tensorboard", "torch._dynamo"):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    create_dataset("mmnist", SAMPLES, "train")[0]
+    pictures.curves([{"clips": 1, "loss": 1.0, "val_mse": 1.0, "lr": 1.0}], folder / "warm.png")
+    out = folder / "whole"
+    shutil.rmtree(out, ignore_errors=True)
+    # The first one reads from a disk what the second finds in memory.
+    for _ in range(2):
+        shutil.rmtree(out, ignore_errors=True)
+        started = time.monotonic()
+        if end := _attempt(out, None):
+            raise RuntimeError(f"the run does not end by itself: {end}")
+    return Whole(_result(out), time.monotonic() - started)
+
+
+def make(numbers: np.random.Generator, number: int, folder: Path, whole: Whole) -> Case:
+    """Signal a run once or more, at moments drawn from all of its time."""
+    names = [str(name) for name in numbers.choice(list(_SIGNALS), size=int(numbers.integers(1, _MOST_SIGNALS + 1)))]
+    delays = numbers.uniform(0, whole.seconds, size=len(names))
+    out = folder / "run"
+
+    def run() -> dict[str, Any]:
+        ends = [_attempt(out, float(delay), _SIGNALS[name]) for name, delay in zip(names, delays, strict=True)]
+        ends.append(_attempt(out, None))
+        if 99 in ends or ends[-1]:
+            error = out.with_suffix(".error")
+            raise RuntimeError(f"{ends}: {error.read_text(encoding='utf-8') if error.is_file() else ''}")
+        return _result(out)
+
+    return Case(f"{len(names)} of {', '.join(sorted(set(names)))}", run, lambda result: result == whole.result)
+
+
+CAMPAIGN = Campaign(prepare, make)
