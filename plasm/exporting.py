@@ -104,6 +104,10 @@ def export(
     file = Path(file)
     _check_arguments(file, format, num_frames)
     size = size or _own_size(model)
+    if dynamic_size and not getattr(model, "dynamic_size", True):
+        raise ValueError(
+            f"a graph of this {type(model).__name__} has a fixed height and width: give size, no dynamic_size"
+        )
     eager = copy.deepcopy(model).cpu().float().eval()
     clips = _sample_clips(model, size) if clips is None else clips.float().cpu()
     graph = _Forecast(copy.deepcopy(eager), num_frames, half)

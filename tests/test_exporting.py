@@ -138,6 +138,9 @@ def test_wrong_arguments_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         plasm.export(small(), tmp_path / "a.pt2", "torchscript")
     with pytest.raises(ValueError, match=r"give size=\(H, W\)"):
         plasm.export(small(), tmp_path / "a.onnx")
+    swin = timm.create_model("simvp_swin_mmnist", translator_depth=2, device="meta")
+    with pytest.raises(ValueError, match="this SimVP has a fixed height and width"):
+        plasm.export(swin, tmp_path / "a.onnx", dynamic_size=True)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(FileNotFoundError, match=r"aoti needs a C\+\+ compiler, and there is none"):
         plasm.export(small(), tmp_path / "a.pt2", "aoti", size=SIZE)

@@ -398,6 +398,8 @@ class SimVP(VideoModel):
             )
         self.decoder = Decoder(encoder_dim, self.out_chans, encoder_depth, decoder_kernel_size, **dd)
         self.fixed_size = translator == "mlpmixer"
+        # Swin lays its windows by the size: torch.export gets lost in what they come to.
+        self.dynamic_size = translator not in ("mlpmixer", "swin")
         self.num_features = joined
         self.feature_info = [
             {"num_chs": dim, "reduction": self.size_multiple, "module": f"translator.blocks.{index}"}

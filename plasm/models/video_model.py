@@ -69,6 +69,7 @@ class VideoModel(nn.Module):
         feature_info: timm's: of each feature map "num_chs", "reduction" (of H and W) and "module".
         head_modules: Names of what comes after the last block, which ``prune_intermediate_layers`` takes away.
         size_multiple: What H and W are padded to a multiple of.
+        dynamic_size: Whether one exported graph can take any H and W.
         encoder_frozen: Whether the encoder is kept as it is.
 
     Raises:
@@ -78,6 +79,7 @@ class VideoModel(nn.Module):
     num_features: int = 0
     head_modules: tuple[str, ...] = ()
     size_multiple: int = 1
+    dynamic_size: bool = True
 
     def __init__(self, in_chans: int, in_frames: int, out_frames: int, out_chans: int | None = None) -> None:
         super().__init__()
