@@ -3,6 +3,7 @@
 import ctypes
 import platform
 import sys
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +25,7 @@ def choose_device(device: str) -> torch.device:
         raise ValueError(f"no device {device!r} here: {str(error).splitlines()[0]}") from error
 
 
-def move(model: nn.Module, device: torch.device) -> nn.Module:
+def move(model: nn.Module, device: torch.device) -> Any:
     """Move a model, with the weights of its 2D convolutions channels last in memory: its features then are, too.
 
     Up to rounding it computes the same, and on a CPU far faster.

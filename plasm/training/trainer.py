@@ -254,7 +254,7 @@ class Trainer:
                 if hasattr(dataset, "to"):
                     dataset.to(self.device)
         # Convolutions are faster in this format, on a CPU most of all.
-        self.model: Any = move(phase.model, self.device)
+        self.model = move(phase.model, self.device)
         self.replica = DistributedDataParallel(self.model) if world.size > 1 else self.model
         self.module: nn.Module = torch.compile(self.replica) if config.compile else self.replica  # type: ignore[assignment]
         self.ema = ModelEmaV3(self.model, decay=config.ema) if config.ema else None

@@ -169,7 +169,7 @@ class BaseModelTester:
             assert all(p.grad is not None for p in model.parameters())
 
     def test_export_of_any_batch_and_size(self, name: str, tmp_path: Path) -> None:
-        """What is written was compared with eager for batches of 1 and 3, and for two sizes where one graph takes any."""
+        """What is written was compared with eager for batches of 1 and 3, and two sizes where a graph takes any."""
         self.require(name, "export")
         torch.manual_seed(0)
         model = self.create(name, **self.export_arguments)
