@@ -31,11 +31,14 @@ import notebooks
 import tables
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.weights", "plasm.data", "plasm.training", "plasm.metrics")
+PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.weights", "plasm.data", "plasm.training", "plasm.metrics",
+            "plasm.prediction", "plasm.pictures", "plasm.exporting", "plasm.runtime")  # fmt: skip
 SOURCES = ("plasm", "benchmarks", "tools", "docs")
 # Files of the repository that are pages of the site.
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contribute.md", "SECURITY.md": "security.md",
               "RELEASING.md": "releasing.md", "CODE_OF_CONDUCT.md": "conduct.md"}  # fmt: skip
+# Pages that the search puts first.
+ANSWERS = ("training.md", "evaluation.md", "own.md", "weights.md", "paper.md")
 NO_SEARCH = "---\nsearch:\n  exclude: true\n---\n"
 
 
@@ -157,6 +160,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     name = page.file.src_uri
     if name.startswith("source/"):
         return markdown
+    # A question is answered by a page of prose first.
+    page.meta.setdefault("search", {"boost": 0.5 if name.startswith("reference/") else 1 + 2 * (name in ANSWERS)})
     if name.startswith("models/") and (family := Path(name).stem) in tables.families():
         markdown = tables.with_family_tables(markdown, family)
     markdown = tables.fill(markdown).replace("<!-- gallery -->", gallery.sections())

@@ -16,10 +16,13 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from plasm.data.extras import require
+from plasm.weights.files import write_beside
 
 __all__ = ["animation", "contact_sheet", "curves", "drawable", "movie", "strip"]
 
 _LABEL_WIDTH, _LABEL_HEIGHT, _GAP = 92, 16, 2
+# FFmpeg's names where they are not the ending.
+_FORMATS = {".mkv": "matroska", ".m4v": "mp4", ".ts": "mpegts"}
 _INK, _PAPER, _LINE = (30, 30, 30), (255, 255, 255), (120, 120, 120)
 
 
@@ -185,7 +188,12 @@ def movie(frames: Tensor, file: Path, rate: Fraction | int = 10) -> None:
     pixels = torch.cat([pixels, pixels[:, -1:]], 1) if pixels.shape[1] % 2 else pixels
     pixels = torch.cat([pixels, pixels[:, :, -1:]], 2) if pixels.shape[2] % 2 else pixels
     try:
-        with av.open(str(file), "w") as container:
+        # An open file rather than a path, since FFmpeg gives a meaning to %, : and * in names.
+        with (
+            write_beside(file) as beside,
+            beside.open("wb") as handle,
+            av.open(handle, "w", format=_FORMATS.get(file.suffix.lower(), file.suffix[1:])) as container,
+        ):
             gif = file.suffix.lower() == ".gif"
             codec = "gif" if gif else container.default_video_codec
             stream = container.add_stream(codec, rate=rate)

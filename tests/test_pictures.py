@@ -86,6 +86,19 @@ def test_a_gif_has_the_colours_of_its_frames(tmp_path: Path) -> None:
         torch.testing.assert_close(read[0], clip.expand(3, 3, 32, 64), atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["12:30/out.mp4", "a:b.avi", "http:%d.mkv", "file:out*.gif", "b.webm", "c.mov"])
+def test_a_video_has_any_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / "12:30").mkdir()
+    pictures.movie(torch.zeros(2, 1, 16, 16), tmp_path / name)
+    assert open_source(tmp_path / name, 3)[0].num_frames == 2
+    (tmp_path / "12:30" / "taken.mp4").mkdir()
+    with pytest.raises(OSError, match=r"taken\.mp4"):
+        pictures.movie(torch.zeros(2, 1, 16, 16), tmp_path / "12:30" / "taken.mp4")
+    with pytest.raises(ValueError, match=r"a\.v2 cannot be written as a video"):
+        pictures.movie(torch.zeros(2, 1, 16, 16), tmp_path / "a.v2")
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_curves_of_a_log_whose_rows_are_not_all_evaluated(tmp_path: Path) -> None:
     log = [{"clips": 10, "loss": 1.0, "lr": 0.1}, {"clips": 20, "loss": 0.5, "lr": 0.2, "val_mse": 9.0}]
     pictures.curves(log, tmp_path / "c.png")

@@ -1,15 +1,19 @@
-"""What FFmpeg decodes, as arrays: opening files, pixel formats, upright pictures."""
+"""What FFmpeg decodes, as arrays: opening files, frames in them, pixel formats, upright pictures."""
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from .extras import require
 
-__all__ = ["decode_image", "open_video", "to_array"]
+__all__ = ["PAGED", "decode_image", "has_pages", "open_video", "to_array", "upright"]
 
+# Images that may hold several frames.
+PAGED = {".gif", ".tif", ".tiff", ".webp"}
 # Beside the larger entry of a row: rotations by other angles than multiples of 90 degrees have both.
 _SKEW = 0.01
 
@@ -43,7 +47,7 @@ def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
 
 
 def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
-    """Decode an image file's content: (H, W, K), uint8 or uint16.
+    """Decode an image file's content as it is stored: (H, W, K), uint8 or uint16. Orientations in EXIF are left alone.
 
     Args:
         content: The open file.
@@ -63,8 +67,41 @@ def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
         return to_array(frame, gray)
 
 
+def has_pages(file: Path) -> bool:
+    """Whether a TIFF, WebP or GIF holds more than one frame; False for what is none of them, or damaged."""
+    with file.open("rb") as content:
+        start = content.read(21)
+        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return _next_page(content, start) != 0
+        if start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X":
+            return bool(start[20:] and start[20] & 2)
+        if start[:3] != b"GIF":
+            return False
+        content.seek(0)
+        try:
+            with open_video(content, str(file)) as (container, stream):
+                packets = (packet for packet in container.demux(stream) if packet.size)
+                return next(packets, None) is not None and next(packets, None) is not None
+        except ValueError:
+            return False
+
+
+def _next_page(content: BinaryIO, start: bytes) -> int:
+    """Where the second page of a TIFF, or BigTIFF, begins; 0 if there is none."""
+    order, big = "<" if start[:1] == b"I" else ">", b"+" in start[:4]
+    offset, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
+
+    def number(kind: str, place: int) -> int:
+        content.seek(place)
+        read = content.read(struct.calcsize(kind))
+        return int(struct.unpack(order + kind, read)[0]) if len(read) == struct.calcsize(kind) else 0
+
+    first = number(offset, 8 if big else 4)
+    return number(offset, first + struct.calcsize(count) + entry * number(count, first)) if first else 0
+
+
 def to_array(frame: Any, gray: bool) -> np.ndarray:
-    """A decoded frame, upright, (H, W, K) with K of 1, 3 or 4; uint16 if the file has more than 8 bits."""
+    """A decoded frame as it is stored, (H, W, K) with K of 1, 3 or 4; uint16 if the file has more than 8 bits."""
     parts = frame.format.components
     deep = max(part.bits for part in parts) > 8
     colour = frame.format.is_rgb or frame.format.has_palette
@@ -78,18 +115,24 @@ def to_array(frame: Any, gray: bool) -> np.ndarray:
     else:
         pixels = "rgb24"
     array: np.ndarray = frame.to_ndarray(format=pixels)
-    return _upright(array.reshape(*array.shape[:2], -1), frame)
+    return array.reshape(*array.shape[:2], -1)
 
 
-def _upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
+def upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
     """Turn and mirror (H, W, K) as the frame's display matrix says, where that is by multiples of 90 degrees.
 
     The matrix takes a pixel at (x, y) to (a x + c y, b x + d y).
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return pixels
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).astype(np.float64)
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV does not know all kinds of such data, and lists none if there is one of them. An angle it tells.
+        turn = np.deg2rad(frame.rotation)
+        a, b, c, d = np.cos(turn), -np.sin(turn), np.sin(turn), np.cos(turn)
+    else:
+        if matrix is None:
+            return pixels
+        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).astype(np.float64)
     if max(abs(b), abs(c)) <= _SKEW * min(abs(a), abs(d)):
         flip_x, flip_y = a < 0, d < 0
     elif max(abs(a), abs(d)) <= _SKEW * min(abs(b), abs(c)):

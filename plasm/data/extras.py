@@ -5,11 +5,11 @@ from types import ModuleType
 
 __all__ = ["require"]
 
-_EXTRAS = {"av": "video", "h5py": "h5"}
+_EXTRAS = {"av": "video", "PIL": "video", "h5py": "h5"}
 
 
 def require(module: str) -> ModuleType:
-    """Import "av" or "h5py".
+    """Import "av", "h5py" or "PIL.Image".
 
     Raises:
         ImportError: If it is not installed; the message says what to install.
@@ -17,6 +17,7 @@ def require(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        package = module.split(".")[0]
         raise ImportError(
-            f"reading these files needs {module} ({error}): pip install 'plasm[{_EXTRAS[module]}]'"
+            f"reading these files needs {package} ({error}): pip install 'plasm[{_EXTRAS[package]}]'"
         ) from error

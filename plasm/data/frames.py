@@ -15,6 +15,9 @@ Fit = Literal["crop", "stretch"]
 # ITU-R BT.601, as every reader of video takes gray from colour.
 _LUMA = (0.299, 0.587, 0.114)
 
+# By which floats may leave [0, 1]: what arithmetic in half precision does to 1.
+_ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class FrameFormat:
@@ -89,7 +92,18 @@ def _to_unit(frames: np.ndarray, name: str, bounded: bool) -> Tensor:
     if frames.dtype in (np.uint8, np.uint16):
         # torch knows no arithmetic of uint16.
         return torch.from_numpy(frames.astype(np.float32)).div_(np.iinfo(frames.dtype).max)
-    # Not "any is outside": a NaN is not outside anything.
-    if frames.dtype.kind == "f" and (not bounded or ((frames >= 0) & (frames <= 1)).all()):
-        return torch.from_numpy(frames.astype(np.float32))
-    raise ValueError(f"{name} should hold uint8, uint16, or floats in [0, 1]; it holds {frames.dtype}")
+    if frames.dtype.kind != "f":
+        raise ValueError(f"{name} should hold uint8, uint16, or floats in [0, 1]; it holds {frames.dtype}")
+    unit = torch.from_numpy(frames.astype(np.float32))
+    if not bounded:
+        return unit
+    low, high = float(frames.min()), float(frames.max())
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        return unit.clamp_(0, 1)
+    if not np.isfinite(frames).all():
+        found = "some that are not finite (NaN or infinite)"
+    else:
+        found = f"values from {low:.7g} to {high:.7g}" + (
+            "; divide them by 255" if low >= 0 and 2 < high <= 255 else ""
+        )
+    raise ValueError(f"{name} should hold floats in [0, 1]; its {frames.dtype} hold {found}")

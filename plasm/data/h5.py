@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .extras import require
-from .sources import natural_key
-from .streams import FrameStream, check_finite
+from .naming import natural_key
+from .streams import FrameStream, check_finite, layout_of, to_channels_last
 
 __all__ = ["H5Stream", "hickle_array", "hickle_strings", "open_h5"]
 
@@ -40,31 +40,70 @@ class H5Stream(FrameStream):
     Args:
         file: The file.
         key: Name of the array in it.
-        layout: "tchw" or "thwc".
+        layout: Order of its axes, as of ``ArrayStream``.
         first: Row of the first frame.
         num_frames: Frames from there on.
         scale: Values that become 0 and 1; None leaves them as they are.
+        clip: Which clip, if the layout has a "b".
     """
 
     def __init__(
-        self, file: Path, key: str, layout: str, first: int, num_frames: int, scale: tuple[float, float] | None = None
+        self,
+        file: Path,
+        key: str,
+        layout: str,
+        first: int,
+        num_frames: int,
+        scale: tuple[float, float] | None = None,
+        clip: int = 0,
     ) -> None:
         self.file, self.key, self.layout, self.first, self.scale = file, key, layout, first, scale
-        self.name, self.num_frames = str(file), num_frames
+        self.name, self.num_frames, self.clip = str(file), num_frames, clip
         with open_h5(file) as content:
             shape = dict(zip(layout, content[key].shape, strict=True))
-        self.size, self.channels = (shape["h"], shape["w"]), shape["c"]
+        self.size, self.channels = (shape["h"], shape["w"]), shape.get("c", 1)
 
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
         """Read frames; see ``FrameStream``."""
         first = self.first + start
         with open_h5(self.file) as content:
-            frames: np.ndarray = content[self.key][first : first + (count - 1) * step + 1 : step]
+            rows = slice(first, first + (count - 1) * step + 1, step)
+            frames: np.ndarray = content[self.key][(self.clip, rows) if self.layout[0] == "b" else rows]
         if self.scale is not None:
             low, high = self.scale
             frames = ((frames - low) / (high - low)).astype(np.float32)
         check_finite(frames, str(self.file), first, step)
-        return frames.transpose(0, 2, 3, 1) if self.layout == "tchw" else frames
+        return to_channels_last(frames, self.layout)
+
+
+def h5_streams(file: Path, channels: int) -> list[H5Stream]:
+    """The clips of the one array of frames in an HDF5 (NetCDF-4, hickle) file.
+
+    Args:
+        file: The file.
+        channels: C wanted, for arrays that could be read in two ways.
+
+    Raises:
+        ValueError: If it holds no array of three or more axes, or several, or one that is no frames.
+    """
+    h5py = require("h5py")
+    arrays: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.ndim > 2 and item.dtype.kind in "uif":
+            arrays[name] = item.shape, item.dtype
+
+    with open_h5(file) as content:
+        content.visititems(visit)
+    if len(arrays) != 1:
+        names = f" ({', '.join(list(arrays)[:5])})" if arrays else ""
+        raise ValueError(f"{file} holds {len(arrays)} arrays of frames{names}, wanted one: write it as .npy")
+    ((key, (shape, dtype)),) = arrays.items()
+    layout = layout_of(shape, dtype, channels, str(file))
+    num_clips, num_frames = shape[0] if layout[0] == "b" else 1, shape[layout.index("t")]
+    if not num_frames:
+        raise ValueError(f"{file} holds no frames")
+    return [H5Stream(file, key, layout, 0, num_frames, clip=clip) for clip in range(num_clips)]
 
 
 def _hickle_datasets(content: Any, file: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .decoding import decode_image
-from .streams import FrameStream
+from .streams import FrameStream, check_alike
 
 __all__ = ["SeqStream"]
 
@@ -81,6 +81,5 @@ class SeqStream(FrameStream):
                 place, length = self._places[number].tolist()
                 handle.seek(place)
                 frames.append(decode_image(BytesIO(handle.read(length)), f"{self.file}, frame {number + 1}", gray))
-                if frames[0].shape != frames[-1].shape:
-                    raise ValueError(f"{self.file} changes its size at frame {number + 1}")
+                check_alike(frames[0], frames[-1], f"frame {number + 1} of {self.file}", f"frame {start + 1}")
         return np.stack(frames)

@@ -1,11 +1,14 @@
 """What lies on disk as streams: finding and opening many, and saying which cannot be used."""
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+from .decoding import PAGED, has_pages
+from .h5 import h5_streams
+from .naming import natural_key
+from .pages import PageStream
 from .seq import SeqStream
 from .streams import ArrayStream, FrameStream, ImageStream, array_layout, array_shape
 from .video import VideoStream
@@ -26,52 +29,73 @@ OnError = Literal["raise", "skip"]
 _LOG = logging.getLogger(__name__)
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 _ARRAYS = {".npy", ".npz"}
+_H5 = {".h5", ".hdf5", ".nc", ".hkl"}
 _VIDEOS = {
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".wmv", ".flv", ".ogv",
-    ".3gp", ".mjpeg", ".mjpg", ".y4m", ".h264", ".gif", ".seq",
+    ".3gp", ".mjpeg", ".mjpg", ".y4m", ".h264", ".gif", ".apng", ".seq",
 }  # fmt: skip
+_KINDS = (
+    f"plasm reads videos, GIFs and .seq; images ({', '.join(sorted(_IMAGES))}, and GIFs of one frame) and folders of "
+    f"them; and arrays ({', '.join(sorted(_ARRAYS | _H5))})"
+)
 _NAMED_IN_ERRORS = 5
 
 
-def natural_key(path: Path | str) -> list[tuple[int, str | int]]:
-    """Sort key by which frame 10 comes after frame 9."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+def _is_data(path: Path, root: Path) -> bool:
+    """A file that is not hidden, nor in a hidden folder: systems write ._1.png, .DS_Store and the like."""
+    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    return [path for path in root.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    return sorted((path for path in root.rglob("*") if _is_data(path, root)), key=natural_key)
 
 
 def find_images(root: Path) -> list[Path]:
     """All images below a folder."""
-    return sorted((path for path in _files(root) if path.suffix.lower() in _IMAGES), key=natural_key)
+    return [path for path in _files(root) if path.suffix.lower() in _IMAGES]
 
 
 def find_videos(root: Path) -> list[Path]:
     """All videos below a folder, GIFs and .seq files among them."""
-    return sorted((path for path in _files(root) if path.suffix.lower() in _VIDEOS), key=natural_key)
+    return [path for path in _files(root) if path.suffix.lower() in _VIDEOS]
 
 
 def find_sources(root: Path) -> list[Path]:
     """Everything below a folder that is a stream: videos, GIFs, arrays, and folders with images in them.
 
+    Where the first GIF, TIFF or WebP of a folder holds several frames, each is a stream of its own, else an image.
+
     Raises:
         FileNotFoundError: If the folder is not there, or nothing is in it.
     """
-    files = _files(root)
-    sources = {path for path in files if path.suffix.lower() in _VIDEOS | _ARRAYS}
-    sources |= {path.parent for path in files if path.suffix.lower() in _IMAGES}
+    folders: dict[Path, list[Path]] = {}
+    for path in _files(root):
+        folders.setdefault(path.parent, []).append(path)
+    sources: list[Path] = []
+    for folder, files in folders.items():
+        images = _images(files)
+        sources += [folder] if images else []
+        alone = _VIDEOS | _ARRAYS | _H5 | PAGED
+        sources += [path for path in files if path.suffix.lower() in alone and path not in images]
     if not sources:
-        raise FileNotFoundError(f"{root} holds no video, GIF, .npy, .npz or folder of images")
+        raise FileNotFoundError(f"{root} holds nothing that is read: {_KINDS}")
     return sorted(sources, key=natural_key)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images of a folder, in natural order."""
-    return sorted((path for path in folder.iterdir() if path.suffix.lower() in _IMAGES), key=natural_key)
+    """The images of a folder that are a frame each, in natural order."""
+    return _images(sorted((path for path in folder.iterdir() if _is_data(path, folder)), key=natural_key))
+
+
+def _images(files: Sequence[Path]) -> list[Path]:
+    """Those files of a folder that are images; of an ending that may hold several frames, the first file decides."""
+    kinds = dict.fromkeys(_IMAGES, True)
+    for ending in PAGED:
+        first = next((path for path in files if path.suffix.lower() == ending), None)
+        kinds[ending] = first is not None and not has_pages(first)
+    return [path for path in files if kinds.get(path.suffix.lower(), False)]
 
 
 def open_source(path: Path, channels: int) -> list[FrameStream]:
@@ -86,13 +110,29 @@ def open_source(path: Path, channels: int) -> list[FrameStream]:
         ValueError: If it cannot be read.
     """
     if path.is_dir():
-        return [ImageStream(image_files(path), str(path))]
+        files = image_files(path)
+        if not files:
+            raise ValueError(f"{path} holds no frames: no images ({', '.join(sorted(_IMAGES))}) are in it")
+        return [ImageStream(files, str(path))]
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    if path.suffix.lower() in _ARRAYS:
+    ending = path.suffix.lower()
+    if ending in _ARRAYS:
         layout = array_layout(path, channels)
         return [ArrayStream(path, layout, clip) for clip in range(array_shape(path)[0][0] if layout[0] == "b" else 1)]
-    return [SeqStream(path) if path.suffix.lower() == ".seq" else VideoStream(path)]
+    if ending in _H5:
+        return list(h5_streams(path, channels))
+    if ending == ".seq":
+        return [SeqStream(path)]
+    if ending in PAGED - {".gif"} and has_pages(path):
+        return [PageStream(path)]
+    if ending in _IMAGES - {".png"}:
+        return [ImageStream([path], str(path))]
+    try:
+        # A PNG may be an animation.
+        return [VideoStream(path)]
+    except ValueError as error:
+        raise ValueError(str(error) if ending in _VIDEOS | _IMAGES else f"{error}. {_KINDS}") from error
 
 
 def open_sources(

@@ -15,9 +15,21 @@ from typing import IO
 
 import numpy as np
 
-from .decoding import decode_image
+from .decoding import PAGED, decode_image, has_pages
 
-__all__ = ["ArrayStream", "FrameStream", "ImageStream", "array_layout", "array_shape", "check_finite", "dimensions"]
+__all__ = [
+    "ArrayStream",
+    "FrameStream",
+    "ImageStream",
+    "array_layout",
+    "array_shape",
+    "check_alike",
+    "check_finite",
+    "layout_of",
+    "to_channels_last",
+]
+
+_COLOURS = {1: "gray", 3: "colour", 4: "colour with alpha"}
 
 
 class FrameStream(ABC):
@@ -58,8 +70,7 @@ class FrameStream(ABC):
         """Read the first and the last frame: a damaged or cut file shows early."""
         first, last = self.read(0, 1), self.read(self.num_frames - 1, 1)
         self.size, self.channels = (first.shape[1], first.shape[2]), first.shape[3]
-        if first.shape != last.shape:
-            raise ValueError(f"{self.name} changes from {dimensions(first[0])} to {dimensions(last[0])} inside")
+        check_alike(first[0], last[0], f"the last frame of {self.name}", "the first")
 
 
 def check_finite(values: np.ndarray, name: str, first: int, step: int = 1) -> None:
@@ -85,9 +96,33 @@ def check_finite(values: np.ndarray, name: str, first: int, step: int = 1) -> No
         )
 
 
-def dimensions(frame: np.ndarray) -> str:
-    """Of (H, W, K), as WxH for errors."""
-    return f"{frame.shape[1]}x{frame.shape[0]}"
+def check_alike(first: np.ndarray, other: np.ndarray, name: str, others: str) -> None:
+    """Refuse a frame that differs from the first in size, channels or depth.
+
+    Args:
+        first: (H, W, K).
+        other: (H, W, K).
+        name: Of the other.
+        others: Name of the first, or of all that are as it is.
+
+    Raises:
+        ValueError: If they differ; it says in what.
+    """
+    if first.shape == other.shape and first.dtype == other.dtype:
+        return
+    one, two = (
+        (f"{a.shape[1]}x{a.shape[0]}", _COLOURS.get(a.shape[2], f"of {a.shape[2]} channels"), f"of {a.dtype}")
+        for a in (other, first)
+    )
+    found, expected = next((a, b) for a, b in zip(one, two, strict=True) if a != b)
+    raise ValueError(f"{name} is {found}, {others} {expected}")
+
+
+def to_channels_last(frames: np.ndarray, layout: str) -> np.ndarray:
+    """Frames of one clip in any layout of ``ArrayStream``: (T, H, W, K)."""
+    if "c" not in layout:
+        return frames[..., None]
+    return frames.transpose(0, 2, 3, 1) if layout.endswith("tchw") else frames
 
 
 class ImageStream(FrameStream):
@@ -112,10 +147,11 @@ class ImageStream(FrameStream):
         """Read frames; see ``FrameStream``."""
         frames: list[np.ndarray] = []
         for file in self.files[start : start + (count - 1) * step + 1 : step]:
+            if file.suffix.lower() in PAGED and has_pages(file):
+                raise ValueError(f"{file} holds several frames; where others of its folder hold one, it is no frame")
             with file.open("rb") as handle:
                 frames.append(decode_image(handle, str(file), gray))
-            if frames[0].shape != frames[-1].shape:
-                raise ValueError(f"{file} is {dimensions(frames[-1])}, others of {self.name} {dimensions(frames[0])}")
+            check_alike(frames[0], frames[-1], str(file), f"others of {self.name}")
         return np.stack(frames)
 
 
@@ -148,9 +184,7 @@ class ArrayStream(FrameStream):
         first = self.first + start
         frames = np.asarray(array[first : first + (count - 1) * step + 1 : step])
         check_finite(frames, self.name, first, step)
-        if "c" not in self.layout:
-            return frames[..., None]
-        return frames.transpose(0, 2, 3, 1) if self.layout.endswith("tchw") else frames
+        return to_channels_last(frames, self.layout)
 
 
 def load_array(file: Path, member: str | None = None) -> np.ndarray:
@@ -218,22 +252,26 @@ def array_layout(file: Path, channels: int) -> str:
     Raises:
         ValueError: If the shape is none of these.
     """
-    shape, dtype = array_shape(file)
+    return layout_of(*array_shape(file), channels, str(file))
+
+
+def layout_of(shape: tuple[int, ...], dtype: np.dtype, channels: int, name: str) -> str:
+    """Order of the axes of an array of this shape and type; see ``array_layout``."""
     if dtype.kind not in "uf" or dtype.itemsize > 8 or (dtype.kind == "u" and dtype.itemsize > 2):
-        raise ValueError(f"{file} should hold uint8, uint16, or floats in [0, 1]; it holds {dtype}")
+        raise ValueError(f"{name} should hold uint8, uint16, or floats in [0, 1]; it holds {dtype}")
     if 0 in shape:
-        raise ValueError(f"{file} holds no frames: an array of {shape}")
+        raise ValueError(f"{name} holds no frames: an array of {shape}")
     layouts = [layout for layout in ("thw", "tchw", "thwc", "btchw", "bthwc") if len(layout) == len(shape)]
     for accepted in ({channels}, {1, 2, 3, 4}):
-        fitting = [name for name in layouts if "c" not in name or shape[name.index("c")] in accepted]
+        fitting = [each for each in layouts if "c" not in each or shape[each.index("c")] in accepted]
         if len(fitting) == 1:
             return fitting[0]
         if fitting:
             raise ValueError(
-                f"{file} holds an array of {shape}, whose axes could be {' or '.join(map(str.upper, fitting))}: "
+                f"{name} holds an array of {shape}, whose axes could be {' or '.join(map(str.upper, fitting))}: "
                 "write it anew without doubt, as (B, T, C, H, W) with frames wider than 4 pixels"
             )
     raise ValueError(
-        f"{file} holds an array of {shape}; wanted (T, H, W), (T, C, H, W), (T, H, W, C), (B, T, C, H, W) or (B, T, H, "
+        f"{name} holds an array of {shape}; wanted (T, H, W), (T, C, H, W), (T, H, W, C), (B, T, C, H, W) or (B, T, H, "
         f"W, C) with C = {channels}"
     )

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from .decoding import open_video, to_array
+from .decoding import open_video, to_array, upright
 from .extras import require
-from .streams import FrameStream, dimensions
+from .streams import FrameStream, check_alike
 
 __all__ = ["VideoStream"]
 
@@ -131,12 +131,8 @@ class VideoStream(FrameStream):
                     continue
                 if number > expected or damaged is not None:
                     raise self._damaged(expected, expected if number > expected else damaged)
-                frames.append(to_array(frame, gray))
-                if frames[0].shape != frames[-1].shape:
-                    raise ValueError(
-                        f"{self.file} changes from {dimensions(frames[0])} to {dimensions(frames[-1])} at frame "
-                        f"{number + 1}"
-                    )
+                frames.append(upright(to_array(frame, gray), frame))
+                check_alike(frames[0], frames[-1], f"frame {number + 1} of {self.file}", f"frame {wanted[0] + 1}")
                 if len(frames) == len(wanted):
                     return np.stack(frames)
         if key or not self._index.decoded:

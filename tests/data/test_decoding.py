@@ -3,6 +3,7 @@ from io import BytesIO
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from video_files import encode_image, noise
 
 from plasm.data.decoding import decode_image, to_array
@@ -60,3 +61,12 @@ def test_an_image_that_is_cut_is_damaged() -> None:
     png = encode_image(noise(1)[0])
     with pytest.raises(ValueError, match=r"a\.png (is damaged|cannot be decoded)"):
         decode_image(BytesIO(png[: len(png) // 2]), "a.png", False)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_with_exif_are_read_as_stored(orientation: int) -> None:
+    image = Image.fromarray(noise(1)[0])
+    exif, content = image.getexif(), BytesIO()
+    exif[0x112] = orientation
+    image.save(content, "png", exif=exif)
+    np.testing.assert_array_equal(decode_image(BytesIO(content.getvalue()), "a.png", False), noise(1)[0])

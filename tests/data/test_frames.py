@@ -46,11 +46,25 @@ def test_crop_takes_the_middle_and_stretch_all() -> None:
         assert FrameFormat(3, (128, 160))(np.zeros((1, height, width, 3), np.uint8), "a").shape == (1, 3, 128, 160)
 
 
-@pytest.mark.parametrize("value", [np.nan, -0.1, 1.5])
-def test_floats_outside_the_range_are_refused(value: float) -> None:
-    frames = np.full((1, 2, 2, 1), value, np.float32)
-    with pytest.raises(ValueError, match=r"b\.npy should hold .*\[0, 1\]; it holds float32"):
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ((0, np.nan), "some that are not finite"), ((np.inf, 1), "some that are not finite"),
+        ((-0.1, 1), r"values from -0\.1 to 1$"), ((0, 1.5), r"values from 0 to 1\.5$"),
+        ((0, 254), "values from 0 to 254; divide them by 255"), ((0, 1000), "values from 0 to 1000$"),
+    ],
+)  # fmt: skip
+def test_floats_outside_the_range_are_refused(values: tuple[float, float], found: str) -> None:
+    frames = np.array(values, np.float32).reshape(1, 1, 2, 1)
+    with pytest.raises(ValueError, match=rf"b\.npy should hold floats in \[0, 1\]; its float32 hold {found}"):
         FrameFormat(1)(frames, "b.npy")
+
+
+def test_rounding_may_leave_the_range() -> None:
+    clip = FrameFormat(1)(np.array([-1e-7, 1.0000001], np.float64).reshape(1, 1, 2, 1), "b.npy")
+    assert clip.flatten().tolist() == [0, 1]
+    half = np.full((1, 1, 1, 1), 1 + np.finfo(np.float16).eps, np.float16)
+    assert FrameFormat(1)(half, "b.npy").item() == 1
 
 
 def test_a_format_that_makes_no_sense_is_refused() -> None:

@@ -1,11 +1,22 @@
 import logging
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
-from video_files import frames, write_images
+from PIL import Image
+from video_files import encode_image, frames, levels, write_images, write_video
 
-from plasm.data.sources import find_images, find_sources, find_videos, natural_key, open_source, open_sources
+from plasm.data.sources import (
+    find_images,
+    find_sources,
+    find_videos,
+    image_files,
+    natural_key,
+    open_source,
+    open_sources,
+)
+from plasm.data.streams import ImageStream
 
 
 def test_a_damaged_file_among_a_thousand_is_named_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -34,3 +45,87 @@ def test_what_is_found_and_in_which_order(tmp_path: Path) -> None:
     assert [path.name for path in find_videos(tmp_path)] == ["a.mp4", "c.seq"]
     assert len(find_images(tmp_path)) == 3
     assert sorted(["10", "9", "a1"], key=natural_key) == ["9", "10", "a1"]
+
+
+def test_hidden_files_are_no_data(tmp_path: Path) -> None:
+    """macOS writes ._1.png beside 1.png on every disk that is not its own."""
+    folder = write_images(tmp_path / "a", frames(2))
+    for name in ("a/._1.png", "__MACOSX/._1.png", "._a.mp4", ".thumbnails/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert find_sources(tmp_path) == [folder]
+    assert [path.name for path in find_images(tmp_path)] == ["0.png", "1.png"] == [p.name for p in image_files(folder)]
+    assert find_videos(tmp_path) == []
+    assert open_source(folder, 3)[0].num_frames == 2
+
+
+@pytest.mark.parametrize("ending", ["tif", "webp"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
+def test_pages_are_frames(tmp_path: Path, ending: str, mode: str) -> None:
+    if ending == "webp" and mode == "I;16":
+        pytest.skip("WebP has 8 bits")
+    channels = {"RGB": (3,), "L": (), "RGBA": (4,), "I;16": ()}[mode]
+    kind = np.uint16 if mode == "I;16" else np.uint8
+    pages = np.random.default_rng(0).integers(0, np.iinfo(kind).max, (5, 16, 24, *channels), dtype=kind)
+    if mode == "RGBA":
+        pages[..., 3] = 255
+    images = [Image.fromarray(page) for page in pages]
+    file = tmp_path / f"a.{ending}"
+    images[0].save(file, save_all=True, append_images=images[1:], lossless=True)
+    assert find_sources(tmp_path) == [file]
+    (stream,) = open_source(file, 3)
+    assert (stream.num_frames, stream.size) == (5, (16, 24))
+    read = stream.read(1, 2, 2)
+    assert read.dtype == kind
+    np.testing.assert_array_equal(read[..., 0], pages[1::2].reshape(2, 16, 24, -1)[..., 0])
+    images[0].save(tmp_path / f"b.{ending}", lossless=True)
+    with pytest.raises(ValueError, match=rf"a\.{ending} holds several frames"):
+        ImageStream([tmp_path / f"b.{ending}", file], "folder")
+    file.unlink()
+    assert find_sources(tmp_path) == [tmp_path]
+    assert open_source(tmp_path / f"b.{ending}", 3)[0].num_frames == 1
+    assert open_source(tmp_path, 3)[0].num_frames == 1
+
+
+def test_gifs_of_one_frame_are_images(tmp_path: Path) -> None:
+    for number, page in enumerate(frames(3)):
+        write_video(tmp_path / "still" / f"{number}.gif", [page], "gif")
+    moving = write_video(tmp_path / "moving" / "a.gif", frames(4), "gif")
+    assert find_sources(tmp_path) == [moving, tmp_path / "still"]
+    (stream,) = open_source(tmp_path / "still", 3)
+    assert levels(stream.read(0, 3)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ending", ["h5", "nc"])
+def test_hdf5_with_one_array_of_frames(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"a.{ending}"
+    clips = np.random.default_rng(0).integers(0, 256, (2, 5, 3, 8, 9), dtype=np.uint8)
+    with h5py.File(file, "w") as content:
+        content["group/clips"], content["time"] = clips, np.arange(5)
+    streams = open_source(file, 3)
+    assert [stream.num_frames for stream in streams] == [5, 5]
+    np.testing.assert_array_equal(streams[1].read(1, 2, 2), clips[1, 1::2].transpose(0, 2, 3, 1))
+    with h5py.File(file, "w") as content:
+        content["gray"] = clips[0, :, 0]
+    np.testing.assert_array_equal(open_source(file, 1)[0].read(0, 5)[..., 0], clips[0, :, 0])
+    with h5py.File(file, "a") as content:
+        content["other"] = clips
+    with pytest.raises(ValueError, match=rf"a\.{ending} holds 2 arrays of frames \(gray, other\), wanted one"):
+        open_source(file, 1)
+
+
+@pytest.mark.parametrize("name", ["a.pgm.gz", "a.txt", "a.mat"])
+def test_what_is_not_read_gets_the_kinds_that_are(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\x1f\x8b\x08 nothing of use")
+    with pytest.raises(ValueError, match=rf"{name} cannot be decoded.*plasm reads videos.*\.png.*\.npy"):
+        open_source(tmp_path / name, 3)
+
+
+def test_one_that_differs_is_told_how(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "a", frames(4))
+    (folder / "1.png").write_bytes(encode_image(frames(1)[0, ..., 0], "png", "gray"))
+    with pytest.raises(ValueError, match=r"1\.png is gray, others of .*a colour"):
+        open_source(folder, 3)[0].read(0, 4)
+    (folder / "1.png").write_bytes(encode_image(frames(1)[0].astype(np.uint16), "png", "rgb48be"))
+    with pytest.raises(ValueError, match=r"1\.png is of uint16, others of .*a of uint8"):
+        open_source(folder, 3)[0].read(0, 4)

@@ -52,7 +52,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no folder"):
         find_sources(tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="holds no video"):
+    with pytest.raises(FileNotFoundError, match="holds nothing that is read: plasm reads videos"):
         find_sources(tmp_path / "empty")
     with pytest.raises(ValueError, match="no frames"):
         open_source(tmp_path / "empty", 3)

@@ -204,11 +204,11 @@ def test_a_file_cut_short_is_found_when_it_is_opened(tmp_path: Path, name: str) 
 def test_a_resolution_that_changes_inside(tmp_path: Path) -> None:
     small, large = (write_video(tmp_path / n, frames(4, h), "mjpeg") for n, h in (("s.mjpeg", 24), ("l.mjpeg", 48)))
     (tmp_path / "mixed.mjpeg").write_bytes(small.read_bytes() + large.read_bytes())
-    with pytest.raises(ValueError, match=r"mixed\.mjpeg changes from 32x24 to 32x48 inside"):
+    with pytest.raises(ValueError, match=r"the last frame of .*mixed\.mjpeg is 32x48, the first 32x24"):
         VideoStream(tmp_path / "mixed.mjpeg")
     (tmp_path / "inner.mjpeg").write_bytes(small.read_bytes() + large.read_bytes() + small.read_bytes())
     stream = VideoStream(tmp_path / "inner.mjpeg")
-    with pytest.raises(ValueError, match=r"inner\.mjpeg changes from 32x24 to 32x48 at frame 5"):
+    with pytest.raises(ValueError, match=r"frame 5 of .*inner\.mjpeg is 32x48, frame 1 32x24"):
         stream.read(0, 12)
 
 
