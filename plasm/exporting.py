@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 
 from plasm import weights
 
-from .runtime import METADATA, ExportedModel, load_exported
+from .runtime import METADATA, Engine, ExportedModel, load_exported
 
 __all__ = ["FORMATS", "OPSET", "TOLERANCE", "ExportError", "Exported", "Format", "export", "through_onnx"]
 
@@ -131,20 +131,24 @@ def export(
     return Exported(file, metadata, difference, spread)
 
 
-def through_onnx(model: nn.Module, size: tuple[int, int], num_frames: int | None = None) -> ExportedModel:
-    """A model as onnxruntime runs it: exported, checked, loaded, and no file left.
+def through_onnx(
+    model: nn.Module, size: tuple[int, int], num_frames: int | None = None, engine: Engine = "onnxruntime"
+) -> ExportedModel:
+    """A model as onnxruntime or OpenVINO runs it: exported, checked, loaded, and no file left.
 
     Args:
         model: As for ``export``.
         size: H and W of the clips that it will get.
         num_frames: T'; the model's own by default.
+        engine: What runs it, on as many threads as torch has now.
 
     Raises:
         ExportError: As ``export`` raises it.
         ImportError: If something is missing: ``pip install 'plasm[onnx]'``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        return load_exported(export(model, Path(folder) / "model.onnx", num_frames=num_frames, size=size).file)
+        file = export(model, Path(folder) / "model.onnx", num_frames=num_frames, size=size).file
+        return load_exported(file, engine=engine)
 
 
 class _Forecast(nn.Module):
