@@ -38,7 +38,7 @@ SOURCES = ("plasm", "benchmarks", "tools", "docs")
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contribute.md", "SECURITY.md": "security.md",
               "RELEASING.md": "releasing.md", "CODE_OF_CONDUCT.md": "conduct.md"}  # fmt: skip
 # Pages that the search puts first.
-ANSWERS = ("training.md", "evaluation.md", "own.md", "weights.md", "paper.md")
+ANSWERS = ("training.md", "evaluation.md", "own.md", "paper.md")
 NO_SEARCH = "---\nsearch:\n  exclude: true\n---\n"
 
 

@@ -10,6 +10,7 @@ import pytest
 from hub_server import Hub
 
 import plasm
+from plasm.demo import packaged_models
 
 ROOT = Path(plasm.__file__).parents[1]
 
@@ -86,4 +87,4 @@ def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, stranger: Path
     assert first == "plasm_mmnist_tiny (1, 10, 1, 64, 64)"
     assert second == "hf-hub:someone/model (1, 10, 1, 64, 64)"
     assert third.startswith("no weights are published for plasm_kth; there are: plasm_mmnist_tiny.")
-    assert page == ("page: ['index.html', 'models/plasm_mmnist_tiny.mmnist.onnx', 'ort/ort-wasm-simd-threaded.wasm']")
+    assert page == f"page: ['index.html', '{packaged_models()[0].file}', 'ort/ort-wasm-simd-threaded.wasm']"

@@ -32,9 +32,9 @@ def main() -> None:
 @main.command()
 def model() -> None:
     """The default weights as ONNX, and the list that names them."""
-    for old in (SITE / "models").glob("*.onnx"):
-        old.unlink()
     made = page_model(weights.entries()[0].name, SITE)
+    for old in set((SITE / "models").glob("*.onnx")) - {SITE / made.file}:
+        old.unlink()
     (SITE / "models.json").write_text(write_list([made]), encoding="utf-8")
     click.echo(f"{made.file}: {made.size / 1e6:.1f} MB, of weights {made.weights_sha256}")
 

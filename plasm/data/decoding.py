@@ -31,6 +31,9 @@ def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
         ImportError: If PyAV is not installed.
     """
     av = require("av")
+    if content.read(3) == b"GIF":
+        _check_gif(content, name)
+    content.seek(0)
     try:
         # Titles and the like may be in any encoding.
         with av.open(content, metadata_errors="replace") as container:
@@ -44,6 +47,30 @@ def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
     except OSError as error:
         # Of an empty file.
         raise ValueError(f"{name} cannot be decoded: {error}") from error
+
+
+def _check_gif(content: BinaryIO, name: str) -> None:
+    """Refuse a GIF that ends within a block, as FFmpeg does not: it takes what is missing for background."""
+
+    def take(count: int) -> bytes:
+        taken = content.read(count)
+        if len(taken) < count:
+            raise ValueError(f"{name} is cut off")
+        return taken
+
+    def take_colours(flags: int) -> None:
+        take(3 << (flags & 7) + 1 if flags & 0x80 else 0)
+
+    content.seek(0)
+    take_colours(take(13)[10])
+    while (kind := content.read(1)) in (b"!", b","):
+        if kind == b"!":
+            take(1)
+        else:
+            take_colours(take(9)[8])
+            take(1)
+        while length := take(1)[0]:
+            take(length)
 
 
 def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:

@@ -53,7 +53,7 @@ class PageStream(FrameStream):
             raise ValueError(
                 f"{self.file} holds pages that Pillow cannot read: bring 8-bit, or gray 16-bit, pages or an .npy"
             ) from error
-        except (OSError, EOFError, SyntaxError, struct.error) as error:
+        except (OSError, EOFError, SyntaxError, TypeError, LookupError, struct.error) as error:
             raise ValueError(f"{self.file} cannot be decoded: {error}") from error
 
 

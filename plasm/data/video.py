@@ -25,10 +25,8 @@ __all__ = ["VideoStream"]
 _NEVER_SEEK = {"gif", "apng"}
 # Shorter packets of MPEG-4 may say "as before" and give no frame.
 _SHORTEST_MPEG4 = 20
-# Of the intervals of a video of constant rate, so many are of one frame; the rest are gaps.
-_REGULAR = 0.95
-# Frames that may be stored before one that is shown before them (H.264, HEVC).
-_DEEPEST_REORDER = 16
+# Of the intervals of a video of constant rate at most so many, or one, are gaps; of a shorter one nothing is known.
+_IRREGULAR, _FEWEST = 0.05, 8
 _UNKNOWN = np.iinfo(np.int64).min
 
 
@@ -334,13 +332,13 @@ def _index_packets(container: Any, stream: Any) -> _Index | None:
 
 def _gaps(marks: np.ndarray, packets: np.ndarray) -> dict[int, int]:
     """After which frames how many are missing, if all others come at a constant rate, to the tick."""
-    times, end = marks[packets, 0], len(marks) - _DEEPEST_REORDER
+    times = marks[packets, 0]
     intervals = np.diff(times)
-    if len(times) < 3 or (times == _UNKNOWN).any() or intervals.min() <= 0:
+    if len(times) < _FEWEST or (times == _UNKNOWN).any() or intervals.min() <= 0:
         return {}
     period = float(np.median(intervals))
     steps = np.round(intervals / period).astype(np.int64)
-    if not steps.min() or (steps == 1).mean() < _REGULAR or (steps == 1).all():
+    if not steps.min() or not 0 < (steps > 1).sum() <= max(1, _IRREGULAR * len(steps)):
         return {}
     places = np.concatenate([[0], np.cumsum(steps)])
     times = times - times[0]
@@ -348,4 +346,6 @@ def _gaps(marks: np.ndarray, packets: np.ndarray) -> dict[int, int]:
     if np.abs(times - start - slope * places).max() > 1:
         return {}
     # What is cut as it is stored ends with frames whose neighbours would have been stored after them.
+    depth = int(np.abs(np.argsort(packets) - np.arange(len(packets))).max())
+    end = len(marks) - 2 * depth
     return {int(frame): int(steps[frame] - 1) for frame in np.flatnonzero(steps > 1) if packets[frame + 1] < end}

@@ -1,46 +1,65 @@
 """Layers that stand on their own: take one, leave the rest."""
 
+from .causal_lstm import CausalLSTMCell, GradientHighwayUnit
 from .conv import ConvBlock, UpsampleBlock
 from .conv_mixer import ConvMixerBlock
+from .convlstm import ConvLSTMCell
 from .convnext import ConvNeXtBlock
+from .eidetic_lstm import Eidetic3DLSTMCell
 from .gated_aggregation import ChannelAggregation, MultiOrderGatedAggregation
 from .gated_attention import GatedSpatiotemporalAttention
+from .gated_transformer import GatedTransformerBlock
 from .inception import InceptionBlock
 from .large_kernel_attention import LargeKernelAttention
+from .mau_cell import MAUCell
 from .metaformer import DepthwiseMlp, MetaFormerBlock
+from .mim import MIMBlock, MIMMemory
 from .pairwise_attention import PairwiseLayerAttention
+from .phycell import PhyCell, moment_loss
 from .pixel_mask import pixel_mask_from_keys, random_pixel_mask
 from .recursive_gated_conv import RecursiveGatedConv
 from .sparse import SparseConv2d, SparseEncoder, SparseGroupNorm, SparseTensor
 from .spatial_masking import SpatialMasking
+from .st_lstm import SpatioTemporalLSTMCell
 from .temporal_attention import TemporalAttention
 from .token_blocks import MLPMixerBlock, SwinBlock, ViTBlock
 from .uniformer import UniFormerBlock
 
 __all__ = [
+    "CausalLSTMCell",
     "ChannelAggregation",
     "ConvBlock",
+    "ConvLSTMCell",
     "ConvMixerBlock",
     "ConvNeXtBlock",
     "DepthwiseMlp",
+    "Eidetic3DLSTMCell",
     "GatedSpatiotemporalAttention",
+    "GatedTransformerBlock",
+    "GradientHighwayUnit",
     "InceptionBlock",
     "LargeKernelAttention",
+    "MAUCell",
+    "MIMBlock",
+    "MIMMemory",
     "MLPMixerBlock",
     "MetaFormerBlock",
     "MultiOrderGatedAggregation",
     "PairwiseLayerAttention",
+    "PhyCell",
     "RecursiveGatedConv",
     "SparseConv2d",
     "SparseEncoder",
     "SparseGroupNorm",
     "SparseTensor",
     "SpatialMasking",
+    "SpatioTemporalLSTMCell",
     "SwinBlock",
     "TemporalAttention",
     "UniFormerBlock",
     "UpsampleBlock",
     "ViTBlock",
+    "moment_loss",
     "pixel_mask_from_keys",
     "random_pixel_mask",
 ]

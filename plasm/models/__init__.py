@@ -1,17 +1,34 @@
 """Model families. Importing a family registers its models with timm."""
 
+from .convlstm import ConvLSTM
+from .e3dlstm import E3DLSTM
 from .family import Family, family_of, is_plasm_model, recipe
+from .mau import MAU
+from .mim import MIM
+from .phydnet import PhyDNet
 from .plasm import PLASM
+from .predformer import PredFormer
+from .predrnn import PredRNN, PredRNNv2
+from .predrnnpp import PredRNNpp
 from .pretraining import MaskedAutoencoder
 from .simvp import SimVP
 from .tau import TAU
 from .video_model import VideoModel
 
 __all__ = [
+    "E3DLSTM",
+    "MAU",
+    "MIM",
     "PLASM",
     "TAU",
+    "ConvLSTM",
     "Family",
     "MaskedAutoencoder",
+    "PhyDNet",
+    "PredFormer",
+    "PredRNN",
+    "PredRNNpp",
+    "PredRNNv2",
     "SimVP",
     "VideoModel",
     "family_of",

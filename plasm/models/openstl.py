@@ -23,6 +23,14 @@ __all__ = ["build", "load", "read_config"]
 
 # The module of this package that builds what a method of OpenSTL trains.
 _FAMILIES: dict[str, str] = {
+    "convlstm": "convlstm",
+    "e3dlstm": "e3dlstm",
+    "mau": "mau",
+    "mim": "mim",
+    "phydnet": "phydnet",
+    "predrnn": "predrnn",
+    "predrnnpp": "predrnnpp",
+    "predrnnv2": "predrnn",
     "simvp": "simvp",
     "tau": "tau",
 }
@@ -65,6 +73,9 @@ def read_config(config: Mapping[str, Any] | Path | str) -> dict[str, Any]:
     if not name:
         raise ValueError(f'{what} names no system: it has neither "method" nor "model"')
     system, _, kind = name.partition("_")
+    if system == "predrnn":
+        # "PredRNN_reverse" is PredRNN, trained with reverse scheduled sampling, which is an entry of its own.
+        name = system
     if system == "simvp" and kind:
         name = system
         out.setdefault("model_type", kind)

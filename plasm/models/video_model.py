@@ -264,9 +264,9 @@ class VideoModel(nn.Module):
         """
         taken, last = feature_take_indices(len(self.feature_info), indices)
         for info in reversed(self.feature_info[last + 1 :]):
-            name, _, index = info["module"].rpartition(".")
-            blocks: Any = self.get_submodule(name)
-            del blocks[int(index)]
+            blocks, _, index = info["module"].rpartition(".")
+            stack: Any = self.get_submodule(blocks)
+            del stack[int(index)]
         if prune_head or last + 1 < len(self.feature_info):
             for name in self.head_modules:
                 self.set_submodule(name, nn.Identity())

@@ -8,7 +8,7 @@ import torch
 from commands import fails, ok
 
 from plasm import weights
-from plasm.demo import DemoServer, site_files
+from plasm.demo import DemoServer, packaged_models, site_files
 
 TINY = {"encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1}
 
@@ -50,7 +50,7 @@ def test_own_weights_are_exported_and_listed_with_those_that_ship(own: Path, tmp
     onnx = pytest.importorskip("onnxruntime")
     ok("demo", "--weights", own, "--weights", "plasm_mmnist_tiny", "--out", tmp_path / "page")
     first, second = json.loads((tmp_path / "page" / "models.json").read_text(encoding="utf-8"))
-    assert (first["name"], second["name"]) == ("my_run", "plasm_mmnist_tiny.mmnist")
+    assert (first["name"], second["name"]) == ("my_run", packaged_models()[0].name)
     assert first["weights_sha256"] == weights.file_sha256(own / "model.safetensors")
     session = onnx.InferenceSession(tmp_path / "page" / first["file"])
     clip = torch.rand(1, 10, 1, 64, 64)

@@ -1,4 +1,5 @@
 from io import BytesIO
+from pathlib import Path
 
 import av
 import numpy as np
@@ -7,6 +8,7 @@ from PIL import Image
 from video_files import encode_image, noise
 
 from plasm.data.decoding import decode_image, to_array
+from plasm.data.video import VideoStream
 
 
 def make_frame(bits: int, sampling: str, width: int, height: int) -> tuple[av.VideoFrame, np.ndarray]:
@@ -70,3 +72,21 @@ def test_images_with_exif_are_read_as_stored(orientation: int) -> None:
     exif[0x112] = orientation
     image.save(content, "png", exif=exif)
     np.testing.assert_array_equal(decode_image(BytesIO(content.getvalue()), "a.png", False), noise(1)[0])
+
+
+def test_a_gif_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    """FFmpeg would take what is missing for background."""
+    images = [Image.fromarray(page) for page in noise(2, 16, 24)]
+    for several in ([], images[1:]):
+        content = BytesIO()
+        images[0].save(content, "gif", save_all=True, append_images=several)
+        whole = content.getvalue()
+        file = tmp_path / "a.gif"
+        file.write_bytes(whole)
+        assert VideoStream(file).num_frames == 1 + len(several)
+        file.write_bytes(whole[:-1])  # The last byte says that nothing follows.
+        assert VideoStream(file).num_frames == 1 + len(several)
+        for missing in range(2, 40, 7):
+            file.write_bytes(whole[:-missing])
+            with pytest.raises(ValueError, match=r"a\.gif is cut off"):
+                VideoStream(file)

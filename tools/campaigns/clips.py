@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import h5py
 import numpy as np
 from PIL import Image
 
@@ -19,24 +20,35 @@ _TYPES = ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8",
 _READABLE = {"u1": 255, "u2": 65535, "f2": 1, "f4": 1, "f8": 1}
 
 
+# Ending, codec, frame format and options: every container that is common, with and without reordered frames.
+_VIDEOS = (
+    (".mp4", "mpeg4", "yuv420p", {}), (".avi", "mpeg4", "yuv420p", {}), (".mkv", "mpeg4", "yuv420p", {}),
+    (".mov", "mjpeg", "yuvj420p", {}), (".b.mp4", "libx264", "yuv420p", {"bf": "2"}),
+    (".b.avi", "libx264", "yuv420p", {"bf": "2"}), (".b.mkv", "libx264", "yuv420p", {"bf": "2"}),
+    (".b.ts", "libx264", "yuv420p", {"bf": "2"}), (".mpg", "mpeg2video", "yuv420p", {"bf": "2", "b": "4M"}),
+    (".webm", "libvpx-vp9", "yuv420p", {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0"}),
+)  # fmt: skip
+_IMAGES = {".png": "PNG", ".jpg": "JPEG", ".gif": "GIF", ".tif": "TIFF", ".webp": "WEBP", ".ppm": "PPM", ".bmp": "BMP"}
+
+
 def prepare(folder: Path) -> dict[str, bytes]:
     """Whole videos and images, whose frames differ in brightness."""
     frames = [np.full((32, 48, 3), 10 * number, np.uint8) for number in range(20)]
     whole = {}
-    for ending, codec in ((".mp4", "mpeg4"), (".avi", "mpeg4"), (".mkv", "mpeg4"), (".mov", "mjpeg")):
+    for ending, codec, pixels, options in _VIDEOS:
         file = folder / f"whole{ending}"
         with av.open(str(file), "w") as container:
-            stream = container.add_stream(codec, rate=10)
-            stream.width, stream.height = 48, 32
-            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+            stream = container.add_stream(codec, rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt, stream.gop_size = 48, 32, pixels, 6
             for frame in frames:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             container.mux(stream.encode())
         whole[ending] = file.read_bytes()
     images = [Image.fromarray(frame) for frame in frames]
-    content = io.BytesIO()
-    images[0].save(content, "GIF", save_all=True, append_images=images[1:], duration=100)
-    whole[".gif"] = content.getvalue()
+    for ending in (".gif", ".tif", ".webp"):
+        content = io.BytesIO()
+        images[0].save(content, _IMAGES[ending], save_all=True, append_images=images[1:], duration=100, lossless=True)
+        whole[ending] = content.getvalue()
     return whole
 
 
@@ -137,20 +149,97 @@ def _video(numbers: np.random.Generator, folder: Path, whole: dict[str, bytes]) 
 
     def read() -> np.ndarray:
         stream = open_source(file, 3)[0]
-        return np.concatenate([stream.read(number, 1) for number in range(stream.num_frames)])
+        numbered = [stream.read(number, 1) for number in range(stream.num_frames)]
+        at_once = stream.read(0, stream.num_frames)
+        return at_once if np.array_equal(np.concatenate(numbered), at_once) else np.empty((0, 1, 1, 1))
 
     def right(frames: np.ndarray) -> bool:
         levels = frames[..., :3].astype(float).mean((1, 2, 3))
-        return len(levels) <= 20 and np.allclose(levels, 10 * np.arange(len(levels)), atol=4)
+        played = np.round(levels / 10)
+        # A cut at the end may lack frames that are stored after those that play after them.
+        return (
+            0 < len(levels) <= 20
+            and np.allclose(levels, 10 * played, atol=4)
+            and bool((np.diff(played) > 0).all())
+            and np.array_equal(played[:-4], np.arange(len(played))[:-4])
+            and (tenth < 10 or len(levels) == 20)
+        )
 
     return Case("video, whole" if tenth == 10 else f"video, {tenth} tenths", read, right, file.name)
+
+
+def _lost(numbers: np.random.Generator, folder: Path, whole: dict[str, bytes]) -> Case:
+    """A video that lacks packets in its middle: never whole, and never read across the gap."""
+    ending = str(numbers.choice([name for name, *_ in _VIDEOS if not name.endswith((".avi", ".mpg", ".ts"))]))
+    (folder / f"whole{ending}").write_bytes(whole[ending])
+    file, first = folder / f"v{ending}", int(numbers.integers(1, 3))
+    with av.open(str(folder / f"whole{ending}")) as source, av.open(str(file), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size and not first <= number <= first + 1:
+                packet.stream = stream
+                target.mux(packet)
+
+    def read() -> np.ndarray:
+        stream = open_source(file, 3)[0]
+        return stream.read(0, stream.num_frames)
+
+    return Case("video, packets lost", read, None, file.name)
+
+
+def _image(numbers: np.random.Generator, folder: Path) -> Case:
+    """A folder of images of which one is cut, random, of another kind, or not one frame; hidden ones are left out."""
+    ending = str(numbers.choice(list(_IMAGES)))
+    pages = [np.full((16, 24, 3), 40 * number, np.uint8) for number in range(4)]
+    for number, page in enumerate(pages):
+        Image.fromarray(page).save(folder / f"{number}{ending}", _IMAGES[ending])
+    (folder / f"._0{ending}").write_bytes(b"no image")
+    file = folder / f"1{ending}"
+    title = str(numbers.choice(["whole", "cut", "random", "empty", "of another size", "gray", "of 16 bits"]))
+    content = file.read_bytes()
+    if title == "cut":
+        file.write_bytes(content[: int(numbers.integers(1, max(2, len(content) * 3 // 4)))])
+    elif title in ("random", "empty"):
+        file.write_bytes(b"" if title == "empty" else numbers.bytes(300))
+    elif title == "of another size":
+        Image.fromarray(pages[1][:-2]).save(file, _IMAGES[ending])
+    elif title != "whole":
+        # Under any ending: what a file is is told by its content.
+        gray = pages[1][..., 0]
+        Image.fromarray(gray if title == "gray" else gray.astype(np.uint16) * 257).save(file, "PNG")
+
+    def right(frames: np.ndarray) -> bool:
+        levels = frames[..., :3].astype(float).mean((1, 2, 3))
+        return title == "whole" and np.allclose(levels, [0, 40, 80, 120], atol=4)
+
+    return Case(f"image in a folder, {title}", lambda: open_source(folder, 3)[0].read(0, 4), right, file.name)
+
+
+def _h5(numbers: np.random.Generator, folder: Path) -> Case:
+    """An HDF5 file that is whole, cut or random, or holds what is no array of frames."""
+    file = folder / f"a{numbers.choice(['.h5', '.nc', '.hkl'])}"
+    frames = numbers.integers(0, 256, (5, 8, 9), dtype=np.uint8)
+    title = str(numbers.choice(["whole", "two arrays", "no array", "integers", "cut", "random"]))
+    with h5py.File(file, "w") as content:
+        if title != "no array":
+            content["frames"] = frames.astype(np.int64) if title == "integers" else frames
+        content["two" if title == "two arrays" else "time"] = frames if title == "two arrays" else np.arange(5)
+    if title in ("cut", "random"):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: int(numbers.integers(0, len(whole)))] if title == "cut" else numbers.bytes(900))
+    expected = frames[None, :, None] / 255
+
+    def right(clips: Any) -> bool:
+        return title == "whole" and np.allclose(clips.numpy(), expected, atol=1e-6)
+
+    return Case(f"HDF5, {title}", lambda: read_clips(file, 1), right, file.name)
 
 
 def make(numbers: np.random.Generator, number: int, folder: Path, whole: dict[str, bytes]) -> Case:
     """Make one malformed source."""
     if number % 2:
-        return _video(numbers, folder, whole)
-    return (_array, _array, _npy_header, _array_bytes)[number // 2 % 4](numbers, folder)
+        return (_lost if number % 16 == 1 else _video)(numbers, folder, whole)
+    return (_array, _image, _npy_header, _array, _image, _array_bytes, _h5)[number // 2 % 7](numbers, folder)
 
 
 CAMPAIGN = Campaign(prepare, make)

@@ -1,0 +1,92 @@
+"""The physical cell of PhyDNet, and the moments that its filters are held to.
+
+Paper: Le Guen, Thome, CVPR 2020, arXiv 2003.01460.
+
+Shapes: N clips, D hidden channels, h x w places, k side of a filter.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .cpu_grads import Conv2d, GroupNorm
+
+__all__ = ["PhyCell", "kernel_moments", "moment_loss"]
+
+
+class PhyCell(nn.Module):
+    """PhyCell, Eq. 6 to 8: a prediction by a partial differential equation, then a correction by the input.
+
+        h~ = h + Phi(h)         K = sigmoid(W_x * x + W_h * h)          h' = h~ + K (x - h~)
+
+    Phi is a linear sum, by 1x1, of k^2 filters, each of which ``moment_loss`` makes a partial derivative of another
+    order. GroupNorm of seven groups between the two, as in the authors' code, is not in the text. There the gate sees
+    h~; in the code, and here, it sees h.
+
+    Args:
+        dim: D.
+        kernel_size: k, odd; k^2 is a multiple of seven.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If seven does not divide k^2.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        kernel_size: int = 7,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if kernel_size % 7:
+            raise ValueError(f"the norm of a PhyCell has seven groups of k^2 filters, got k = {kernel_size}")
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        filters = kernel_size**2
+        self.derivatives = Conv2d(dim, filters, kernel_size, padding=kernel_size // 2, **dd)
+        self.norm = GroupNorm(7, filters, **dd)
+        self.combine = Conv2d(filters, dim, 1, **dd)
+        self.gate = Conv2d(2 * dim, dim, 3, padding=1, **dd)
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """Input and state, (N, D, h, w) each, to the next state."""
+        gate = torch.sigmoid(self.gate(torch.cat([x, h], 1)))
+        predicted = h + self.combine(self.norm(self.derivatives(h)))
+        return predicted + gate * (x - predicted)
+
+
+def kernel_moments(kernels: Tensor) -> Tensor:
+    """Moments of filters, Eq. 9: m_ij = 1 / (i! j!) sum over u, v of u^i v^j w_uv, with u and v from the middle.
+
+    A filter whose moments are 0 but m_ij = 1 approximates the derivative of order i along the first axis and j along
+    the second.
+
+    Args:
+        kernels: (..., k, k).
+
+    Returns:
+        (..., k, k), in double precision.
+    """
+    k = kernels.shape[-1]
+    places = torch.arange(k, dtype=torch.float64, device=kernels.device) - (k - 1) // 2
+    orders = torch.tensor([math.factorial(i) for i in range(k)], dtype=torch.float64, device=kernels.device)
+    powers = places.pow(torch.arange(k, device=kernels.device)[:, None]) / orders[:, None]
+    return powers @ kernels.double() @ powers.T
+
+
+def moment_loss(weight: Tensor) -> Tensor:
+    """How far filters are from derivatives, Eq. 10: number k i + j is held to the moment matrix with a 1 at i, j.
+
+    Args:
+        weight: (k^2, D, k, k), as of ``PhyCell.derivatives``.
+
+    Returns:
+        The sum over D of the mean squared error of k^2 moment matrices, a scalar in single precision.
+    """
+    k = weight.shape[-1]
+    wanted = torch.eye(k * k, dtype=torch.float64, device=weight.device).view(k * k, 1, k, k)
+    return (kernel_moments(weight) - wanted).square().mean((0, 2, 3)).sum().float()

@@ -1,0 +1,90 @@
+"""ConvLSTM: layers of convolutional LSTMs on patches.
+
+Paper: Shi, Chen, Wang, Yeung, Wong, Woo, NeurIPS 2015, arXiv 1506.04214. (There an encoder's states start a second
+stack that forecasts; in OpenSTL and here, one stack goes on.)
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from plasm.layers.convlstm import ConvLSTMCell
+
+from .family import Family
+from .patch_rnn import PatchRNN, openstl_arguments, rename
+from .recurrent import LARGEST, Inputs
+from .registration import input_sizes, register_benchmarks
+
+__all__ = ["ConvLSTM", "checkpoint_filter_fn", "from_openstl"]
+
+
+class ConvLSTM(PatchRNN):
+    """A stack of ``ConvLSTMCell``; for the arguments see ``PatchRNN``. Layers may have different ``hidden_dims``."""
+
+    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+        """The cells, from the bottom up."""
+        ins = (self.patch_dim, *self.hidden_dims)
+        return [
+            ConvLSTMCell(before, dim, kernel_size, size, **dd)
+            for before, dim in zip(ins, self.hidden_dims, strict=False)
+        ]
+
+    def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
+        """One step; the state is h and c of each layer."""
+        cells: list[Any] = list(self.cells)
+        states: list[Any] = [None] * len(cells) if state is None else list(state)
+        gates = inputs[0]
+        for index, cell in enumerate(cells):
+            gates = cell.project(states[index - 1][0]) if index else gates
+            states[index] = cell.step(gates, states[index])
+        return states[-1][0], states
+
+    def hidden_states(self, state: Any) -> list[Tensor]:
+        """H of each layer."""
+        return [h for h, _ in state]
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give OpenSTL's tensors the names of a ``ConvLSTM``, without two convolutions a cell that its code never uses."""
+    return rename(state_dict, "cell_list.", unused=r"^cell_list\.\d+\.(conv_o|conv_last)\.")
+
+
+def from_openstl(config: Mapping[str, Any]) -> nn.Module:
+    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
+
+    Raises:
+        ValueError: If a value is none that the model takes.
+    """
+    model: nn.Module = _MODELS["convlstm_mmnist"](**openstl_arguments(config))
+    return model
+
+
+FAMILY = Family(
+    title="Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting",
+    authors="Xingjian Shi, Zhourong Chen, Hao Wang, Dit-Yan Yeung, Wai-Kin Wong, Wang-chun Woo",
+    url="https://arxiv.org/abs/1506.04214",
+    citation="""@inproceedings{shi2015convlstm,
+  title     = {Convolutional {LSTM} Network: A Machine Learning Approach for Precipitation Nowcasting},
+  author    = {Shi, Xingjian and Chen, Zhourong and Wang, Hao and Yeung, Dit-Yan and Wong, Wai-Kin and
+               Woo, Wang-chun},
+  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
+  year      = {2015}
+}""",
+    largest=LARGEST,
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+
+# Patches as in OpenSTL's configurations.
+PATCHES: dict[str, dict[str, Any]] = {
+    "mmnist": {"patch_size": 4},
+    "taxibj": {"patch_size": 2},
+    "human36m": {"patch_size": 4},
+    "caltech": {"patch_size": 2},
+    "kth": {"patch_size": 2},
+}
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("convlstm"))
+
+_MODELS = register_benchmarks(FAMILY, ConvLSTM, "convlstm", PATCHES, __name__)
+globals().update(_MODELS)

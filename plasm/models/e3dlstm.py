@@ -1,0 +1,180 @@
+"""E3D-LSTM: layers of eidetic LSTMs on windows of patches.
+
+Paper: Wang, Jiang, Yang, Li, Long, Fei-Fei, ICLR 2019, https://openreview.net/forum?id=B1lKS2AqtX.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plasm.layers.cpu_grads import Conv2d
+from plasm.layers.eidetic_lstm import Eidetic3DLSTMCell
+
+from .convlstm import PATCHES
+from .family import Family
+from .patch_rnn import PatchRNN, openstl_arguments, rename
+from .recurrent import LARGEST, Inputs, patchify, same_dims, unpatchify
+from .registration import input_sizes, register_benchmarks
+
+__all__ = ["E3DLSTM", "checkpoint_filter_fn", "from_openstl"]
+
+
+class E3DLSTM(PatchRNN):
+    """A stack of ``Eidetic3DLSTMCell``, which see the last W frames at each step, and zeros before the first.
+
+    Args:
+        in_chans: See ``PatchRNN``.
+        in_frames: See ``PatchRNN``.
+        out_frames: See ``PatchRNN``.
+        img_size: See ``PatchRNN``. Clips are of this size: there are weights for each place.
+        patch_size: See ``PatchRNN``.
+        hidden_dims: See ``PatchRNN``; all the same.
+        kernel_size: See ``PatchRNN``; in space.
+        layer_norm: See ``PatchRNN``.
+        reverse_sampling: See ``PatchRNN``.
+        sampling_stop: See ``PatchRNN``.
+        window: W.
+        stride: See ``Eidetic3DLSTMCell``.
+        as_openstl: Compute as OpenSTL's code does where it departs from the authors'; see ``Eidetic3DLSTMCell``.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        img_size: int | tuple[int, int] = 64,
+        patch_size: int = 4,
+        hidden_dims: Sequence[int] = (128, 128, 128, 128),
+        kernel_size: int = 5,
+        layer_norm: bool = False,
+        reverse_sampling: bool = False,
+        sampling_stop: int = 50_000,
+        window: int = 2,
+        stride: int = 1,
+        as_openstl: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._cell_options: dict[str, Any] = {"window": window, "stride": stride, "as_openstl": as_openstl}
+        super().__init__(
+            in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,
+            reverse_sampling, sampling_stop, device, dtype,
+        )  # fmt: skip
+        self.fixed_size, self.window = True, window
+        self.num_features = window * self.hidden_dims[-1]
+        for info in self.feature_info:
+            info["num_chs"] *= window
+
+    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+        """The cells, from the bottom up."""
+        dim = same_dims(self.hidden_dims, "E3D-LSTM")
+        ins = [self.patch_dim] + [dim] * (len(self.hidden_dims) - 1)
+        norm, options = size is not None, self._cell_options
+        return [
+            Eidetic3DLSTMCell(before, dim, self.places, kernel_size=kernel_size, layer_norm=norm, **options, **dd)
+            for before in ins
+        ]
+
+    def make_readout(self, dd: dict[str, Any]) -> nn.Module:
+        """The convolution that gives patches, of all frames of the window."""
+        return Conv2d(self._cell_options["window"] * self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
+
+    def encode_frames(self, frames: Tensor) -> Inputs:
+        """(N, C, H, W) to (N, W * 7 D, h, w): what a frame gives the first gates in each place of a window."""
+        first: Any = self.cells[0]
+        x, conv = patchify(frames, self.patch_size), first.conv_x
+        weight = conv.conv.weight.unflatten(1, (self.window, -1)).transpose(0, 1).flatten(0, 1)
+        return (conv.spread(F.conv2d(x, weight, stride=conv.conv.stride, padding=conv.conv.padding), x),)
+
+    def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
+        """One step; the state is that of each layer, m, and what the last W - 1 frames gave."""
+        cells: list[Any] = list(self.cells)
+        if state is None:
+            states = [cell.start(inputs[0]) for cell in cells]
+            m, past = torch.zeros_like(states[0][0]), []
+        else:
+            states, m, past = list(state[0]), state[1], state[2]
+        # The newest frame is in the last place of the window.
+        seen = [*past, inputs[0]]
+        summed = torch.stack(
+            [each.chunk(self.window, 1)[self.window - len(seen) + place] for place, each in enumerate(seen)]
+        ).sum(0)
+        gates = cells[0].conv_x.normalize(summed)
+        for index, cell in enumerate(cells):
+            if index:
+                gates = cell.conv_x(_join(states[index - 1][0]))
+            states[index], m = cell.step(gates, states[index], m)
+        return _join(states[-1][0]), (states, m, seen[1:] if len(seen) == self.window else seen)
+
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
+        """(N, W * D, h, w) to (N, C, H, W)."""
+        return unpatchify(self.readout(features), self.patch_size)
+
+    def hidden_states(self, state: Any) -> list[Tensor]:
+        """H of each layer, (B, W * D, h, w)."""
+        return [_join(each[0]) for each in state[0]]
+
+    def frame_loss(self, forecasts: Tensor, frames: Tensor) -> Tensor:
+        """Squared and absolute error, Section 4.1."""
+        return F.mse_loss(forecasts, frames) + F.l1_loss(forecasts, frames)
+
+
+def _join(h: Tensor) -> Tensor:
+    """(N, D, W, h, w) to (N, W * D, h, w)."""
+    return h.transpose(1, 2).flatten(1, 2)
+
+
+_RENAMES = [
+    (r"\.conv_gm\.", ".conv_m."),
+    (r"\.conv_new_cell\.", ".conv_new_c."),
+    (r"\.conv_new_gm\.", ".conv_new_m."),
+    (r"\._norm_c_t\.", ".norm_c."),
+    (r"\.conv_last\.conv3d\.", ".conv_last."),
+]
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give OpenSTL's tensors the names and shapes of an ``E3DLSTM``: kernels of a whole window become 2D ones."""
+    renamed = rename(state_dict, "cell_list.", _RENAMES)
+    return {
+        name: tensor.transpose(1, 2).flatten(1, 2) if tensor.ndim == 5 and "norm" not in name else tensor
+        for name, tensor in renamed.items()
+    }
+
+
+def from_openstl(config: Mapping[str, Any]) -> nn.Module:
+    """Build what a configuration of OpenSTL describes, whose kernels are always 5 wide, and windows of two frames.
+
+    Raises:
+        ValueError: If a value is none that the model takes.
+    """
+    args = openstl_arguments(config, strided=True)
+    args |= {"kernel_size": 5, "window": 2, "stride": int(config.get("stride", 1)), "as_openstl": True}
+    model: nn.Module = _MODELS["e3dlstm_mmnist"](**args)
+    return model
+
+
+FAMILY = Family(
+    title="Eidetic 3D LSTM: A Model for Video Prediction and Beyond",
+    authors="Yunbo Wang, Lu Jiang, Ming-Hsuan Yang, Li-Jia Li, Mingsheng Long, Li Fei-Fei",
+    url="https://openreview.net/forum?id=B1lKS2AqtX",
+    citation="""@inproceedings{wang2019e3dlstm,
+  title     = {Eidetic {3D} {LSTM}: A Model for Video Prediction and Beyond},
+  author    = {Wang, Yunbo and Jiang, Lu and Yang, Ming-Hsuan and Li, Li-Jia and Long, Mingsheng and Fei-Fei, Li},
+  booktitle = {International Conference on Learning Representations (ICLR)},
+  year      = {2019}
+}""",
+    largest=LARGEST,
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("e3dlstm"))
+
+_MODELS = register_benchmarks(FAMILY, E3DLSTM, "e3dlstm", PATCHES, __name__)
+globals().update(_MODELS)

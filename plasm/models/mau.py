@@ -1,0 +1,300 @@
+"""MAU: frames encoded one by one, layers of Motion-Aware Units on their features, and a decoder.
+
+Paper: Chang, Zhang, Wang, Ma, Ye, Xiang, Gao, NeurIPS 2021, https://openreview.net/forum?id=qwtfY-3ibt7.
+
+Shapes: as in ``recurrent``; D hidden channels, reduction r of H and W, h = H / r.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d
+from plasm.layers.mau_cell import MAUCell
+
+from .family import Family
+from .recurrent import LARGEST, Inputs, RecurrentModel, same_dims
+from .registration import input_sizes, register_benchmarks
+
+__all__ = ["MAU", "MAUDecoder", "MAUEncoder", "checkpoint_filter_fn", "from_openstl"]
+
+_SLOPE = 0.2
+
+
+class MAUEncoder(nn.Module):
+    """A 1x1 convolution, then 3x3 ones of stride 2, a LeakyReLU behind each.
+
+    Args:
+        in_chans: C.
+        dim: D.
+        depth: How often H and W are halved.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        depth: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.num_features, self.reduction = dim, 2**depth
+        self.convs = nn.ModuleList(
+            [Conv2d(in_chans, dim, 1, **dd), *(Conv2d(dim, dim, 3, 2, 1, **dd) for _ in range(depth))]
+        )
+
+    def forward_all(self, frames: Tensor) -> list[Tensor]:
+        """(N, C, H, W) to the features of each layer, (N, D, H, W) first, (N, D, h, w) last."""
+        outputs: list[Tensor] = []
+        for conv in self.convs:
+            outputs.append(F.leaky_relu(conv(outputs[-1] if outputs else frames), _SLOPE))
+        return outputs
+
+    def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Encode frames, or what a mask shows of them, as phase 1 of PLA-SM does.
+
+        The layers are dense: hidden pixels are zeros to them.
+
+        Args:
+            frames: (N, C, H, W).
+            visible: bool, (N, 1, H, W), True = visible; all by default.
+
+        Returns:
+            (N, D, h, w).
+        """
+        return self.forward_all(frames if visible is None else frames * visible)[-1]
+
+
+class MAUDecoder(nn.Module):
+    """Transposed 3x3 convolutions of stride 2, a LeakyReLU behind each but the last, and a 1x1 convolution.
+
+    Args:
+        dim: D.
+        out_chans: Channels of the frames.
+        depth: How often H and W are doubled.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        out_chans: int,
+        depth: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.convs = nn.ModuleList(ConvTranspose2d(dim, dim, 3, 2, 1, output_padding=1, **dd) for _ in range(depth))
+        self.readout = Conv2d(dim, out_chans, 1, **dd)
+
+    def forward(self, x: Tensor, skips: Sequence[Tensor] | None = None) -> Tensor:
+        """Decode features.
+
+        Args:
+            x: (N, D, h, w).
+            skips: What the encoder gave before each of its halvings, the largest first; each is added to the layer of
+                its size. There are none in phase 1, where they would show the pixels that are hidden.
+
+        Returns:
+            (N, out_chans, H, W).
+        """
+        for index, conv in enumerate(self.convs):
+            x = conv(x)
+            if index < len(self.convs) - 1:
+                x = F.leaky_relu(x, _SLOPE)
+            if skips is not None:
+                x = x + skips[len(self.convs) - 1 - index]
+        return self.readout(x)
+
+
+class MAU(RecurrentModel):
+    """Motion-aware units between an encoder and a decoder.
+
+    Table VII of the PLA-SM paper pretrains it: its encoder and decoder are those of the text, without what joins them
+    ("recall"), which phase 1 leaves out.
+
+    Args:
+        in_chans: C.
+        in_frames: T.
+        out_frames: T'.
+        img_size: (H, W) or one number. Clips are of this size: there are weights for each place.
+        hidden_dims: D of each layer; all the same.
+        kernel_size: Side of the (odd) kernels of the units.
+        reduction: r, a power of two.
+        tau: How many steps a unit looks back on.
+        cell_mode: "normal" or "residual"; see ``MAUCell``.
+        model_mode: "normal", or "recall": the decoder is given the encoder's features (Section 3.3).
+        sampling_stop: Training steps until no later frame is shown; see ``recurrent.truth_shown``.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If an option is unknown, ``hidden_dims`` differ, or r is no power of two.
+    """
+
+    fixed_size = True
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        img_size: int | tuple[int, int] = 64,
+        hidden_dims: Sequence[int] = (64, 64, 64, 64),
+        kernel_size: int = 5,
+        reduction: int = 4,
+        tau: int = 5,
+        cell_mode: Literal["normal", "residual"] = "normal",
+        model_mode: Literal["normal", "recall"] = "normal",
+        sampling_stop: int = 50_000,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_chans, in_frames, out_frames, img_size, reduction, sampling_stop, False)
+        if model_mode not in ("normal", "recall"):
+            raise ValueError(f'model_mode is "normal" or "recall", got {model_mode!r}')
+        if reduction < 1 or reduction & (reduction - 1) or tau < 1:
+            raise ValueError(f"reduction is a power of two, and tau 1 or more; got {reduction} and {tau}")
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        dim, depth = same_dims(hidden_dims, "MAU"), reduction.bit_length() - 1
+        self.tau, self.recall = tau, model_mode == "recall"
+        self.encoder = MAUEncoder(in_chans, dim, depth, **dd)
+        self.cells = nn.ModuleList(MAUCell(dim, dim, self.places, kernel_size, cell_mode, **dd) for _ in hidden_dims)
+        self.decoder = MAUDecoder(dim, in_chans, depth, **dd)
+        self.num_features = dim
+        self.feature_info = [
+            {"num_chs": dim, "reduction": reduction, "module": f"cells.{index}"} for index in range(len(hidden_dims))
+        ]
+
+    def encode_frames(self, frames: Tensor) -> Inputs:
+        """(N, C, H, W) to S, what the first unit makes of it, and the skips."""
+        features = self.encoder.forward_all(frames)
+        first: Any = self.cells[0]
+        return (features[-1], *first.project(features[-1]), *(features[:-1] if self.recall else ()))
+
+    def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
+        """One step; the state is, of each layer, the last T and S, tau each, and last of all the T of now."""
+        s = inputs[0]
+        zeros = torch.zeros_like(s)
+        layers = [([zeros] * self.tau, [zeros] * self.tau)] * len(self.cells) if state is None else state
+        # Before the first step T is zeros too.
+        after: list[Any] = []
+        projected = (inputs[1], inputs[2])
+        for index, (cell, (past_t, past_s)) in enumerate(zip(self.cells, layers, strict=True)):
+            unit: Any = cell
+            t, s_next = unit.step(past_t[-1], s, projected if index == 0 else unit.project(s), past_t, past_s)
+            after.append(([*past_t, t][-self.tau :], [*past_s, s][-self.tau :]))
+            s = s_next
+        return s, after
+
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
+        """(N, D, h, w) to (N, C, H, W)."""
+        frames: Tensor = self.decoder(features, inputs[3:] if self.recall else None)
+        return frames
+
+    def hidden_states(self, state: Any) -> list[Tensor]:
+        """T of each layer."""
+        return [past_t[-1] for past_t, _ in state]
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
+        if coarse:
+            return {"stem": r"^encoder", "blocks": [(r"^cells", (0,)), (r"^decoder", (1,))]}
+        return {"stem": r"^encoder", "blocks": [(r"^cells\.(\d+)", None), (r"^decoder", (99999,))]}
+
+
+_RENAMES = [
+    (r"^cell_list\.(\d+)\.(\w+)\.0\.", r"cells.\1.\2.conv."),
+    (r"^cell_list\.(\d+)\.(\w+)\.1\.", r"cells.\1.\2.norm."),
+    (r"^encoders\.(\d+)\.encoder_t(?:_conv)?-?\d+\.", r"encoder.convs.\1."),
+    (r"^decoders\.(\d+)\.c_decoder\d+\.", r"decoder.convs.\1."),
+    (r"^srcnn\.0\.", "decoder.readout."),
+]
+_UNUSED = re.compile(r"^(merge|conv_last_sr)\.")
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give OpenSTL's tensors the names of a ``MAU``, without two convolutions that its code never uses."""
+    if not any(name.startswith("cell_list.") for name in state_dict):
+        return dict(state_dict)
+    out: dict[str, Tensor] = {}
+    for name, tensor in state_dict.items():
+        if _UNUSED.match(name):
+            continue
+        for pattern, new in _RENAMES:
+            name = re.sub(pattern, new, name)
+        out[name] = tensor
+    return out
+
+
+def from_openstl(config: Mapping[str, Any]) -> nn.Module:
+    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
+
+    Raises:
+        ValueError: If a value is none that the model takes.
+    """
+    frames, channels, height, width = config["in_shape"]
+    try:
+        args: dict[str, Any] = {
+            "in_chans": channels,
+            "in_frames": config.get("pre_seq_length", frames),
+            "out_frames": config["aft_seq_length"],
+            "img_size": (height, width),
+            "hidden_dims": tuple(config.get("num_hidden", (64, 64, 64, 64))),
+            "kernel_size": int(config.get("filter_size", 5)),
+            "reduction": int(config.get("sr_size", 4)),
+            "tau": int(config.get("tau", 5)),
+            "cell_mode": str(config.get("cell_mode", "normal")),
+            "model_mode": str(config.get("model_mode", "normal")),
+            "sampling_stop": int(config.get("sampling_stop_iter", 50_000)),
+        }
+        patch, stride = int(config.get("patch_size", 1)), int(config.get("stride", 1))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the configuration has a value that is no number: {error}") from error
+    if patch != 1 or stride != 1:
+        raise ValueError(f"OpenSTL's MAU runs with patch_size 1 and stride 1 alone, got {patch} and {stride}")
+    if height % args["reduction"] or width % args["reduction"]:
+        raise ValueError(f"sr_size {args['reduction']} does not divide {height} x {width}, as OpenSTL needs it")
+    model: nn.Module = _MODELS["mau_mmnist"](**args)
+    return model
+
+
+FAMILY = Family(
+    title="MAU: A Motion-Aware Unit for Video Prediction and Beyond",
+    authors="Zheng Chang, Xinfeng Zhang, Shanshe Wang, Siwei Ma, Yan Ye, Xinguang Xiang, Wen Gao",
+    url="https://openreview.net/forum?id=qwtfY-3ibt7",
+    citation="""@inproceedings{chang2021mau,
+  title     = {{MAU}: A Motion-Aware Unit for Video Prediction and Beyond},
+  author    = {Chang, Zheng and Zhang, Xinfeng and Wang, Shanshe and Ma, Siwei and Ye, Yan and Xiang, Xinguang and
+               Gao, Wen},
+  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
+  volume    = {34},
+  year      = {2021}
+}""",
+    largest=LARGEST,
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+
+# Reductions as in OpenSTL's configurations.
+_SIZES: dict[str, dict[str, Any]] = {
+    "mmnist": {"reduction": 4},
+    "taxibj": {"reduction": 2},
+    "human36m": {"reduction": 4},
+    "caltech": {"reduction": 2},
+    "kth": {"reduction": 2},
+}
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("mau"), first_conv="encoder.convs.0")
+
+_MODELS = register_benchmarks(FAMILY, MAU, "mau", _SIZES, __name__)
+globals().update(_MODELS)

@@ -1,0 +1,152 @@
+"""MIM, Memory In Memory: PredRNN whose forget gates are memories themselves, one of differences and one of cells.
+
+Paper: Wang, Zhang, Zhu, Long, Wang, Yu, CVPR 2019, arXiv 1811.07490.
+
+The paper gives each layer's MIM-N the difference of the layer below between two steps. The authors' code, OpenSTL's and
+this model do so for the second layer alone; above it, MIM-N takes the output of the MIM-N below. OpenSTL keeps the
+stationary memories in the module, from one clip to the next, and cuts their gradient at each step; here they are part
+of the state like all others, and a forecast is that of OpenSTL's on a fresh clip.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plasm.layers.mim import MIMBlock, MIMMemory
+from plasm.layers.st_lstm import SpatioTemporalLSTMCell
+
+from .convlstm import PATCHES
+from .family import Family
+from .patch_rnn import PatchRNN, openstl_arguments, rename
+from .recurrent import LARGEST, Inputs, same_dims
+from .registration import input_sizes, register_benchmarks
+
+__all__ = ["MIM", "checkpoint_filter_fn", "from_openstl"]
+
+
+class MIM(PatchRNN):
+    """An ``SpatioTemporalLSTMCell``, and layers of ``MIMBlock`` with a ``MIMMemory`` of differences each.
+
+    Args:
+        in_chans: See ``PatchRNN``.
+        in_frames: See ``PatchRNN``.
+        out_frames: See ``PatchRNN``.
+        img_size: See ``PatchRNN``. Clips are of this size: there are weights for each place.
+        patch_size: See ``PatchRNN``.
+        hidden_dims: See ``PatchRNN``; all the same.
+        kernel_size: See ``PatchRNN``.
+        layer_norm: See ``PatchRNN``.
+        reverse_sampling: See ``PatchRNN``.
+        sampling_stop: See ``PatchRNN``.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        img_size: int | tuple[int, int] = 64,
+        patch_size: int = 4,
+        hidden_dims: Sequence[int] = (128, 128, 128, 128),
+        kernel_size: int = 5,
+        layer_norm: bool = False,
+        reverse_sampling: bool = False,
+        sampling_stop: int = 50_000,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,
+            reverse_sampling, sampling_stop, device, dtype,
+        )  # fmt: skip
+        self.fixed_size = True
+        dim = self.hidden_dims[0]
+        self.differences = nn.ModuleList(
+            MIMMemory(dim, dim, self.places, kernel_size, layer_norm, device, dtype) for _ in self.hidden_dims[1:]
+        )
+
+    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+        """The cells, from the bottom up."""
+        dim = same_dims(self.hidden_dims, "MIM")
+        first = SpatioTemporalLSTMCell(self.patch_dim, dim, kernel_size, size, **dd)
+        blocks = [MIMBlock(dim, self.places, kernel_size, size is not None, **dd) for _ in self.hidden_dims[1:]]
+        return [first, *blocks]
+
+    def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
+        """One step; the state is that of each layer, of each memory of differences, and m."""
+        cells: list[Any] = list(self.cells)
+        first: Any = ([None] * len(cells), [None] * len(self.differences), None)
+        states, memories, m = first if state is None else state
+        states, memories = list(states), list(memories)
+        before = None if state is None else states[0][0]
+        h, c, m = cells[0].step(inputs[0], states[0], m)
+        states[0] = (h, c)
+        signal = None if before is None else h - before
+        for index, memory in enumerate(self.differences):
+            if signal is not None:
+                h_d, c_d = (None, None) if memories[index] is None else memories[index]
+                memories[index] = memory(signal, h_d, c_d, signal)
+                signal = memories[index][0]
+            states[index + 1], m = cells[index + 1](h, signal, states[index + 1], m)
+            h = states[index + 1][0]
+        return h, (states, memories, m)
+
+    def hidden_states(self, state: Any) -> list[Tensor]:
+        """H of each layer."""
+        return [each[0] for each in state[0]]
+
+
+_MEMORY = r"(ct_weight|oc_weight|conv_[hx]_concat)"
+_RENAMES = [
+    (rf"^stlstm_layer\.(\d+)\.{_MEMORY}", r"cells.\1.stationary.\2"),
+    (r"^stlstm_layer_diff\.", "differences."),
+    (r"^stlstm_layer\.", "cells."),
+    (r"\.ct_weight$", ".weight_c"),
+    (r"\.oc_weight$", ".weight_o"),
+    (r"\.conv_([hx])_concat\.", r".conv_\1."),
+    (r"\.conv_t_cc\.", ".conv_h."),
+    (r"\.conv_s_cc\.", ".conv_m."),
+    (r"\.conv_x_cc\.", ".conv_x."),
+]
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give OpenSTL's tensors the names of a ``MIM``, without a convolution a memory that its code never uses."""
+    return rename(state_dict, "stlstm_layer", _RENAMES, unused=r"^stlstm_layer_diff\.\d+\.conv_last\.")
+
+
+def from_openstl(config: Mapping[str, Any]) -> nn.Module:
+    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
+
+    Raises:
+        ValueError: If a value is none that the model takes.
+    """
+    model: nn.Module = _MODELS["mim_mmnist"](**openstl_arguments(config))
+    return model
+
+
+FAMILY = Family(
+    title="Memory In Memory: A Predictive Neural Network for Learning Higher-Order Non-Stationarity from "
+    "Spatiotemporal Dynamics",
+    authors="Yunbo Wang, Jianjin Zhang, Hongyu Zhu, Mingsheng Long, Jianmin Wang, Philip S. Yu",
+    url="https://arxiv.org/abs/1811.07490",
+    citation="""@inproceedings{wang2019mim,
+  title     = {Memory In Memory: A Predictive Neural Network for Learning Higher-Order Non-Stationarity from
+               Spatiotemporal Dynamics},
+  author    = {Wang, Yunbo and Zhang, Jianjin and Zhu, Hongyu and Long, Mingsheng and Wang, Jianmin and Yu, Philip S.},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages     = {9154--9162},
+  year      = {2019}
+}""",
+    largest=LARGEST,
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("mim"))
+
+_MODELS = register_benchmarks(FAMILY, MIM, "mim", PATCHES, __name__)
+globals().update(_MODELS)

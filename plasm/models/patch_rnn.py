@@ -1,0 +1,164 @@
+"""What the recurrent systems on patches share: ConvLSTM, PredRNN, PredRNN++, MIM, E3D-LSTM.
+
+Frames are cut into patches, whose pixels become channels; layers of cells lie on the h x w places of patches; a 1x1
+convolution turns the last layer's hidden state into the patches of the next frame.
+
+Shapes: as in ``recurrent``; D hidden channels.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plasm.layers.cpu_grads import Conv2d
+
+from .recurrent import Inputs, RecurrentModel, patchify, unpatchify
+
+__all__ = ["PatchRNN", "openstl_arguments", "rename"]
+
+
+class PatchRNN(RecurrentModel):
+    """A stack of recurrent layers on patches.
+
+    Args:
+        in_chans: C.
+        in_frames: T.
+        out_frames: T'.
+        img_size: (H, W) or one number: what weights for each place are for; no matter without ``layer_norm``, but for
+            MIM and E3D-LSTM.
+        patch_size: p.
+        hidden_dims: D of each layer.
+        kernel_size: Side of the (odd) kernels.
+        layer_norm: LayerNorm, with weights for each place, after the convolutions of the cells.
+        reverse_sampling: Train with reverse scheduled sampling; see ``recurrent.truth_shown``.
+        sampling_stop: Training steps until no later frame is shown.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If the layers cannot have these ``hidden_dims``.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        img_size: int | tuple[int, int] = 64,
+        patch_size: int = 4,
+        hidden_dims: Sequence[int] = (128, 128, 128, 128),
+        kernel_size: int = 5,
+        layer_norm: bool = False,
+        reverse_sampling: bool = False,
+        sampling_stop: int = 50_000,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_chans, in_frames, out_frames, img_size, patch_size, sampling_stop, reverse_sampling)
+        if not hidden_dims:
+            raise ValueError("hidden_dims has a number for each layer, got none")
+        self.patch_size, self.fixed_size = patch_size, layer_norm
+        self.patch_dim = patch_size**2 * in_chans
+        self.hidden_dims = tuple(hidden_dims)
+        size = self.places if layer_norm else None
+        self.cells = nn.ModuleList(self.make_cells(kernel_size, size, {"device": device, "dtype": dtype}))
+        self.readout = self.make_readout({"device": device, "dtype": dtype})
+        self.num_features = self.hidden_dims[-1]
+        self.feature_info = [
+            {"num_chs": dim, "reduction": patch_size, "module": f"cells.{index}"}
+            for index, dim in enumerate(self.hidden_dims)
+        ]
+
+    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+        """The cells, from the bottom up."""
+        raise NotImplementedError
+
+    def make_readout(self, dd: dict[str, Any]) -> nn.Module:
+        """The convolution that gives patches."""
+        return Conv2d(self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
+
+    def encode_frames(self, frames: Tensor) -> Inputs:
+        """Patches, and what the first cell's gates take from them: (N, C, H, W) to (N, gates, h, w)."""
+        first: Any = self.cells[0]
+        return (first.project(patchify(frames, self.patch_size)),)
+
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
+        """(N, D, h, w) to (N, C, H, W)."""
+        return unpatchify(self.readout(features), self.patch_size)
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
+        stem = r"^cells\.0\.conv_x"
+        if coarse:
+            return {"stem": stem, "blocks": [(r"^readout", (1,)), (r"^(?!readout)", (0,))]}
+        return {"stem": stem, "blocks": [(r"^\w+\.(\d+)", None), (r"^", (99999,))]}
+
+
+def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> dict[str, Any]:
+    """Arguments of a ``PatchRNN`` by a configuration of OpenSTL, as ``plasm.models.openstl.read_config`` gives it.
+
+    Missing keys have the values of OpenSTL's configurations for Moving MNIST.
+
+    Args:
+        config: The configuration.
+        strided: Whether the system works with a stride other than 1.
+
+    Raises:
+        ValueError: If a value is no number, or there is a stride.
+    """
+    frames, channels, height, width = config["in_shape"]
+    try:
+        stride = int(config.get("stride", 1))
+        out: dict[str, Any] = {
+            "in_chans": channels,
+            "in_frames": config.get("pre_seq_length", frames),
+            "out_frames": config["aft_seq_length"],
+            "img_size": (height, width),
+            "patch_size": int(config.get("patch_size", 4)),
+            "hidden_dims": tuple(config.get("num_hidden", (128, 128, 128, 128))),
+            "kernel_size": int(config.get("filter_size", 5)),
+            "layer_norm": bool(int(config.get("layer_norm", 0))),
+            "reverse_sampling": bool(int(config.get("reverse_scheduled_sampling", 0))),
+            "sampling_stop": int(config.get("sampling_stop_iter", 50_000)),
+        }
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the configuration has a value that is no number: {error}") from error
+    if stride != 1 and not strided:
+        raise ValueError(f"with a stride of {stride} the layers' sizes would not fit; OpenSTL runs with 1 alone")
+    if height % out["patch_size"] or width % out["patch_size"]:
+        raise ValueError(f"patches of {out['patch_size']} do not divide {height} x {width}, as OpenSTL needs it")
+    return out
+
+
+_GATES = [
+    (r"^cell_list\.", "cells."),
+    (r"\.(conv_\w+|[xz]_concat)\.0\.(?:conv3d\.)?weight$", r".\1.conv.weight"),
+    (r"\.(conv_\w+|[xz]_concat)\.1\.(weight|bias)$", r".\1.norm.\2"),
+    (r"^conv_last\.", "readout."),
+]
+
+
+def rename(
+    state_dict: Mapping[str, Tensor], marker: str, renames: Sequence[tuple[str, str]] = (), unused: str | None = None
+) -> dict[str, Tensor]:
+    """Give OpenSTL's tensors the names of a ``PatchRNN``; what has them already stays as it is.
+
+    Args:
+        state_dict: OpenSTL's names, ``cell_list.0.conv_x.0.weight`` and so on, without prefix.
+        marker: How a name of OpenSTL's begins, which no name of ours does.
+        renames: Patterns and what they become, after those of all systems.
+        unused: Pattern of tensors, in OpenSTL's names, that its code never uses.
+    """
+    if not any(name.startswith(marker) for name in state_dict):
+        return dict(state_dict)
+    out: dict[str, Tensor] = {}
+    for name, tensor in state_dict.items():
+        if unused and re.search(unused, name):
+            continue
+        for pattern, new in (*_GATES, *renames):
+            name = re.sub(pattern, new, name)
+        out[name] = tensor
+    return out

@@ -1,0 +1,378 @@
+"""PhyDNet: physical dynamics and what is left of them, each by a recurrent branch of its own.
+
+Paper: Le Guen, Thome, CVPR 2020, arXiv 2003.01460.
+
+OpenSTL keeps the states in the modules and starts them anew at the first frame of a clip; here they go in and come out.
+
+Shapes: as in ``recurrent``; h = H / reduction, w = W / reduction.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plasm.layers.convlstm import GateConv
+from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
+from plasm.layers.phycell import PhyCell, moment_loss
+
+from .family import Family
+from .recurrent import LARGEST, Inputs, RecurrentModel
+from .registration import input_sizes, register_benchmarks
+
+__all__ = ["PhyDNet", "PhyDNetDecoder", "PhyDNetEncoder", "checkpoint_filter_fn", "from_openstl"]
+
+_GROUPS, _SLOPE = 16, 0.2
+_DIM = 64
+
+
+class ConvNorm(nn.Module):
+    """A 3x3 convolution, or a transposed one, GroupNorm of 16 groups, LeakyReLU.
+
+    Args:
+        in_dim: Channels in.
+        dim: Channels out.
+        stride: 1 or 2.
+        transposed: Whether 2 doubles rather than halves H and W.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        stride: int = 1,
+        transposed: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.conv: nn.Module = (
+            ConvTranspose2d(in_dim, dim, 3, stride, 1, output_padding=stride - 1, **dd)
+            if transposed
+            else Conv2d(in_dim, dim, 3, stride, 1, **dd)
+        )
+        self.norm = GroupNorm(_GROUPS, dim, **dd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_dim, H, W) to (N, dim, H', W')."""
+        return F.leaky_relu(self.norm(self.conv(x)), _SLOPE)
+
+
+class PhyDNetEncoder(nn.Module):
+    """The encoder of frames: 3x3 convolutions of strides 2, 1 and reduction / 2.
+
+    Args:
+        in_chans: C.
+        reduction: 2 or 4.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        reduction: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.num_features, self.reduction = _DIM, reduction
+        half = _DIM // 2
+        self.blocks = nn.Sequential(
+            ConvNorm(in_chans, half, 2, **dd), ConvNorm(half, half, **dd), ConvNorm(half, _DIM, reduction // 2, **dd)
+        )
+
+    def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Encode frames, or what a mask shows of them, as phase 1 of PLA-SM does.
+
+        The layers are dense: hidden pixels are zeros to them.
+
+        Args:
+            frames: (N, C, H, W).
+            visible: bool, (N, 1, H, W), True = visible; all by default.
+
+        Returns:
+            (N, 64, h, w).
+        """
+        return self.blocks(frames if visible is None else frames * visible)
+
+
+class PhyDNetDecoder(nn.Module):
+    """The decoder of frames: transposed 3x3 convolutions of strides 2, 1 and reduction / 2, and a sigmoid.
+
+    Args:
+        out_chans: Channels of the frames.
+        reduction: 2 or 4.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        out_chans: int,
+        reduction: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        half, stride = _DIM // 2, reduction // 2
+        self.blocks = nn.Sequential(
+            ConvNorm(_DIM, half, 2, transposed=True, **dd), ConvNorm(half, half, transposed=True, **dd)
+        )
+        self.readout = ConvTranspose2d(half, out_chans, 3, stride, 1, output_padding=stride - 1, **dd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 64, h, w) to (N, out_chans, H, W), between 0 and 1."""
+        return torch.sigmoid(self.readout(self.blocks(x)))
+
+
+class BiasedConvLSTMCell(nn.Module):
+    """A ConvLSTM whose gates come from one convolution, with bias, of [x, h]; the order is i, f, o, g.
+
+    The convolution is split between x and h, so that many x are convolved at once.
+
+    Args:
+        in_dim: Channels of x.
+        dim: D.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self, in_dim: int, dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.conv_x = GateConv(in_dim, 4 * dim, 3, bias=True, device=device, dtype=dtype)
+        self.conv_h = GateConv(dim, 4 * dim, 3, device=device, dtype=dtype)
+
+    def step(self, gates: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """What ``conv_x`` gives, (N, 4 D, h, w), and h and c, (N, D, h, w) each or None, to h and c."""
+        if state is not None:
+            gates = gates + self.conv_h(state[0])
+        i, f, o, g = gates.chunk(4, 1)
+        c = torch.sigmoid(i) * torch.tanh(g)
+        if state is not None:
+            c = torch.sigmoid(f) * state[1] + c
+        return torch.sigmoid(o) * torch.tanh(c), c
+
+
+class PhyDNet(RecurrentModel):
+    """Encoder, a physical branch (``PhyCell``) and a residual one (three ConvLSTMs) with their own codes, decoder.
+
+    Table VII of the PLA-SM paper pretrains it: of its encoders and decoders those that all frames pass, between pixels
+    and features, are the encoder and the decoder of phase 1; those of the two branches belong to what lies between.
+    There is no skip from one to the other.
+
+    Args:
+        in_chans: C.
+        in_frames: T.
+        out_frames: T'.
+        img_size: (H, W) or one number; plays no part: any size will do.
+        reduction: 2 or 4.
+        residual_dims: Channels of the ConvLSTMs, the last 64.
+        kernel_size: Of the PhyCell's filters.
+        forcing_steps: Training steps over which the share of batches that are shown the true frames (teacher forcing)
+            falls from 1 to 0. The authors take .003 off with each epoch; of 625 steps, these are 208,334 steps.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If ``reduction`` is neither 2 nor 4, or the last of ``residual_dims`` is not 64.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        img_size: int | tuple[int, int] = 64,
+        reduction: int = 4,
+        residual_dims: Sequence[int] = (128, 128, 64),
+        kernel_size: int = 7,
+        forcing_steps: int = 208_334,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_chans, in_frames, out_frames, img_size, reduction, forcing_steps, False)
+        if reduction not in (2, 4):
+            raise ValueError(f"the reduction of PhyDNet is 2 or 4, got {reduction}")
+        if not residual_dims or residual_dims[-1] != _DIM:
+            raise ValueError(f"the last of residual_dims is {_DIM}, the decoder's; got {list(residual_dims)}")
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.encoder = PhyDNetEncoder(in_chans, reduction, **dd)
+        self.encoder_phys = nn.Sequential(ConvNorm(_DIM, _DIM, **dd), ConvNorm(_DIM, _DIM, **dd))
+        self.encoder_res = nn.Sequential(ConvNorm(_DIM, _DIM, **dd), ConvNorm(_DIM, _DIM, **dd))
+        self.phycell = PhyCell(_DIM, kernel_size, **dd)
+        ins = (_DIM, *residual_dims[:-1])
+        self.cells = nn.ModuleList(
+            BiasedConvLSTMCell(before, dim, **dd) for before, dim in zip(ins, residual_dims, strict=True)
+        )
+        self.decoder_phys = nn.Sequential(*(ConvNorm(_DIM, _DIM, transposed=True, **dd) for _ in range(2)))
+        self.decoder_res = nn.Sequential(*(ConvNorm(_DIM, _DIM, transposed=True, **dd) for _ in range(2)))
+        self.decoder = PhyDNetDecoder(in_chans, reduction, **dd)
+        self.num_features = _DIM
+        names = ["phycell", *(f"cells.{index}" for index in range(len(residual_dims)))]
+        self.feature_info = [
+            {"num_chs": dim, "reduction": reduction, "module": name}
+            for name, dim in zip(names, (_DIM, *residual_dims), strict=True)
+        ]
+
+    def encode_frames(self, frames: Tensor) -> Inputs:
+        """(N, C, H, W) to the physical code and the first gates of the residual branch."""
+        features = self.encoder(frames)
+        first: Any = self.cells[0]
+        return self.encoder_phys(features), first.conv_x(self.encoder_res(features))
+
+    def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
+        """One step; the state is that of the PhyCell, and h and c of each ConvLSTM."""
+        physical, gates = inputs
+        first: Any = (None, [None] * len(self.cells))
+        h, states = first if state is None else state
+        h, states = self.phycell(physical, torch.zeros_like(physical) if h is None else h), list(states)
+        for index, cell in enumerate(self.cells):
+            residual: Any = cell
+            gates = residual.conv_x(states[index - 1][0]) if index else gates
+            states[index] = residual.step(gates, states[index])
+        # Channels of both branches: they are decoded, and added, only where a frame is wanted.
+        return torch.cat([h, states[-1][0]], 1), (h, states)
+
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
+        """(N, 128, h, w) to (N, C, H, W)."""
+        physical, residual = features.chunk(2, 1)
+        frames: Tensor = self.decoder(self.decoder_phys(physical) + self.decoder_res(residual))
+        return frames
+
+    def hidden_states(self, state: Any) -> list[Tensor]:
+        """The PhyCell's state, then h of each ConvLSTM."""
+        return [state[0], *(h for h, _ in state[1])]
+
+    def training_loss(self, clip: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Mean squared errors of all frames but the first, summed over frames, and ``moment_loss`` of the filters.
+
+        Batches are shown the true frames as a whole or not at all (teacher forcing), as in the authors' code.
+
+        Args:
+            clip: (B, T, C, H, W).
+            target: (B, T', C, H, W).
+            step: Steps of the optimizer so far.
+
+        Returns:
+            The loss, and the last T' forecasts, (B, T', C, H, W).
+        """
+        out_frames = target.shape[1]
+        chance = max(0.0, 1.0 - step / self.sampling_stop) if self.sampling_stop else 0.0
+        forced = bool(torch.rand(()) < chance)
+        shown = torch.ones(len(clip), self.in_frames + out_frames - 2, dtype=torch.bool)
+        shown[:, self.in_frames - 1 :] = forced
+        forecasts, _ = self.unroll(clip, target, shown)
+        frames = torch.cat([clip, target], 1)[:, 1:]
+        error = F.mse_loss(forecasts.float(), frames) * frames.shape[1]
+        return error + moment_loss(self.phycell.derivatives.weight), forecasts[:, -out_frames:]
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
+        blocks = [(r"^encoder_|^phycell", (0,)), (r"^cells" if coarse else r"^cells\.(\d+)", (1,) if coarse else None)]
+        return {"stem": r"^encoder\.", "blocks": [*blocks, (r"^decoder", (99999,))]}
+
+
+_PARTS = {
+    "encoder_E.c": "encoder.blocks.",
+    "encoder_Ep.c": "encoder_phys.",
+    "encoder_Er.c": "encoder_res.",
+    "decoder_D.upc": "decoder.blocks.",
+    "decoder_Dp.upc": "decoder_phys.",
+    "decoder_Dr.upc": "decoder_res.",
+}
+_PHYCELL = {"F.conv1": "derivatives", "F.bn1": "norm", "F.conv2": "combine", "convgate": "gate"}
+_SPLIT = re.compile(r"^encoder\.convcell\.cell_list\.(\d+)\.conv\.weight$")
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give OpenSTL's tensors the names of a ``PhyDNet``; what has them already stays as it is.
+
+    The cells are there twice, and the matrices of moments are computed: those are left out. The convolution of [x, h]
+    is split in two.
+    """
+    if not any(name.startswith("encoder.encoder_E.") for name in state_dict):
+        return dict(state_dict)
+    out: dict[str, Tensor] = {}
+    for name, tensor in state_dict.items():
+        if name.startswith(("phycell.", "convcell.", "k2m.")):
+            continue
+        if match := _SPLIT.match(name):
+            # A tensor has four times as many gates as h has channels.
+            inputs = tensor.shape[1] - tensor.shape[0] // 4
+            out[f"cells.{match[1]}.conv_x.conv.weight"] = tensor[:, :inputs].contiguous()
+            out[f"cells.{match[1]}.conv_h.conv.weight"] = tensor[:, inputs:].contiguous()
+            continue
+        out[_ours(name)] = tensor
+    return out
+
+
+def _ours(name: str) -> str:
+    name = name.removeprefix("encoder.")
+    if name.startswith("decoder_D.upc3."):
+        return name.replace("decoder_D.upc3.", "decoder.readout.")
+    for theirs, ours in _PARTS.items():
+        if match := re.match(rf"^{re.escape(theirs)}(\d)\.main\.([01])\.(.*)$", name):
+            return f"{ours}{int(match[1]) - 1}.{('conv', 'norm')[int(match[2])]}.{match[3]}"
+    for theirs, ours in _PHYCELL.items():
+        name = name.replace(f"phycell.cell_list.0.{theirs}.", f"phycell.{ours}.")
+    return re.sub(r"^convcell\.cell_list\.(\d+)\.conv\.bias$", r"cells.\1.conv_x.conv.bias", name)
+
+
+def from_openstl(config: Mapping[str, Any]) -> nn.Module:
+    """Build what a configuration of OpenSTL describes; a ``patch_size`` other than 2 and 4 means 4, as there.
+
+    Raises:
+        ValueError: If a value is none that the model takes.
+    """
+    frames, channels, height, width = config["in_shape"]
+    patch = int(config.get("patch_size", 4))
+    args: dict[str, Any] = {
+        "in_chans": channels,
+        "in_frames": config.get("pre_seq_length", frames),
+        "out_frames": config["aft_seq_length"],
+        "img_size": (height, width),
+        "reduction": patch if patch in (2, 4) else 4,
+    }
+    model: nn.Module = _MODELS["phydnet_mmnist"](**args)
+    return model
+
+
+FAMILY = Family(
+    title="Disentangling Physical Dynamics from Unknown Factors for Unsupervised Video Prediction",
+    authors="Vincent Le Guen, Nicolas Thome",
+    url="https://arxiv.org/abs/2003.01460",
+    citation="""@inproceedings{leguen2020phydnet,
+  title     = {Disentangling Physical Dynamics from Unknown Factors for Unsupervised Video Prediction},
+  author    = {{Le Guen}, Vincent and Thome, Nicolas},
+  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  pages     = {11474--11484},
+  year      = {2020}
+}""",
+    largest=LARGEST,
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+
+# Reductions as in OpenSTL's configurations.
+_SIZES: dict[str, dict[str, Any]] = {
+    "mmnist": {"reduction": 4},
+    "taxibj": {"reduction": 2},
+    "human36m": {"reduction": 4},
+    "caltech": {"reduction": 4},
+    "kth": {"reduction": 4},
+}
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("phydnet"), first_conv="encoder.blocks.0.conv")
+
+_MODELS = register_benchmarks(FAMILY, PhyDNet, "phydnet", _SIZES, __name__)
+globals().update(_MODELS)

@@ -1,0 +1,221 @@
+"""PredFormer: gated transformer blocks alone, over the patches of a frame, over time, or over both.
+
+Paper: Tang, Qi, Xie, Li, Ma, Yang, "Video Prediction Transformers without Recurrence or Convolution", arXiv 2410.04733.
+Written from the paper alone.
+
+Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels, p patch side, h = H / p, w = W / p,
+D channels of a token.
+"""
+
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from plasm.layers.conv import run_block
+from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
+
+from .family import Family
+from .recurrent import patchify, unpatchify
+from .registration import input_sizes, register_benchmarks
+from .video_model import VideoModel
+
+__all__ = ["PredFormer", "block_axes"]
+
+
+def block_axes(order: str, depth: int) -> str:
+    """Over what each block attends: a letter each, S for the places of a frame, T for time, F for both at once.
+
+    Args:
+        order: Of the paper's variants: "F" (full attention); "S|T" or "T|S" (factorised: half of the depth each); the
+            letters of a group that repeats: "ST", "TS" (binary), "STS", "TST" (triplet), "STTS", "TSST" (quadruplet).
+        depth: Blocks.
+
+    Raises:
+        ValueError: If there are other letters, or the depth is no multiple of the parts of ``order``.
+    """
+    parts = order.split("|")
+    if not all(parts) or set(order) - set("STF|"):
+        raise ValueError(f'order has the letters S, T and F, such as "TSST", or parts such as "S|T", got {order!r}')
+    each, rest = divmod(depth, len(parts))
+    if rest or any(each % len(part) for part in parts):
+        raise ValueError(f"the order {order!r} does not fit {depth} blocks: each part repeats as a whole")
+    return "".join(part * (each // len(part)) for part in parts)
+
+
+class PredFormer(VideoModel):
+    """T frames to T: as many tokens come out as go in. Fewer are cut from them; for more, whole forecasts are fed back.
+
+    Positions are fixed sines: the sum of those of a patch's place in the frame (half of the channels for its row, half
+    for its column) and of its frame. The paper says that they are sinusoidal and absolute, in space and time, and not
+    how the axes are put together.
+
+    Args:
+        in_chans: C.
+        in_frames: T.
+        out_frames: T', any number.
+        img_size: Plays no part: any size will do.
+        patch_size: p.
+        dim: D, a multiple of four.
+        depth: Blocks.
+        order: Over what they attend; see ``block_axes``.
+        num_heads: Heads of each block.
+        expansion: Width of the SwiGLUs, in multiples of D.
+        drop_rate: Dropout rate of the blocks.
+        drop_path_rate: Chance that a clip skips a branch in training, of every block the same.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If ``order`` does not fit the depth, the heads do not divide D, or four does not.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        img_size: int | tuple[int, int] = 64,
+        patch_size: int = 8,
+        dim: int = 256,
+        depth: int = 32,
+        order: str = "TSST",
+        num_heads: int = 8,
+        expansion: int = 4,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_chans, in_frames, out_frames)
+        if dim % 4:
+            raise ValueError(f"sines and cosines of two axes take a multiple of four channels, got {dim}")
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.size_multiple, self.axes = patch_size, block_axes(order, depth)
+        self.grad_checkpointing = False
+        patch_dim = patch_size**2 * in_chans
+        self.embed = nn.Linear(patch_dim, dim, **dd)
+        self.blocks = nn.ModuleList(
+            GatedTransformerBlock(dim, num_heads, expansion, drop_rate, drop_path_rate, **dd) for _ in self.axes
+        )
+        self.norm = nn.LayerNorm(dim, **dd)
+        self.readout = nn.Linear(dim, patch_dim, **dd)
+        self.num_features = dim
+        self.head_modules = ("norm", "readout")
+        self.feature_info = [
+            {"num_chs": dim, "reduction": patch_size, "module": f"blocks.{index}"} for index in range(depth)
+        ]
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Predict the next frames.
+
+        Args:
+            clip: (B, T, C, H, W); zeros are added at the bottom and the right to whole patches, and what they become
+                is cut from the output.
+
+        Returns:
+            (B, T', C, H, W), not clamped.
+
+        Raises:
+            ValueError: If the clip has other T or C than the model, or not five dimensions.
+        """
+        forecasts = [self._next(clip)]
+        while len(forecasts) * self.in_frames < self.out_frames:
+            forecasts.append(self._next(forecasts[-1]))
+        return torch.cat(forecasts, 1)[:, : self.out_frames]
+
+    @torch.no_grad()
+    def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
+        """Predict any number of frames: whole forecasts of T frames are fed back, and the last is cut.
+
+        Args:
+            clip: (B, T, C, H, W).
+            num_frames: How many; T' by default.
+
+        Returns:
+            (B, num_frames, C, H, W), not clamped, without gradient.
+
+        Raises:
+            ValueError: If ``num_frames`` is not positive, or the clip is not what ``forward`` takes.
+        """
+        num_frames = self.out_frames if num_frames is None else num_frames
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be positive, got {num_frames}")
+        forecasts = [self._next(clip)]
+        while len(forecasts) * self.in_frames < num_frames:
+            forecasts.append(self._next(forecasts[-1]))
+        return torch.cat(forecasts, 1)[:, :num_frames]
+
+    def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
+        """Outputs of the first blocks, (B * T, D, h, w) each, of a clip (B, T, C, H, W)."""
+        x, size = self._embed(clip)
+        outputs: list[Tensor] = []
+        for axis, block in zip(self.axes[:num_blocks], self.blocks, strict=False):
+            x = self._attend(axis, block, x)
+            outputs.append(rearrange(x, "b t (h w) d -> (b t) d h w", h=size[0]))
+        return outputs
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
+        if coarse:
+            return {"stem": r"^embed", "blocks": [(r"^blocks", (0,)), (r"^norm|^readout", (1,))]}
+        return {"stem": r"^embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm|^readout", (99999,))]}
+
+    def _next(self, clip: Tensor) -> Tensor:
+        """(B, T, C, H, W) to the T frames that follow."""
+        x, size = self._embed(clip)
+        for axis, block in zip(self.axes, self.blocks, strict=True):
+            x = self._attend(axis, block, x)
+        patches = rearrange(self.readout(self.norm(x)), "b t (h w) d -> (b t) d h w", h=size[0])
+        frames = self.crop(unpatchify(patches, self.size_multiple), clip)
+        return frames.unflatten(0, (-1, self.in_frames))
+
+    def _embed(self, clip: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(B, T, C, H, W) to tokens (B, T, h w, D) with their positions, and (h, w)."""
+        patches = patchify(self.pad_clip(clip).flatten(0, 1), self.size_multiple)
+        height, width = patches.shape[-2:]
+        x = self.embed(rearrange(patches, "(b t) d h w -> b t (h w) d", t=self.in_frames))
+        dim = self.num_features
+        rows, columns = (sinusoid(side, dim // 2, x.device) for side in (height, width))
+        places = torch.cat([
+            rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)
+        ], -1).flatten(0, 1)  # fmt: skip
+        times = sinusoid(self.in_frames, dim, x.device)
+        return x + (times[:, None] + places).to(x.dtype), (height, width)
+
+    def _attend(self, axis: str, block: nn.Module, x: Tensor) -> Tensor:
+        """One block over an axis of (B, T, L, D)."""
+        batch, frames, places = x.shape[:3]
+        if axis == "S":
+            x = run_block(block, x.flatten(0, 1), recompute=self.grad_checkpointing)
+            return x.unflatten(0, (batch, frames))
+        if axis == "T":
+            x = run_block(block, x.transpose(1, 2).flatten(0, 1), recompute=self.grad_checkpointing)
+            return x.unflatten(0, (batch, places)).transpose(1, 2)
+        return run_block(block, x.flatten(1, 2), recompute=self.grad_checkpointing).unflatten(1, (frames, places))
+
+
+FAMILY = Family(
+    title="Video Prediction Transformers without Recurrence or Convolution",
+    authors="Yujin Tang, Lu Qi, Fei Xie, Xiangtai Li, Chao Ma, Ming-Hsuan Yang",
+    url="https://arxiv.org/abs/2410.04733",
+    citation="""@article{tang2024predformer,
+  title   = {Video Prediction Transformers without Recurrence or Convolution},
+  author  = {Tang, Yujin and Qi, Lu and Xie, Fei and Li, Xiangtai and Ma, Chao and Yang, Ming-Hsuan},
+  journal = {arXiv preprint arXiv:2410.04733},
+  year    = {2024}
+}""",
+    largest={"depth": 256},
+)
+
+# 32 blocks are the paper's 33.7 M on Moving MNIST; the others' depths are what their parameter counts come to.
+_SIZES: dict[str, dict[str, Any]] = {
+    "mmnist": {"patch_size": 8, "depth": 32},
+    "taxibj": {"patch_size": 4, "depth": 8},
+    "human36m": {"patch_size": 8, "depth": 12},
+}
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("predformer", tuple(_SIZES)))
+
+globals().update(register_benchmarks(FAMILY, PredFormer, "predformer", _SIZES, __name__))

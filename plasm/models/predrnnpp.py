@@ -1,0 +1,126 @@
+"""PredRNN++: layers of Causal LSTMs, with a gradient highway between the first and the second.
+
+Paper: Wang, Gao, Long, Wang, Yu, ICML 2018, arXiv 1804.06300.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plasm.layers.causal_lstm import CausalLSTMCell, GradientHighwayUnit
+
+from .convlstm import PATCHES
+from .family import Family
+from .patch_rnn import PatchRNN, openstl_arguments, rename
+from .recurrent import LARGEST, Inputs, same_dims
+from .registration import input_sizes, register_benchmarks
+
+__all__ = ["PredRNNpp", "checkpoint_filter_fn", "from_openstl"]
+
+
+class PredRNNpp(PatchRNN):
+    """A stack of ``CausalLSTMCell`` and a ``GradientHighwayUnit``, of two layers or more.
+
+    Args:
+        in_chans: See ``PatchRNN``.
+        in_frames: See ``PatchRNN``.
+        out_frames: See ``PatchRNN``.
+        img_size: See ``PatchRNN``.
+        patch_size: See ``PatchRNN``.
+        hidden_dims: See ``PatchRNN``; all the same.
+        kernel_size: See ``PatchRNN``.
+        layer_norm: See ``PatchRNN``. (OpenSTL's code with it does not run.)
+        reverse_sampling: See ``PatchRNN``.
+        sampling_stop: See ``PatchRNN``.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        img_size: int | tuple[int, int] = 64,
+        patch_size: int = 4,
+        hidden_dims: Sequence[int] = (128, 128, 128, 128),
+        kernel_size: int = 5,
+        layer_norm: bool = False,
+        reverse_sampling: bool = False,
+        sampling_stop: int = 50_000,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,
+            reverse_sampling, sampling_stop, device, dtype,
+        )  # fmt: skip
+        size = self.places if layer_norm else None
+        self.highway = GradientHighwayUnit(self.hidden_dims[0], kernel_size, size, device, dtype)
+
+    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+        """The cells, from the bottom up."""
+        dim = same_dims(self.hidden_dims, "PredRNN++")
+        if len(self.hidden_dims) < 2:
+            raise ValueError("PredRNN++ has two layers or more: its highway lies between the first and the second")
+        ins = [self.patch_dim] + [dim] * (len(self.hidden_dims) - 1)
+        return [CausalLSTMCell(before, dim, kernel_size, size, **dd) for before in ins]
+
+    def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
+        """One step; the state is h and c of each layer, the memory, and the highway's z."""
+        cells: list[Any] = list(self.cells)
+        first: Any = ([None] * len(cells), None, None)
+        states, m, z = first if state is None else state
+        states, gates = list(states), inputs[0]
+        for index, cell in enumerate(cells):
+            if index == 1:
+                z = self.highway(states[0][0], z)
+            gates = cell.project(z if index == 1 else states[index - 1][0]) if index else gates
+            h, c, m = cell.step(gates, states[index], m)
+            states[index] = (h, c)
+        return states[-1][0], (states, m, z)
+
+    def hidden_states(self, state: Any) -> list[Tensor]:
+        """H of each layer."""
+        return [h for h, _ in state[0]]
+
+
+_RENAMES = [(r"^gradient_highway\.([xz])_concat\.", r"highway.conv_\1.")]
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give OpenSTL's tensors the names of a ``PredRNNpp``, without a convolution a cell that its code never uses."""
+    return rename(state_dict, "cell_list.", _RENAMES, unused=r"^cell_list\.\d+\.conv_o\.")
+
+
+def from_openstl(config: Mapping[str, Any]) -> nn.Module:
+    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
+
+    Raises:
+        ValueError: If a value is none that the model takes.
+    """
+    model: nn.Module = _MODELS["predrnnpp_mmnist"](**openstl_arguments(config))
+    return model
+
+
+FAMILY = Family(
+    title="PredRNN++: Towards A Resolution of the Deep-in-Time Dilemma in Spatiotemporal Predictive Learning",
+    authors="Yunbo Wang, Zhifeng Gao, Mingsheng Long, Jianmin Wang, Philip S. Yu",
+    url="https://arxiv.org/abs/1804.06300",
+    citation="""@inproceedings{wang2018predrnnpp,
+  title     = {{PredRNN++}: Towards A Resolution of the Deep-in-Time Dilemma in Spatiotemporal Predictive Learning},
+  author    = {Wang, Yunbo and Gao, Zhifeng and Long, Mingsheng and Wang, Jianmin and Yu, Philip S.},
+  booktitle = {Proceedings of the International Conference on Machine Learning (ICML)},
+  pages     = {5110--5119},
+  year      = {2018}
+}""",
+    largest=LARGEST,
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("predrnnpp"))
+
+_MODELS = register_benchmarks(FAMILY, PredRNNpp, "predrnnpp", PATCHES, __name__)
+globals().update(_MODELS)

@@ -1,0 +1,283 @@
+"""What the recurrent systems share: step after step, for any horizon, and training that shows the truth at times.
+
+A step takes one frame and a state and gives a forecast of the next frame and the next state. Over the T frames of a
+clip the frames are the clip's; after them each forecast is the next frame. What a step makes of its frame alone is made
+of all known frames at once.
+
+Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels, N frames, p patch side, h = H / p,
+w = W / p.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .video_model import VideoModel, pad_to_multiple
+
+__all__ = ["LARGEST", "Inputs", "RecurrentModel", "patchify", "same_dims", "truth_shown", "unpatchify"]
+
+Inputs = tuple[Tensor, ...]
+
+LARGEST = {"sampling_stop": 1 << 40, "forcing_steps": 1 << 40}
+"""Arguments that count training steps, which may be many: see ``Family.largest``."""
+
+
+def patchify(frames: Tensor, patch: int) -> Tensor:
+    """(N, C, H, W) to (N, p^2 C, h, w): row in the patch, then column, then channel."""
+    return rearrange(frames, "n c (h p) (w q) -> n (p q c) h w", p=patch, q=patch)
+
+
+def unpatchify(patches: Tensor, patch: int) -> Tensor:
+    """The inverse of ``patchify``."""
+    return rearrange(patches, "n (p q c) h w -> n c (h p) (w q)", p=patch, q=patch)
+
+
+def truth_shown(batch: int, in_frames: int, out_frames: int, step: int, stop: int, reverse: bool) -> Tensor:
+    """Which frames a training step shows as they are, where the others are the model's own forecasts.
+
+    Scheduled sampling (Bengio et al., 2015): the T frames always; each later one with a chance that falls from 1 to 0
+    over ``stop`` steps. Reverse scheduled sampling (PredRNNv2, Section 3.4): of the first T, too, each but the first
+    with a chance, which is .5 for half of ``stop``, then 1 - .5 exp(-10 s / stop) with s the steps since, and 1 after;
+    each later one with .5 for the first half, then falling to 0. These are the authors' numbers where ``stop`` is
+    50,000. Each clip is drawn on its own, from torch's generator.
+
+    Args:
+        batch: B.
+        in_frames: T.
+        out_frames: T'.
+        step: Steps done before.
+        stop: When sampling ends; 0 shows no later frame at all.
+        reverse: Whether it is reverse.
+
+    Returns:
+        bool, (B, T + T' - 2): of the second frame to the last but one.
+    """
+    half = stop / 2
+    before, after = 1.0, max(0.0, 1.0 - (step + 1) / stop) if stop else 0.0
+    if reverse and step < stop:
+        since = step - half
+        before = 0.5 if since < 0 else 1.0 - 0.5 * math.exp(-10 * since / stop)
+        after = 0.5 if since < 0 else 0.5 - 0.5 * since / half
+    chances = torch.tensor([before] * (in_frames - 1) + [after] * (out_frames - 1))
+    return torch.rand(batch, len(chances)) < chances
+
+
+class RecurrentModel(VideoModel):
+    """A model that predicts one frame at a time.
+
+    A subclass gives what is of one step: ``encode_frames``, ``step``, ``decode_frames``, ``hidden_states``.
+    State goes in and comes out; None is the state before the first frame. ``set_grad_checkpointing`` keeps for the
+    backward pass the states between steps alone, and runs each step again there.
+
+    Args:
+        in_chans: C.
+        in_frames: T.
+        out_frames: T'.
+        img_size: (H, W), where the model has weights for each place (``fixed_size``).
+        size_multiple: What H and W are padded to a multiple of.
+        sampling_stop: When a training step shows no later frame any more; see ``truth_shown``.
+        reverse_sampling: Reverse scheduled sampling; see ``truth_shown``.
+    """
+
+    fixed_size = False
+
+    def __init__(
+        self,
+        in_chans: int,
+        in_frames: int,
+        out_frames: int,
+        img_size: int | tuple[int, int],
+        size_multiple: int,
+        sampling_stop: int,
+        reverse_sampling: bool,
+    ) -> None:
+        super().__init__(in_chans, in_frames, out_frames)
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.img_size, self.size_multiple = (height, width), size_multiple
+        self.sampling_stop, self.reverse_sampling = sampling_stop, reverse_sampling
+        self.grad_checkpointing = False
+
+    @property
+    def places(self) -> tuple[int, int]:
+        """(h, w) of ``img_size``, padded."""
+        return -(-self.img_size[0] // self.size_multiple), -(-self.img_size[1] // self.size_multiple)
+
+    def encode_frames(self, frames: Tensor) -> Inputs:
+        """What a step needs of its frame: of (N, C, H, W), tensors of N first."""
+        raise NotImplementedError
+
+    def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
+        """One step: what ``encode_frames`` gave of a frame and a state (None at the start), to features and a state."""
+        raise NotImplementedError
+
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
+        """The next frames (N, C, H, W), of the features of steps and what their frames gave."""
+        raise NotImplementedError
+
+    def hidden_states(self, state: Any) -> list[Tensor]:
+        """Of a state, the features of each layer, (B, D, h, w), that ``feature_info`` lists."""
+        raise NotImplementedError
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Predict the next frames.
+
+        Args:
+            clip: (B, T, C, H, W); zeros are added at the bottom and the right to whole patches, and what they become
+                is cut from the output.
+
+        Returns:
+            (B, T', C, H, W).
+
+        Raises:
+            ValueError: If the clip has other T or C than the model, not five dimensions, or another H or W where those
+                are fixed.
+        """
+        return self._forecast(clip, self.out_frames)
+
+    @torch.no_grad()
+    def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
+        """Predict any number of frames: the recurrence goes on, and nothing is encoded again.
+
+        Args:
+            clip: (B, T, C, H, W).
+            num_frames: How many; T' by default.
+
+        Returns:
+            (B, num_frames, C, H, W), without gradient.
+
+        Raises:
+            ValueError: If ``num_frames`` is not positive, or the clip is not what ``forward`` takes.
+        """
+        num_frames = self.out_frames if num_frames is None else num_frames
+        if num_frames < 1:
+            raise ValueError(f"num_frames must be positive, got {num_frames}")
+        return self._forecast(clip, num_frames)
+
+    def training_loss(self, clip: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Mean squared error of the forecasts of all frames but the first, with (reverse) scheduled sampling.
+
+        Args:
+            clip: (B, T, C, H, W).
+            target: (B, T', C, H, W).
+            step: Steps of the optimizer so far.
+
+        Returns:
+            The loss, and the last T' forecasts, (B, T', C, H, W).
+        """
+        out_frames = target.shape[1]
+        shown = truth_shown(
+            len(clip), self.in_frames, out_frames, step, self.sampling_stop, self.reverse_sampling
+        )  # fmt: skip
+        forecasts, extra = self.unroll(clip, target, shown)
+        frames = torch.cat([clip, target], 1)
+        return self.frame_loss(forecasts.float(), frames[:, 1:]) + extra, forecasts[:, -out_frames:]
+
+    def frame_loss(self, forecasts: Tensor, frames: Tensor) -> Tensor:
+        """Of the forecasts of all frames but the first, (B, T + T' - 1, C, H, W)."""
+        return F.mse_loss(forecasts, frames)
+
+    def step_loss(self, state: Any) -> Tensor | None:
+        """A loss of a step beyond that of its frame, from the state after it; None if there is none."""
+        return None
+
+    def unroll(self, clip: Tensor, target: Tensor, shown: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Forecasts of all frames but the first.
+
+        Args:
+            clip: (B, T, C, H, W).
+            target: (B, T', C, H, W).
+            shown: Of ``truth_shown``.
+
+        Returns:
+            (B, T + T' - 1, C, H, W), and the mean of ``step_loss``.
+        """
+        self.check_clip(clip)
+        frames = self._pad(torch.cat([clip, target], 1)).transpose(0, 1)
+        # Frames that every clip is shown, from the first on, are encoded at once.
+        known = 1 + int(shown.all(0).to(torch.int64).cumprod(0).sum())
+        shown = shown.T[..., None, None, None].to(clip.device)
+        encoded = self._encode_all(frames[:known])
+        state: Any = None
+        forecasts: list[Tensor] = []
+        losses: list[Tensor] = []
+        for index in range(len(frames) - 1):
+            if index < known:
+                inputs = encoded[index]
+            else:
+                last = forecasts[-1].to(frames.dtype)
+                inputs = self.encode_frames(torch.where(shown[index - 1], frames[index], last))
+            features, state = self._run_step(inputs, state)
+            forecasts.append(self.decode_frames(features, inputs))
+            if (loss := self.step_loss(state)) is not None:
+                losses.append(loss)
+        extra: Tensor | float = torch.stack(losses).mean() if losses else 0.0
+        return self.crop(torch.stack(forecasts, 1), clip), extra
+
+    def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
+        """The hidden states of the layers after the last of the T frames, (B, D, h, w) each, of (B, T, C, H, W)."""
+        self.check_clip(clip)
+        state: Any = None
+        for inputs in self._encode_all(self._pad(clip).transpose(0, 1)):
+            _, state = self._run_step(inputs, state)
+        return self.hidden_states(state)[:num_blocks]
+
+    def prune_intermediate_layers(
+        self, indices: int | list[int] | None = 1, prune_norm: bool = False, prune_head: bool = True
+    ) -> list[int]:
+        """timm's: no layer can go, for those below see what those above did one step before.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(f"the layers of a {type(self).__name__} see each other from step to step: none can be pruned")
+
+    def _forecast(self, clip: Tensor, num_frames: int) -> Tensor:
+        self.check_clip(clip)
+        encoded = self._encode_all(self._pad(clip).transpose(0, 1))
+        state: Any = None
+        forecasts: list[Tensor] = []
+        for index in range(self.in_frames + num_frames - 1):
+            inputs = encoded[index] if index < self.in_frames else self.encode_frames(forecasts[-1])
+            features, state = self._run_step(inputs, state)
+            if index >= self.in_frames - 1:
+                forecasts.append(self.decode_frames(features, inputs))
+        return self.crop(torch.stack(forecasts, 1), clip)
+
+    def _encode_all(self, frames: Tensor) -> list[Inputs]:
+        """(K, B, C, H, W) to what ``encode_frames`` gives of each of the K, made of all at once."""
+        parts = self.encode_frames(frames.flatten(0, 1))
+        return list(zip(*(part.unflatten(0, frames.shape[:2]).unbind(0) for part in parts), strict=True))
+
+    def _run_step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            out: tuple[Tensor, Any] = checkpoint(self.step, inputs, state, use_reentrant=False)
+            return out
+        return self.step(inputs, state)
+
+    def _pad(self, clip: Tensor) -> Tensor:
+        padded = pad_to_multiple(clip, self.size_multiple)
+        wanted = tuple(side * self.size_multiple for side in self.places)
+        if self.fixed_size and padded.shape[-2:] != wanted:
+            raise ValueError(
+                f"this {type(self).__name__} has weights for each place of frames of {self.img_size[0]} x "
+                f"{self.img_size[1]}, got {clip.shape[-2]} x {clip.shape[-1]}: make the model with "
+                f"img_size=({clip.shape[-2]}, {clip.shape[-1]})"
+            )
+        return padded
+
+
+def same_dims(hidden_dims: Sequence[int], system: str) -> int:
+    """The hidden channels of all layers, for a system whose memory goes through all of them.
+
+    Raises:
+        ValueError: If they differ, or there are none.
+    """
+    if len(set(hidden_dims)) != 1:
+        raise ValueError(f"all layers of {system} have the same hidden_dims, got {list(hidden_dims)}")
+    return hidden_dims[0]

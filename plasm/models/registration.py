@@ -1,0 +1,63 @@
+"""Constructors of a family for the five benchmarks: one of each, by the arguments that differ."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from timm.models import register_model
+
+from .family import Family
+from .video_model import VideoModel
+
+__all__ = ["BENCHMARKS", "input_sizes", "register_benchmarks"]
+
+Model = TypeVar("Model", bound=VideoModel)
+
+BENCHMARKS: dict[str, dict[str, Any]] = {
+    "mmnist": {"in_chans": 1, "img_size": (64, 64), "in_frames": 10, "out_frames": 10},
+    "taxibj": {"in_chans": 2, "img_size": (32, 32), "in_frames": 4, "out_frames": 4},
+    "human36m": {"in_chans": 3, "img_size": (128, 128), "in_frames": 4, "out_frames": 4},
+    "caltech": {"in_chans": 3, "img_size": (128, 160), "in_frames": 10, "out_frames": 1},
+    "kth": {"in_chans": 1, "img_size": (128, 128), "in_frames": 10, "out_frames": 20},
+}
+"""The five of the PLA-SM paper's Table I."""
+
+
+def register_benchmarks(
+    family: Family, model_cls: type[Model], prefix: str, args: Mapping[str, Mapping[str, Any]], module: str
+) -> dict[str, Callable[..., Model]]:
+    """Register a constructor for each benchmark, as functions of a module.
+
+    Args:
+        family: Creates the models.
+        model_cls: Their class.
+        prefix: What the names start with: ``prefix_benchmark``.
+        args: For the name of a benchmark, the arguments that are not of ``BENCHMARKS``.
+        module: Name of the module, whose ``default_cfgs`` and ``__all__`` timm reads.
+
+    Returns:
+        The constructors by name, for the module's own names.
+    """
+
+    def constructor(name: str, defaults: Mapping[str, Any]) -> Callable[..., Model]:
+        def create(pretrained: bool = False, **kwargs: Any) -> Model:
+            return family.create(model_cls, name, pretrained, defaults, kwargs)
+
+        height, width = defaults["img_size"]
+        create.__name__ = create.__qualname__ = name
+        create.__module__ = module
+        create.__doc__ = (
+            f"{model_cls.__name__}: {height}x{width}x{defaults['in_chans']}, {defaults['in_frames']} -> "
+            f"{defaults['out_frames']} frames."
+        )
+        return register_model(create)
+
+    # timm gives in_chans itself, from the configuration.
+    return {
+        f"{prefix}_{benchmark}": constructor(f"{prefix}_{benchmark}", {**BENCHMARKS[benchmark], **each})
+        for benchmark, each in args.items()
+    }
+
+
+def input_sizes(prefix: str, benchmarks: Sequence[str] = tuple(BENCHMARKS)) -> dict[str, tuple[int, int, int]]:
+    """(C, H, W) of the constructors ``prefix_benchmark``."""
+    return {f"{prefix}_{name}": (BENCHMARKS[name]["in_chans"], *BENCHMARKS[name]["img_size"]) for name in benchmarks}

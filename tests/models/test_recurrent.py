@@ -1,0 +1,264 @@
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from tester import BaseModelTester
+from torch import Tensor, nn
+
+from plasm.models import MaskedAutoencoder, openstl
+from plasm.models.recurrent import patchify, truth_shown, unpatchify
+
+FRAMES: dict[str, Any] = {"in_frames": 2, "out_frames": 2, "img_size": 16}
+PATCHES: dict[str, Any] = {**FRAMES, "patch_size": 2, "hidden_dims": (8, 8), "kernel_size": 3}
+SMALL: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("convlstm", "predrnn", "predrnnpp", "predrnnv2", "mim", "e3dlstm"), PATCHES),
+    "mau": {**FRAMES, "hidden_dims": (8, 8), "kernel_size": 3, "reduction": 2, "tau": 2, "model_mode": "recall"},
+    "phydnet": {**FRAMES, "residual_dims": (16, 64)},
+}
+FIXED = ("mim", "e3dlstm", "mau")
+
+
+def small(name: str, **kwargs: Any) -> nn.Module:
+    torch.manual_seed(0)
+    return timm.create_model(f"{name}_mmnist", **{**SMALL[name], **kwargs})
+
+
+class TestRecurrent(BaseModelTester):
+    models = tuple(f"{name}_mmnist" for name in SMALL)
+    compile_backend = "eager"
+    arguments: Mapping[str, Mapping[str, Any]] = {f"{name}_mmnist": args for name, args in SMALL.items()}
+    references = tuple(
+        f"openstl_{name}.safetensors"
+        for name in (
+            "ConvLSTM", "E3DLSTM", "MAU", "MIM", "PhyDNet", "PredRNN", "PredRNN_reverse", "PredRNNpp", "PredRNNv2"
+        )
+    )  # fmt: skip
+
+    def not_promised(self, name: str) -> dict[str, str]:
+        short = name.removesuffix("_mmnist")
+        reasons = {
+            "feeds_back": "the recurrence goes on, and encodes no window again: tested below",
+            "grad_checkpointing": "a step is run again, not a module: tested below",
+            "other_channels": "each forecast is the next input, so that out_chans is in_chans: tested below",
+        }
+        reasons["features"] = "no layer can be pruned, since those below see those above: features tested below"
+        if short in FIXED:
+            reasons["any_size"] = "there are weights for each place; img_size is an argument"
+        if short == "predrnnv2":
+            reasons["every_gradient"] = "the adapter is of the decoupling loss alone: tested below"
+        return reasons
+
+    def load_reference(self, config: dict[str, Any], state_dict: dict[str, Tensor]) -> nn.Module:
+        return openstl.load(config, state_dict)
+
+
+each_system = pytest.mark.parametrize("name", SMALL)
+
+
+def clips(frames: int = 2, channels: int = 1, size: int = 16) -> Tensor:
+    return torch.rand(2, frames, channels, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@each_system
+def test_the_recurrence_goes_on_for_any_horizon(name: str) -> None:
+    model = small(name).eval()
+    longer = model.predict(clips(), 5)
+    assert longer.shape == (2, 5, 1, 16, 16)
+    assert not longer.requires_grad
+    for frames in (1, 2):
+        torch.testing.assert_close(longer[:, :frames], model.predict(clips(), frames), rtol=0, atol=0)
+    torch.testing.assert_close(model(clips()), longer[:, :2])
+    # A forecast that is fed back is what a longer clip would have had there.
+    wider = small(name, in_frames=3).eval()
+    wider.load_state_dict(model.state_dict())
+    shown = torch.cat([clips(), longer[:, :1]], 1)
+    torch.testing.assert_close(wider.predict(shown, 4), longer[:, 1:], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="num_frames must be positive"):
+        model.predict(clips(), 0)
+
+
+@each_system
+def test_no_state_is_left_in_a_model(name: str) -> None:
+    model = small(name).eval()
+    first = model(clips())
+    model(clips().flip(0))
+    assert torch.equal(model(clips()), first)
+    assert set(model.state_dict()) == {key for key, _ in model.named_parameters()}
+
+
+@each_system
+def test_features_are_the_hidden_states_of_the_layers(name: str) -> None:
+    model = small(name)
+    _, features = model.forward_intermediates(clips())
+    assert len(features) == len(model.feature_info)
+    for feature, info in zip(features, model.feature_info, strict=True):
+        assert feature.shape == (2, info["num_chs"], 16 // info["reduction"], 16 // info["reduction"])
+        model.get_submodule(info["module"])
+    assert model.num_features == model.feature_info[-1]["num_chs"]
+    with pytest.raises(ValueError, match="none can be pruned"):
+        model.prune_intermediate_layers([0])
+
+
+@each_system
+def test_channels_of_the_frames(name: str) -> None:
+    model = small(name, in_chans=3)
+    assert model(clips(channels=3)).shape == (2, 2, 3, 16, 16)
+
+
+@each_system
+def test_frames_need_not_be_square(name: str) -> None:
+    model = small(name, img_size=(8, 16))
+    assert model(torch.rand(1, 2, 1, 8, 16)).shape == (1, 2, 1, 8, 16)
+    if name in FIXED:
+        with pytest.raises(ValueError, match=r"make the model with img_size=\(16, 8\)"):
+            model(torch.rand(1, 2, 1, 16, 8))
+
+
+@each_system
+def test_steps_run_again_change_no_gradient(name: str) -> None:
+    model = small(name)
+    other = copy.deepcopy(model)
+    other.set_grad_checkpointing()
+    steps: list[int] = []
+    step = other.step
+    other.step = lambda *args: steps.append(1) or step(*args)
+    for net in (model, other):
+        net(clips()).square().mean().backward()
+    assert len(steps) == 2 * 3
+    for (key, p), q in zip(model.named_parameters(), other.parameters(), strict=True):
+        if p.grad is not None:
+            torch.testing.assert_close(p.grad, q.grad, msg=key)
+
+
+@each_system
+def test_training_loss_is_a_function_of_the_seed_and_the_step(name: str) -> None:
+    model, clip, target = small(name), clips(), clips(3)
+    losses = []
+    for step in (0, 0, 1_000_000):
+        torch.manual_seed(5)
+        loss, prediction = model.training_loss(clip, target, step)
+        assert prediction.shape == target.shape
+        losses.append(loss.item())
+    assert losses[0] == losses[1] != losses[2]
+    loss.backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().max() > 0, key
+
+
+@each_system
+def test_after_sampling_has_stopped_training_forecasts_as_forward_does(name: str) -> None:
+    model, clip, target = small(name), clips(), clips()
+    _, prediction = model.training_loss(clip, target, 10**9)
+    torch.testing.assert_close(prediction, model(clip), atol=1e-5, rtol=1e-5)
+
+
+def test_the_truth_is_shown_where_it_is_drawn() -> None:
+    model, clip, target = small("predrnn"), clips(), clips(3)
+    every, _ = model.unroll(clip, target, torch.ones(2, 3, dtype=torch.bool))
+    wide = small("predrnn", in_frames=4)
+    torch.testing.assert_close(every[:, 3:], wide.predict(torch.cat([clip, target], 1)[:, :4], 1))
+    mixed = torch.ones(2, 3, dtype=torch.bool)
+    mixed[1] = False
+    some, _ = model.unroll(clip, target, mixed)
+    torch.testing.assert_close(some[0], every[0])
+    assert not torch.allclose(some[1, 1], every[1, 1])
+
+
+def test_sampling_schedules() -> None:
+    torch.manual_seed(0)
+
+    def share(step: int, reverse: bool) -> tuple[float, float]:
+        shown = truth_shown(4000, 3, 3, step, 1000, reverse).float().mean(0)
+        return shown[:2].mean().item(), shown[2:].mean().item()
+
+    assert share(0, False) == pytest.approx((1, 0.999), abs=0.02)
+    assert share(749, False) == pytest.approx((1, 0.25), abs=0.02)
+    assert share(2000, False) == (1, 0)
+    assert share(100, True) == pytest.approx((0.5, 0.5), abs=0.02)
+    assert share(600, True) == pytest.approx((1 - 0.5 * 2.718281828**-1, 0.4), abs=0.02)
+    assert share(1000, True) == (1, 0)
+    assert not truth_shown(100, 1, 3, 0, 0, False).any()
+
+
+def test_decoupling_loss_is_the_cosine_of_what_was_added() -> None:
+    model = small("predrnnv2", decouple_weight=2.0)
+    a, b = torch.rand(2, 8, 4, 4), torch.rand(2, 8, 4, 4)
+    c, d = torch.rand(2, 8, 4, 4), torch.rand(2, 8, 4, 4)
+    wanted = torch.stack([
+        F.cosine_similarity(model.adapter(p).flatten(2), model.adapter(q).flatten(2), dim=2).abs().mean()
+        for p, q in ((a, b), (c, d))
+    ]).mean()  # fmt: skip
+    torch.testing.assert_close(model.step_loss((None, None, [(a, b), (c, d)])), 2 * wanted)
+    torch.manual_seed(0)
+    without, _ = small("predrnnv2", decouple_weight=0.0).training_loss(clips(), clips(), 0)
+    torch.manual_seed(0)
+    loss, _ = small("predrnnv2").training_loss(clips(), clips(), 0)
+    assert loss > without
+
+
+def test_patches_are_rows_then_columns_then_channels() -> None:
+    frames = torch.arange(2 * 4 * 4.0).view(1, 2, 4, 4)
+    patches = patchify(frames, 2)
+    assert patches[0, :, 1, 0].tolist() == [8, 24, 9, 25, 12, 28, 13, 29]
+    assert torch.equal(unpatchify(patches, 2), frames)
+
+
+@pytest.mark.parametrize("name", ["predrnn", "predrnnpp", "mim", "e3dlstm", "mau"])
+def test_a_memory_through_all_layers_needs_the_same_channels(name: str) -> None:
+    with pytest.raises(ValueError, match=r"have the same hidden_dims, got \[8, 4\]"):
+        small(name, hidden_dims=(8, 4))
+
+
+def test_convlstm_layers_may_differ_and_norms_fix_the_size() -> None:
+    assert small("convlstm", hidden_dims=(8, 4))(clips()).shape == (2, 2, 1, 16, 16)
+    for name in ("convlstm", "predrnn", "predrnnpp", "mim", "e3dlstm"):
+        model = small(name, layer_norm=True)
+        assert model(clips()).isfinite().all()
+        with pytest.raises(ValueError, match="has weights for each place of frames of 16 x 16, got 8 x 8"):
+            model(clips(size=8))
+
+
+@pytest.mark.parametrize("name", ["mau", "phydnet"])
+def test_phase_1_trains_the_encoder_and_decoder_and_skips_show_nothing(name: str) -> None:
+    model = small(name)
+    autoencoder = MaskedAutoencoder(model.encoder, model.decoder, mask_ratio=0.5, mask_patch=4)
+    clip = clips()
+    visible = torch.zeros(4, 1, 16, 16, dtype=torch.bool)
+    visible[..., :8] = True
+    out = autoencoder(clip, visible)
+    assert out.shape == clip.shape
+    hidden = clip.clone()
+    hidden[..., 8:] = 0.123
+    torch.testing.assert_close(autoencoder(hidden, visible), out, rtol=0, atol=0)
+    out.sum().backward()
+    assert all(p.grad is not None for part in (model.encoder, model.decoder) for p in part.parameters())
+
+
+def test_recall_adds_what_the_encoder_saw() -> None:
+    model, features = small("mau", reduction=4), torch.rand(2, 8, 4, 4)
+    skips = [torch.rand(2, 8, 16, 16), torch.rand(2, 8, 8, 8)]
+    first, second = model.decoder.convs
+    wanted = model.decoder.readout(second(F.leaky_relu(first(features), 0.2) + skips[1]) + skips[0])
+    torch.testing.assert_close(model.decoder(features, skips), wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stride": 2}, "OpenSTL runs with 1 alone"),
+        ({"patch_size": 3}, "patches of 3 do not divide"),
+        ({"filter_size": "big"}, "a value that is no number"),
+        ({"method": "MAU", "patch_size": 4}, "patch_size 1 and stride 1 alone"),
+        ({"method": "MAU", "sr_size": 3}, "power of two|does not divide"),
+        ({"num_hidden": "8,4"}, "same hidden_dims"),
+    ],
+)
+def test_configurations_that_do_not_run_are_errors(change: dict[str, Any], message: str) -> None:
+    config = {"method": "PredRNN", "in_shape": [2, 1, 16, 16], "num_hidden": "8,8", "patch_size": 1}
+    with pytest.raises(ValueError, match=message):
+        openstl.build({**config, **change})
