@@ -398,8 +398,6 @@ class SimVP(VideoModel):
             )
         self.decoder = Decoder(encoder_dim, self.out_chans, encoder_depth, decoder_kernel_size, **dd)
         self.fixed_size = translator == "mlpmixer"
-        # Swin lays its windows by the size: torch.export gets lost in what they come to.
-        self.dynamic_size = translator not in ("mlpmixer", "swin")
         self.num_features = joined
         self.feature_info = [
             {"num_chs": dim, "reduction": self.size_multiple, "module": f"translator.blocks.{index}"}
@@ -420,6 +418,11 @@ class SimVP(VideoModel):
             ValueError: If the clip has other T or C than the model, or not five dimensions.
         """
         return self._forecast(clip, self.out_frames)
+
+    @property
+    def dynamic_size(self) -> bool:
+        """Whether one exported graph can take any H and W. Swin lays windows by them, in which torch.export gets lost."""
+        return not self.fixed_size and getattr(self.translator, "name", "") != "swin"
 
     @torch.no_grad()
     def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
