@@ -8,6 +8,9 @@ arithmetic. Each has an equal that is several times faster:
 * a bias, which is a sum over all places: as a matrix product with a row of ones;
 * GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices.
 
+A fourth costs in the forward pass too: oneDNN has no fast kernel for a depthwise convolution with dilation d, so that
+is taken as one without, of the d * d grids of every d-th place.
+
 Other devices, compiled graphs, function transforms and forward-mode differentiation get torch's own. Values are the
 same; gradients are to rounding.
 
@@ -18,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
@@ -39,6 +43,8 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
         (N, C_out, H', W').
     """
     if not _helps(x):
+        if isinstance(conv, nn.Conv2d) and _is_dilated_depthwise(conv) and _is_eager_cpu(x):
+            return _by_phases(x, conv.weight, conv.bias, conv.dilation[0])
         # The class's own forward: a subclass may have come here from its own.
         kind = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else nn.Conv2d
         return kind.forward(conv, x)  # type: ignore[arg-type]
@@ -48,6 +54,8 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
         y = F.conv_transpose2d(
             x, conv.weight, bias, conv.stride, padding, conv.output_padding, conv.groups, conv.dilation
         )  # fmt: skip
+    elif _is_dilated_depthwise(conv):
+        y = _DilatedDepthwise.apply(*_autocast(x, conv.weight, bias), conv.dilation[0])
     elif _is_wide_depthwise(conv):
         y = _WideDepthwise.apply(*_autocast(x, conv.weight, bias), conv.padding)
     else:
@@ -97,9 +105,12 @@ class GroupNorm(nn.GroupNorm):
 
 
 def _helps(x: Tensor) -> bool:
+    return torch.is_grad_enabled() and _is_eager_cpu(x)
+
+
+def _is_eager_cpu(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
-        and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch._C._functorch.peek_interpreter_stack()
@@ -119,6 +130,31 @@ def _is_wide_depthwise(conv: nn.Conv2d) -> bool:
         and conv.padding_mode == "zeros"
         and isinstance(conv.padding, tuple)
     )
+
+
+def _is_dilated_depthwise(conv: nn.Conv2d) -> bool:
+    dilation, padding = conv.dilation[0], conv.padding
+    return (
+        conv.groups == conv.in_channels == conv.out_channels
+        and conv.dilation == (dilation, dilation)
+        and dilation > 1
+        and conv.stride == (1, 1)
+        and conv.padding_mode == "zeros"
+        and padding == tuple(dilation * (side // 2) for side in conv.kernel_size)
+        and all(side % 2 for side in conv.kernel_size)
+    )
+
+
+def _by_phases(x: Tensor, weight: Tensor, bias: Tensor | None, d: int) -> Tensor:
+    """Depthwise convolution of dilation d, of the input's size, as one without of the grids of every d-th place."""
+    height, width = x.shape[-2:]
+    # What is added at the bottom and the right counts as the zeros that the padding would have there.
+    padded = F.pad(x, (0, -width % d, 0, -height % d))
+    phases = rearrange(padded, "n c (h i) (w j) -> (i j n) h w c", i=d, j=d).permute(0, 3, 1, 2)
+    y = F.conv2d(phases, weight, bias, padding=(weight.shape[-2] // 2, weight.shape[-1] // 2), groups=len(weight))
+    y = rearrange(y, "(i j n) c h w -> n (h i) (w j) c", i=d, j=d).permute(0, 3, 1, 2)
+    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    return y[..., :height, :width].contiguous(memory_format=layout)
 
 
 def _autocast(*tensors: Tensor | None) -> list[Tensor | None]:
@@ -173,6 +209,34 @@ class _WideDepthwise(torch.autograd.Function):
                 strips.append(_conv_backward(grad, seen, strip, (top, 0), (False, True, False))[1])
             grad_weight = torch.cat(strips, -1)
         return grad_x, grad_weight, None, None
+
+
+class _DilatedDepthwise(torch.autograd.Function):
+    """Dilated depthwise convolution, of which the weight's gradient is taken tap by tap."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.dilation = dilation
+        return _by_phases(x, weight, bias, dilation)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, weight = ctx.saved_tensors
+        d, (height, width), (rows, columns) = ctx.dilation, grad.shape[-2:], weight.shape[-2:]
+        grad_x = _by_phases(grad, weight.flip(2, 3), None, d) if ctx.needs_input_grad[0] else None
+        if not ctx.needs_input_grad[1]:
+            return grad_x, None, None, None
+        top, left = d * (rows // 2), d * (columns // 2)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        seen = F.pad(x.permute(0, 2, 3, 1).to(wide), (0, 0, left, left, top, top))
+        out = grad.permute(0, 2, 3, 1).to(wide)
+        taps = [
+            (seen[:, d * i : d * i + height, d * j : d * j + width] * out).sum((0, 1, 2))
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        return grad_x, torch.stack(taps, -1).view_as(weight).to(weight.dtype), None, None
 
 
 def _conv_backward(

@@ -31,7 +31,7 @@ from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .video_model import VideoModel
+from .video_model import VideoModel, check_positive
 
 __all__ = ["Decoder", "Encoder", "InceptionTranslator", "MetaTranslator", "SimVP"]
 
@@ -371,6 +371,10 @@ class SimVP(VideoModel):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames, out_chans)
+        check_positive(
+            encoder_dim=encoder_dim, translator_dim=translator_dim, encoder_kernel_size=encoder_kernel_size,
+            decoder_kernel_size=decoder_kernel_size, inception_groups=inception_groups,
+        )  # fmt: skip
         if translator != "incepu" and translator not in BLOCKS:
             raise ValueError(f'translator is "incepu" or one of {", ".join(sorted(BLOCKS))}, got {translator!r}')
         if encoder_depth < 2 or translator_depth < 2:

@@ -339,3 +339,22 @@ def test_evaluation_beside_weights_that_cannot_be_written(
     out = ok("evaluate", "--weights", tmp_path / "w", "--data-dir", sample_root, "--num-clips", 2)
     assert table_of(out).keys() == {"model", "black", "last frame"}
     assert "warning: not written beside the weights" in out
+
+
+def test_a_value_that_is_not_finite_leaves_good_metrics_alone(tmp_path: Path) -> None:
+    model = timm.create_model("plasm_mmnist", encoder_dim=4, translator_dim=8, translator_depth=1)
+    weights.save_pretrained(model, tmp_path / "w")
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    (tmp_path / "data" / "test").mkdir()
+    clip = np.random.default_rng(0).random((20, 16, 16), dtype=np.float32)
+    for name in ("train/a.npy", "train/b.npy", "test/c.npy"):
+        np.save(tmp_path / "data" / name, clip)
+    common = ["evaluate", "--weights", tmp_path / "w", "--data", "clips", "--data-dir", tmp_path / "data"]
+    common += ["--data-arg", "channels=1"]
+    ok(*common)
+    good = (tmp_path / "w" / "metrics.json").read_text(encoding="utf-8")
+    clip[13, 4, 5] = np.nan
+    np.save(tmp_path / "data" / "test" / "c.npy", clip)
+    assert "c.npy should hold finite values" in (message := fails(*common))
+    assert "in row 13, counted from 0" in message
+    assert (tmp_path / "w" / "metrics.json").read_text(encoding="utf-8") == good

@@ -237,8 +237,11 @@ def test_a_clip_of_ones_own(page: Any, tmp_path: Path) -> None:
     first.save(tmp_path / "short.gif", save_all=True, append_images=rest[:3], duration=100)
     page.set_input_files("#open", tmp_path / "short.gif")
     sync_api.expect(page.locator("#message")).to_contain_text("short.gif has 4 frames; the model sees 10")
-    (tmp_path / "no.gif").write_bytes(b"GIF89a no")
-    page.set_input_files("#open", tmp_path / "no.gif")
+    page.evaluate("""() => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File(["GIF89a no"], "no.gif", { type: "image/gif" }));
+        dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+    }""")
     sync_api.expect(page.locator("#message")).to_contain_text("no.gif")
     page.click("#shuffle")
     sync_api.expect(page.locator("#message")).to_be_hidden()

@@ -16,6 +16,8 @@ CONVOLUTIONS: dict[str, Callable[[], nn.Conv2d | nn.ConvTranspose2d]] = {
     "depthwise 5x4, uneven padding": lambda: nn.Conv2d(6, 6, (5, 4), padding=(0, 2), groups=6),
     "depthwise, strided": lambda: nn.Conv2d(6, 6, 7, 2, padding=3, groups=6),
     "depthwise, dilated": lambda: nn.Conv2d(6, 6, 5, padding=4, dilation=2, groups=6),
+    "depthwise 7x5, dilated by 3": lambda: nn.Conv2d(6, 6, (7, 5), padding=(9, 6), dilation=3, groups=6),
+    "depthwise, dilated and smaller": lambda: nn.Conv2d(6, 6, 5, padding=2, dilation=2, groups=6),
     "depthwise, same": lambda: nn.Conv2d(6, 6, 5, padding="same", groups=6),
     "two outputs a group": lambda: nn.Conv2d(6, 12, 5, padding=2, groups=6),
     "reflected padding": lambda: nn.Conv2d(6, 6, 5, padding=2, groups=6, padding_mode="reflect"),
@@ -43,8 +45,16 @@ def test_a_convolution_is_torchs_and_so_are_its_gradients(name: str, memory_form
         torch.testing.assert_close(ours, torchs)
 
 
-def test_second_derivatives_of_convolutions() -> None:
-    conv = nn.Conv2d(2, 2, (1, 5), padding=(0, 2), groups=2).double()
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_without_gradient_is_torchs(name: str) -> None:
+    conv, x = CONVOLUTIONS[name]().double(), torch.randn(3, 6, 9, 11, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(conv2d(conv, x), conv(x))
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_second_derivatives_of_convolutions(dilation: int) -> None:
+    conv = nn.Conv2d(2, 2, (1, 5), padding=(0, 2 * dilation), dilation=dilation, groups=2).double()
     x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x, weight, bias: conv2d(conv, x), (x, conv.weight, conv.bias))
 

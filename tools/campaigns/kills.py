@@ -118,7 +118,7 @@ def make(numbers: np.random.Generator, number: int, folder: Path, whole: Whole) 
             raise RuntimeError(f"{ends}: {error.read_text(encoding='utf-8') if error.is_file() else ''}")
         return _result(out)
 
-    return Case(f"{len(names)} of {', '.join(sorted(set(names)))}", run, lambda result: result == whole.result)
+    return Case(f"{len(names)} signal{'s' * (len(names) > 1)}", run, lambda result: result == whole.result)
 
 
 CAMPAIGN = Campaign(prepare, make)
