@@ -425,7 +425,7 @@ class SimVP(VideoModel):
 
     @property
     def dynamic_size(self) -> bool:
-        """Whether one exported graph can take any H and W. Swin lays windows by them, in which torch.export gets lost."""
+        """Whether one exported graph can take any H and W. Not of Swin, which lays windows by them."""
         return not self.fixed_size and getattr(self.translator, "name", "") != "swin"
 
     @torch.no_grad()
