@@ -69,7 +69,7 @@ class Inception(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
-        return sum(layer(x) for layer in self.layers)  # type: ignore[return-value]
+        return sum(layer(x) for layer in self.layers)
 
 
 class InceptionNet(nn.Module):
