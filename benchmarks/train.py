@@ -35,10 +35,10 @@ from plasm.data.mnist import load_digits
 from plasm.layers import cpu_grads
 from plasm.models.summary import summarize
 from plasm.training import TrainConfig
+from plasm.training.assembly import prepare
 from plasm.training.devices import choose_device, has_bf16, keep_freed_memory
 from plasm.training.distributed import World
 from plasm.training.runs import make_model
-from plasm.training.trainer import _prepare
 
 STEPS = {"cpu": 5, "cuda": 50}
 
@@ -81,8 +81,8 @@ def trainer_step(arguments: argparse.Namespace, variant: str, folder: str) -> Ca
         clips_per_epoch=10_000, batch_size=arguments.batch_size, val_clips=1, device=arguments.device,
         bf16=False if variant == "fp32" else None, compile=variant == "compile", freeze_encoder=variant == "frozen",
     )  # fmt: skip
-    trainer = _prepare(config, World(0, 1, choose_device(arguments.device)), resume=False)
-    trainer.model.train()
+    trainer = prepare(config, World(0, 1, choose_device(arguments.device)), resume=False)
+    trainer.task.train()
     batches = trainer._batches()
 
     def step() -> int:

@@ -18,7 +18,7 @@ import click
 
 from plasm import training, weights
 from plasm.data import create_dataset
-from plasm.training.runs import read_history
+from plasm.training.provenance import read_history
 from plasm.weights.manifest import FOLDER
 
 

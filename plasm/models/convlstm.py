@@ -14,7 +14,7 @@ from plasm.layers.convlstm import ConvLSTMCell
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs
-from .registration import input_sizes, register_benchmarks
+from .registration import input_sizes, recipes, register_benchmarks
 
 __all__ = ["ConvLSTM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -71,6 +71,7 @@ FAMILY = Family(
   booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
   year      = {2015}
 }""",
+    recipes=recipes("convlstm", 5e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -17,7 +17,7 @@ from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, patchify, same_dims, unpatchify
-from .registration import input_sizes, register_benchmarks
+from .registration import input_sizes, recipes, register_benchmarks
 
 __all__ = ["E3DLSTM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -170,6 +170,7 @@ FAMILY = Family(
   booktitle = {International Conference on Learning Representations (ICLR)},
   year      = {2019}
 }""",
+    recipes=recipes("e3dlstm", 1e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -18,7 +18,7 @@ from plasm.layers.mau_cell import MAUCell
 
 from .family import Family
 from .recurrent import LARGEST, Inputs, RecurrentModel, same_dims
-from .registration import input_sizes, register_benchmarks
+from .registration import input_sizes, recipes, register_benchmarks
 
 __all__ = ["MAU", "MAUDecoder", "MAUEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -281,6 +281,7 @@ FAMILY = Family(
   volume    = {34},
   year      = {2021}
 }""",
+    recipes=recipes("mau", 1e-3, phase_1=True),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -21,7 +21,7 @@ from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, same_dims
-from .registration import input_sizes, register_benchmarks
+from .registration import input_sizes, recipes, register_benchmarks
 
 __all__ = ["MIM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -142,6 +142,7 @@ FAMILY = Family(
   pages     = {9154--9162},
   year      = {2019}
 }""",
+    recipes=recipes("mim", 5e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -21,7 +21,7 @@ from plasm.layers.phycell import PhyCell, moment_loss
 
 from .family import Family
 from .recurrent import LARGEST, Inputs, RecurrentModel
-from .registration import input_sizes, register_benchmarks
+from .registration import input_sizes, recipes, register_benchmarks
 
 __all__ = ["PhyDNet", "PhyDNetDecoder", "PhyDNetEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -359,6 +359,7 @@ FAMILY = Family(
   pages     = {11474--11484},
   year      = {2020}
 }""",
+    recipes=recipes("phydnet", 1e-3, phase_1=True),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -18,7 +18,7 @@ from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 
 from .family import Family
 from .recurrent import patchify, unpatchify
-from .registration import input_sizes, register_benchmarks
+from .registration import input_sizes, recipes, register_benchmarks
 from .video_model import VideoModel
 
 __all__ = ["PredFormer", "block_axes"]
@@ -206,6 +206,7 @@ FAMILY = Family(
   journal = {arXiv preprint arXiv:2410.04733},
   year    = {2024}
 }""",
+    recipes=recipes("predformer", 1e-3, benchmarks=("mmnist", "taxibj", "human36m")),
     largest={"depth": 256},
 )
 

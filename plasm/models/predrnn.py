@@ -18,7 +18,7 @@ from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, same_dims
-from .registration import input_sizes, register_benchmarks
+from .registration import input_sizes, recipes, register_benchmarks
 
 __all__ = ["PredRNN", "PredRNNv2", "checkpoint_filter_fn", "from_openstl"]
 
@@ -134,6 +134,7 @@ FAMILY = Family(
   pages   = {2208--2225},
   year    = {2023}
 }""",
+    recipes=recipes("predrnn", 5e-4) | recipes("predrnnv2", 5e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

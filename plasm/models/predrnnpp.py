@@ -15,7 +15,7 @@ from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, same_dims
-from .registration import input_sizes, register_benchmarks
+from .registration import input_sizes, recipes, register_benchmarks
 
 __all__ = ["PredRNNpp", "checkpoint_filter_fn", "from_openstl"]
 
@@ -116,6 +116,7 @@ FAMILY = Family(
   pages     = {5110--5119},
   year      = {2018}
 }""",
+    recipes=recipes("predrnnpp", 1e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

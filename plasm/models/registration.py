@@ -8,7 +8,7 @@ from timm.models import register_model
 from .family import Family
 from .video_model import VideoModel
 
-__all__ = ["BENCHMARKS", "input_sizes", "register_benchmarks"]
+__all__ = ["BENCHMARKS", "input_sizes", "recipes", "register_benchmarks"]
 
 Model = TypeVar("Model", bound=VideoModel)
 
@@ -61,3 +61,37 @@ def register_benchmarks(
 def input_sizes(prefix: str, benchmarks: Sequence[str] = tuple(BENCHMARKS)) -> dict[str, tuple[int, int, int]]:
     """(C, H, W) of the constructors ``prefix_benchmark``."""
     return {f"{prefix}_{name}": (BENCHMARKS[name]["in_chans"], *BENCHMARKS[name]["img_size"]) for name in benchmarks}
+
+
+# Epochs and schedules of OpenSTL's benchmarks; r0 of the PLA-SM paper's Table I.
+_TRAIN: dict[str, dict[str, Any]] = {
+    "mmnist": {"epochs": 200},
+    "taxibj": {"epochs": 50, "schedule": "cosine", "clips_per_epoch": 19_627},
+    "human36m": {"epochs": 50, "schedule": "cosine"},
+    "caltech": {"epochs": 100},
+    "kth": {"epochs": 100},
+}
+_PRETRAIN: dict[str, dict[str, Any]] = {
+    "mmnist": {"mask_ratio": 0.96},
+    "taxibj": {"mask_ratio": 0.97, "clips_per_epoch": 19_627},
+    "human36m": {"mask_ratio": 0.95},
+    "caltech": {"mask_ratio": 0.95},
+    "kth": {"mask_ratio": 0.90},
+}
+
+
+def recipes(
+    prefix: str, lr: float, phase_1: bool = False, benchmarks: Sequence[str] = tuple(BENCHMARKS)
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Recipes of ``Family`` for the constructors ``prefix_benchmark``.
+
+    Args:
+        prefix: What their names start with.
+        lr: Peak learning rate.
+        phase_1: Whether they have an encoder to pretrain.
+        benchmarks: Which of ``BENCHMARKS``.
+    """
+    return {
+        f"{prefix}_{name}": {"train": {"lr": lr, **_TRAIN[name]}, **({"pretrain": _PRETRAIN[name]} if phase_1 else {})}
+        for name in benchmarks
+    }

@@ -271,7 +271,9 @@ def config_differences(config: RunConfig, file: Path) -> list[str]:
     Raises:
         ValueError: If the file is damaged, or of the other phase.
     """
-    saved = read_config(type(config), file)
+    # What an earlier plasm did not know has its default.
+    known = {f.name: f.default for f in fields(config) if f.default is not MISSING and f.default is not None}
+    saved = {**known, **read_config(type(config), file)}
     may_change = _MAY_CHANGE + (_MAY_CHANGE_BEFORE_DECAY if config.schedule == "wsd" else ())
     own = tomllib.loads(tomli_w.dumps(_values(config)))
     names = [name for name in sorted(set(saved) | set(own)) if name not in may_change]

@@ -12,7 +12,8 @@ from plasm import weights
 from plasm.metrics import Metrics
 from plasm.weights.files import WEIGHTS_NAME, write_beside
 
-from .runs import load_model, read_history
+from .provenance import read_history
+from .runs import load_model
 
 __all__ = ["export_run", "record_metrics"]
 

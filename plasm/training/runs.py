@@ -1,8 +1,9 @@
-"""Weights of a training run, on disk: a folder that timm reads as "local-dir:RUN"."""
+"""Models by name, with weights or without: of this package, of timm, of a user's module, and of training runs.
+
+A training run is a folder that timm reads as "local-dir:RUN".
+"""
 
 import importlib
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,13 @@ import plasm
 from plasm import weights
 from plasm.models import is_plasm_model
 
-from .config import PretrainConfig, TrainConfig, read_config
-from .folder import read_log
-
 __all__ = [
     "frame_counts",
-    "freezes_encoder",
-    "history_of",
     "is_pretraining",
+    "is_public",
     "load_initial_weights",
     "load_model",
     "make_model",
-    "read_earlier",
-    "read_history",
-    "read_recipe",
     "read_run_config",
 ]
 
@@ -86,64 +80,6 @@ def read_run_config(run: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"{run} is not a run: it holds no config.json")
     return weights.read_model_config(file)
-
-
-def read_recipe(run: Path) -> dict[str, Any]:
-    """Read what a run of phase 1 or 2 was told: every field of its configuration, by name, and ``command``.
-
-    Raises:
-        FileNotFoundError: If the folder holds no run.
-        ValueError: If the file is damaged.
-    """
-    command = "pretrain" if is_pretraining(run) else "train"
-    kind = PretrainConfig if command == "pretrain" else TrainConfig
-    return {"command": command, **asdict(kind(**read_config(kind, run / "config.toml")))}
-
-
-def read_history(run: Path) -> list[dict[str, Any]]:
-    """Recipes of the runs that led to the weights of a run, the first one first, and its own.
-
-    Each has ``clips`` besides, how many its weights have seen, or None where its log is gone. Weights that are of no
-    run have an entry with ``weights`` alone.
-
-    Raises:
-        FileNotFoundError: If the folder holds no run.
-        ValueError: If a file of the run is damaged.
-    """
-    earlier, recipe = read_earlier(run), read_recipe(run)
-    # Weights are saved when they are measured.
-    clips = [row["clips"] for row in read_log(run) if "val_mse" in row]
-    if recipe["command"] == "train":
-        recipe["freeze_encoder"] = freezes_encoder(recipe["freeze_encoder"], earlier)
-    return [*earlier, {**recipe, "clips": clips[-1] if clips else None}]
-
-
-def read_earlier(run: Path) -> list[dict[str, Any]]:
-    """The history of the weights that a run began with, which it keeps, since these may move or go on.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
-    file = run / "history.json"
-    try:
-        earlier: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
-    return earlier
-
-
-def history_of(source: str) -> list[dict[str, Any]]:
-    """The history of weights that a run is to begin with, named as for ``load_initial_weights``."""
-    path = Path(source)
-    if (path / "config.toml").is_file():
-        return read_history(path)
-    # A path says something on one machine alone.
-    return [{"weights": source if _is_public(source) else path.name}]
-
-
-def freezes_encoder(asked: bool | None, earlier: list[dict[str, Any]]) -> bool:
-    """Whether a run keeps the encoder as it is: by default if it comes right after phase 1."""
-    return asked if asked is not None else bool(earlier) and earlier[-1].get("command") == "pretrain"
 
 
 def is_pretraining(run: Path) -> bool:
@@ -250,7 +186,7 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
         if is_plasm_model(config["architecture"]):
             return timm.create_model(f"local-dir:{path}", pretrained=True, **kwargs)
         return _load_other(name, config, path, kwargs)
-    if _is_public(source) and not path.exists():
+    if is_public(source) and not path.exists():
         _check_name(name, source.partition(".")[0], source)
         return make_model(source, pretrained=True, **kwargs)
     if path.suffix != ".safetensors" or not path.is_file():
@@ -263,7 +199,7 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
     return make_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **kwargs)
 
 
-def _is_public(source: str) -> bool:
+def is_public(source: str) -> bool:
     """Whether weights are named as they are named on every machine."""
     named = is_plasm_model(source) and not source.endswith(".safetensors")
     return named or source.startswith("hf-hub:")

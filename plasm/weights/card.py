@@ -22,10 +22,10 @@ METRIC_DEFINITIONS = {
     "most 100, averaged over frames and clips",
 }
 
-_PAPER = (
-    "Ping Li, Chenhan Zhang, Zheng Yang, Xianghua Xu, Mingli Song: Pair-wise Layer Attention with Spatial Masking for "
-    "Video Prediction, [arXiv 2311.11289](https://arxiv.org/abs/2311.11289)"
-)
+TASK = "video-to-video"
+"""The Hub's name of what these models do: from the frames of a clip to those that follow."""
+
+_TEMPLATE = Path(__file__).with_name("card_template.md")
 _PHASES = {"pretrain": "phase 1 (masked autoencoding)", "train": "phase 2 (prediction)"}
 # Of the machine, not of the recipe.
 _PRIVATE = ("data_dir", "out", "init", "device", "workers")
@@ -57,52 +57,58 @@ class Card:
     measured: Mapping[str, Any] | None = None
     picture: Path | None = None
 
-    def render(self, folder: Path, config: Mapping[str, Any], picture: str | None) -> str:
-        """Write the card as Markdown.
+    def render(self, folder: Path, config: Mapping[str, Any], picture: str | None, family: Any = None) -> str:
+        """Write the card as Markdown, with the metadata that the Hub reads.
 
         Args:
             folder: The one it lies in.
             config: What config.json of the folder holds.
             picture: Name of the picture in the folder.
+            family: Whose paper and citation it gives: has ``title``, ``authors``, ``url`` and ``citation``.
         """
-        data = huggingface_hub.ModelCardData(
-            license=self.license.lower(), library_name="timm", tags=["plasm", "timm", "video-prediction"]
+        arguments, cfg = config["model_args"], config["pretrained_cfg"]
+        _, height, width = cfg["input_size"]
+        title = self.repo or folder.resolve().name
+        arxiv = family.url.partition("arxiv.org/abs/")[2] if family else ""
+        card = huggingface_hub.ModelCard.from_template(
+            self._data(title),
+            template_path=str(_TEMPLATE),
+            title=title,
+            architecture=config["architecture"],
+            arguments=arguments,
+            arguments_json=json.dumps(arguments),
+            mean=list(cfg["mean"]),
+            std=list(cfg["std"]),
+            file=config["weights"],
+            size=f"{config['weights']['size']:,}",
+            picture=picture,
+            name=f"hf-hub:{self.repo}" if self.repo else "local-dir:FOLDER",
+            shape=f"{arguments['in_frames']}, {arguments['in_chans']}, {height}, {width}",
+            training=self._training(),
+            metrics=self._metrics(),
+            license=self.license,
+            family=family,
+            paper=f"arXiv {arxiv}" if arxiv else family and family.url,
         )
-        parts = [
-            f"---\n{data.to_yaml()}\n---",
-            f"# {self.repo or folder.resolve().name}",
-            self._introduction(config),
-            f"![Input, ground truth, prediction and difference]({picture})" if picture else "",
-            "## How to use it\n\n" + self._usage(config),
-            "## Data and recipe\n\n" + self._training(),
-            "## Metrics\n\n" + self._metrics(),
-            f"## Licence and paper\n\nThe weights are under {self.license}. The method: {_PAPER}. Weights and paper "
-            "are of different hands unless the owner says otherwise.",
-        ]
-        return "\n\n".join(part for part in parts if part) + "\n"
+        return f"{str(card).rstrip()}\n"
 
-    def _introduction(self, config: Mapping[str, Any]) -> str:
-        arguments, file = config["model_args"], config["weights"]
-        mean, std = config["pretrained_cfg"]["mean"], config["pretrained_cfg"]["std"]
-        return (
-            f"A `{config['architecture']}` of plasm, which predicts the next "
-            f"{arguments['out_frames']} frames of a clip from {arguments['in_frames']}, {arguments['in_chans']} "
-            f"channel(s) each, pixels in [0, 1] (normalised by mean {list(mean)}, std {list(std)}).\n\n"
-            f"| `{file['file']}` | |\n|---|---|\n| bytes | {file['size']:,} |\n| sha256 | `{file['sha256']}` |\n"
-            f"| arguments | `{json.dumps(arguments)}` |"
-        )
-
-    def _usage(self, config: Mapping[str, Any]) -> str:
-        name = f"hf-hub:{self.repo}" if self.repo else "local-dir:FOLDER"
-        arguments = config["model_args"]
-        _, height, width = config["pretrained_cfg"]["input_size"]
-        shape = f"{arguments['in_frames']}, {arguments['in_chans']}, {height}, {width}"
-        return (
-            "```python\nimport timm, torch\nimport plasm  # registers its models with timm\n\n"
-            f'model = timm.create_model("{name}", pretrained=True).eval()\n'
-            f"clip = torch.rand(1, {shape})  # (batch, frames, channels, height, width), any height and width\n"
-            "future = model.predict(clip)  # or model.predict(clip, num_frames=40): any horizon\n```"
-        )
+    def _data(self, title: str) -> huggingface_hub.ModelCardData:
+        """What the Hub reads: licence, task, data set, and the metrics of ``plasm evaluate`` if there are."""
+        measured = self.measured or {}
+        results = [
+            huggingface_hub.EvalResult(
+                task_type=TASK, dataset_type=measured["data"], dataset_name=measured["data"], dataset_split="test",
+                metric_type=key, metric_value=round(value, 4),
+            )
+            for key, value in measured.get("metrics", {}).get("model", {}).items()
+            if key in METRIC_DEFINITIONS
+        ]  # fmt: skip
+        return huggingface_hub.ModelCardData(
+            license=self.license.lower(), library_name="timm", pipeline_tag=TASK,
+            tags=["plasm", "timm", "video-prediction"], datasets=[self.data] if self.data else None,
+            metrics=[result.metric_type for result in results] or None,
+            model_name=title if results else None, eval_results=results or None,
+        )  # fmt: skip
 
     def _training(self) -> str:
         if not self.runs:

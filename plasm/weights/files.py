@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -237,7 +238,9 @@ def describe_folder(
         with write_beside(folder / picture) as beside:
             beside.write_bytes(card.picture.read_bytes())
     with write_beside(folder / "README.md") as beside:
-        beside.write_text((card or Card()).render(folder, saved, picture), encoding="utf-8")
+        # The record of its family, which lies beside the model's class.
+        family = getattr(sys.modules.get(type(model).__module__), "FAMILY", None)
+        beside.write_text((card or Card()).render(folder, saved, picture, family), encoding="utf-8")
 
 
 def _check_savable(model: Any) -> None:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -13,6 +14,7 @@ from hub_server import Hub
 from PIL import Image
 
 from plasm import weights
+from plasm.models.plasm import FAMILY
 from plasm.training.publishing import record_metrics
 
 SMALL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
@@ -100,6 +102,14 @@ def test_the_card_says_what_is_known(hub: Hub, clients: Clients, evaluated: Path
     front, body = card.split("---\n", 2)[1:]
     assert "license: cc-by-4.0" in front
     assert "library_name: timm" in front
+    data = huggingface_hub.ModelCard(card).data
+    assert (data.pipeline_tag, data.datasets, data.model_name) == ("video-to-video", ["mmnist"], "someone/carded")
+    known = json.loads((evaluated / "metrics.json").read_text(encoding="utf-8"))["metrics"]["model"]
+    results = {result.metric_type: result for result in data.eval_results}
+    assert set(results) == set(data.metrics) == set(known)
+    assert results["mse"].metric_value == round(known["mse"], 4)
+    assert (results["mse"].dataset_name, results["mse"].dataset_split) == ("mmnist", "test")
+    assert FAMILY.citation in body
     measured: dict[str, Any] = json.loads((evaluated / "metrics.json").read_text())
     for text in (
         weights.file_sha256(evaluated / "model.safetensors"), "arXiv 2311.11289",

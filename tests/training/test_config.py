@@ -86,3 +86,13 @@ def test_differences_are_of_what_changes_the_run(tmp_path: Path) -> None:
         "init is 'phase1', was None",
         "seed is 1, was 0",
     ]
+
+
+def test_an_option_that_an_earlier_version_did_not_know_had_its_default(tmp_path: Path) -> None:
+    config, file = TrainConfig(**GIVEN), tmp_path / "config.toml"
+    save_config(config, file)
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith("optimizer")), encoding="utf-8")
+    assert config_differences(config, file) == []
+    muon = dataclasses.replace(config, optimizer="muon")
+    assert config_differences(muon, file) == ["optimizer is 'muon', was 'adam'"]

@@ -5,16 +5,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from click.testing import CliRunner
 from torch import nn
 
-from plasm import cli, training
-from plasm.training import PretrainConfig
-from plasm.training.phases import prediction_phase, pretraining_phase
+from plasm import cli, training, weights
 from plasm.training.runs import frame_counts, make_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "own.md"
@@ -22,8 +22,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "own.md"
 
 @pytest.fixture
 def modules(tmp_path: Path) -> Path:
-    """A folder with the page's two modules."""
-    net, data = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    """A folder with the page's modules."""
+    net, task, data, family = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "my_family.py").write_text(family, encoding="utf-8")
+    (tmp_path / "my_task.py").write_text(task, encoding="utf-8")
     (tmp_path / "my_net.py").write_text(net)
     (tmp_path / "my_data.py").write_text(data)
     return tmp_path
@@ -42,6 +44,7 @@ def test_both_phases_evaluation_and_prediction_from_the_folder_with_the_modules(
     (modules / "commands").write_text(
         f"pretrain --model my_net:my_net {common} --out one --mask-ratio 0.5\n"
         f"train --model my_net:my_net {common} --init one --out two\n"
+        f"train --model my_task:my_mixer {common} --out three\n"
         "evaluate --model my_net:my_net --weights two --data my_data:bars --data-dir . --num-clips 5\n"
         "predict --model my_net:my_net --weights two --input clip.npy --frames 7 --out future\n"
     )
@@ -53,10 +56,27 @@ def test_both_phases_evaluation_and_prediction_from_the_folder_with_the_modules(
     assert "5 test clips of my_data:bars, 10 -> 10 frames" in done.stdout
     assert "1 clip(s), 10 -> 7 frames" in done.stdout
     assert np.load(modules / "future" / "prediction.npy").shape == (1, 7, 1, 32, 32)
+    # The loss of its task is the mean absolute error: that of a black forecast is the mean of the pixels, 1/32.
+    log = [json.loads(line) for line in (modules / "three" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert log[0]["loss"] > log[-1]["loss"] > 0
     config = json.loads((modules / "two" / "config.json").read_text())
     assert config["architecture"] == "my_net"
     log = [json.loads(line) for line in (modules / "two" / "log.jsonl").read_text().splitlines()]
     assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_a_family_says_all_of_itself(modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(modules)
+    model: Any = make_model("my_family:frame_mixer_mmnist")
+    clip = torch.rand(2, 10, 1, 5, 7)
+    torch.testing.assert_close(model(clip)[:, 3, 0], (model.mix.weight[3] * clip[:, :, 0]).sum(1) + model.mix.bias[3])
+    assert training.model_defaults(training.TrainConfig, "frame_mixer_mmnist") == {"epochs": 20, "lr": 0.001}
+    weights.save_pretrained(model, modules / "saved")
+    assert "@misc{mixtures" in (modules / "saved" / "README.md").read_text(encoding="utf-8")
+    other = timm.create_model(f"local-dir:{modules / 'saved'}", pretrained=True, in_frames=12, out_frames=3)
+    seen = torch.rand(2, 12, 1, 5, 7)
+    torch.testing.assert_close(other(seen), model(seen[:, 2:])[:, :3])
+    assert other.predict(seen, 8).shape == (2, 8, 1, 5, 7)
 
 
 class NoFrames(nn.Module):
@@ -67,17 +87,9 @@ class Plain(nn.Module):
     in_frames, out_frames = 2, 3
 
 
-def test_what_a_model_lacks_is_said(tmp_path: Path) -> None:
+def test_what_a_model_lacks_is_said() -> None:
     with pytest.raises(ValueError, match=r"NoFrames does not say .* in_frames and out_frames"):
         frame_counts(NoFrames())
-    given = {"model": "m", "data": "d", "data_dir": "d", "out": str(tmp_path)}
-    with pytest.raises(ValueError, match="Plain has not all of these"):
-        pretraining_phase(Plain(), PretrainConfig(**given))
-    with pytest.raises(ValueError, match="Plain has no freeze_encoder"):
-        prediction_phase(Plain(), freeze_encoder=True)
-    phase = prediction_phase(Plain())
-    (clip,), target = phase.inputs(torch.arange(6.0).view(1, 6, 1, 1, 1), torch.tensor([0]), 0)
-    assert (clip.flatten().tolist(), target.flatten().tolist()) == ([0, 1], [2, 3, 4])
 
 
 def test_a_forecast_of_a_model_without_predict_is_cut_and_never_made_up() -> None:

@@ -19,9 +19,9 @@ from torch import nn
 
 from plasm import training
 from plasm.data import SAMPLES
-from plasm.training import PretrainConfig, TrainConfig
+from plasm.training import PretrainConfig, TrainConfig, checkpoints
+from plasm.training.assembly import prepare
 from plasm.training.distributed import World
-from plasm.training.trainer import _prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 HERE = World(0, 1, torch.device("cpu"))
@@ -102,12 +102,12 @@ def test_a_signal_saves_after_the_step_it_came_in(number: signal.Signals, step: 
     """In the middle of an epoch, and in its last step; and no other checkpoint is due."""
     training.run(TrainConfig(**arguments(tmp_path / "whole")))
     config = TrainConfig(**arguments(tmp_path / "parts"))
-    trainer = _prepare(config, HERE, resume=False)
+    trainer = prepare(config, HERE, resume=False)
     take_step = trainer._train_step
 
     def signalled(batch: Any) -> torch.Tensor:
         loss = take_step(batch)
-        if trainer.step == step - 1:
+        if trainer.state.step == step - 1:
             os.kill(os.getpid(), number)
         return loss
 
@@ -145,12 +145,12 @@ def test_a_users_model_with_dropout_resumes_in_the_middle_of_an_epoch(workers: i
     changes: dict[str, Any] = {"model": "dropped", "model_args": {}, "workers": workers, "accumulate": 2}
     training.run(TrainConfig(**arguments(tmp_path / "whole", **changes)))
     config = TrainConfig(**arguments(tmp_path / "parts", **changes))
-    trainer = _prepare(config, HERE, resume=False)
+    trainer = prepare(config, HERE, resume=False)
     look = trainer._look
 
     def stop(progress: Any) -> None:
         look(progress)
-        if trainer.epoch == 1 and trainer.step == 2:
+        if trainer.state.epoch == 1 and trainer.state.step == 2:
             trainer.save()
             raise KeyboardInterrupt
 
@@ -165,7 +165,7 @@ def test_a_users_model_with_dropout_resumes_in_the_middle_of_an_epoch(workers: i
 
 def test_a_run_killed_before_its_first_checkpoint_starts_its_log_anew(tmp_path: Path) -> None:
     config = TrainConfig(**arguments(tmp_path / "run"))
-    _prepare(config, HERE, resume=False).fit(epochs=1)
+    prepare(config, HERE, resume=False).fit(epochs=1)
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     training.run(config, resume=True)
     assert [row["epoch"] for row in result(tmp_path / "run")["log"]] == [1, 2, 3]
@@ -173,11 +173,11 @@ def test_a_run_killed_before_its_first_checkpoint_starts_its_log_anew(tmp_path: 
 
 def test_weights_that_are_not_finite_make_no_checkpoint(tmp_path: Path) -> None:
     config = TrainConfig(**arguments(tmp_path / "run"))
-    trainer = _prepare(config, HERE, resume=False)
+    trainer = prepare(config, HERE, resume=False)
     trainer.fit(epochs=1)
     before = result(tmp_path / "run")
     with torch.no_grad():
-        trainer.parameters[0].view(-1)[0] = float("nan")
+        trainer.state.parameters[0].view(-1)[0] = float("nan")
     with pytest.raises(FloatingPointError, match="weights are not finite"):
         trainer.save()
     assert result(tmp_path / "run") == before
@@ -187,7 +187,7 @@ def test_weights_that_are_not_finite_make_no_checkpoint(tmp_path: Path) -> None:
 def test_resuming_in_both_phases(kind: type[Any], tmp_path: Path) -> None:
     training.run(kind(**arguments(tmp_path / "whole")))
     config = kind(**arguments(tmp_path / "parts"))
-    _prepare(config, HERE, resume=False).fit(epochs=1)
+    prepare(config, HERE, resume=False).fit(epochs=1)
     assert not (tmp_path / "parts" / "report.md").exists()
     training.run(config, resume=True)
     assert result(tmp_path / "parts") == result(tmp_path / "whole")
@@ -201,7 +201,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
 ) -> None:
     training.run(TrainConfig(**arguments(tmp_path / "whole")))
     config = TrainConfig(**arguments(tmp_path / "parts"))
-    _prepare(config, HERE, resume=False).fit(epochs=2)
+    prepare(config, HERE, resume=False).fit(epochs=2)
     _, newest = sorted((tmp_path / "parts" / "checkpoints").iterdir())
     content = bytearray((newest / "state.safetensors").read_bytes())
     content[len(content) // 2] ^= 1
@@ -214,7 +214,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
 
 def test_when_every_checkpoint_is_damaged_nothing_is_overwritten(tmp_path: Path) -> None:
     config = TrainConfig(**arguments(tmp_path / "run"))
-    _prepare(config, HERE, resume=False).fit(epochs=2)
+    prepare(config, HERE, resume=False).fit(epochs=2)
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         (path / "state.json").write_text("{")
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
@@ -226,7 +226,7 @@ def test_when_every_checkpoint_is_damaged_nothing_is_overwritten(tmp_path: Path)
 def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path) -> None:
     training.run(TrainConfig(**arguments(tmp_path / "whole")))
     config = TrainConfig(**arguments(tmp_path / "parts"))
-    _prepare(config, HERE, resume=False).fit(epochs=2)
+    prepare(config, HERE, resume=False).fit(epochs=2)
     with (tmp_path / "parts" / "log.jsonl").open("a") as log:
         log.write('{"epoch": 3, "cl')
     training.run(config, resume=True)
@@ -235,7 +235,7 @@ def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path) -> None:
 
 def test_another_configuration_cannot_be_resumed(tmp_path: Path) -> None:
     config = TrainConfig(**arguments(tmp_path / "run"))
-    _prepare(config, HERE, resume=False).fit(epochs=1)
+    prepare(config, HERE, resume=False).fit(epochs=1)
     with pytest.raises(ValueError, match=r"another configuration: lr is 0\.5, was 0\.01"):
         training.run(TrainConfig(**arguments(tmp_path / "run", lr=0.5)), resume=True)
     with pytest.raises(ValueError, match="is for `plasm train`, this is `plasm pretrain`"):
@@ -265,3 +265,35 @@ def test_a_run_is_made_longer_until_it_decays(tmp_path: Path) -> None:
         training.run(TrainConfig(**arguments(tmp_path / "pieces", epochs=5, decay_epochs=1, **told)), resume=True)
     with pytest.raises(ValueError, match=r"lr is 0.02, was 0.01"):
         training.run(TrainConfig(**arguments(tmp_path / "pieces", lr=0.02, epochs=5, **told)), resume=True)
+
+
+def test_a_checkpoint_of_the_former_layout_is_refused_and_kept(tmp_path: Path) -> None:
+    """It numbered the parameters."""
+    config = TrainConfig(**arguments(tmp_path / "run"))
+    trainer = prepare(config, HERE, resume=False)
+    trainer.fit(epochs=1)
+    found = checkpoints.load_newest(trainer.folder.checkpoints)
+    assert found is not None
+    names = sorted({name.rpartition(".")[0] for name in found.tensors if name.startswith("optimizer.")})
+    old = {
+        f"optimizer.{names.index(name.rpartition('.')[0])}.{name.rpartition('.')[2]}" if name.startswith("optimizer.")
+        else name: tensor for name, tensor in found.tensors.items()
+    }  # fmt: skip
+    checkpoints.save(old, found.values, trainer.folder.checkpoints, trainer.state.steps_done)
+    before = result(tmp_path / "run")
+    with pytest.raises(ValueError, match=r"an earlier plasm wrote them.*start another with --init"):
+        training.run(config, resume=True)
+    assert result(tmp_path / "run") == before
+
+
+def test_moments_come_back_in_the_layout_of_their_weights(tmp_path: Path) -> None:
+    config = TrainConfig(**arguments(tmp_path / "run"))
+    trainer = prepare(config, HERE, resume=False)
+    trainer.fit(epochs=1)
+    resumed = prepare(config, HERE, resume=True)
+    assert any(not parameter.is_contiguous() for parameter in trainer.state.parameters)
+    for old, new in zip(trainer.state.parameters, resumed.state.parameters, strict=True):
+        for key, moment in trainer.state.optimizer.state[old].items():
+            assert torch.equal(moment, resumed.state.optimizer.state[new][key])
+            assert moment.stride() == resumed.state.optimizer.state[new][key].stride()
+    assert trainer.state.scheduler.get_last_lr() == resumed.state.scheduler.get_last_lr()

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from plasm import training, weights
 from plasm.data import SAMPLES
 from plasm.training import PretrainConfig, TrainConfig
+from plasm.training.assembly import prepare
 from plasm.training.config import RunConfig
 from plasm.training.distributed import ALONE
-from plasm.training.runs import freezes_encoder, history_of, load_initial_weights, read_history
-from plasm.training.trainer import _prepare
+from plasm.training.provenance import freezes_encoder, history_of, read_history
+from plasm.training.runs import load_initial_weights
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -156,10 +157,10 @@ def test_a_resumed_run_needs_neither_the_weights_it_began_with_nor_their_history
     }  # fmt: skip
     start = shutil.copytree(chain[0], tmp_path / "start")
     config = TrainConfig(**options, init=str(start))
-    _prepare(config, ALONE, resume=True).fit(epochs=1)
+    prepare(config, ALONE, resume=True).fit(epochs=1)
     shutil.rmtree(start)
-    trainer = _prepare(config, ALONE, resume=True)
-    assert not any(p.requires_grad for p in trainer.model.encoder.parameters())  # type: ignore[union-attr]
+    trainer = prepare(config, ALONE, resume=True)
+    assert not any(p.requires_grad for p in trainer.task.model.encoder.parameters())  # type: ignore[union-attr]
     trainer.fit()
     assert [recipe["command"] for recipe in read_history(tmp_path / "out")] == ["pretrain", "train"]
 

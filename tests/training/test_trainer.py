@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from plasm import training
 from plasm.data import create_dataset
 from plasm.training import PretrainConfig, TrainConfig
-from plasm.training import trainer as trainer_module
+from plasm.training.assembly import prepare
 from plasm.training.config import model_defaults
 from plasm.training.distributed import ALONE, World
-from plasm.training.trainer import _prepare, make_optimizer, make_scheduler
+from plasm.training.optim import make_optimizer, make_scheduler
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -90,40 +90,12 @@ def test_who_trains(
     config = TrainConfig(
         **arguments(sample_root, tmp_path / "run", init=str(pretrained) if init else None, freeze_encoder=freeze)
     )
-    trainer = _prepare(config, ALONE, resume=False)
-    model: Any = trainer.model
-    optimised = {id(p) for p in trainer.parameters}
+    trainer = prepare(config, ALONE, resume=False)
+    model: Any = trainer.task.model
+    optimised = {id(p) for p in trainer.state.parameters}
     assert all((id(p) in optimised) != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad != frozen for p in model.encoder.parameters())
     assert all(p.requires_grad for p in [*model.decoder.parameters(), *model.translator.parameters()])
-
-
-def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss(sample_root: Path, tmp_path: Path) -> None:
-    from plasm.training.phases import pretraining_phase
-
-    config = PretrainConfig(**arguments(sample_root, tmp_path, mask_ratio=0.9))
-    phase = pretraining_phase(timm.create_model("plasm_mmnist_tiny", **MODEL), config)
-    clips, index = torch.rand(2, 20, 1, 64, 64), torch.tensor([5, 6])
-    (clip, visible), target = phase.inputs(clips, index, 3)
-    assert visible is not None
-    assert torch.equal(target, clips[:, :10])
-    assert (~visible).sum((1, 2, 3)).tolist() == [3686] * 20
-    shown = phase.shown(clip, visible)
-    assert torch.equal(shown != 0, visible.view(2, 10, 1, 64, 64) & (target != 0))
-    (_, again), _ = phase.inputs(clips[1:], index[1:], 3)
-    assert again is not None
-    assert torch.equal(again, visible[10:])
-
-
-def test_ablations_of_the_first_phase(sample_root: Path, tmp_path: Path) -> None:
-    from plasm.training.phases import pretraining_phase
-
-    plain = PretrainConfig(**arguments(sample_root, tmp_path, mask_ratio=0.0, spatial_masking=False))
-    phase = pretraining_phase(timm.create_model("plasm_mmnist_tiny", **MODEL), plain)
-    (clip, visible), _ = phase.inputs(torch.rand(1, 20, 1, 64, 64), torch.tensor([0]), 0)
-    assert visible is None
-    assert {name.split(".")[0] for name, _ in phase.model.named_parameters()} == {"encoder", "decoder"}
-    assert phase.model(clip, visible).shape == clip.shape
 
 
 def test_a_seed_gives_one_result(sample_root: Path, tmp_path: Path) -> None:
@@ -317,14 +289,14 @@ def test_the_average_of_the_weights_is_what_is_saved(sample_root: Path, tmp_path
     """Against the definition: average = decay * average + (1 - decay) * weights, after each step."""
     decay = 0.75
     settings = arguments(sample_root, tmp_path / "run", ema=decay, epochs=1, batch_size=4)
-    trainer = _prepare(TrainConfig(**settings), ALONE, resume=False)
+    trainer = prepare(TrainConfig(**settings), ALONE, resume=False)
     name = "translator.in_proj.weight"
-    seen = [trainer.model.state_dict()[name].clone()]
+    seen = [trainer.task.model.state_dict()[name].clone()]
     step = trainer._train_step
 
     def note(batch: Any) -> torch.Tensor:
         loss = step(batch)
-        seen.append(trainer.model.state_dict()[name].clone())
+        seen.append(trainer.task.model.state_dict()[name].clone())
         return loss
 
     trainer._train_step = note  # type: ignore[method-assign]
@@ -371,13 +343,13 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_step(
 def test_a_disk_that_fills_up_leaves_the_checkpoint_before(sample_root: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the write fails half-way, as on a full one."""
     config = TrainConfig(**arguments(sample_root, tmp_path / "run"))
-    trainer = _prepare(config, ALONE, resume=False)
+    trainer = prepare(config, ALONE, resume=False)
     trainer.fit(epochs=1)
     (good,) = trainer.folder.checkpoints.iterdir()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    trainer.epoch, trainer.step = 1, 2
+    trainer.state.epoch, trainer.state.step = 1, 2
     try:
         with pytest.raises(OSError, match=r"state\.safetensors cannot be written"):
             trainer.save()
@@ -393,19 +365,11 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before(sample_root: Path, tm
 def test_bf16_is_the_default_where_the_device_has_it(
     asked: bool | None, has: bool, used: bool, sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("plasm.training.trainer.has_bf16", lambda device: has)
+    monkeypatch.setattr("plasm.training.assembly.has_bf16", lambda device: has)
     seen: list[bool] = []
-    phase = trainer_module.prediction_phase
-
-    def watched(*args: Any) -> Any:
-        made = phase(*args)
-        made.model.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
-        return made
-
-    monkeypatch.setattr(trainer_module, "prediction_phase", watched)
     config = TrainConfig(**arguments(sample_root, tmp_path, bf16=asked, epochs=1, clips_per_epoch=4, val_clips=1))
-    trainer = _prepare(config, ALONE, resume=False)
-    seen.clear()
+    trainer = prepare(config, ALONE, resume=False)
+    trainer.task.model.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     trainer.fit()
     assert seen == [used, used]  # a step, and validation
 
@@ -413,7 +377,7 @@ def test_bf16_is_the_default_where_the_device_has_it(
 def test_batches_must_divide_among_processes(sample_root: Path, tmp_path: Path) -> None:
     config = TrainConfig(**arguments(sample_root, tmp_path / "run", accumulate=2))
     with pytest.raises(ValueError, match="batch_size 4 is not a multiple of 3 processes x 2 parts"):
-        _prepare(config, World(0, 3, torch.device("cpu")), resume=False)
+        prepare(config, World(0, 3, torch.device("cpu")), resume=False)
 
 
 def test_tensorboard_reads_the_log(pretrained: Path) -> None:

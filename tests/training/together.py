@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from plasm import training
 from plasm.data import create_dataset
 from plasm.training import TrainConfig
+from plasm.training.assembly import prepare
 from plasm.training.distributed import World, join_world
-from plasm.training.trainer import _prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -32,12 +32,12 @@ def gradients(world: World, out: str, data: str, accumulate: int = 1) -> dict[st
     """Of the first step, not clipped; and the error on the validation clips before it."""
     settings = config(out, data, accumulate)
     object.__setattr__(settings, "clip_grad", 0.0)
-    trainer = _prepare(settings, world, resume=False)
+    trainer = prepare(settings, world, resume=False)
     error = torch.tensor(trainer._evaluate())
-    trainer.model.train()
+    trainer.task.train()
     batches = trainer._batches()
     loss = trainer._train_step([next(batches) for _ in range(accumulate)])
-    named = {name: p.grad for name, p in trainer.model.named_parameters() if p.grad is not None}
+    named = {name: p.grad for name, p in trainer.task.model.named_parameters() if p.grad is not None}
     return {**named, "val_mse": error, "loss": world.sum(loss) / world.size}
 
 
@@ -60,12 +60,12 @@ def main() -> None:
                 means = {name: torch.tensor(value) for name, value in seen.means.items()}
                 save_file({**means, "num_clips": torch.tensor(seen.num_clips)}, Path(out) / "metrics.safetensors")
         if task == "die":
-            trainer = _prepare(config(out, data), world, resume=False)
+            trainer = prepare(config(out, data), world, resume=False)
             if not world.is_first:
                 step = trainer._train_step
 
                 def die(batch: Any) -> torch.Tensor:
-                    if trainer.epoch == 1:
+                    if trainer.state.epoch == 1:
                         os.kill(os.getpid(), signal.SIGKILL)
                     return step(batch)
 

@@ -1,0 +1,143 @@
+"""A run from its configuration to its end: model, weights to begin with, data sets and trainer are put together."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from plasm.data import create_dataset
+
+from .config import PretrainConfig, RunConfig, TrainConfig
+from .devices import choose_device, has_bf16
+from .distributed import World, join_world
+from .folder import RunFolder
+from .provenance import freezes_encoder, history_of, read_earlier
+from .runs import frame_counts, load_initial_weights, load_model, make_model
+from .task import Prediction, Pretraining, Task, freeze_encoder
+from .trainer import Trainer
+
+__all__ = ["prepare", "run"]
+
+
+def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_run: bool = False) -> None:
+    """Train a model from scratch or from weights, and leave weights, log and pictures in ``config.out``.
+
+    Under torchrun every process calls it, with the same arguments.
+
+    Args:
+        config: Of the run.
+        resume: Go on from the last checkpoint in ``config.out``, if there is one.
+        fast_dev_run: Go through every stage with a few clips, in a folder beside ``config.out`` that is deleted.
+
+    Raises:
+        ValueError: If the configuration does not fit the model, the data, or the run that is to be resumed.
+        FileExistsError: If ``config.out`` holds a run already.
+        OSError: If ``config.out`` cannot be written.
+        FloatingPointError: If the loss is not finite any more.
+        RunInterruptedError: If SIGTERM or SIGINT came; the state was saved.
+        LostProcessError: If another process of the run has gone.
+    """
+    if fast_dev_run:
+        _try_every_stage(config, resume)
+        return
+    with join_world(choose_device(config.device)) as world:
+        prepare(config, world, resume).fit()
+
+
+def _try_every_stage(config: PretrainConfig | TrainConfig, resume: bool) -> None:
+    """One step an epoch, two epochs, the second after a stop; then the weights are loaded again."""
+    out = Path(config.out)
+    folder = out.with_name(f".{out.name}.fast_dev_run")
+    with join_world(choose_device(config.device)) as world:
+        # A few clips, but enough for each process and part.
+        whole = world.size * config.accumulate
+        clips = min(config.batch_size, whole * max(1, 4 // whole))
+        small = replace(
+            config, out=str(folder), epochs=2, clips_per_epoch=clips, batch_size=clips, val_clips=2, eval_every=1
+        )
+        try:
+            if world.is_first:
+                RunFolder(out).check(config, resume)
+                shutil.rmtree(folder, ignore_errors=True)
+            prepare(small, world, resume=False).fit(epochs=1)
+            world.wait()
+            prepare(small, world, resume=True).fit()
+            if isinstance(config, TrainConfig) and world.is_first:
+                load_model(config.model, str(folder))
+        finally:
+            if world.is_first:
+                shutil.rmtree(folder, ignore_errors=True)
+    if world.is_first:
+        print("every stage works: steps, validation, checkpoint, resuming, weights, report")
+
+
+def prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) -> Trainer:
+    """Make model and data sets, and check all that can be checked before anything is written."""
+    folder = RunFolder(Path(config.out))
+    if config.bf16 is None:
+        config = replace(config, bf16=has_bf16(world.device))
+    if world.is_first:
+        folder.check(config, resume)
+    if config.batch_size % (world.size * config.accumulate):
+        raise ValueError(
+            f"batch_size {config.batch_size} is not a multiple of {world.size} processes x {config.accumulate} parts"
+        )
+    torch.manual_seed(config.seed)
+    model = make_model(config.model, **config.model_args)
+    history: list[dict[str, Any]] = []
+    if isinstance(config, TrainConfig):
+        history = _begin(model, config, folder, resume)
+        freeze_encoder(model, freezes_encoder(config.freeze_encoder, history))
+    task = _make_task(model, config)
+    train_set, val_set = _make_datasets(config, model, sum(frame_counts(model)))
+    trainer = Trainer(task, model, train_set, val_set, config, folder, world)
+    trainer.check()
+    if world.is_first:
+        folder.create(config, history, needed_bytes=trainer.state.num_bytes * 4)
+    if resume:
+        trainer.restore()
+    return trainer
+
+
+def _make_task(model: Any, config: PretrainConfig | TrainConfig) -> Task:
+    """Of the phase; a model that has ``training_task()`` brings its own to phase 2."""
+    if isinstance(config, PretrainConfig):
+        return Pretraining(model, config)
+    task: Task = model.training_task() if hasattr(model, "training_task") else Prediction(model)
+    return task
+
+
+def _begin(model: nn.Module, config: TrainConfig, folder: RunFolder, resume: bool) -> list[dict[str, Any]]:
+    """Load the weights that a run begins with, unless its checkpoint has later ones; their history."""
+    if resume and any(folder.checkpoints.glob("step_*")) and (earlier := read_earlier(folder.path)):
+        return earlier
+    if config.init is None:
+        return []
+    load_initial_weights(model, config.model, config.init, **config.model_args)
+    return history_of(config.init)
+
+
+def _make_datasets(config: RunConfig, model: nn.Module, num_frames: int) -> tuple[Dataset[Tensor], Dataset[Tensor]]:
+    root = Path(config.data_dir)
+    train_set = create_dataset(
+        config.data, root, "train", num_clips=config.clips_per_epoch, num_frames=num_frames, seed=config.seed,
+        **config.data_args,
+    )  # fmt: skip
+    val_set = create_dataset(
+        config.data, root, "val", num_clips=config.val_clips, num_frames=num_frames, **config.data_args
+    )
+    if len(train_set) < config.batch_size:  # type: ignore[arg-type]
+        raise ValueError(
+            f"{config.data} has {len(train_set)} training clips, fewer than a batch of {config.batch_size}"  # type: ignore[arg-type]
+        )
+    channels, wanted = train_set[0].shape[1], getattr(model, "in_chans", None)
+    if wanted not in (None, channels):
+        raise ValueError(
+            f"{config.data} has clips of {channels} channel(s), {config.model} takes {wanted}: "
+            f"--model-arg in_chans={channels}, or an option of the data set"
+        )
+    return train_set, val_set

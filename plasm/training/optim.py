@@ -1,0 +1,47 @@
+"""Optimizer and learning rate of a run, from its configuration."""
+
+import torch
+from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight_decay
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
+
+from .config import RunConfig
+
+__all__ = ["make_optimizer", "make_scheduler"]
+
+
+def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+    """The optimizer of a name of timm's, over the parameters that require a gradient.
+
+    Raises:
+        ValueError: If timm has none of that name.
+    """
+    name = config.optimizer
+    if name not in list_optimizers():
+        raise ValueError(f"no optimizer is called {name!r}; timm.optim has: {', '.join(list_optimizers())}")
+    # The paper's betas (timm would take them for Adam, too, but lets each optimizer have its own) and torch's one-pass
+    # step, where it has one.
+    fused = {"fused": True} if name in ("adam", "adamw") else {}
+    groups = param_groups_weight_decay(model, config.weight_decay)
+    return create_optimizer_v2([group for group in groups if group["params"]], name, lr=config.lr, **fused)
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:
+    """Learning rate of each step: torch's one-cycle (Smith and Topin), half a cosine down to 0, constant, or wsd.
+
+    Warm-up, stable, decay (Hu et al., arXiv 2404.06395): until it decays, a step's rate does not depend on how long the
+    run is to be.
+    """
+    if config.schedule == "onecycle":
+        # torch would cycle Adam's beta1, too, by default; the paper keeps .9.
+        return OneCycleLR(optimizer, max_lr=config.lr, total_steps=num_steps, cycle_momentum=False)
+    if config.schedule == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=num_steps)
+    if config.schedule == "wsd":
+        warmup, decay = config.warmup_steps, num_steps // config.epochs * config.decay_epochs
+        # The decay's first step is the last at the peak, so that a run that gets one joins on.
+        return LambdaLR(
+            optimizer,
+            lambda step: min(1.0, (step + 1) / (warmup + 1), (num_steps - step) / decay if decay else 1.0),
+        )
+    return LambdaLR(optimizer, lambda step: 1.0)

@@ -1,0 +1,70 @@
+"""Where the weights of a run come from: what it was told, and the runs before it whose weights it began with."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .config import PretrainConfig, TrainConfig, read_config
+from .folder import read_log
+from .runs import is_pretraining, is_public
+
+__all__ = ["freezes_encoder", "history_of", "read_earlier", "read_history", "read_recipe"]
+
+
+def read_recipe(run: Path) -> dict[str, Any]:
+    """Read what a run of phase 1 or 2 was told: every field of its configuration, by name, and ``command``.
+
+    Raises:
+        FileNotFoundError: If the folder holds no run.
+        ValueError: If the file is damaged.
+    """
+    command = "pretrain" if is_pretraining(run) else "train"
+    kind = PretrainConfig if command == "pretrain" else TrainConfig
+    return {"command": command, **asdict(kind(**read_config(kind, run / "config.toml")))}
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """Recipes of the runs that led to the weights of a run, the first one first, and its own.
+
+    Each has ``clips`` besides, how many its weights have seen, or None where its log is gone. Weights that are of no
+    run have an entry with ``weights`` alone.
+
+    Raises:
+        FileNotFoundError: If the folder holds no run.
+        ValueError: If a file of the run is damaged.
+    """
+    earlier, recipe = read_earlier(run), read_recipe(run)
+    # Weights are saved when they are measured.
+    clips = [row["clips"] for row in read_log(run) if "val_mse" in row]
+    if recipe["command"] == "train":
+        recipe["freeze_encoder"] = freezes_encoder(recipe["freeze_encoder"], earlier)
+    return [*earlier, {**recipe, "clips": clips[-1] if clips else None}]
+
+
+def read_earlier(run: Path) -> list[dict[str, Any]]:
+    """The history of the weights that a run began with, which it keeps, since these may move or go on.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    file = run / "history.json"
+    try:
+        earlier: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged: {error}") from error
+    return earlier
+
+
+def history_of(source: str) -> list[dict[str, Any]]:
+    """The history of weights that a run is to begin with, named as for ``load_initial_weights``."""
+    path = Path(source)
+    if (path / "config.toml").is_file():
+        return read_history(path)
+    # A path says something on one machine alone.
+    return [{"weights": source if is_public(source) else path.name}]
+
+
+def freezes_encoder(asked: bool | None, earlier: list[dict[str, Any]]) -> bool:
+    """Whether a run keeps the encoder as it is: by default if it comes right after phase 1."""
+    return asked if asked is not None else bool(earlier) and earlier[-1].get("command") == "pretrain"

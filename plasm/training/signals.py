@@ -1,0 +1,49 @@
+"""Signals that stop a run: noticed between steps, when its state can be saved."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+__all__ = ["RunInterruptedError", "Signals", "catch_signals"]
+
+
+class RunInterruptedError(RuntimeError):
+    """A signal stopped the run, after its state was saved.
+
+    Attributes:
+        signal: Number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal
+
+
+@dataclass
+class Signals:
+    """Which signal came, if one did."""
+
+    caught: int | None = None
+
+
+@contextmanager
+def catch_signals() -> Iterator[Signals]:
+    """Let SIGTERM and the first Ctrl-C be noticed between steps; a second Ctrl-C interrupts at once."""
+    signals = Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield signals
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signals.caught = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield signals
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,138 @@
+"""The state of a run: all that a checkpoint holds, by the names of the parameters."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+from . import checkpoints
+from .config import RunConfig
+from .optim import make_optimizer, make_scheduler
+from .task import Task
+
+__all__ = ["TrainState"]
+
+
+class TrainState:
+    """Model, optimizer, learning rate, average of the weights, and the place in the run.
+
+    Args:
+        task: Of the run, its model on its device and in its memory format.
+        config: Of the run.
+        steps_per_epoch: Of the optimizer.
+
+    Attributes:
+        measured: The task that is measured, and whose model is saved: with the averaged weights, if there are.
+        epoch: Epochs done.
+        step: Steps done of the next epoch.
+        loss_sum: Of these steps.
+    """
+
+    def __init__(self, task: Task, config: RunConfig, steps_per_epoch: int) -> None:
+        self.task, self.config, self.steps_per_epoch = task, config, steps_per_epoch
+        self.average = ModelEmaV3(task, decay=config.ema) if config.ema else None
+        self.measured: Task = self.average.module if self.average else task
+        self.optimizer = make_optimizer(task.model, config)
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.scheduler = make_scheduler(self.optimizer, config, config.epochs * steps_per_epoch)
+        self.epoch, self.step, self.loss_sum = 0, 0, 0.0
+
+    @property
+    def steps_done(self) -> int:
+        """Steps that the optimizer has taken."""
+        return self.epoch * self.steps_per_epoch + self.step
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of a checkpoint, about: the weights, two moments of each that is trained, and the average."""
+        weights = sum(p.numel() * p.element_size() for p in self.task.model.parameters())
+        return weights * (2 if self.average else 1) + 2 * sum(p.numel() * p.element_size() for p in self.parameters)
+
+    def take_step(self) -> None:
+        """Move the weights along their gradients, and the learning rate and the average with them."""
+        self.optimizer.step()
+        self.scheduler.step()
+        if self.average:
+            self.average.update(self.task)
+
+    def check_finite(self) -> None:
+        """Raise FloatingPointError before weights that are not finite are saved: the loss is that of a step before."""
+        if not all(torch.stack([p.detach().isfinite().all() for p in self.parameters]).tolist()):
+            raise FloatingPointError(
+                f"weights are not finite after step {self.step} of epoch {self.epoch + 1}; a smaller --lr or "
+                "--clip-grad may help. What --out holds of them, if anything, is from before"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint into ``RUN/checkpoints``."""
+        model, optimizer = self._state_dicts()
+        values = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "param_groups": optimizer["param_groups"],
+            # Muon notes which of its two methods a parameter is for.
+            "optimizer": {
+                name: {key: value for key, value in state.items() if not torch.is_tensor(value)}
+                for name, state in optimizer["state"].items()
+            },
+            "scheduler": self.scheduler.state_dict(),
+        }
+        checkpoints.save(self._tensors(model, optimizer), values, folder, self.steps_done)
+
+    @torch.no_grad()
+    def restore(self, folder: Path) -> None:
+        """Take up the newest checkpoint of ``RUN/checkpoints``, if there is one.
+
+        Raises:
+            OSError: If every checkpoint is damaged.
+            ValueError: If it is not one of this run: of an earlier version of plasm, or of another learning rate.
+        """
+        found = checkpoints.load_newest(folder)
+        if found is None:
+            return
+        values = found.values
+        # A fresh optimizer's state has the memory format of the parameters, which files do not know: fill it.
+        model, optimizer = self._state_dicts()
+        own = self._tensors(model, optimizer)
+        if own.keys() != found.tensors.keys():
+            raise ValueError(
+                f"the checkpoints in {folder} name their tensors otherwise: an earlier plasm wrote them, or this one "
+                "with another model. Resume with the version that began the run, or start another with --init"
+            )
+        for name, tensor in own.items():
+            tensor.copy_(found.tensors[name])
+        for name, plain in values["optimizer"].items():
+            optimizer["state"][name].update(plain)
+        optimizer["param_groups"] = values["param_groups"]
+        set_state_dict(self.task.model, self.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+        self.epoch, self.step, self.loss_sum = values["epoch"], values["step"], values["loss_sum"]
+        self._take_up_schedule(values["scheduler"], folder)
+
+    def _take_up_schedule(self, state: Mapping[str, Any], folder: Path) -> None:
+        planned = [rate(self.steps_done) * self.config.lr for rate in getattr(self.scheduler, "lr_lambdas", ())]
+        self.scheduler.load_state_dict(dict(state))
+        if planned and not math.isclose(planned[0], self.scheduler.get_last_lr()[0], rel_tol=1e-9):
+            raise ValueError(
+                f"{folder.parent} has a learning rate of {self.scheduler.get_last_lr()[0]:.3g} after step "
+                f"{self.steps_done}, where this configuration has {planned[0]:.3g}: a run that decays already "
+                "cannot be made longer; start another with --init"
+            )
+
+    def _state_dicts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Of the model, and of the optimizer, by the names of the parameters; of a fresh one, too."""
+        model, optimizer = get_state_dict(self.task.model, self.optimizer)
+        return model, dict(optimizer)
+
+    def _tensors(self, model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Every tensor of the state, by name: the very ones, not copies."""
+        parts = {"model": model, "ema": self.average.module.model.state_dict() if self.average else {}}
+        tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        for name, state in optimizer["state"].items():
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items() if torch.is_tensor(value)}
+        return tensors

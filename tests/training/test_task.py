@@ -1,0 +1,141 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models import build_model_with_cfg, register_model
+from torch import Tensor, nn
+
+from plasm import training
+from plasm.data import SAMPLES
+from plasm.training import PretrainConfig, TrainConfig
+from plasm.training.assembly import prepare
+from plasm.training.distributed import ALONE
+from plasm.training.task import Prediction, Pretraining, freeze_encoder
+
+MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
+GIVEN: dict[str, Any] = {"model": "m", "data": "d", "data_dir": "d", "out": "o"}
+
+
+class Counts(nn.Module):
+    """Two frames to three: numbers from a weight on."""
+
+    in_frames, out_frames = 2, 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return (self.weight + torch.arange(3.0)).view(1, 3, 1, 1, 1)
+
+
+class OwnLoss(Counts):
+    def training_loss(self, clip: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        return self.weight * step, torch.zeros_like(target)
+
+
+CLIPS = torch.arange(6.0).view(1, 6, 1, 1, 1)
+
+
+def test_prediction_is_of_the_frames_that_follow() -> None:
+    loss, seen = Prediction(Counts())(CLIPS, torch.tensor([0]), 0, 0)
+    assert (seen.shown.flatten().tolist(), seen.target.flatten().tolist()) == ([0, 1], [2, 3, 4])
+    assert seen.prediction.flatten().tolist() == [10, 11, 12]
+    assert loss.item() == 64
+
+
+def test_a_models_own_loss_is_asked_for_in_training_alone() -> None:
+    task = Prediction(OwnLoss())
+    loss, seen = task(CLIPS, torch.tensor([0]), 0, 7)
+    assert (loss.item(), seen.prediction.abs().sum().item()) == (70, 0)
+    loss, seen = task.eval()(CLIPS, torch.tensor([0]), None, 7)
+    assert (loss.item(), seen.prediction.flatten().tolist()) == (64, [10, 11, 12])
+
+
+def test_what_does_not_fit_is_said() -> None:
+    with pytest.raises(ValueError, match=r"gives \(1, 3, 1, 1, 1\) where the clips need \(1, 2, 1, 1, 1\)"):
+        Prediction(Counts())(CLIPS[:, :4], torch.tensor([0]), 0, 0)
+    with pytest.raises(ValueError, match="Counts has not all of these"):
+        Pretraining(Counts(), PretrainConfig(**GIVEN))
+    freeze_encoder(Counts(), False)
+    with pytest.raises(ValueError, match="Counts has no freeze_encoder"):
+        freeze_encoder(Counts(), True)
+
+
+def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss() -> None:
+    task = Pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio=0.9))
+    clips, index, masks = torch.rand(2, 20, 1, 64, 64), torch.tensor([5, 6]), []
+    task.model.register_forward_pre_hook(lambda module, inputs: masks.append(inputs[1]))
+    loss, seen = task(clips, index, 3, 0)
+    visible = masks[0]
+    assert torch.equal(seen.target, clips[:, :10])
+    assert (~visible).sum((1, 2, 3)).tolist() == [3686] * 20
+    assert torch.equal(seen.shown != 0, visible.view(2, 10, 1, 64, 64) & (seen.target != 0))
+    torch.testing.assert_close(loss, (seen.prediction - seen.target).square().mean())
+    task(clips[1:], index[1:], 3, 0)
+    assert torch.equal(masks[1], visible[10:])
+    # Masks of validation are of no seed and no epoch.
+    other = Pretraining(
+        timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio=0.9, seed=9)
+    )
+    assert torch.equal(other.draw_mask(clips[:, :10], index, None), task.draw_mask(clips[:, :10], index, None))
+    assert not torch.equal(other.draw_mask(clips[:, :10], index, 3), visible)
+
+
+def test_ablations_of_the_first_phase() -> None:
+    plain = PretrainConfig(**GIVEN, mask_ratio=0.0, spatial_masking=False)
+    task = Pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), plain)
+    clips = torch.rand(1, 20, 1, 64, 64)
+    _, seen = task(clips, torch.tensor([0]), 0, 0)
+    assert torch.equal(seen.shown, clips[:, :10])
+    assert {name.split(".")[0] for name, _ in task.model.named_parameters()} == {"encoder", "decoder"}
+    assert seen.prediction.shape == seen.target.shape
+
+
+class Noted(nn.Module):
+    """Notes the step that its loss is of, and what it draws there; a three-dimensional convolution is no trouble."""
+
+    in_frames, out_frames = 10, 10
+    seen: list[tuple[int, float]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = []
+        self.body = nn.Conv3d(10, 10, (1, 3, 3), padding=(0, 1, 1))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        frames: Tensor = self.body(clip)
+        return frames
+
+    def training_loss(self, clip: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        self.seen.append((step, torch.rand(()).item()))
+        prediction = self(clip)
+        return (prediction - target).abs().mean(), prediction
+
+
+@register_model
+def noted(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    return build_model_with_cfg(Noted, "noted", pretrained, kwargs_filter=("num_classes", "in_chans"), **kwargs)
+
+
+def test_a_loss_knows_its_step_and_draws_by_it(tmp_path: Path) -> None:
+    def config(name: str) -> TrainConfig:
+        return TrainConfig(
+            model="noted", data="mmnist", data_dir=str(SAMPLES), out=str(tmp_path / name), epochs=2, clips_per_epoch=4,
+            batch_size=2, val_clips=1, device="cpu",
+        )  # fmt: skip
+
+    whole: Any = prepare(config("whole"), ALONE, resume=False)
+    whole.fit()
+    parts: Any = prepare(config("parts"), ALONE, resume=False)
+    parts.fit(epochs=1)
+    resumed: Any = prepare(config("parts"), ALONE, resume=True)
+    resumed.fit()
+    steps = whole.task.model.seen
+    assert [step for step, _ in steps] == [0, 1, 2, 3]
+    assert len({drawn for _, drawn in steps}) == 4
+    assert parts.task.model.seen + resumed.task.model.seen == steps
+    one, two = (training.load_model("noted", str(tmp_path / name)) for name in ("whole", "parts"))
+    assert torch.equal(one.state_dict()["body.weight"], two.state_dict()["body.weight"])
