@@ -10,7 +10,7 @@ import numpy as np
 
 from .extras import require
 
-__all__ = ["PAGED", "decode_image", "has_pages", "open_video", "to_array", "upright"]
+__all__ = ["PAGED", "decode_image", "display_matrix", "has_pages", "open_video", "to_array", "upright"]
 
 # Images that may hold several frames.
 PAGED = {".gif", ".tif", ".tiff", ".webp"}
@@ -141,25 +141,34 @@ def to_array(frame: Any, gray: bool) -> np.ndarray:
         pixels = "rgb48le" if colour else "gbrp16le"
     else:
         pixels = "rgb24"
-    array: np.ndarray = frame.to_ndarray(format=pixels)
+    try:
+        # Without threads of its own, for which a forked worker that inherits the frame would wait forever.
+        array: np.ndarray = frame.to_ndarray(format=pixels, threads=1)
+    except TypeError:
+        # An older PyAV.
+        array = frame.to_ndarray(format=pixels)
     return array.reshape(*array.shape[:2], -1)
 
 
-def upright(pixels: np.ndarray, frame: Any) -> np.ndarray:
-    """Turn and mirror (H, W, K) as the frame's display matrix says, where that is by multiples of 90 degrees.
-
-    The matrix takes a pixel at (x, y) to (a x + c y, b x + d y).
-    """
+def display_matrix(frame: Any) -> tuple[float, float, float, float] | None:
+    """The a, b, c, d of a frame's display matrix, which takes a pixel at (x, y) to (a x + c y, b x + d y)."""
     try:
         matrix = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
         # PyAV does not know all kinds of such data, and lists none if there is one of them. An angle it tells.
         turn = np.deg2rad(frame.rotation)
-        a, b, c, d = np.cos(turn), -np.sin(turn), np.sin(turn), np.cos(turn)
-    else:
-        if matrix is None:
-            return pixels
-        a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).astype(np.float64)
+        return float(np.cos(turn)), -float(np.sin(turn)), float(np.sin(turn)), float(np.cos(turn))
+    if matrix is None:
+        return None
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).astype(float).tolist()
+    return a, b, c, d
+
+
+def upright(pixels: np.ndarray, matrix: tuple[float, float, float, float] | None) -> np.ndarray:
+    """Turn and mirror (H, W, K) as a display matrix says, where that is by multiples of 90 degrees."""
+    if matrix is None:
+        return pixels
+    a, b, c, d = matrix
     if max(abs(b), abs(c)) <= _SKEW * min(abs(a), abs(d)):
         flip_x, flip_y = a < 0, d < 0
     elif max(abs(a), abs(d)) <= _SKEW * min(abs(b), abs(c)):

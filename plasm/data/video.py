@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .decoding import open_video, to_array, upright
+from .decoding import display_matrix, open_video, to_array, upright
 from .extras import require
 from .streams import FrameStream, check_alike
 
@@ -115,6 +115,8 @@ class VideoStream(FrameStream):
 
     def _read(self, wanted: range, gray: bool, seek: bool) -> np.ndarray:
         frames: list[np.ndarray] = []
+        rotation: int | None = None
+        matrix: tuple[float, float, float, float] | None = None
         key = self._index.keyframe(wanted[0])
         self._check_gaps(self._index.first_frame(key), wanted)
         key = key if seek else 0
@@ -129,7 +131,10 @@ class VideoStream(FrameStream):
                     continue
                 if number > expected or damaged is not None:
                     raise self._damaged(expected, expected if number > expected else damaged)
-                frames.append(upright(to_array(frame, gray), frame))
+                if frame.rotation != rotation:
+                    # Looked up when it changes: that costs as much as decoding a small frame.
+                    rotation, matrix = frame.rotation, display_matrix(frame)
+                frames.append(upright(to_array(frame, gray), matrix))
                 check_alike(frames[0], frames[-1], f"frame {number + 1} of {self.file}", f"frame {wanted[0] + 1}")
                 if len(frames) == len(wanted):
                     return np.stack(frames)
@@ -248,7 +253,7 @@ def _seek(container: Any, stream: Any, index: _Index, key: int) -> Iterator[Any]
         _UnprovedError: If the keyframe cannot be found, or others follow it than the index says.
     """
     av = require("av")
-    wanted = index.marks[key]
+    wanted = index.marks[key].tolist()
     before = index.keys[index.keys < key]
     # Containers search by either time, and some land too late.
     times = [int(time) for time in (wanted[0], *index.marks[[key, *before[:-5:-1]], -1]) if time != _UNKNOWN]
@@ -265,11 +270,11 @@ def _seek(container: Any, stream: Any, index: _Index, key: int) -> Iterator[Any]
             if number is None:
                 if mark[-1] > wanted[-1]:
                     break
-                if mark[:-1] != tuple(wanted[:-1]):
+                if list(mark[:-1]) != wanted[:-1]:
                     continue
                 number = key
             # Some times of decoding are made up from the packets before, which are other ones after a seek.
-            if number >= len(index.marks) or mark[:-1] != tuple(index.marks[number, :-1]):
+            if number >= len(index.marks) or list(mark[:-1]) != index.marks[number, :-1].tolist():
                 raise _UnprovedError
             packet.opaque = [number]
             number += 1
