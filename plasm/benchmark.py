@@ -7,13 +7,14 @@ Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixel
 """
 
 import csv
+import itertools
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plasm import weights
+from plasm.exporting import through_onnx
 from plasm.models.summary import summarize
 
 __all__ = ["RUNTIMES", "Measurement", "Published", "measure", "picture", "published", "write_csv"]
@@ -30,8 +32,12 @@ Step = Callable[[], Any]
 RUNTIMES: dict[str, Callable[[nn.Module, Tensor], Callable[[Tensor], Tensor]]] = {
     "eager": lambda model, clip: model,
     "compile": lambda model, clip: torch.compile(model),
+    "onnx": lambda model, clip: through_onnx(model, (clip.shape[-2], clip.shape[-1])),
+    "openvino": lambda model, clip: through_onnx(model, (clip.shape[-2], clip.shape[-1]), engine="openvino"),
 }
 """By name: maps a model and a clip of the size it will get to what is called in the model's place."""
+
+_EXPORTED = ("onnx", "openvino")
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 
@@ -56,6 +62,8 @@ class Measurement:
         peak_memory: Bytes of torch's tensors at once, beside parameters and input.
         share: Of the floating point operations a second of a large matrix product, median of the rounds. A training
             step counts as three forward passes.
+        threads: Of the CPU.
+        difference: The largest difference of the runtime's output from eager's, NaN for training.
     """
 
     model: str
@@ -72,6 +80,8 @@ class Measurement:
     frames_per_second: float
     peak_memory: int
     share: float
+    threads: int
+    difference: float
 
 
 @dataclass(frozen=True)
@@ -131,9 +141,10 @@ def measure(
     batch_size: int = 4,
     train: bool = False,
     dtype: torch.dtype = torch.float32,
-    runtime: str = "eager",
+    runtime: str | Sequence[str] = "eager",
     rounds: int = 5,
     model_args: dict[str, Any] | None = None,
+    threads: Sequence[int] = (),
 ) -> list[Measurement]:
     """Time models in turn, at their own input sizes, with random weights and clips, channels last in memory.
 
@@ -143,49 +154,86 @@ def measure(
         batch_size: B.
         train: Time training steps as well.
         dtype: float32, or what autocast goes to.
-        runtime: Of ``RUNTIMES``; training is eager or compiled.
+        runtime: Of ``RUNTIMES``, one or several; training is eager or compiled. "onnx" and "openvino" are on the CPU,
+            in float32, and their memory is not seen.
         rounds: How often; one more comes before them and warms up.
         model_args: For every constructor.
+        threads: Of the CPU, one number or several; those that torch has by default.
 
     Returns:
-        A row a model and mode, in the order of the models.
+        A row a model, number of threads, runtime and mode, in this order.
 
     Raises:
         ValueError: If there is no such runtime, or a number is not positive.
     """
-    if runtime not in RUNTIMES:
-        raise ValueError(f"runtime is one of {', '.join(RUNTIMES)}, got {runtime!r}")
-    if batch_size < 1 or rounds < 1:
-        raise ValueError(f"batch size and rounds must be positive, got {batch_size} and {rounds}")
-    steps: dict[tuple[str, str], Step] = {}
-    frames: dict[str, int] = {}
-    memory: dict[tuple[str, str], int] = {}
-    for name in models:
-        model = timm.create_model(name, **(model_args or {})).to(device, memory_format=torch.channels_last)
-        frames[name] = model.out_frames
-        for mode, step in _steps(model, device, batch_size, dtype, runtime, train).items():
-            steps[name, mode] = step
-            step()  # compiles, and makes the optimizer's state
-            memory[name, mode] = peak_memory(step, device)
+    runtimes = (runtime,) if isinstance(runtime, str) else tuple(runtime)
+    _check(runtimes, device, dtype, batch_size, rounds, threads)
+    counts = tuple(threads) or (torch.get_num_threads(),)
+    before = torch.get_num_threads()
+    cases: dict[_Case, Step] = {}
+    memory: dict[_Case, int] = {}
+    differences: dict[_Case, float] = {}
+    models_of = {name: timm.create_model(name, **(model_args or {})) for name in models}
     product, operations = _matrix_product(device, dtype)
-    seconds = _in_turn([product, *steps.values()], rounds, device)
-    peaks = [operations / taken for taken in seconds[0]]
+    try:
+        for name, count, used in itertools.product(models, counts, runtimes):
+            torch.set_num_threads(count)
+            model = models_of[name].to(device, memory_format=torch.channels_last)
+            steps, difference = _steps(model, device, batch_size, dtype, used, train)
+            for mode, step in steps.items():
+                case = _Case(name, count, used, mode)
+                cases[case] = step
+                step()  # compiles, and makes the optimizer's state
+                memory[case] = peak_memory(step, device)
+                differences[case] = difference if mode == "inference" else float("nan")
+        timed = [(count, product) for count in counts] + [(case.threads, step) for case, step in cases.items()]
+        seconds = _in_turn(timed, rounds, device)
+    finally:
+        torch.set_num_threads(before)
+    peaks = {count: [operations / taken for taken in each] for count, each in zip(counts, seconds, strict=False)}
     summaries = {name: summarize(name, **(model_args or {})) for name in models}
     rows = []
-    for (name, mode), taken in zip(steps, seconds[1:], strict=True):
-        summary = summaries[name]
+    for case, taken in zip(cases, seconds[len(counts) :], strict=True):
+        summary = summaries[case.model]
         speeds = [batch_size / each for each in taken]
-        work = 2 * summary.multiply_adds * (3 if mode == "training" else 1)
-        shares = [speed * work / peak for speed, peak in zip(speeds, peaks, strict=True)]
+        work = 2 * summary.multiply_adds * (3 if case.mode == "training" else 1)
+        shares = [speed * work / peak for speed, peak in zip(speeds, peaks[case.threads], strict=True)]
         median = statistics.median(speeds)
         rows.append(
             Measurement(
-                name, mode, runtime, device.type, str(dtype).removeprefix("torch."), batch_size, summary.parameters,
-                summary.multiply_adds, median, min(speeds), max(speeds), median * frames[name], memory[name, mode],
-                statistics.median(shares),
+                case.model, case.mode, case.runtime, device.type, str(dtype).removeprefix("torch."), batch_size,
+                summary.parameters, summary.multiply_adds, median, min(speeds), max(speeds),
+                median * models_of[case.model].out_frames, memory[case], statistics.median(shares), case.threads,
+                differences[case],
             )
         )  # fmt: skip
     return rows
+
+
+class _Case(NamedTuple):
+    model: str
+    threads: int
+    runtime: str
+    mode: str
+
+
+def _check(
+    runtimes: Sequence[str],
+    device: torch.device,
+    dtype: torch.dtype,
+    batch_size: int,
+    rounds: int,
+    threads: Sequence[int],
+) -> None:
+    if unknown := [name for name in runtimes if name not in RUNTIMES]:
+        raise ValueError(f"runtime is one of {', '.join(RUNTIMES)}, got {', '.join(map(repr, unknown))}")
+    if batch_size < 1 or rounds < 1 or any(count < 1 for count in threads):
+        raise ValueError(
+            f"batch size, rounds and threads must be positive, got {batch_size}, {rounds} and {tuple(threads)}"
+        )
+    exported = [name for name in runtimes if name in _EXPORTED]
+    if exported and (device.type != "cpu" or dtype != torch.float32):
+        raise ValueError(f"{', '.join(exported)}: measured on the CPU and in float32 only")
 
 
 def write_csv(rows: Iterable[Measurement], file: Path) -> None:
@@ -207,7 +255,8 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    measured = {row.model: row for row in rows if row.mode == "inference"}
+    # Of several runtimes, the first.
+    measured = {row.model: row for row in reversed(rows) if row.mode == "inference"}
     points = [point for point in published() if point.model in measured]
     lengths = sorted({point.epochs or 0 for point in points}) or [0]
     figure = Figure(figsize=(11, 4.2 * len(lengths)), layout="constrained")
@@ -254,8 +303,8 @@ def peak_memory(run: Step, device: torch.device) -> int:
 
 def _steps(
     model: Any, device: torch.device, batch_size: int, dtype: torch.dtype, runtime: str, train: bool
-) -> dict[str, Step]:
-    """What is timed of a model, by mode."""
+) -> tuple[dict[str, Step], float]:
+    """What is timed of a model, by mode, and how far the runtime is from eager."""
     size = model.pretrained_cfg["input_size"][1:]
     clip = torch.rand(batch_size, model.in_frames, model.in_chans, *size, device=device)
     target = torch.rand(batch_size, model.out_frames, model.out_chans, *size, device=device)
@@ -270,8 +319,10 @@ def _steps(
         with torch.no_grad(), autocast():
             predict(clip)
 
-    if not train:
-        return {"inference": infer}
+    with torch.no_grad(), autocast():
+        difference = (predict(clip).float() - model(clip).float()).abs().max().item()
+    if not train or runtime in _EXPORTED:
+        return {"inference": infer}, difference
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
 
     def step() -> None:
@@ -285,7 +336,7 @@ def _steps(
         optimizer.step()
         optimizer.zero_grad()
 
-    return {"inference": infer, "training": step}
+    return {"inference": infer, "training": step}, difference
 
 
 def _matrix_product(device: torch.device, dtype: torch.dtype) -> tuple[Step, int]:
@@ -300,11 +351,12 @@ def _matrix_product(device: torch.device, dtype: torch.dtype) -> tuple[Step, int
     return run, 2 * size**3 * repeats
 
 
-def _in_turn(steps: Sequence[Step], rounds: int, device: torch.device) -> list[list[float]]:
-    """Seconds of each step in each round; what one round makes of it serves to warm up."""
+def _in_turn(steps: Sequence[tuple[int, Step]], rounds: int, device: torch.device) -> list[list[float]]:
+    """Seconds of each step, with its number of threads, in each round; what one round makes of it serves to warm up."""
     seconds: list[list[float]] = [[] for _ in steps]
     for number in range(rounds + 1):
-        for step, taken in zip(steps, seconds, strict=True):
+        for (threads, step), taken in zip(steps, seconds, strict=True):
+            torch.set_num_threads(threads)
             started = time.perf_counter()
             step()
             if device.type == "cuda":

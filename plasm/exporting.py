@@ -22,9 +22,9 @@ from torch.export import Dim, ExportedProgram
 
 from plasm import weights
 
-from .runtime import METADATA, load_exported
+from .runtime import METADATA, Engine, ExportedModel, load_exported
 
-__all__ = ["FORMATS", "OPSET", "TOLERANCE", "ExportError", "Exported", "Format", "export"]
+__all__ = ["FORMATS", "OPSET", "TOLERANCE", "ExportError", "Exported", "Format", "export", "through_onnx"]
 
 Format = Literal["onnx", "pt2", "aoti"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -104,6 +104,10 @@ def export(
     file = Path(file)
     _check_arguments(file, format, num_frames)
     size = size or _own_size(model)
+    if dynamic_size and not getattr(model, "dynamic_size", True):
+        raise ValueError(
+            f"a graph of this {type(model).__name__} has a fixed height and width: give size, no dynamic_size"
+        )
     eager = copy.deepcopy(model).cpu().float().eval()
     clips = _sample_clips(model, size) if clips is None else clips.float().cpu()
     graph = _Forecast(copy.deepcopy(eager), num_frames, half)
@@ -125,6 +129,26 @@ def export(
         _add_metadata(beside, metadata)
         beside.replace(file)
     return Exported(file, metadata, difference, spread)
+
+
+def through_onnx(
+    model: nn.Module, size: tuple[int, int], num_frames: int | None = None, engine: Engine = "onnxruntime"
+) -> ExportedModel:
+    """A model as onnxruntime or OpenVINO runs it: exported, checked, loaded, and no file left.
+
+    Args:
+        model: As for ``export``.
+        size: H and W of the clips that it will get.
+        num_frames: T'; the model's own by default.
+        engine: What runs it, on as many threads as torch has now.
+
+    Raises:
+        ExportError: As ``export`` raises it.
+        ImportError: If something is missing: ``pip install 'plasm[onnx]'``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = export(model, Path(folder) / "model.onnx", num_frames=num_frames, size=size).file
+        return load_exported(file, engine=engine)
 
 
 class _Forecast(nn.Module):

@@ -20,11 +20,12 @@ import plasm
 from plasm import pictures, weights
 from plasm.data import SAMPLES, FrameFormat, FrameStream, open_source, read_streams
 from plasm.data.extras import require
+from plasm.exporting import through_onnx
 from plasm.metrics import Metrics, VideoMetrics
 from plasm.models.summary import summarize
 from plasm.training import TRIVIAL_FORECASTS, forecast, frame_counts, load_model
 from plasm.training.config import Config, option
-from plasm.training.devices import choose_device
+from plasm.training.devices import choose_device, move
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
 
@@ -46,7 +47,8 @@ class PredictConfig(Config):
     )
     weights: str | None = option(
         None,
-        "Run, folder, hf-hub:OWNER/NAME, published name or .safetensors file; the model's published ones if not given.",
+        "Run, folder, hf-hub:OWNER/NAME, published name, .safetensors or exported file (.onnx, .pt2); the model's "
+        "published ones if not given.",
     )
     input: str | None = option(
         None, "Clip: a video, GIF, folder of images, .npy or .npz; the sample clips of the package if not given."
@@ -62,6 +64,9 @@ class PredictConfig(Config):
         "Folder for prediction.npy, .png and .gif; or a video file for input and prediction, such as out.mp4.",
     )
     device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
+    runtime: Literal["eager", "onnx"] = option(
+        "eager", "eager, or onnx: by onnxruntime on the CPU, exported first; --weights FILE.onnx does so anyway."
+    )
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,14 @@ def predict(config: PredictConfig) -> Prediction:
     given = load_model(config.model, config.weights) if config.model or config.weights else None
     streams = open_source(Path(config.input) if config.input else _SAMPLE_CLIPS, _channels(given) if given else 1)
     source = config.weights or config.model or _fitting_model(streams[0], config.step)
-    net = (given or load_model(source, None)).to(device).eval()
+    net = move(given or load_model(source, None), device).eval()
     in_frames, out_frames = frame_counts(net)
     num_frames = config.frames or out_frames
     frame_format = FrameFormat(_channels(net), config.size, config.fit)
     clips = read_streams(streams, frame_format, in_frames + num_frames, config.step)
     clip, target = _split(clips, in_frames, num_frames)
+    if config.runtime == "onnx":
+        net = through_onnx(net, (clip.shape[-2], clip.shape[-1]), num_frames)
     predict_batch = forecast(net)
     frames = torch.cat([predict_batch(part.to(device), num_frames).cpu() for part in clip.split(_BATCH)])
     metrics = None

@@ -1,4 +1,4 @@
-"""Models that were exported to a file, as models: they predict, are measured, and are told apart from none.
+"""Models that were exported to a file, as models: they predict and are measured as any other.
 
 What ``plasm.export`` writes says itself what it is (``read_metadata``). ``load_exported`` makes a ``VideoModel`` of it,
 whose ``forward`` runs the file in onnxruntime or torch.
@@ -10,18 +10,19 @@ import json
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from plasm.models import VideoModel
 
-__all__ = ["METADATA", "ExportedModel", "is_exported", "load_exported", "read_metadata"]
+__all__ = ["METADATA", "Engine", "ExportedModel", "is_exported", "load_exported", "read_metadata"]
 
 METADATA = "plasm.json"
 """What the metadata is called inside a .pt2 file, which is a zip archive, in the folder ``extra``."""
 
+Engine = Literal["onnxruntime", "openvino"]
 _SUFFIXES = (".onnx", ".pt2")
 _Run = Callable[[Tensor], Tensor]
 
@@ -56,43 +57,47 @@ class ExportedModel(VideoModel):
         """Predict the next frames.
 
         Args:
-            clip: (B, T, C, H, W), on the CPU.
+            clip: (B, T, C, H, W).
 
         Returns:
-            (B, T', C', H, W), not clamped.
+            (B, T', C', H, W), not clamped, where the clip lies; it is computed on the CPU.
 
         Raises:
             ValueError: If the clip has other T or C than the model, or a size that the file does not take.
         """
         self.check_clip(clip)
         if self.size is None:
-            return self.crop(self._run(self.pad_clip(clip)), clip)
+            return self.crop(self._on_cpu(self.pad_clip(clip)), clip)
         if tuple(clip.shape[-2:]) != self.size:
             raise ValueError(
                 f"the file takes frames of {self.size[0]}x{self.size[1]}, got {clip.shape[-2]}x{clip.shape[-1]}: bring "
                 f"them to that size, or export with dynamic_size"
             )
-        return self._run(clip)
+        return self._on_cpu(clip)
+
+    def _on_cpu(self, clip: Tensor) -> Tensor:
+        return self._run(clip.to("cpu", torch.float32).contiguous()).to(clip.device)
 
 
-def load_exported(file: Path | str, threads: int | None = None) -> ExportedModel:
+def load_exported(file: Path | str, threads: int | None = None, engine: Engine = "onnxruntime") -> ExportedModel:
     """Load what ``plasm.export`` wrote.
 
     A .pt2 file holds code that torch runs (of ``aoti`` a compiled library): load those alone whose source you trust.
 
     Args:
         file: .onnx or .pt2.
-        threads: Of onnxruntime; by default as many as torch has.
+        threads: Of the engine; by default as many as torch has.
+        engine: What runs an .onnx file.
 
     Raises:
-        ImportError: If the file is .onnx, and onnxruntime is not installed.
+        ImportError: If the file is .onnx, and what runs it is not installed.
         OSError: If there is no such file, or it is damaged.
         ValueError: If it was not written by ``plasm.export``.
     """
     file = Path(file)
     metadata = read_metadata(file)
     if file.suffix == ".onnx":
-        return ExportedModel(_onnx(file, threads or torch.get_num_threads()), metadata)
+        return ExportedModel(_ENGINES[engine](file, threads or torch.get_num_threads()), metadata)
     if metadata["format"] == "aoti":
         return ExportedModel(_aoti(file), metadata)
     return ExportedModel(torch.export.load(file).module(), metadata)
@@ -150,9 +155,23 @@ def _onnx(file: Path, threads: int) -> _Run:
     name = session.get_inputs()[0].name
 
     def run(clip: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: clip.float().contiguous().numpy()})[0])
+        return torch.from_numpy(session.run(None, {name: clip.numpy()})[0])
 
     return run
+
+
+def _openvino(file: Path, threads: int) -> _Run:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError(f"OpenVINO is not installed ({error}): pip install openvino") from error
+    # It computes in bfloat16 by itself where the CPU can.
+    given = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    compiled = openvino.Core().compile_model(str(file), "CPU", given)
+    return lambda clip: torch.from_numpy(compiled([clip.numpy()])[0].copy())
+
+
+_ENGINES: dict[str, Callable[[Path, int], _Run]] = {"onnxruntime": _onnx, "openvino": _openvino}
 
 
 def _aoti(file: Path) -> _Run:

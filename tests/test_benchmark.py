@@ -42,6 +42,20 @@ def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
         benchmark.measure(["tau_mmnist"], torch.device("cpu"), runtime="none")
 
 
+def test_runtimes_and_threads_are_measured_in_turn() -> None:
+    args = {"encoder_dim": 4, "translator_dim": 16, "translator_depth": 2, "encoder_depth": 2}
+    before = torch.get_num_threads()
+    rows = benchmark.measure(
+        ["tau_taxibj"], torch.device("cpu"), 1, runtime=("eager", "onnx"), rounds=1, model_args=args, threads=(1, 2)
+    )
+    assert torch.get_num_threads() == before
+    assert [(row.threads, row.runtime) for row in rows] == [(1, "eager"), (1, "onnx"), (2, "eager"), (2, "onnx")]
+    assert [row.difference for row in rows[::2]] == [0, 0]
+    assert all(0 < row.difference < 1e-3 for row in rows[1::2])
+    with pytest.raises(ValueError, match="onnx: measured on the CPU and in float32 only"):
+        benchmark.measure(["tau_taxibj"], torch.device("cpu"), dtype=torch.bfloat16, runtime="onnx")
+
+
 def test_peak_memory_counts_what_is_held_at_once() -> None:
     device, megabyte = torch.device("cpu"), 2**18
 

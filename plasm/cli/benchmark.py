@@ -23,7 +23,9 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 @click.option("--batch-size", type=int, default=4, show_default=True)
 @click.option("--train", is_flag=True, help="Time training steps as well.")
 @click.option("--dtype", type=click.Choice(list(_DTYPES)), default="float32", help="But for float32, by autocast.")
-@click.option("--compile", "compiled", is_flag=True, help="Through torch.compile.")
+@click.option("--runtime", default="eager", show_default=True,
+              help=f"One, or several with commas between: {', '.join(measuring.RUNTIMES)}.")  # fmt: skip
+@click.option("--threads", help="Of the CPU, a number, or several with commas between; torch's if not given.")
 @click.option("--rounds", type=int, default=5, help="How often each model is timed.", show_default=True)
 @click.option(
     "--model-arg", metavar="NAME=VALUE", multiple=True, help="Argument of every constructor. May be repeated."
@@ -36,7 +38,8 @@ def benchmark(
     batch_size: int,
     train: bool,
     dtype: str,
-    compiled: bool,
+    runtime: str,
+    threads: str | None,
     rounds: int,
     model_arg: tuple[str, ...],
     out: Path,
@@ -53,23 +56,39 @@ def benchmark(
         )
     where = choose_device(device)
     keep_freed_memory(where)
-    runtime = "compile" if compiled else "eager"
+    counts = tuple(int(count) for count in threads.split(",")) if threads else (torch.get_num_threads(),)
     arguments = pairs("model_args", model_arg).get("model_args", {})
-    rows = measuring.measure(names, where, batch_size, train, _DTYPES[dtype], runtime, rounds, arguments)
+    rows = measuring.measure(
+        names, where, batch_size, train, _DTYPES[dtype], runtime.split(","), rounds, arguments, counts
+    )
     out.mkdir(parents=True, exist_ok=True)
     measuring.write_csv(rows, out / "benchmark.csv")
     table = _markdown(rows)
     (out / "benchmark.md").write_text(table, encoding="utf-8")
     measuring.picture(rows, out / "benchmark.png")
     click.echo(table)
-    click.echo(f"{where.type}, {dtype}, batch {batch_size}, {runtime}, {torch.get_num_threads()} thread(s), {rounds} "
-               f"round(s); written to {out}")  # fmt: skip
+    click.echo(f"{where.type}, {dtype}, batch {batch_size}, {rounds} round(s); written to {out}")
 
 
 def _markdown(rows: list[Measurement]) -> str:
     """A table in Markdown that is legible as it is."""
     errors = {(row.model, row.epochs): row for row in measuring.published()}
-    titles = ("model", "mode", "M", "G", "clips/s", "range", "frames/s", "MB", "of peak", "MSE 200", "MSE 2,000")
+    titles = (
+        "model",
+        "mode",
+        "runtime",
+        "threads",
+        "from eager",
+        "M",
+        "G",
+        "clips/s",
+        "range",
+        "frames/s",
+        "MB",
+        "of peak",
+        "MSE 200",
+        "MSE 2,000",
+    )
     lines = []
     for row in rows:
         found = [errors.get((row.model, epochs)) for epochs in (200, 2000)]
@@ -77,6 +96,9 @@ def _markdown(rows: list[Measurement]) -> str:
             (
                 row.model,
                 row.mode,
+                row.runtime,
+                str(row.threads),
+                f"{row.difference:.1g}",
                 f"{row.parameters / 1e6:.2f}",
                 f"{row.multiply_adds / 1e9:.2f}",
                 f"{row.clips_per_second:.2f}",

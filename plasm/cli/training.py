@@ -8,7 +8,7 @@ import click
 import torch
 
 from plasm import data, training, weights
-from plasm.training.devices import choose_device
+from plasm.training.devices import choose_device, move
 from plasm.training.publishing import record_metrics
 from plasm.weights.card import without_folder
 from plasm.weights.files import WEIGHTS_NAME
@@ -89,7 +89,7 @@ def evaluate(**arguments: Any) -> None:
         **config.data_args,
     )  # fmt: skip
     with training.join_world(choose_device(config.device)) as world:
-        timed = training.TimedForecast(training.forecast(net.to(world.device)), world.device)
+        timed = training.TimedForecast(training.forecast(move(net, world.device)), world.device)
         forecasts: dict[str, training.Forecast] = {"model": timed, **training.TRIVIAL_FORECASTS}
         table = training.evaluate(
             forecasts, clips, in_frames, out_frames, num_clips=config.num_clips, batch_size=config.batch_size,

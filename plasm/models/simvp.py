@@ -248,6 +248,11 @@ class SimVP(VideoModel):
         """
         return self._forecast(clip, self.out_frames)
 
+    @property
+    def dynamic_size(self) -> bool:
+        """Whether one exported graph can take any H and W. Not of Swin, which lays windows by them."""
+        return not self.fixed_size and getattr(self.translator, "name", "") != "swin"
+
     @torch.no_grad()
     def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
         """Predict any number of frames: whole forecasts of T frames are fed back, and the last is cut.

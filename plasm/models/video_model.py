@@ -69,6 +69,7 @@ class VideoModel(nn.Module):
         feature_info: timm's: of each feature map "num_chs", "reduction" (of H and W) and "module".
         head_modules: Names of what comes after the last block, which ``prune_intermediate_layers`` takes away.
         size_multiple: What H and W are padded to a multiple of.
+        fixed_size: Whether there are weights for each place, so that H and W cannot be chosen.
         encoder_frozen: Whether the encoder is kept as it is.
 
     Raises:
@@ -78,6 +79,7 @@ class VideoModel(nn.Module):
     num_features: int = 0
     head_modules: tuple[str, ...] = ()
     size_multiple: int = 1
+    fixed_size: bool = False
 
     def __init__(self, in_chans: int, in_frames: int, out_frames: int, out_chans: int | None = None) -> None:
         super().__init__()
@@ -119,6 +121,11 @@ class VideoModel(nn.Module):
     def crop(frames: Tensor, clip: Tensor) -> Tensor:
         """Cut from frames (..., H', W') what padding ``clip`` (..., H, W) added."""
         return frames[..., : clip.shape[-2], : clip.shape[-1]]
+
+    @property
+    def dynamic_size(self) -> bool:
+        """Whether one exported graph can take any H and W."""
+        return not self.fixed_size
 
     @torch.no_grad()
     def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:

@@ -164,7 +164,8 @@ class EvaluateConfig(Config):
     model: str | None = option(None, "Constructor; taken from the weights' config if that is there.")
     weights: str | None = option(
         None,
-        "Run, folder, hf-hub:OWNER/NAME, published name or .safetensors file; the model's published ones if not given.",
+        "Run, folder, hf-hub:OWNER/NAME, published name, .safetensors or exported file (.onnx, .pt2); the model's "
+        "published ones if not given.",
     )
     data: str = option("mmnist", "Data set: a name as for training, or MODULE:NAME for your own.")
     data_dir: str = _required("Folder of the data set's files.")

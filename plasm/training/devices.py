@@ -3,10 +3,12 @@
 import ctypes
 import platform
 import sys
+from typing import Any
 
 import torch
+from torch import nn
 
-__all__ = ["choose_device", "has_bf16", "keep_freed_memory"]
+__all__ = ["choose_device", "has_bf16", "keep_freed_memory", "move"]
 
 
 def choose_device(device: str) -> torch.device:
@@ -21,6 +23,18 @@ def choose_device(device: str) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"no device {device!r} here: {str(error).splitlines()[0]}") from error
+
+
+def move(model: nn.Module, device: torch.device) -> Any:
+    """Move a model, with the weights of its 2D convolutions channels last in memory: its features then are, too.
+
+    Up to rounding it computes the same, and on a CPU far faster.
+    """
+    model.to(device)
+    for parameter in model.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 import plasm
 from plasm import weights
 from plasm.models import is_plasm_model
+from plasm.runtime import is_exported, load_exported
 
 __all__ = [
     "frame_counts",
@@ -157,7 +158,8 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
     Args:
         name: Constructor. May be left out where ``source`` is a folder, or a name of timm's or of published weights.
         source: Folder of a run or of ``weights.save_pretrained``; "hf-hub:OWNER/NAME"; name of published weights
-            (MODEL or MODEL.TAG); a safetensors file for ``name``; None for the published weights of ``name``.
+            (MODEL or MODEL.TAG); a safetensors file for ``name``; what ``plasm.export`` wrote; None for the published
+            weights of ``name``.
         **kwargs: Arguments of the constructor, where they are others than those of the weights.
 
     Raises:
@@ -170,6 +172,8 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
             raise ValueError("name a model, weights, or both")
         return make_model(name, pretrained=True, **kwargs)
     path = Path(source)
+    if is_exported(path):
+        return load_exported(path)
     if source.startswith("hf-hub:"):
         architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
         if not is_plasm_model(architecture):

@@ -19,7 +19,7 @@ from plasm.metrics import frame_mse
 
 from . import checkpoints
 from .config import RunConfig
-from .devices import keep_freed_memory
+from .devices import keep_freed_memory, move
 from .distributed import World
 from .evaluation import clip_batches
 from .folder import RunFolder
@@ -75,11 +75,7 @@ class Trainer:
                 # Clips that are made rather than read are made where they are used.
                 if hasattr(dataset, "to"):
                     dataset.to(self.device)
-        self.task = task.to(self.device)
-        for parameter in task.parameters():
-            if parameter.ndim == 4:
-                # Convolutions are faster in this format, on a CPU most of all.
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+        self.task: Task = move(task, self.device)
         self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
         self.state = TrainState(self.task, config, self.steps_per_epoch)
         if config.compile:

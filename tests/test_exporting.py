@@ -1,0 +1,174 @@
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import pytest
+import timm
+import torch
+from commands import fails, ok
+from torch import Tensor, nn
+
+import plasm
+from plasm import exporting, weights
+from plasm.exporting import ExportError
+from plasm.models import PLASM
+from plasm.runtime import is_exported, load_exported, read_metadata
+from plasm.training import load_model
+
+SMALL: dict[str, Any] = {
+    "in_frames": 3, "out_frames": 2, "encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1,
+}  # fmt: skip
+SIZE = (8, 12)
+
+
+def small(**kwargs: Any) -> PLASM:
+    torch.manual_seed(0)
+    return PLASM(**{**SMALL, **kwargs}).eval()
+
+
+def clips(batch: int = 2, size: tuple[int, int] = SIZE, channels: int = 1) -> Tensor:
+    return torch.rand(batch, 3, channels, *size, generator=torch.Generator().manual_seed(1))
+
+
+class Slow(nn.Module):
+    """What onnxruntime computes otherwise: its Sigmoid is 0 below -18."""
+
+    in_frames = out_frames = 3
+    in_chans = 1
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return (clip - 20).sigmoid() * 1e8
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("exported") / "small.onnx"
+    plasm.export(small(), file, size=SIZE, dynamic_size=True, license="CC0-1.0")
+    return file
+
+
+@pytest.mark.parametrize("attention", ["channel", "spatial", "none"])
+def test_every_form_of_attention(attention: str, tmp_path: Path) -> None:
+    model = small(attention=attention)
+    plasm.export(model, tmp_path / "a.onnx", size=SIZE)
+    torch.testing.assert_close(load_exported(tmp_path / "a.onnx")(clips()), model(clips()), atol=1e-4, rtol=1e-4)
+
+
+def test_onnx_file_of_any_batch_and_size_that_says_what_it_is(exported: Path) -> None:
+    model = small()
+    onnx.checker.check_model(exported, full_check=True)
+    session = onnxruntime.InferenceSession(exported)
+    for batch, size in ((1, (8, 12)), (3, (16, 4))):
+        clip = clips(batch, size)
+        (frames,) = session.run(["frames"], {"clip": clip.numpy()})
+        torch.testing.assert_close(torch.from_numpy(frames), model(clip), atol=1e-4, rtol=1e-4)
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert metadata == read_metadata(exported)
+    expected = {
+        "plasm": plasm.__version__, "model": "PLASM", "license": "CC0-1.0", "in_frames": "3", "out_frames": "2",
+        "in_chans": "1", "out_chans": "1", "dynamic_size": "true", "size_multiple": "2", "dtype": "float32",
+        "format": "onnx, opset 20", "weights_sha256": weights.tensors_sha256(model.state_dict()),
+    }  # fmt: skip
+    assert expected.items() <= metadata.items()
+    assert float(metadata["max_difference"]) <= 1e-3 * float(metadata["output_range"])
+    assert [entry.version for entry in onnx.load(exported).opset_import if entry.domain == ""] == [20]
+
+
+def test_exported_model_is_a_model(exported: Path) -> None:
+    model, loaded = small(), load_model(None, str(exported))
+    assert (loaded.in_frames, loaded.out_frames, loaded.in_chans) == (3, 2, 1)
+    odd = clips(size=(9, 11))
+    torch.testing.assert_close(loaded(odd), model(odd), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(loaded.predict(odd, 5), model.predict(odd, 5), atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match=r"\(B, 3, 1, H, W\)"):
+        loaded(clips(channels=2))
+
+
+def test_rollout_is_one_graph_which_pads_a_fixed_size(tmp_path: Path) -> None:
+    model, odd = small(), clips(size=(9, 11))
+    done = plasm.export(model, tmp_path / "r.onnx", size=(9, 11), num_frames=5)
+    assert done.metadata["out_frames"] == "5"
+    (frames,) = onnxruntime.InferenceSession(done.file).run(None, {"clip": odd.numpy()})
+    torch.testing.assert_close(torch.from_numpy(frames), model.predict(odd, 5), atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="takes frames of 9x11, got 8x12"):
+        load_exported(done.file)(clips())
+
+
+def test_half_is_half_the_size_and_float32_outside(exported: Path, tmp_path: Path) -> None:
+    model = small(translator_dim=64)
+    whole = plasm.export(model, tmp_path / "w.onnx", size=SIZE).file.stat().st_size
+    done = plasm.export(model, tmp_path / "h.onnx", size=SIZE, half=True)
+    assert done.file.stat().st_size < 0.7 * whole
+    (frames,) = onnxruntime.InferenceSession(done.file).run(None, {"clip": clips().numpy()})
+    assert frames.dtype == "float32"
+    assert next(model.parameters()).dtype == torch.float32
+
+
+def test_torchs_format(tmp_path: Path) -> None:
+    model = small()
+    done = plasm.export(model, tmp_path / "p.pt2", "pt2", size=SIZE)
+    program = torch.export.load(done.file)
+    torch.testing.assert_close(program.module()(clips(3)), model(clips(3)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(load_exported(done.file)(clips(1)), model(clips(1)), atol=1e-5, rtol=1e-5)
+    assert read_metadata(done.file) == done.metadata
+
+
+def test_what_differs_is_not_kept(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="was not kept: as onnx the output differs from eager by"):
+        plasm.export(Slow(), tmp_path / "s.onnx", size=SIZE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_published_weights_are_known(tmp_path: Path) -> None:
+    model = timm.create_model("plasm_mmnist_tiny", pretrained=True)
+    row = weights.entry("plasm_mmnist_tiny")
+    assert exporting._weights_of(model) == (row.sha256, row)
+    with torch.no_grad():
+        model.decoder.readout.bias += 1
+    assert exporting._weights_of(model) == (weights.tensors_sha256(model.state_dict()), None)
+
+
+def test_wrong_arguments_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"format onnx ends in \.onnx"):
+        plasm.export(small(), tmp_path / "a.pt2")
+    with pytest.raises(ValueError, match="format is one of onnx, pt2, aoti, got 'torchscript'"):
+        plasm.export(small(), tmp_path / "a.pt2", "torchscript")
+    with pytest.raises(ValueError, match=r"give size=\(H, W\)"):
+        plasm.export(small(), tmp_path / "a.onnx")
+    swin = timm.create_model("simvp_swin_mmnist", translator_depth=2, device="meta")
+    with pytest.raises(ValueError, match="this SimVP has a fixed height and width"):
+        plasm.export(swin, tmp_path / "a.onnx", dynamic_size=True)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(FileNotFoundError, match=r"aoti needs a C\+\+ compiler, and there is none"):
+        plasm.export(small(), tmp_path / "a.pt2", "aoti", size=SIZE)
+    (tmp_path / "damaged.onnx").write_bytes(b"no model")
+    (tmp_path / "damaged.pt2").write_bytes(b"no archive")
+    with zipfile.ZipFile(tmp_path / "other.pt2", "w") as archive:
+        archive.writestr("other/data", "")
+    for name, message in (("damaged.onnx", "no model that"), ("damaged.pt2", "no whole"), ("gone.onnx", "not there")):
+        with pytest.raises(OSError, match=message):
+            load_exported(tmp_path / name)
+    with pytest.raises(ValueError, match="not written by plasm export"):
+        load_exported(tmp_path / "other.pt2")
+    assert is_exported("a.onnx")
+    assert not is_exported("a.safetensors")
+
+
+def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run: exported, and predicted with, as the run itself predicts."""
+    monkeypatch.chdir(tmp_path)
+    weights.save_pretrained(
+        timm.create_model("plasm_mmnist_tiny", encoder_dim=4, translator_dim=8, translator_depth=1), "run"
+    )
+    out = ok("export", "run", "--out", "run.onnx", "--dynamic-size")
+    assert "run.onnx: 0.2 MB, onnx, opset 20; largest difference from eager" in out
+    assert read_metadata("run.onnx")["model"] == "plasm_mmnist_tiny"
+    tables = [
+        ok("predict", "--weights", name, *more, "--size", "16", "16", "--out", "p")
+        for name, *more in (("run",), ("run.onnx",), ("run", "--runtime", "onnx"))
+    ]
+    assert len(set(tables)) == 1
+    assert "ends in .pt2" in fails("export", "run", "--format", "pt2", "--out", "run.onnx")
