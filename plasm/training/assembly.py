@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from plasm import weights
 from plasm.data import create_dataset
 
 from .config import PretrainConfig, RunConfig, TrainConfig
@@ -80,6 +81,7 @@ def prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) ->
     folder = RunFolder(Path(config.out))
     if config.bf16 is None:
         config = replace(config, bf16=has_bf16(world.device))
+    config = replace(config, model_args={**_published_args(config), **config.model_args})
     if world.is_first:
         folder.check(config, resume)
     if config.batch_size % (world.size * config.accumulate):
@@ -101,6 +103,15 @@ def prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) ->
     if resume:
         trainer.restore()
     return trainer
+
+
+def _published_args(config: RunConfig) -> dict[str, Any]:
+    """The arguments that published weights were made with, where a run begins with such."""
+    init = getattr(config, "init", None)
+    model, _, tag = (init or "").partition(".")
+    if not weights.tags(model) or Path(init).exists():
+        return {}
+    return weights.entry(model, tag).model_args
 
 
 def _make_task(model: Any, config: PretrainConfig | TrainConfig) -> Task:

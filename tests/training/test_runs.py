@@ -63,6 +63,19 @@ def test_training_goes_on_from_published_weights(caplog: pytest.LogCaptureFixtur
     assert "loaded as they are all tensors but" in caplog.text
 
 
+def test_a_run_from_published_weights_has_their_arguments(tmp_path: Path) -> None:
+    """Where a constructor's defaults are others by now, nobody has to know."""
+    told: dict[str, Any] = {
+        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(SAMPLES), "init": "plasm_mmnist_tiny.mmnist",
+        "clips_per_epoch": 2, "batch_size": 2, "val_clips": 1, "device": "cpu", "out": str(tmp_path / "run"),
+        "schedule": "wsd",
+    }  # fmt: skip
+    for epochs in (1, 2):
+        training.run(TrainConfig(**told, epochs=epochs), resume=True)
+    config = weights.read_model_config(tmp_path / "run" / "config.json")
+    assert weights.entry("plasm_mmnist_tiny", "mmnist").model_args.items() <= config["model_args"].items()
+
+
 def test_weights_of_other_frame_counts_are_adapted_to_the_model(tmp_path: Path) -> None:
     weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", in_frames=5, **MODEL), tmp_path)
     assert begin(tmp_path, **MODEL).translator.in_proj.weight.shape[1] == 10 * MODEL["encoder_dim"]
