@@ -141,7 +141,12 @@ def to_array(frame: Any, gray: bool) -> np.ndarray:
         pixels = "rgb48le" if colour else "gbrp16le"
     else:
         pixels = "rgb24"
-    array: np.ndarray = frame.to_ndarray(format=pixels)
+    try:
+        # Without threads of its own, for which a forked worker that inherits the frame would wait forever.
+        array: np.ndarray = frame.to_ndarray(format=pixels, threads=1)
+    except TypeError:
+        # An older PyAV.
+        array = frame.to_ndarray(format=pixels)
     return array.reshape(*array.shape[:2], -1)
 
 

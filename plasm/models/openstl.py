@@ -73,8 +73,8 @@ def read_config(config: Mapping[str, Any] | Path | str) -> dict[str, Any]:
     if not name:
         raise ValueError(f'{what} names no system: it has neither "method" nor "model"')
     system, _, kind = name.partition("_")
-    if system == "predrnn":
-        # "PredRNN_reverse" is PredRNN, trained with reverse scheduled sampling, which is an entry of its own.
+    if name not in _FAMILIES and system in _FAMILIES and system != "simvp":
+        # "PredRNN_reverse" is PredRNN with other options, which are entries of their own.
         name = system
     if system == "simvp" and kind:
         name = system

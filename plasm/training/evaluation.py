@@ -3,6 +3,7 @@
 Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 """
 
+import gc
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -100,7 +101,11 @@ class TimedForecast:
 def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0) -> Iterable[Tensor]:
     """Load the batches with these indices, (B, T + T', C, H, W) each, in this process or in so many workers."""
     batches = _Batches(dataset, index_batches)
-    return DataLoader(batches, batch_size=None, num_workers=workers, worker_init_fn=_ignore_signals)
+    if workers:
+        # What nobody needs any more ends here: a decoder of this process that a forked worker collected would wait for
+        # threads that the fork has not.
+        gc.collect()
+    return DataLoader(batches, batch_size=None, num_workers=workers, worker_init_fn=_begin_worker)
 
 
 class _Batches(Dataset[Tensor]):
@@ -123,8 +128,12 @@ class _Batches(Dataset[Tensor]):
         return batch
 
 
-def _ignore_signals(worker: int) -> None:
-    """A signal to the whole group is for the process that trains, which ends its workers when it has saved."""
+def _begin_worker(worker: int) -> None:
+    """Leave alone what came with the fork, and signals.
+
+    A signal to the whole group is for the process that trains, which ends its workers when it has saved.
+    """
+    gc.freeze()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

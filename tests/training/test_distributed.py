@@ -51,7 +51,8 @@ def test_torchrun_gives_the_weights_of_one_process_and_one_writes(tmp_path: Path
     options = [
         "--model", "plasm_mmnist_tiny", "--data", "mmnist", "--data-dir", str(SAMPLES), "--out", str(tmp_path / "two"),
         "--epochs", "2", "--clips-per-epoch", "16", "--batch-size", "8", "--val-clips", "5", "--device", "cpu",
-        "--no-bf16", "--lr", "0.001", *(f"--model-arg={name}={value}" for name, value in together.MODEL.items()),
+        "--no-bf16", "--optimizer", "sgd", "--lr", "0.5",
+        *(f"--model-arg={name}={value}" for name, value in together.MODEL.items()),
     ]  # fmt: skip
     done = subprocess.run(
         [*command, "-m", "plasm", "train", *options], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True,
@@ -65,10 +66,11 @@ def test_torchrun_gives_the_weights_of_one_process_and_one_writes(tmp_path: Path
     torch.manual_seed(0)
     start = timm.create_model("plasm_mmnist_tiny", **together.MODEL).state_dict()
     assert one.keys() == two.keys() == start.keys()
-    moved = {name: (one[name] - start[name]).abs().max() for name in one}
-    assert sum(distance > 1e-3 for distance in moved.values()) > len(one) / 2
+    # Steps in proportion to the gradients: Adam's first ones have the same length whatever is left after rounding.
+    moved = {name: (one[name] - start[name]).norm() for name in one}
+    assert all(distance > 0 for distance in moved.values())
     for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=0.01, atol=2e-4, msg=name)
+        assert (two[name] - one[name]).norm() < 0.02 * moved[name] + 1e-6, name
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
 
 

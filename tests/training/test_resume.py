@@ -96,11 +96,19 @@ def test_sigterm_and_ctrl_c_save_and_say_how_to_go_on(uninterrupted: dict[str, A
         assert "the same command with --resume goes on" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("step", [2, 4])
-def test_a_signal_saves_after_the_step_it_came_in(number: signal.Signals, step: int, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the run of ``arguments`` leaves when nothing stops it."""
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    training.run(TrainConfig(**arguments(out)))
+    return result(out)
+
+
+@pytest.mark.parametrize(("number", "step"), [(signal.SIGTERM, 2), (signal.SIGINT, 4)])
+def test_a_signal_saves_after_the_step_it_came_in(
+    number: signal.Signals, step: int, whole: dict[str, Any], tmp_path: Path
+) -> None:
     """In the middle of an epoch, and in its last step; and no other checkpoint is due."""
-    training.run(TrainConfig(**arguments(tmp_path / "whole")))
     config = TrainConfig(**arguments(tmp_path / "parts"))
     trainer = prepare(config, HERE, resume=False)
     take_step = trainer._train_step
@@ -118,7 +126,7 @@ def test_a_signal_saves_after_the_step_it_came_in(number: signal.Signals, step: 
     (saved,) = (tmp_path / "parts" / "checkpoints").iterdir()
     assert saved.name == f"step_{step:08d}"
     training.run(config, resume=True)
-    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+    assert result(tmp_path / "parts") == whole
 
 
 class Dropped(nn.Module):
@@ -197,9 +205,8 @@ def test_resuming_in_both_phases(kind: type[Any], tmp_path: Path) -> None:
 
 
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    whole: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    training.run(TrainConfig(**arguments(tmp_path / "whole")))
     config = TrainConfig(**arguments(tmp_path / "parts"))
     prepare(config, HERE, resume=False).fit(epochs=2)
     _, newest = sorted((tmp_path / "parts" / "checkpoints").iterdir())
@@ -209,7 +216,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
     with caplog.at_level(logging.WARNING):
         training.run(config, resume=True)
     assert f"checkpoint {newest} is damaged" in caplog.text
-    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+    assert result(tmp_path / "parts") == whole
 
 
 def test_when_every_checkpoint_is_damaged_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -223,14 +230,13 @@ def test_when_every_checkpoint_is_damaged_nothing_is_overwritten(tmp_path: Path)
     assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
-def test_a_line_that_was_being_written_is_forgotten(tmp_path: Path) -> None:
-    training.run(TrainConfig(**arguments(tmp_path / "whole")))
+def test_a_line_that_was_being_written_is_forgotten(whole: dict[str, Any], tmp_path: Path) -> None:
     config = TrainConfig(**arguments(tmp_path / "parts"))
     prepare(config, HERE, resume=False).fit(epochs=2)
     with (tmp_path / "parts" / "log.jsonl").open("a") as log:
         log.write('{"epoch": 3, "cl')
     training.run(config, resume=True)
-    assert result(tmp_path / "parts") == result(tmp_path / "whole")
+    assert result(tmp_path / "parts") == whole
 
 
 def test_another_configuration_cannot_be_resumed(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_dep
 def config(out: str, data: str, accumulate: int = 1) -> TrainConfig:
     return TrainConfig(
         model="plasm_mmnist_tiny", data="mmnist", data_dir=data, out=out, epochs=2, clips_per_epoch=16, batch_size=8,
-        val_clips=5, device="cpu", model_args=MODEL, bf16=False, lr=0.001, accumulate=accumulate,
+        val_clips=5, device="cpu", model_args=MODEL, bf16=False, optimizer="sgd", lr=0.5, accumulate=accumulate,
     )  # fmt: skip
 
 

@@ -1,0 +1,110 @@
+r"""A short training of every recurrent system on Moving MNIST at a reduced size, with curves in one picture.
+
+Usage: python benchmarks/recurrent_training.py --data-dir mnist --out curves.png [--clips 2000] [--seed 0] [MODEL ...]
+
+Each system has two layers of few channels. Its own training loss is used, with a sampling schedule that ends at half of
+the run, and Adam with one cycle of the learning rate. Printed are the squared error of a frame on held-out clips, as
+``plasm evaluate`` measures it, and that of black frames.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import matplotlib.pyplot as plt
+import timm
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+import plasm  # noqa: F401
+from plasm.data import create_dataset
+from plasm.metrics import frame_mse
+
+STACK: dict[str, Any] = {"hidden_dims": (32, 32)}
+SMALL: dict[str, dict[str, Any]] = {
+    **{f"{name}_mmnist": STACK for name in ("convlstm", "predrnn", "predrnnpp", "predrnnv2", "mim", "e3dlstm", "mau")},
+    "phydnet_mmnist": {"residual_dims": (32, 64)},
+}
+
+
+def batch(dataset: Any, start: int, size: int) -> tuple[Tensor, Tensor]:
+    """Clips, and the frames that follow."""
+    clips = torch.stack([dataset[index % len(dataset)] for index in range(start, start + size)])
+    return clips[:, :10], clips[:, 10:]
+
+
+@torch.no_grad()
+def error(model: nn.Module | None, dataset: Any, size: int) -> float:
+    """Mean squared error of a frame; of black frames without a model."""
+    total = 0.0
+    for start in range(0, len(dataset), size):
+        clip, target = batch(dataset, start, min(size, len(dataset) - start))
+        forecast = torch.zeros_like(target) if model is None else model(clip)
+        total += frame_mse(forecast, target).mean(1).sum().item()
+    return total / len(dataset)
+
+
+def train(name: str, train_set: Any, val_set: Any, size: int, seed: int, lr: float) -> list[tuple[int, float]]:
+    """Clips seen and the validation error, ten times on the way."""
+    steps = len(train_set) // size
+    sampling = {"forcing_steps" if name.startswith("phydnet") else "sampling_stop": steps // 2}
+    torch.manual_seed(seed)
+    model = timm.create_model(name, **SMALL[name], **sampling).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adam(model.parameters())
+    scheduler = OneCycleLR(optimizer, max_lr=lr, total_steps=steps, cycle_momentum=False)
+    curve = [(0, error(model, val_set, size))]
+    for step in range(steps):
+        torch.manual_seed(seed + step)
+        loss, _ = model.training_loss(*batch(train_set, step * size, size), step)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        if (step + 1) % max(1, steps // 10) == 0 or step + 1 == steps:
+            curve.append(((step + 1) * size, error(model, val_set, size)))
+            print(f"{name}: {curve[-1][0]} clips, MSE {curve[-1][1]:.2f}", flush=True)
+    return curve
+
+
+@click.command()
+@click.argument("models", nargs=-1)
+@click.option("--data-dir", required=True, type=Path)
+@click.option("--out", required=True, type=Path)
+@click.option("--clips", default=2000)
+@click.option("--val-clips", default=50)
+@click.option("--batch-size", default=8)
+@click.option("--lr", default=2e-3)
+@click.option("--seed", default=0)
+def main(
+    models: tuple[str, ...],
+    data_dir: Path,
+    out: Path,
+    clips: int,
+    val_clips: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+) -> None:
+    """Train MODELS, all by default, and draw their curves; the numbers go beside the picture, as JSON."""
+    train_set = create_dataset("mmnist", data_dir, "train", num_clips=clips, num_frames=20, seed=seed)
+    val_set = create_dataset("mmnist", data_dir, "val", num_clips=val_clips, num_frames=20)
+    black = error(None, val_set, batch_size)
+    print(f"black: MSE {black:.2f}", flush=True)
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for name in models or tuple(SMALL):
+        curves[name] = train(name, train_set, val_set, batch_size, seed, lr)
+        out.with_suffix(".json").write_text(json.dumps({"black": black, **curves}), encoding="utf-8")
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name, curve in curves.items():
+        axes.plot(*zip(*curve, strict=True), label=name)
+    axes.axhline(black, color="black", linestyle="--", label="black")
+    axes.set(xlabel="clips", ylabel="MSE", ylim=(0, 2 * black))
+    axes.legend(fontsize=7)
+    figure.savefig(out, dpi=120, bbox_inches="tight")
+
+
+if __name__ == "__main__":
+    main()
