@@ -138,6 +138,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(file)
     for name in notebooks.names():
         files.append(File.generated(config, f"notebooks/{name}.ipynb", content=notebooks.ipynb(name)))
+    for table in sorted((ROOT / "plasm").rglob("*.csv")):
+        name = f"source/{table.relative_to(ROOT).as_posix()}"
+        files.append(File.generated(config, name, content=table.read_text(encoding="utf-8")))
     for name, picture in gallery.pictures().items():
         files.append(File.generated(config, f"images/gallery/{name}", content=picture))
     return files
@@ -172,6 +175,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown,
     )
     up = "../" * name.count("/")
+    markdown = re.sub(r"\]\((?:\.\./)+plasm/([\w/]+\.csv)\)", rf"]({up}source/plasm/\1)", markdown)
     for file, target in ROOT_PAGES.items():
         markdown = re.sub(rf"\]\((?:\.\./)*{re.escape(file)}", f"]({up}{target}", markdown)
     if name in ROOT_PAGES.values():

@@ -109,6 +109,21 @@ def published_weights(family: str = "") -> str:
     return weights.markdown_table(rows) if rows else "No weights are published yet."
 
 
+@cache
+def _published() -> list[dict[str, str]]:
+    with (Path(plasm.__file__).parent / "published.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def published(family: str) -> str:
+    """What papers and model zoos print of a family's models, with the source of each row."""
+    rows = [row for row in _published() if row["model"] in families()[family]]
+    titles = ("model", "epochs", "MSE", "MAE", "SSIM (published)", "source")
+    return markdown(
+        titles, ((f"`{r['model']}`", r["epochs"], r["mse"], r["mae"], r["ssim"], r["source"]) for r in rows)
+    )
+
+
 def layers(_: str = "") -> str:
     """The layers, each a link to the reference."""
     rows = [
@@ -134,6 +149,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "layers": layers,
     "ablation": ablation,
     "models": models,
+    "published": published,
     "weights": published_weights,
 }
 
@@ -160,6 +176,8 @@ def with_family_tables(page: str, family: str) -> str:
         ("Models", f"<!-- table: models {family} -->"),
         ("Weights", f"<!-- table: weights {family} -->"),
     ]
+    if any(row["model"] in families()[family] for row in _published()):
+        sections.append(("Published results", f"<!-- table: published {family} -->"))
     for title, mark in sections:
         if mark not in page:
             page += f"\n## {title}\n\n{mark}\n"

@@ -12,204 +12,24 @@ Shapes: B clips, T input frames, T' output frames, C image channels, Cs encoder 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, get_args
 
 import timm
 import torch
-import torch.nn.functional as F
 from einops import rearrange
-from timm.layers import trunc_normal_
 from timm.models import register_model
 from torch import Tensor, nn
 
 from plasm.layers.conv import run_block
-from plasm.layers.cpu_grads import Conv2d, GroupNorm
 from plasm.layers.inception import InceptionBlock
-from plasm.layers.sparse import SparseConv2d, SparseGroupNorm, SparseTensor
-from plasm.layers.sparse_sites import find_sites
+from plasm.layers.simvp_coders import Coder, SimVPDecoder, SimVPEncoder
 from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
 from .family import Family
 from .pretrained import adapt_out_channels
 from .video_model import VideoModel, check_positive
 
-__all__ = ["Decoder", "Encoder", "InceptionTranslator", "MetaTranslator", "SimVP"]
-
-_X = TypeVar("_X", Tensor, SparseTensor)
-
-
-class EncoderBlock(nn.Module):
-    """Convolution, GroupNorm of two groups, SiLU.
-
-    Args:
-        in_dim: Channels in.
-        dim: Channels out.
-        stride: 1 or 2.
-        kernel_size: Side of the (odd) kernel.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
-    """
-
-    def __init__(
-        self,
-        in_dim: int,
-        dim: int,
-        stride: int,
-        kernel_size: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        padding = (kernel_size - stride + 1) // 2
-        self.conv = _init_(SparseConv2d(in_dim, dim, kernel_size, stride, padding, **dd))
-        self.norm = SparseGroupNorm(2, dim, **dd)
-
-    @overload
-    def forward(self, x: Tensor) -> Tensor: ...
-
-    @overload
-    def forward(self, x: SparseTensor) -> SparseTensor: ...
-
-    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
-        """(N, in_dim, H, W) to (N, dim, H / stride, W / stride), rounded up; dense or sparse as ``x`` is."""
-        if isinstance(x, Tensor):
-            return F.silu(self.norm(self.conv(x)))
-        return self.norm(self.conv(x)).map(F.silu)
-
-
-class Encoder(nn.Module):
-    """Blocks of strides 1, 2, 1, 2, ...: SimVP's ConvSC stack.
-
-    Args:
-        in_chans: C.
-        dim: Cs.
-        depth: Blocks; an odd one is rounded down, as OpenSTL does.
-        kernel_size: Side of the (odd) kernels.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
-    """
-
-    def __init__(
-        self,
-        in_chans: int,
-        dim: int,
-        depth: int,
-        kernel_size: int = 3,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.num_features, self.reduction = dim, 2 ** (depth // 2)
-        self.kernel_size, self.grad_checkpointing = kernel_size, False
-        self.blocks = nn.ModuleList(
-            EncoderBlock(dim if i else in_chans, dim, 1 + i % 2, kernel_size, device, dtype)
-            for i in range(depth // 2 * 2)
-        )
-
-    def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode frames, or what a mask shows of them, as phase 1 of PLA-SM does.
-
-        Args:
-            frames: (N, C, H, W).
-            visible: (N, 1, H, W) bool, True = visible; None runs the dense layers.
-
-        Returns:
-            (N, Cs, h, w); zeros where nothing was visible.
-
-        Raises:
-            ValueError: If ``visible`` is not bool (N, 1, H, W), or the kernels are not 1x1 or 3x3.
-        """
-        if visible is None:
-            return self._run(self.blocks, frames)
-        sites = find_sites(visible, [(self.kernel_size, 1 + i % 2) for i in range(len(self.blocks))])
-        return self._run(self.blocks, SparseTensor(sites.gather(frames), sites)).to_dense()
-
-    def forward_skip(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) to what ``forward`` gives, and the first block's output (N, Cs, H, W)."""
-        first = self._run(self.blocks[:1], frames)
-        return self._run(self.blocks[1:], first), first
-
-    def _run(self, blocks: nn.ModuleList, x: _X) -> _X:
-        for block in blocks:
-            x = run_block(block, x, recompute=self.grad_checkpointing)
-        return x
-
-
-class DecoderBlock(nn.Module):
-    """Convolution, pixel shuffle where the size doubles, GroupNorm of two groups, SiLU.
-
-    Args:
-        dim: Channels in and out.
-        upsample: Double height and width.
-        kernel_size: Side of the (odd) kernel.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        upsample: bool,
-        kernel_size: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        out_dim = 4 * dim if upsample else dim
-        self.conv = _init_(Conv2d(dim, out_dim, kernel_size, padding=kernel_size // 2, **dd))
-        self.shuffle = nn.PixelShuffle(2) if upsample else nn.Identity()
-        self.norm = GroupNorm(2, dim, **dd)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, dim, H, W) -> (N, dim, H, W), or twice as high and wide."""
-        return F.silu(self.norm(self.shuffle(self.conv(x))))
-
-
-class Decoder(nn.Module):
-    """The Encoder's blocks in reverse, and a 1x1 convolution.
-
-    Args:
-        dim: Cs.
-        out_chans: Channels of the frames.
-        depth: Blocks; an odd one is rounded down.
-        kernel_size: Side of the (odd) kernels.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        out_chans: int,
-        depth: int,
-        kernel_size: int = 3,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.grad_checkpointing = False
-        self.blocks = nn.ModuleList(DecoderBlock(dim, i % 2 == 0, kernel_size, **dd) for i in range(depth // 2 * 2))
-        self.readout = Conv2d(dim, out_chans, 1, **dd)
-
-    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        """Decode features.
-
-        Args:
-            x: (N, Cs, h, w).
-            skip: (N, Cs, H, W), added to the input of the last block. There is none in phase 1: of masked frames it
-                would show the Decoder the very pixels that are to be rebuilt from features.
-
-        Returns:
-            (N, out_chans, H, W).
-        """
-        for index, block in enumerate(self.blocks):
-            if skip is not None and index == len(self.blocks) - 1:
-                x = x + skip
-            x = run_block(block, x, recompute=self.grad_checkpointing)
-        return self.readout(x)
+__all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
 
 
 class InceptionTranslator(nn.Module):
@@ -331,6 +151,8 @@ class SimVP(VideoModel):
         mlp_ratio: Width of the Translator's MLPs, in multiples of their input's.
         encoder_kernel_size: Side of the Encoder's (odd) kernels; phase 1 needs 1 or 3.
         decoder_kernel_size: Side of the Decoder's (odd) kernels.
+        coder: "openstl", or "original", of the first paper's own code: LeakyReLU, transposed convolutions, the first
+            features joined as channels. With translator="incepu" and translator_depth=3 that is its model of 22.3 M.
         inception_kernel_sizes: Sides of the (odd) kernels of an Inception block.
         inception_groups: Groups of an Inception block's convolutions, and of its norms; one where these do not divide
             the channels.
@@ -363,6 +185,7 @@ class SimVP(VideoModel):
         mlp_ratio: float = 8.0,
         encoder_kernel_size: int = 3,
         decoder_kernel_size: int = 3,
+        coder: Coder = "openstl",
         inception_kernel_sizes: Sequence[int] = (3, 5, 7, 11),
         inception_groups: int = 8,
         drop_rate: float = 0.0,
@@ -381,9 +204,11 @@ class SimVP(VideoModel):
             raise ValueError(f"SimVP has depths from 2, got {encoder_depth} and {translator_depth}")
         if encoder_dim % 2:
             raise ValueError(f"the norms of SimVP have two groups, which do not divide encoder_dim = {encoder_dim}")
+        if coder not in get_args(Coder):
+            raise ValueError(f'coder is "openstl" or "original", got {coder!r}')
         self._check_feedback(out_frames)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.encoder = Encoder(in_chans, encoder_dim, encoder_depth, encoder_kernel_size, **dd)
+        self.encoder = SimVPEncoder(in_chans, encoder_dim, encoder_depth, encoder_kernel_size, coder, **dd)
         self.size_multiple = self.encoder.reduction
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.img_size = (height, width)
@@ -400,7 +225,7 @@ class SimVP(VideoModel):
             self.translator = MetaTranslator(
                 translator, joined, translator_dim, translator_depth, size, mlp_ratio, drop_rate, (first, last), **dd
             )
-        self.decoder = Decoder(encoder_dim, self.out_chans, encoder_depth, decoder_kernel_size, **dd)
+        self.decoder = SimVPDecoder(encoder_dim, self.out_chans, encoder_depth, decoder_kernel_size, coder, **dd)
         self.fixed_size = translator == "mlpmixer"
         self.num_features = joined
         self.feature_info = [
@@ -508,14 +333,6 @@ class SimVP(VideoModel):
                 f"channel(s) cannot be fed back where the model takes {self.in_chans}: ask for {self.in_frames} or "
                 f"fewer, or make the model with in_frames={num_frames} and out_frames={num_frames}"
             )
-
-
-def _init_(conv: nn.Conv2d) -> Any:
-    """As SimVP's encoder and decoder start: N(0, .02^2), cut at 2, and no bias."""
-    trunc_normal_(conv.weight, std=0.02)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    return conv
 
 
 def _join_frames(x: Tensor, num_frames: int) -> Tensor:
@@ -659,6 +476,21 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     return model
 
 
+# OpenSTL's settings of each benchmark; an epoch sees the whole data set.
+_RECIPES: dict[str, dict[str, Any]] = {
+    "mmnist": {"epochs": 200, "lr": 0.001},
+    "taxibj": {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627},
+    "human36m": {"epochs": 50, "lr": 0.001, "schedule": "cosine"},
+    "caltech": {"epochs": 100, "lr": 0.001},
+    "kth": {"epochs": 100, "lr": 0.001},
+}
+
+
+def recipes(*prefixes: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """Recipes of the constructors whose names begin with these, by OpenSTL's configurations."""
+    return {f"{prefix}_{benchmark}": {"train": recipe} for prefix in prefixes for benchmark, recipe in _RECIPES.items()}
+
+
 # --- models -----------------------------------------------------------------------------------------------------------
 
 FAMILY = Family(
@@ -672,7 +504,7 @@ FAMILY = Family(
   pages     = {3170--3180},
   year      = {2022}
 }""",
-    recipes={},
+    recipes=recipes("simvp", *(f"simvp_{name}" for name in BLOCKS if name != "tau")),
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     largest={"encoder_depth": 64, "translator_depth": 64},
     checkpoint_filter_fn=checkpoint_filter_fn,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .simvp import SimVP, checkpoint_filter_fn, from_openstl, input_sizes, register_variants, variants
+from .simvp import SimVP, checkpoint_filter_fn, from_openstl, input_sizes, recipes, register_variants, variants
 
 __all__ = ["TAU", "checkpoint_filter_fn", "differential_divergence", "from_openstl"]
 
@@ -74,6 +74,7 @@ FAMILY = Family(
   pages     = {18770--18782},
   year      = {2023}
 }""",
+    recipes=recipes("tau"),
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     largest={"encoder_depth": 64, "translator_depth": 64},
     checkpoint_filter_fn=checkpoint_filter_fn,

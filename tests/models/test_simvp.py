@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plasm import weights
 from plasm.layers.token_blocks import SwinBlock
 from plasm.layers.translator_blocks import BLOCKS
-from plasm.models import TAU, MaskedAutoencoder, SimVP, openstl
+from plasm.models import TAU, MaskedAutoencoder, SimVP, openstl, recipe
 from plasm.models.tau import differential_divergence
 
 SMALL: dict[str, Any] = {
@@ -231,3 +231,22 @@ def test_weights_fit_another_number_of_channels(tmp_path: Path) -> None:
 def test_official_sizes(name: str, millions: float) -> None:
     count = sum(p.numel() for p in timm.create_model(name, device="meta").parameters())
     assert round(count / 1e6, 2) == millions
+
+
+def test_the_original_simvp_has_its_size_and_trains() -> None:
+    first = timm.create_model("simvp_mmnist", coder="original", translator_depth=3, device="meta")
+    assert round(sum(p.numel() for p in first.parameters()) / 1e6, 1) == 22.3
+    net = small(translator="incepu", coder="original")
+    clip = torch.rand(1, 2, 1, 16, 16)
+    net(clip).square().mean().backward()
+    assert all(p.grad is not None for p in net.parameters())
+    phase1 = MaskedAutoencoder(net.encoder, net.decoder, mask_ratio=0.9)
+    assert phase1(clip).shape == clip.shape
+    with pytest.raises(ValueError, match='coder is "openstl" or "original"'):
+        small(coder="mine")
+
+
+def test_recipes_are_openstls() -> None:
+    for name in ("simvp_gsta_taxibj", "tau_taxibj"):
+        assert recipe(name, "train") == {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627}
+    assert recipe("simvp_mmnist", "train") == {"epochs": 200, "lr": 0.001}

@@ -21,7 +21,7 @@ _READABLE = {"u1": 255, "u2": 65535, "f2": 1, "f4": 1, "f8": 1}
 
 
 # Ending, codec, frame format and options: every container that is common, with and without reordered frames.
-_VIDEOS = (
+_VIDEOS: tuple[tuple[str, str, str, dict[str, str]], ...] = (
     (".mp4", "mpeg4", "yuv420p", {}), (".avi", "mpeg4", "yuv420p", {}), (".mkv", "mpeg4", "yuv420p", {}),
     (".mov", "mjpeg", "yuvj420p", {}), (".b.mp4", "libx264", "yuv420p", {"bf": "2"}),
     (".b.avi", "libx264", "yuv420p", {"bf": "2"}), (".b.mkv", "libx264", "yuv420p", {"bf": "2"}),

@@ -1,0 +1,237 @@
+"""The encoder and the decoder of SimVP: convolution, GroupNorm of two groups, activation, over and over.
+
+Paper: Gao et al., CVPR 2022, arXiv 2206.05099, Section 3.2.
+
+Shapes: N frames, C image channels, D features, H x W pixels, h = ceil(H / reduction), w likewise.
+"""
+
+from typing import Any, Literal, TypeVar, overload
+
+import torch
+import torch.nn.functional as F
+from timm.layers import trunc_normal_
+from torch import Tensor, nn
+
+from .conv import NEGATIVE_SLOPE, run_block
+from .cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
+from .sparse import SparseConv2d, SparseGroupNorm, SparseTensor
+from .sparse_sites import find_sites
+
+__all__ = ["Coder", "SimVPDecoder", "SimVPEncoder"]
+
+Coder = Literal["openstl", "original"]
+"""OpenSTL's: SiLU, pixel shuffles, the first features added. The original code's: LeakyReLU of slope 0.2, transposed
+convolutions, the first features joined as channels."""
+
+_X = TypeVar("_X", Tensor, SparseTensor)
+
+
+def _activate(x: Tensor, coder: Coder) -> Tensor:
+    return F.silu(x) if coder == "openstl" else F.leaky_relu(x, NEGATIVE_SLOPE)
+
+
+class _EncoderBlock(nn.Module):
+    """Convolution, GroupNorm of two groups, activation.
+
+    Args:
+        in_dim: Channels in.
+        dim: Channels out.
+        stride: 1 or 2.
+        kernel_size: Side of the (odd) kernel.
+        coder: Whose.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        stride: int,
+        kernel_size: int,
+        coder: Coder,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.coder: Coder = coder
+        padding = (kernel_size - stride + 1) // 2
+        self.conv = _init_(SparseConv2d(in_dim, dim, kernel_size, stride, padding, **dd))
+        self.norm = SparseGroupNorm(2, dim, **dd)
+
+    @overload
+    def forward(self, x: Tensor) -> Tensor: ...
+
+    @overload
+    def forward(self, x: SparseTensor) -> SparseTensor: ...
+
+    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
+        """(N, in_dim, H, W) to (N, dim, H / stride, W / stride), rounded up; dense or sparse as ``x`` is."""
+        if isinstance(x, Tensor):
+            return _activate(self.norm(self.conv(x)), self.coder)
+        return self.norm(self.conv(x)).map(lambda features: _activate(features, self.coder))
+
+
+class SimVPEncoder(nn.Module):
+    """Blocks of strides 1, 2, 1, 2, ...: SimVP's ConvSC stack.
+
+    Args:
+        in_chans: C.
+        dim: D.
+        depth: Blocks; an odd one is rounded down, as OpenSTL does.
+        kernel_size: Side of the (odd) kernels.
+        coder: Whose.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_chans: int,
+        dim: int,
+        depth: int,
+        kernel_size: int = 3,
+        coder: Coder = "openstl",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_features, self.reduction = dim, 2 ** (depth // 2)
+        self.kernel_size, self.grad_checkpointing = kernel_size, False
+        self.blocks = nn.ModuleList(
+            _EncoderBlock(dim if i else in_chans, dim, 1 + i % 2, kernel_size, coder, device, dtype)
+            for i in range(depth // 2 * 2)
+        )
+
+    def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
+        """Encode frames, or what a mask shows of them, as phase 1 of PLA-SM does.
+
+        Args:
+            frames: (N, C, H, W).
+            visible: (N, 1, H, W) bool, True = visible; None runs the dense layers.
+
+        Returns:
+            (N, D, h, w); zeros where nothing was visible.
+
+        Raises:
+            ValueError: If ``visible`` is not bool (N, 1, H, W), or the kernels are not 1x1 or 3x3.
+        """
+        if visible is None:
+            return self._run(self.blocks, frames)
+        sites = find_sites(visible, [(self.kernel_size, 1 + i % 2) for i in range(len(self.blocks))])
+        return self._run(self.blocks, SparseTensor(sites.gather(frames), sites)).to_dense()
+
+    def forward_skip(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) to what ``forward`` gives, and the first block's output (N, D, H, W)."""
+        first = self._run(self.blocks[:1], frames)
+        return self._run(self.blocks[1:], first), first
+
+    def _run(self, blocks: nn.ModuleList, x: _X) -> _X:
+        for block in blocks:
+            x = run_block(block, x, recompute=self.grad_checkpointing)
+        return x
+
+
+class _DecoderBlock(nn.Module):
+    """Convolution, pixel shuffle where the size doubles, GroupNorm of two groups, activation.
+
+    Args:
+        in_dim: Channels in.
+        dim: Channels out.
+        upsample: Double height and width.
+        kernel_size: Side of the (odd) kernel.
+        coder: Whose; the original doubles by a transposed convolution.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        dim: int,
+        upsample: bool,
+        kernel_size: int,
+        coder: Coder,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.coder: Coder = coder
+        shuffles = upsample and coder == "openstl"
+        padding, conv = kernel_size // 2, None
+        if upsample and not shuffles:
+            conv = ConvTranspose2d(in_dim, dim, kernel_size, 2, padding, output_padding=1, **dd)
+        self.conv = _init_(conv or Conv2d(in_dim, 4 * dim if shuffles else dim, kernel_size, padding=padding, **dd))
+        self.shuffle = nn.PixelShuffle(2) if shuffles else nn.Identity()
+        self.norm = GroupNorm(2, dim, **dd)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_dim, H, W) -> (N, dim, H, W), or twice as high and wide."""
+        return _activate(self.norm(self.shuffle(self.conv(x))), self.coder)
+
+
+class SimVPDecoder(nn.Module):
+    """The Encoder's blocks in reverse, and a 1x1 convolution.
+
+    Args:
+        dim: D.
+        out_chans: Channels of the frames.
+        depth: Blocks; an odd one is rounded down.
+        kernel_size: Side of the (odd) kernels.
+        coder: Whose.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        out_chans: int,
+        depth: int,
+        kernel_size: int = 3,
+        coder: Coder = "openstl",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.grad_checkpointing = False
+        self.coder: Coder = coder
+        self.blocks = nn.ModuleList()
+        for i in range(depth // 2 * 2):
+            joined = coder == "original" and i == depth // 2 * 2 - 1
+            self.blocks.append(_DecoderBlock(2 * dim if joined else dim, dim, i % 2 == 0, kernel_size, coder, **dd))
+        self.readout = Conv2d(dim, out_chans, 1, **dd)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """Decode features.
+
+        Args:
+            x: (N, D, h, w).
+            skip: (N, D, H, W), joined to the input of the last block. There is none in phase 1: of masked frames it
+                would show the Decoder the very pixels that are to be rebuilt from features.
+
+        Returns:
+            (N, out_chans, H, W).
+        """
+        for index, block in enumerate(self.blocks):
+            if index == len(self.blocks) - 1:
+                x = self._join(x, skip)
+            x = run_block(block, x, recompute=self.grad_checkpointing)
+        return self.readout(x)
+
+    def _join(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        """What the last block takes; without first features, zeros stand for them where they would be channels."""
+        if self.coder == "original":
+            return torch.cat([x, torch.zeros_like(x) if skip is None else skip], 1)
+        return x if skip is None else x + skip
+
+
+def _init_(conv: nn.Conv2d | nn.ConvTranspose2d) -> Any:
+    """As SimVP's encoder and decoder start: N(0, .02^2), cut at 2, and no bias."""
+    trunc_normal_(conv.weight, std=0.02)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    return conv
