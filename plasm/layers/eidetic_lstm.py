@@ -171,9 +171,9 @@ class Eidetic3DLSTMCell(nn.Module):
 
     def _recall(self, query: Tensor, cells: Tensor) -> Tensor:
         """(N, D, W, h, w) and (N, t * S, D) to (N, D, W, h, w)."""
-        # With a dimension for the one head: ONNX knows no other form.
-        cells = cells.to(query.dtype).unsqueeze(1)
-        rows = F.scaled_dot_product_attention(self._rows(query).unsqueeze(1), cells, cells, scale=1.0).squeeze(1)
+        # One head, which ONNX wants spelled out.
+        q, kv = self._rows(query).unsqueeze(1), cells.to(query.dtype).unsqueeze(1)
+        rows = F.scaled_dot_product_attention(q, kv, kv, scale=1.0).squeeze(1)
         if self.as_openstl:
             return rows.reshape(query.shape)
         return rows.transpose(1, 2).reshape(query.shape)

@@ -107,8 +107,8 @@ def prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) ->
 
 def _published_args(config: RunConfig) -> dict[str, Any]:
     """The arguments that published weights were made with, where a run begins with such."""
-    init = getattr(config, "init", None)
-    model, _, tag = (init or "").partition(".")
+    init = (config.init or "") if isinstance(config, TrainConfig) else ""
+    model, _, tag = init.partition(".")
     if not weights.tags(model) or Path(init).exists():
         return {}
     return weights.entry(model, tag).model_args

@@ -86,6 +86,8 @@ class Trainer:
         self.steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self.saved_at = time.monotonic()
 
+    # Only steps are compiled: a look at clips is not worth another graph.
+    @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def check(self) -> None:
         """Send one validation clip through the task, so that what does not fit is known before anything is written.
@@ -263,6 +265,7 @@ class Trainer:
             )
         raise FloatingPointError(message)
 
+    @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def _evaluate(self) -> float:
         """Frame MSE on the validation clips, each measured by one process; the first of them as a picture."""

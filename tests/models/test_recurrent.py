@@ -30,6 +30,7 @@ def small(name: str, **kwargs: Any) -> nn.Module:
 class TestRecurrent(BaseModelTester):
     models = tuple(f"{name}_mmnist" for name in SMALL)
     compile_backend = "eager"
+    export_arguments: Mapping[str, Any] = {"out_frames": 1}
     arguments: Mapping[str, Mapping[str, Any]] = {f"{name}_mmnist": args for name, args in SMALL.items()}
     references = tuple(
         f"openstl_{name}.safetensors"
