@@ -8,7 +8,7 @@ from timm.models import register_model
 from .family import Family
 from .video_model import VideoModel
 
-__all__ = ["BENCHMARKS", "input_sizes", "recipes", "register_benchmarks"]
+__all__ = ["BENCHMARKS", "input_sizes", "recipes", "register_benchmarks", "register_models"]
 
 Model = TypeVar("Model", bound=VideoModel)
 
@@ -22,16 +22,15 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
 """The five of the PLA-SM paper's Table I."""
 
 
-def register_benchmarks(
-    family: Family, model_cls: type[Model], prefix: str, args: Mapping[str, Mapping[str, Any]], module: str
+def register_models(
+    family: Family, model_cls: type[Model], args: Mapping[str, Mapping[str, Any]], module: str
 ) -> dict[str, Callable[..., Model]]:
-    """Register a constructor for each benchmark, as functions of a module.
+    """Register constructors as functions of a module.
 
     Args:
         family: Creates the models.
         model_cls: Their class.
-        prefix: What the names start with: ``prefix_benchmark``.
-        args: For the name of a benchmark, the arguments that are not of ``BENCHMARKS``.
+        args: For the name of each constructor, its arguments of the class.
         module: Name of the module, whose ``default_cfgs`` and ``__all__`` timm reads.
 
     Returns:
@@ -43,19 +42,32 @@ def register_benchmarks(
             return family.create(model_cls, name, pretrained, defaults, kwargs)
 
         height, width = defaults["img_size"]
+        translator = f" with the translator {defaults['translator']}" if "translator" in defaults else ""
         create.__name__ = create.__qualname__ = name
         create.__module__ = module
         create.__doc__ = (
-            f"{model_cls.__name__}: {height}x{width}x{defaults['in_chans']}, {defaults['in_frames']} -> "
-            f"{defaults['out_frames']} frames."
+            f"{model_cls.__name__}{translator}: {height}x{width}, {defaults['in_frames']} -> {defaults['out_frames']} "
+            "frames."
         )
         return register_model(create)
 
-    # timm gives in_chans itself, from the configuration.
-    return {
-        f"{prefix}_{benchmark}": constructor(f"{prefix}_{benchmark}", {**BENCHMARKS[benchmark], **each})
-        for benchmark, each in args.items()
-    }
+    return {name: constructor(name, defaults) for name, defaults in args.items()}
+
+
+def register_benchmarks(
+    family: Family, model_cls: type[Model], prefix: str, args: Mapping[str, Mapping[str, Any]], module: str
+) -> dict[str, Callable[..., Model]]:
+    """Register a constructor for each benchmark, ``prefix_benchmark``; see ``register_models``.
+
+    Args:
+        family: Creates the models.
+        model_cls: Their class.
+        prefix: What the names start with.
+        args: For the name of a benchmark, the arguments that are not of ``BENCHMARKS``.
+        module: Name of the module.
+    """
+    named = {f"{prefix}_{benchmark}": {**BENCHMARKS[benchmark], **each} for benchmark, each in args.items()}
+    return register_models(family, model_cls, named, module)
 
 
 def input_sizes(prefix: str, benchmarks: Sequence[str] = tuple(BENCHMARKS)) -> dict[str, tuple[int, int, int]]:

@@ -11,13 +11,12 @@ Shapes: B clips, T input frames, T' output frames, C image channels, Cs encoder 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import timm
 import torch
 from einops import rearrange
-from timm.models import register_model
 from torch import Tensor, nn
 
 from plasm.layers.conv import run_block
@@ -27,6 +26,7 @@ from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
 from .family import Family
 from .pretrained import adapt_out_channels
+from .registration import register_models
 from .video_model import VideoModel, check_positive
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
@@ -555,39 +555,8 @@ def input_sizes(args: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, i
     return {name: (_CHANNELS[name.rpartition("_")[2]], *each["img_size"]) for name, each in args.items()}
 
 
-def register_variants(
-    family: Family, model_cls: type[SimVP], args: Mapping[str, Mapping[str, Any]], module: str
-) -> dict[str, Callable[..., SimVP]]:
-    """Register a constructor for each of ``variants``, as functions of a module.
-
-    Args:
-        family: Creates the models.
-        model_cls: Their class.
-        args: Of each constructor.
-        module: Name of the module, whose ``default_cfgs`` and ``__all__`` timm reads.
-
-    Returns:
-        The constructors by name, for the module's own names.
-    """
-
-    def constructor(name: str, defaults: Mapping[str, Any]) -> Callable[..., SimVP]:
-        def create(pretrained: bool = False, **kwargs: Any) -> SimVP:
-            return family.create(model_cls, name, pretrained, defaults, kwargs)
-
-        height, width = defaults["img_size"]
-        create.__name__ = create.__qualname__ = name
-        create.__module__ = module
-        create.__doc__ = (
-            f"{model_cls.__name__} with the translator {defaults['translator']}: {height}x{width}, "
-            f"{defaults['in_frames']} -> {defaults['out_frames']} frames."
-        )
-        return register_model(create)
-
-    return {name: constructor(name, defaults) for name, defaults in args.items()}
-
-
 _VARIANTS = variants({"simvp": "incepu", **{f"simvp_{name}": name for name in BLOCKS if name != "tau"}})
 
 default_cfgs = FAMILY.default_cfgs(input_sizes(_VARIANTS), first_conv="encoder.blocks.0.conv")
 
-globals().update(register_variants(FAMILY, SimVP, _VARIANTS, __name__))
+globals().update(register_models(FAMILY, SimVP, _VARIANTS, __name__))

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .simvp import SimVP, checkpoint_filter_fn, from_openstl, input_sizes, recipes, register_variants, variants
+from .registration import register_models
+from .simvp import SimVP, checkpoint_filter_fn, from_openstl, input_sizes, recipes, variants
 
 __all__ = ["TAU", "checkpoint_filter_fn", "differential_divergence", "from_openstl"]
 
@@ -84,4 +85,4 @@ _VARIANTS = variants({"tau": "tau"})
 
 default_cfgs = FAMILY.default_cfgs(input_sizes(_VARIANTS), first_conv="encoder.blocks.0.conv")
 
-globals().update(register_variants(FAMILY, TAU, _VARIANTS, __name__))
+globals().update(register_models(FAMILY, TAU, _VARIANTS, __name__))

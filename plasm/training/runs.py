@@ -3,6 +3,7 @@
 A training run is a folder that timm reads as "local-dir:RUN".
 """
 
+import difflib
 import importlib
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,9 @@ def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
     if module:
         importlib.import_module(module)
     if not timm.is_model(short):
-        raise ValueError(f"no model is called {name!r}; there are: {', '.join(plasm.list_models())}, and timm's")
+        near = difflib.get_close_matches(short, plasm.list_models(), n=5)
+        meant = f"do you mean {', '.join(near)}? " if near else ""
+        raise ValueError(f"no model is called {name!r}; {meant}`plasm list` names plasm's, timm.list_models() all")
     try:
         model: nn.Module = timm.create_model(short, pretrained=pretrained, **kwargs)
     except TypeError as error:

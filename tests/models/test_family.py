@@ -148,7 +148,7 @@ def test_a_strangers_arguments_have_the_familys_limits(tmp_path: Path) -> None:
 
 
 def test_counts_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="out_frames must be positive, got 0"):
+    with pytest.raises(ValueError, match="out_frames must be positive, a whole number, got 0"):
         Net(out_frames=0)
 
 

@@ -105,8 +105,10 @@ def test_a_forecast_of_a_model_without_predict_is_cut_and_never_made_up() -> Non
 
 
 def test_names_that_lead_nowhere() -> None:
-    with pytest.raises(ValueError, match="no model is called 'nothing'; there are: plasm_caltech"):
+    with pytest.raises(ValueError, match=r"no model is called 'nothing'; `plasm list` names plasm's"):
         make_model("nothing")
+    with pytest.raises(ValueError, match="'plasm_mnist'; do you mean plasm_mmnist"):
+        make_model("plasm_mnist")
     with pytest.raises(ImportError):
         make_model("no_such_module:net")
     train = ["train", "--model", "no_such_module:net", "--data", "mmnist", "--data-dir", ".", "--out", "o"]
