@@ -18,6 +18,13 @@ settings.register_profile("plasm", deadline=None)
 settings.load_profile("plasm")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Of several test processes each computes with one thread, and so do those they start: more would spin."""
+    if hasattr(config, "workerinput"):
+        torch.set_num_threads(1)
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a model tester for every model it names."""
     if "name" in metafunc.fixturenames and hasattr(metafunc.cls, "models"):
