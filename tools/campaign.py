@@ -7,8 +7,10 @@ are killed at random moments and resumed. Each prints a table; a case that is wr
 named, and makes the command fail. A case is a function of the seed and its number: `--only NUMBER` runs it alone.
 """
 
+import contextlib
 import importlib
 import multiprocessing
+import sys
 import tempfile
 import traceback
 from collections import Counter, defaultdict
@@ -19,6 +21,7 @@ from pathlib import Path
 import click
 import numpy as np
 from campaigns.case import Campaign, Outcome, judge
+from tqdm import tqdm
 
 CAMPAIGNS = ("weights", "clips", "kills")
 _SECONDS = 120.0
@@ -100,12 +103,13 @@ def table(found: dict[int, Outcome]) -> str:
 def main(name: str, n: int, seed: int, only: int | None) -> None:
     """Run a campaign and print what came of it."""
     numbers = list(range(n)) if only is None else [only]
-    with tempfile.TemporaryDirectory() as folder:
-        found = {}
-        for number, outcome in outcomes(name, seed, numbers, Path(folder)):
+    found: dict[int, Outcome] = {}
+    # Ctrl-C ends a long one early, with the table of what was tried by then.
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+        for number, outcome in tqdm(outcomes(name, seed, numbers, Path(folder)), name, len(numbers), unit="case"):
             found[number] = outcome
             if outcome.what in ("wrongly taken", "crashed") or only is not None:
-                click.echo(f"case {number} ({outcome.kind}) {outcome.what}: {outcome.why}", err=True)
+                tqdm.write(f"case {number} ({outcome.kind}) {outcome.what}: {outcome.why}", file=sys.stderr)
     click.echo(table(found))
     if any(outcome.what in ("wrongly taken", "crashed") for outcome in found.values()):
         raise SystemExit(1)

@@ -206,7 +206,9 @@ FAMILY = Family(
   journal = {arXiv preprint arXiv:2410.04733},
   year    = {2024}
 }""",
-    recipes=recipes("predformer", 1e-3, benchmarks=("mmnist", "taxibj", "human36m")),
+    recipes=recipes(
+        "predformer", 1e-3, benchmarks=("mmnist", "taxibj", "human36m"), optimizer="adamw", weight_decay=0.01
+    ),
     largest={"depth": 256},
 )
 

@@ -93,7 +93,7 @@ _PRETRAIN: dict[str, dict[str, Any]] = {
 
 
 def recipes(
-    prefix: str, lr: float, phase_1: bool = False, benchmarks: Sequence[str] = tuple(BENCHMARKS)
+    prefix: str, lr: float, phase_1: bool = False, benchmarks: Sequence[str] = tuple(BENCHMARKS), **train: Any
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Recipes of ``Family`` for the constructors ``prefix_benchmark``.
 
@@ -102,8 +102,12 @@ def recipes(
         lr: Peak learning rate.
         phase_1: Whether they have an encoder to pretrain.
         benchmarks: Which of ``BENCHMARKS``.
+        **train: More of what training is told, the same on every benchmark.
     """
     return {
-        f"{prefix}_{name}": {"train": {"lr": lr, **_TRAIN[name]}, **({"pretrain": _PRETRAIN[name]} if phase_1 else {})}
+        f"{prefix}_{name}": {
+            "train": {"lr": lr, **_TRAIN[name], **train},
+            **({"pretrain": _PRETRAIN[name]} if phase_1 else {}),
+        }
         for name in benchmarks
     }

@@ -9,6 +9,7 @@ from torch import nn
 
 from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 from plasm.models.predformer import block_axes
+from plasm.training import TrainConfig, make_config
 
 SMALL: dict[str, Any] = {"in_frames": 2, "out_frames": 2, "patch_size": 4, "dim": 16, "depth": 4, "num_heads": 2}
 
@@ -89,3 +90,8 @@ def test_positions_are_sines_and_cosines() -> None:
     torch.testing.assert_close(table[2], torch.tensor([2.0, 0.02, 2.0, 0.02]).sin().where(
         torch.tensor([True, True, False, False]), torch.tensor([2.0, 0.02, 2.0, 0.02]).cos()
     ))  # fmt: skip
+
+
+def test_its_recipe_has_the_papers_weight_decay() -> None:
+    config = make_config(TrainConfig, {"model": "predformer_mmnist", "data": "mmnist", "data_dir": ".", "out": "o"})
+    assert (config.optimizer, config.weight_decay, config.epochs) == ("adamw", 0.01, 200)
