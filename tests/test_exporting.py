@@ -1,3 +1,4 @@
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -164,7 +165,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         timm.create_model("plasm_mmnist_tiny", encoder_dim=4, translator_dim=8, translator_depth=1), "run"
     )
     out = ok("export", "run", "--out", "run.onnx", "--dynamic-size")
-    assert "run.onnx: 0.2 MB, onnx, opset 20; largest difference from eager" in out
+    # Its size is not asked for: torch writes more or fewer words about each node from one version to the next.
+    assert re.search(r"run\.onnx: 0\.\d MB, onnx, opset 20; largest difference from eager", out)
     assert read_metadata("run.onnx")["model"] == "plasm_mmnist_tiny"
     tables = [
         ok("predict", "--weights", name, *more, "--size", "16", "16", "--out", "p")
