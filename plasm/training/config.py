@@ -154,6 +154,12 @@ class TrainConfig(RunConfig):
         None,
         "Run of phase 1 to take encoder and decoder from, or weights to go on from: as --weights of `plasm evaluate`.",
     )
+    rollout: int = option(
+        1,
+        "Forecasts in a row that a step trains: 2 feeds the first one back for as many frames more, and all of them "
+        "count. For forecasts far beyond T' frames; a run of wsd may begin it with its decay.",
+        at_least=1,
+    )
     freeze_encoder: bool | None = option(None, "Keep the encoder as it is. By default after phase 1 only.")
 
 
@@ -276,6 +282,9 @@ def config_differences(config: RunConfig, file: Path) -> list[str]:
     known = {f.name: f.default for f in fields(config) if f.default is not MISSING and f.default is not None}
     saved = {**known, **read_config(type(config), file)}
     may_change = _MAY_CHANGE + (_MAY_CHANGE_BEFORE_DECAY if config.schedule == "wsd" else ())
+    if config.schedule == "wsd" and not saved.get("decay_epochs"):
+        # The last part of a run, with its decay, may train longer forecasts than what came before.
+        may_change += ("rollout",)
     own = tomllib.loads(tomli_w.dumps(_values(config)))
     names = [name for name in sorted(set(saved) | set(own)) if name not in may_change]
     return [

@@ -5,6 +5,7 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -72,19 +73,41 @@ class Prediction(Task):
 
     A model that needs more in training has ``training_loss(clip, target, step) -> (loss, prediction)``: see
     ``plasm.models.VideoModel``.
+
+    Args:
+        model: What is trained.
+        rollout: K, forecasts in a row that a training step takes. Each but the first begins with the last T frames of
+            clip and forecasts before it, as ``predict`` feeds them back, and the loss is that of all K * T' frames.
+
+    Raises:
+        ValueError: If K is more than 1 and the model has a loss of its own, or its output cannot be its input.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, rollout: int = 1) -> None:
         super().__init__(model)
         self.in_frames, self.out_frames = frame_counts(model)
+        self.rollout = rollout
+        if rollout > 1 and hasattr(model, "training_loss"):
+            raise ValueError(
+                f"{type(model).__name__} has a loss of its own, and decides itself what it is fed: rollout 1"
+            )
+        if rollout > 1 and getattr(model, "in_chans", None) != getattr(model, "out_chans", None):
+            raise ValueError(
+                f"{type(model).__name__} gives other channels than it takes and cannot be fed back: rollout 1"
+            )
 
     def forward(self, clips: Tensor, index: Tensor, epoch: int | None, step: int) -> tuple[Tensor, Outputs]:
         """See ``Task``."""
-        clip, target = clips[:, : self.in_frames], clips[:, self.in_frames : self.in_frames + self.out_frames]
+        count = self.rollout if self.training else 1
+        clip, target = clips.tensor_split([self.in_frames], 1)
+        target = target[:, : count * self.out_frames]
         if self.training and hasattr(self.model, "training_loss"):
             loss, prediction = self.model.training_loss(clip, target, step)  # type: ignore[operator]
             return loss, Outputs(clip, target, prediction.float())
         prediction = self.model(clip).float()
+        for _ in range(count - 1):
+            window = torch.cat([clip, prediction], 1)[:, -self.in_frames :]
+            prediction = torch.cat([prediction, self.model(window).float()], 1)
         return _mean_squared_error(prediction, target), Outputs(clip, target, prediction)
 
 
