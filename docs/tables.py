@@ -201,12 +201,26 @@ def runtime(_: str = "") -> str:
     return f"{_setting(rows)}\n\n{markdown(titles, lines)}"
 
 
+def precision(_: str = "") -> str:
+    """Half precision and int8 beside float32, from the CSV that ``benchmarks/precision.py`` wrote."""
+    with (RESULTS / "precision.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    whole = float(rows[0]["mse"])
+    lines = [
+        (row["precision"], f"{int(row['bytes']) / 1e6:.1f}", f"{float(row['mse']):.2f}", f"{float(row['mse']) - whole:+.2f}")
+        for row in rows
+    ]
+    about = f"`{rows[0]['weights']}`, MSE on the first {int(rows[0]['clips']):,} test clips:"
+    return f"{about}\n\n{markdown(('precision', 'MB', 'MSE', 'from float32'), lines)}"
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "families": family_index,
     "layers": layers,
     "ablation": ablation,
     "benchmark": benchmark,
     "models": models,
+    "precision": precision,
     "published": published,
     "runtime": runtime,
     "weights": published_weights,
