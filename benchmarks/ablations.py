@@ -68,6 +68,8 @@ TABLES: dict[str, list[Row]] = {
         Row("random frozen encoder", None, None, {"freeze_encoder": True}, _NONE),
         Row("random frozen encoder, PLA", None, None, {"freeze_encoder": True}),
         Row("mask, SM, PLA, encoder trains on", None, {}, {"freeze_encoder": False}),
+        Row("mask that falls to 0, SM, PLA", None, {"mask_ratio_end": 0.0}),
+        Row("mask that falls to .5, SM, PLA", None, {"mask_ratio_end": 0.5}),
     ],
     "VII": [
         row

@@ -141,6 +141,10 @@ class PretrainConfig(RunConfig):
     """Phase 1 (Section III-F): rebuild masked clips."""
 
     mask_ratio: float = option(0.96, "Share r0 of the pixels to hide (Table VIII); 0 hides none.")
+    mask_ratio_end: float | None = option(
+        None,
+        "Share to hide in the last epoch; from r0 to it in equal steps. By default r0 throughout, as in the paper.",
+    )
     spatial_masking: bool = option(True, "Put Spatial Masking between encoder and decoder (Table VI).")
     attn_mask_ratio: float = option(0.1, "Share r of Spatial Masking's attention scores to hide (Table IX).")
     mask_patch: int = option(1, "Side in pixels of what is hidden at a time.")

@@ -119,7 +119,7 @@ class Pretraining(Task):
         config: How much is masked, and the seed.
 
     Raises:
-        ValueError: If the model has no ``encoder`` and ``decoder`` to pretrain.
+        ValueError: If the model has no ``encoder`` and ``decoder`` to pretrain, or a ratio is outside [0, 1].
     """
 
     name = "pretraining"
@@ -133,6 +133,8 @@ class Pretraining(Task):
                 f"phase 1 trains model.encoder, called with (frames, visible) and with num_features, and "
                 f"model.decoder; {type(model).__name__} has not all of these"
             )
+        if not 0 <= (config.mask_ratio_end or 0) <= 1:
+            raise ValueError(f"mask_ratio_end lies in [0, 1], got {config.mask_ratio_end}")
         attn_mask_ratio = config.attn_mask_ratio if config.spatial_masking else None
         super().__init__(MaskedAutoencoder(encoder, decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch))
         self.config, (self.in_frames, _) = config, frame_counts(model)
@@ -148,11 +150,18 @@ class Pretraining(Task):
     def draw_mask(self, clip: Tensor, index: Tensor, epoch: int | None) -> Tensor | None:
         """Which pixels of a clip (B, T, C, H, W) are seen: bool, (B * T, 1, H, W); None for all of them."""
         config, (height, width) = self.config, clip.shape[-2:]
-        if config.mask_ratio == 0:
+        if config.mask_ratio == 0 and not config.mask_ratio_end:
             return None
+        ratio, patch = self.mask_ratio(epoch), config.mask_patch
         seed, epoch = (0, 0) if epoch is None else (config.seed, epoch)
-        ratio, patch = config.mask_ratio, config.mask_patch
         return pixel_mask(index, clip.shape[1], height, width, ratio, patch, seed=seed, epoch=epoch)
+
+    def mask_ratio(self, epoch: int | None) -> float:
+        """Share of the pixels that an epoch hides; of validation, r0."""
+        first, last, epochs = self.config.mask_ratio, self.config.mask_ratio_end, self.config.epochs
+        if epoch is None or last is None or epochs == 1:
+            return first
+        return first + (last - first) * epoch / (epochs - 1)
 
 
 def freeze_encoder(model: nn.Module, frozen: bool) -> None:

@@ -118,6 +118,17 @@ def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss() -> 
     assert not torch.equal(other.draw_mask(clips[:, :10], index, 3), visible)
 
 
+def test_a_mask_ratio_that_ends_elsewhere() -> None:
+    """In equal steps of epochs, to all pixels seen; validation stays as it is."""
+    config = PretrainConfig(**GIVEN, mask_ratio=0.9, mask_ratio_end=0.0, epochs=4)
+    task = Pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), config)
+    clip, index = torch.zeros(1, 10, 1, 10, 10), torch.tensor([0])
+    masks = [task.draw_mask(clip, index, epoch) for epoch in (0, 1, 2, 3, None)]
+    assert [(~mask).sum().item() / 10 for mask in masks if mask is not None] == [90, 60, 30, 0, 90]
+    with pytest.raises(ValueError, match=r"mask_ratio_end lies in \[0, 1\], got 2.0"):
+        Pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio_end=2.0))
+
+
 def test_ablations_of_the_first_phase() -> None:
     plain = PretrainConfig(**GIVEN, mask_ratio=0.0, spatial_masking=False)
     task = Pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), plain)
