@@ -207,7 +207,12 @@ def precision(_: str = "") -> str:
         rows = list(csv.DictReader(stream))
     whole = float(rows[0]["mse"])
     lines = [
-        (row["precision"], f"{int(row['bytes']) / 1e6:.1f}", f"{float(row['mse']):.2f}", f"{float(row['mse']) - whole:+.2f}")
+        (
+            row["precision"],
+            f"{int(row['bytes']) / 1e6:.1f}",
+            f"{float(row['mse']):.2f}",
+            f"{float(row['mse']) - whole:+.2f}",
+        )
         for row in rows
     ]
     about = f"`{rows[0]['weights']}`, MSE on the first {int(rows[0]['clips']):,} test clips:"
