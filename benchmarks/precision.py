@@ -19,8 +19,13 @@ import numpy.typing as npt
 import onnxruntime
 import torch
 from onnxruntime.quantization import (
-    CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static, shape_inference,
-)  # fmt: skip
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+    shape_inference,
+)
 
 import plasm
 from plasm import training

@@ -181,7 +181,7 @@ def benchmark_picture() -> bytes:
 
 
 def runtime(_: str = "") -> str:
-    """Runtimes side by side, from the CSV that ``plasm benchmark --runtime`` wrote: how fast, and how far from eager."""
+    """Runtimes side by side, from the CSV that ``plasm benchmark --runtime`` wrote: speed, and distance to eager."""
     rows = measuring.read_csv(RESULTS / "runtime.csv")
     eager = {(row.model, row.threads): row.clips_per_second for row in rows if row.runtime == "eager"}
     lines = [

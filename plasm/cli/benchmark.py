@@ -31,7 +31,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
     "--model-arg", metavar="NAME=VALUE", multiple=True, help="Argument of every constructor. May be repeated."
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmark"), show_default=True,
-              help="Folder for benchmark.csv, benchmark.md and benchmark.png; or a file .csv, for the table alone.")  # fmt: skip
+              help="Folder for benchmark.csv, benchmark.md and benchmark.png; or one .csv file.")  # fmt: skip
 def benchmark(
     models: tuple[str, ...],
     device: str,
