@@ -306,6 +306,7 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
         file: PNG to write.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     # Of several runtimes, the first.
     measured = {row.model: row for row in reversed(rows) if row.mode == "inference"}
@@ -325,6 +326,11 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
                 name = point.model.removesuffix("_mmnist")
                 axis.annotate(name, place, fontsize=7, xytext=(3, 3), textcoords="offset points")
             axis.set(xlabel=label, ylabel="MSE, Moving MNIST", title=titles, xscale="log")
+            # Names stay within the axes, and numbers within a decade are few and plain.
+            axis.margins(x=0.2, y=0.1)
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.3)
     figure.savefig(file, dpi=110)
 
