@@ -34,7 +34,7 @@ from plasm.data import create_dataset
 BATCH = 8
 
 
-class Calibration(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+class Calibration(CalibrationDataReader):
     """Clips for the static scales."""
 
     def __init__(self, clips: npt.NDArray[np.float32]) -> None:
