@@ -14,14 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from plasm.data import clip_batches
 from plasm.data.counter_hash import counter_hash
+from plasm.devices import keep_freed_memory, move
+from plasm.distributed import World
 from plasm.metrics import frame_mse
 
 from . import checkpoints
 from .config import RunConfig
-from .devices import keep_freed_memory, move
-from .distributed import World
-from .evaluation import clip_batches
 from .folder import RunFolder
 from .report import write_report
 from .signals import RunInterruptedError, catch_signals
