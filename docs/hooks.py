@@ -32,8 +32,8 @@ import tables
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.loading", "plasm.weights", "plasm.data", "plasm.training",
-            "plasm.evaluation", "plasm.metrics", "plasm.prediction", "plasm.pictures", "plasm.exporting", "plasm.runtime",
-            "plasm.publishing", "plasm.devices", "plasm.distributed", "plasm.config")  # fmt: skip
+            "plasm.runs", "plasm.evaluation", "plasm.metrics", "plasm.prediction", "plasm.pictures", "plasm.exporting",
+            "plasm.runtime", "plasm.devices", "plasm.distributed", "plasm.config")  # fmt: skip
 SOURCES = ("plasm", "benchmarks", "tools", "docs")
 # Files of the repository that are pages of the site.
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contribute.md", "SECURITY.md": "security.md",

@@ -20,7 +20,7 @@ from plasm import weights
 from plasm.data import create_dataset
 from plasm.evaluation import evaluate, forecast
 from plasm.loading import frame_counts, load_model
-from plasm.training.provenance import read_history
+from plasm.runs import read_history
 from plasm.weights.manifest import FOLDER
 
 

@@ -11,7 +11,7 @@ from plasm import data, evaluation, training, weights
 from plasm.devices import choose_device, move
 from plasm.distributed import join_world
 from plasm.loading import frame_counts, load_model
-from plasm.publishing import record_metrics
+from plasm.runs import record_metrics
 from plasm.weights.card import without_folder
 from plasm.weights.files import WEIGHTS_NAME
 

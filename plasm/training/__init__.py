@@ -1,7 +1,8 @@
 """Training in two phases. Needs the extra ``plasm[cli]``."""
 
+from plasm.runs import PretrainConfig, TrainConfig, make_config, model_defaults
+
 from .assembly import run
-from .config import PretrainConfig, TrainConfig, make_config, model_defaults
 from .signals import RunInterruptedError
 from .task import Outputs, Prediction, Pretraining, Task
 

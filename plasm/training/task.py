@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from plasm.data import pixel_mask
 from plasm.loading import frame_counts
 from plasm.models import MaskedAutoencoder
-
-from .config import PretrainConfig
+from plasm.runs import PretrainConfig
 
 __all__ = ["Outputs", "Prediction", "Pretraining", "Task", "freeze_encoder"]
 

@@ -19,11 +19,9 @@ from plasm.data.counter_hash import counter_hash
 from plasm.devices import keep_freed_memory, move
 from plasm.distributed import World
 from plasm.metrics import frame_mse
+from plasm.runs import RunConfig, RunFolder, write_report
 
 from . import checkpoints
-from .config import RunConfig
-from .folder import RunFolder
-from .report import write_report
 from .signals import RunInterruptedError, catch_signals
 from .state import TrainState
 from .task import Task
@@ -156,7 +154,7 @@ class Trainer:
                 if self.stop and state.epoch < last:
                     self._interrupt()
         if state.epoch == last and self.world.is_first:
-            write_report(self.folder, config, self.task, self.device, self.world.size)
+            write_report(self.folder, config, self.task.model, self.device, self.world.size)
 
     def _train_epoch(self, progress: "tqdm[Any]") -> dict[str, float]:
         state = self.state

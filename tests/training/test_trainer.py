@@ -17,9 +17,8 @@ from plasm import training, weights
 from plasm.data import SAMPLES, create_dataset
 from plasm.distributed import ALONE, World
 from plasm.loading import load_model
-from plasm.training import PretrainConfig, TrainConfig
+from plasm.training import PretrainConfig, TrainConfig, model_defaults
 from plasm.training.assembly import prepare
-from plasm.training.config import model_defaults
 from plasm.training.optim import make_optimizer, make_scheduler
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}

@@ -11,8 +11,9 @@ from typing import Any
 from plasm import weights
 from plasm.loading import load_model
 from plasm.metrics import Metrics
-from plasm.training.provenance import read_history
 from plasm.weights.files import WEIGHTS_NAME, write_beside
+
+from .history import read_history
 
 __all__ = ["export_run", "record_metrics"]
 

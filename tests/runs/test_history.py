@@ -10,8 +10,7 @@ from plasm.data import SAMPLES
 from plasm.distributed import ALONE
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.assembly import prepare
-from plasm.training.config import RunConfig
-from plasm.training.provenance import freezes_encoder, history_of, read_history
+from plasm.runs import RunConfig, freezes_encoder, history_of, read_history
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 

@@ -81,7 +81,7 @@ class RunFolder:
 
         Args:
             config: Of the run.
-            history: Of the weights it begins with, as ``runs.read_history`` gives it.
+            history: Of the weights it begins with, as ``read_history`` gives it.
             needed_bytes: What the run is going to write, about.
 
         Raises:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from plasm.training.config import PretrainConfig, TrainConfig, config_differences, make_config
+from plasm.runs import PretrainConfig, TrainConfig, config_differences, make_config
 
 GIVEN: dict[str, Any] = {"model": "plasm_kth", "data": "kth", "data_dir": "d", "out": "o"}
 
