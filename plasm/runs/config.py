@@ -86,6 +86,10 @@ class PretrainConfig(RunConfig):
 
     command = "pretrain"
     mask_ratio: float = option(0.96, "Share r0 of the pixels to hide (Table VIII); 0 hides none.")
+    mask_ratio_end: float | None = option(
+        None,
+        "Share to hide in the last epoch; from r0 to it in equal steps. By default r0 throughout, as in the paper.",
+    )
     spatial_masking: bool = option(True, "Put Spatial Masking between encoder and decoder (Table VI).")
     attn_mask_ratio: float = option(0.1, "Share r of Spatial Masking's attention scores to hide (Table IX).")
     mask_patch: int = option(1, "Side in pixels of what is hidden at a time.")
@@ -99,6 +103,12 @@ class TrainConfig(RunConfig):
     init: str | None = option(
         None,
         "Run of phase 1 to take encoder and decoder from, or weights to go on from: as --weights of `plasm evaluate`.",
+    )
+    rollout: int = option(
+        1,
+        "Forecasts in a row that a step trains: 2 feeds the first one back for as many frames more, and all of them "
+        "count. For forecasts far beyond T' frames; a run of wsd may begin it with its decay.",
+        at_least=1,
     )
     freeze_encoder: bool | None = option(None, "Keep the encoder as it is. By default after phase 1 only.")
 
@@ -145,5 +155,8 @@ def config_differences(config: RunConfig, file: Path) -> list[str]:
     # Both as files have them, with lists for tuples.
     own, saved = (asdict(kind.make(v)) for v in (parse_config(kind, config.to_toml()), read_config(kind, file)))
     may_change = _MAY_CHANGE + (_MAY_CHANGE_BEFORE_DECAY if config.schedule == "wsd" else ())
+    if config.schedule == "wsd" and not saved["decay_epochs"]:
+        # The last part of a run, with its decay, may train longer forecasts than what came before.
+        may_change += ("rollout",)
     changed = [name for name in sorted(own) if name not in may_change and own[name] != saved[name]]
     return [f"{name} is {own[name]!r}, was {saved[name]!r}" for name in changed]

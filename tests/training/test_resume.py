@@ -272,6 +272,17 @@ def test_a_run_is_made_longer_until_it_decays(tmp_path: Path) -> None:
         training.run(TrainConfig(**arguments(tmp_path / "pieces", epochs=5, decay_epochs=1, **told)), resume=True)
     with pytest.raises(ValueError, match=r"lr is 0.02, was 0.01"):
         training.run(TrainConfig(**arguments(tmp_path / "pieces", lr=0.02, epochs=5, **told)), resume=True)
+    with pytest.raises(ValueError, match=r"rollout is 2, was 1"):
+        training.run(
+            TrainConfig(**arguments(tmp_path / "pieces", rollout=2, epochs=3, decay_epochs=1, **told)), resume=True
+        )
+
+
+def test_a_run_may_roll_out_from_its_decay_on(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"schedule": "wsd", "clips_per_epoch": 4}
+    training.run(TrainConfig(**arguments(tmp_path, epochs=1, **told)))
+    training.run(TrainConfig(**arguments(tmp_path, epochs=2, decay_epochs=1, rollout=2, **told)), resume=True)
+    assert "rollout = 2" in (tmp_path / "config.toml").read_text(encoding="utf-8")
 
 
 def test_a_checkpoint_of_the_former_layout_is_refused_and_kept(tmp_path: Path) -> None:
