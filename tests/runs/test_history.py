@@ -8,9 +8,9 @@ import pytest
 from plasm import training, weights
 from plasm.data import SAMPLES
 from plasm.distributed import ALONE
+from plasm.runs import RunConfig, freezes_encoder, history_of, read_history
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.assembly import prepare
-from plasm.runs import RunConfig, freezes_encoder, history_of, read_history
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
