@@ -279,6 +279,21 @@ def test_accumulated_parts_have_the_gradient_of_the_whole_batch(sample_root: Pat
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+def test_compiled_steps_are_those_of_the_model(
+    sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the code that inductor would write, but with its graphs, forward and backward."""
+    compile_model, steps = torch.nn.Module.compile, {"epochs": 1, "clips_per_epoch": 4, "batch_size": 2, "val_clips": 1}
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda model: compile_model(model, backend="aot_eager"))
+    runs = {}
+    for name in ("eager", "compiled"):
+        told = arguments(sample_root, tmp_path / name, compile=name == "compiled", bf16=False, **steps)
+        training.run(TrainConfig(**told))
+        runs[name] = log_of(tmp_path / name)[0]
+    for key in ("loss", "val_mse"):
+        assert runs["compiled"][key] == pytest.approx(runs["eager"][key], rel=1e-4)
+
+
 def test_the_average_of_the_weights_is_what_is_saved(sample_root: Path, tmp_path: Path) -> None:
     """Against the definition: average = decay * average + (1 - decay) * weights, after each step."""
     decay = 0.75
