@@ -144,6 +144,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, name, content=table.read_text(encoding="utf-8")))
     for name, picture in gallery.pictures().items():
         files.append(File.generated(config, f"images/gallery/{name}", content=picture))
+    files.append(File.generated(config, "images/benchmark.png", content=tables.benchmark_picture()))
     return files
 
 
