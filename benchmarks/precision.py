@@ -28,8 +28,8 @@ from onnxruntime.quantization import (
 )
 
 import plasm
-from plasm import training
 from plasm.data import create_dataset
+from plasm.loading import frame_counts, load_model
 
 BATCH = 8
 
@@ -85,8 +85,8 @@ def error(file: Path, clips: npt.NDArray[np.float32], in_frames: int) -> float:
 def main(source: str, data_dir: Path, num_clips: int, table: Path | None) -> None:
     """Print size and MSE of each precision."""
     logging.disable(logging.WARNING)
-    model = training.load_model(None, source).eval()
-    in_frames, out_frames = training.frame_counts(model)
+    model = load_model(None, source).eval()
+    in_frames, out_frames = frame_counts(model)
 
     def clips(split: Any, count: int) -> npt.NDArray[np.float32]:
         dataset: Any = create_dataset("mmnist", data_dir, split, num_frames=in_frames + out_frames)

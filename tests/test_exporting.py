@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import plasm
 from plasm import exporting, weights
 from plasm.exporting import ExportError
+from plasm.loading import load_model
 from plasm.models import PLASM
 from plasm.runtime import is_exported, load_exported, read_metadata
-from plasm.training import load_model
 
 SMALL: dict[str, Any] = {
     "in_frames": 3, "out_frames": 2, "encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1,

@@ -8,7 +8,7 @@ import torch
 import plasm
 from plasm import benchmark as measuring
 from plasm.benchmark import Measurement
-from plasm.training.devices import choose_device, keep_freed_memory
+from plasm.devices import choose_device, keep_freed_memory
 
 from .options import pairs
 

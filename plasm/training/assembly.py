@@ -11,13 +11,19 @@ from torch.utils.data import Dataset
 
 from plasm import weights
 from plasm.data import create_dataset
+from plasm.devices import choose_device, has_bf16
+from plasm.distributed import World, join_world
+from plasm.loading import frame_counts, load_initial_weights, load_model, make_model
+from plasm.runs import (
+    PretrainConfig,
+    RunConfig,
+    RunFolder,
+    TrainConfig,
+    freezes_encoder,
+    history_of,
+    read_earlier,
+)
 
-from .config import PretrainConfig, RunConfig, TrainConfig
-from .devices import choose_device, has_bf16
-from .distributed import World, join_world
-from .folder import RunFolder
-from .provenance import freezes_encoder, history_of, read_earlier
-from .runs import frame_counts, load_initial_weights, load_model, make_model
 from .task import Prediction, Pretraining, Task, freeze_encoder
 from .trainer import Trainer
 

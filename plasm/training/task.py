@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plasm.data import pixel_mask
+from plasm.loading import frame_counts
 from plasm.models import MaskedAutoencoder
-
-from .config import PretrainConfig
-from .runs import frame_counts
+from plasm.runs import PretrainConfig
 
 __all__ = ["Outputs", "Prediction", "Pretraining", "Task", "freeze_encoder"]
 

@@ -19,9 +19,10 @@ from torch import nn
 
 from plasm import training
 from plasm.data import SAMPLES
+from plasm.distributed import World
+from plasm.loading import load_model
 from plasm.training import PretrainConfig, TrainConfig, checkpoints
 from plasm.training.assembly import prepare
-from plasm.training.distributed import World
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 HERE = World(0, 1, torch.device("cpu"))
@@ -167,7 +168,7 @@ def test_a_users_model_with_dropout_resumes_in_the_middle_of_an_epoch(workers: i
         trainer.fit()
     training.run(config, resume=True)
     assert result(tmp_path / "parts") == result(tmp_path / "whole")
-    loaded = training.load_model("dropped", str(tmp_path / "parts"))
+    loaded = load_model("dropped", str(tmp_path / "parts"))
     assert loaded.state_dict()["body.1.num_batches_tracked"] == 3 * 4 * 2
 
 

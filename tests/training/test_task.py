@@ -7,11 +7,11 @@ import torch
 from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-from plasm import training
 from plasm.data import SAMPLES
+from plasm.distributed import ALONE
+from plasm.loading import load_model
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.assembly import prepare
-from plasm.training.distributed import ALONE
 from plasm.training.task import Prediction, Pretraining, freeze_encoder
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
@@ -182,5 +182,5 @@ def test_a_loss_knows_its_step_and_draws_by_it(tmp_path: Path) -> None:
     assert [step for step, _ in steps] == [0, 1, 2, 3]
     assert len({drawn for _, drawn in steps}) == 4
     assert parts.task.model.seen + resumed.task.model.seen == steps
-    one, two = (training.load_model("noted", str(tmp_path / name)) for name in ("whole", "parts"))
+    one, two = (load_model("noted", str(tmp_path / name)) for name in ("whole", "parts"))
     assert torch.equal(one.state_dict()["body.weight"], two.state_dict()["body.weight"])
