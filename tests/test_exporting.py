@@ -100,9 +100,11 @@ def test_rollout_is_one_graph_which_pads_a_fixed_size(tmp_path: Path) -> None:
 
 def test_half_is_half_the_size_and_float32_outside(exported: Path, tmp_path: Path) -> None:
     model = small(translator_dim=64)
-    whole = plasm.export(model, tmp_path / "w.onnx", size=SIZE).file.stat().st_size
+    whole = plasm.export(model, tmp_path / "w.onnx", size=SIZE)
     done = plasm.export(model, tmp_path / "h.onnx", size=SIZE, half=True)
-    assert done.file.stat().st_size < 0.7 * whole
+    # Of the weights alone: torch writes more or fewer words about each node from one version to the next.
+    sizes = [sum(t.ByteSize() for t in onnx.load(each.file).graph.initializer) for each in (done, whole)]
+    assert sizes[0] < 0.6 * sizes[1]
     (frames,) = onnxruntime.InferenceSession(done.file).run(None, {"clip": clips().numpy()})
     assert frames.dtype == "float32"
     assert next(model.parameters()).dtype == torch.float32
