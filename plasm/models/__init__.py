@@ -1,6 +1,7 @@
 """Model families. Importing a family registers its models with timm."""
 
 from .convlstm import ConvLSTM
+from .crevnet import CrevNet
 from .e3dlstm import E3DLSTM
 from .family import Family, family_of, is_plasm_model, recipe
 from .mau import MAU
@@ -22,6 +23,7 @@ __all__ = [
     "PLASM",
     "TAU",
     "ConvLSTM",
+    "CrevNet",
     "Family",
     "MaskedAutoencoder",
     "PhyDNet",
