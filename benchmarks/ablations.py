@@ -30,6 +30,9 @@ class Row:
         phase1: Fields of ``PretrainConfig`` over the table's, or None: no phase 1.
         phase2: Fields of ``TrainConfig`` over the table's.
         model_args: Of the model's constructor.
+        model: Another constructor than the table's.
+        sampling: The argument of the constructor that says after how many steps a recurrent model sees no more true
+            frames in training: here, half of the run's.
     """
 
     name: str
@@ -37,12 +40,22 @@ class Row:
     phase1: dict[str, Any] | None = None
     phase2: dict[str, Any] = field(default_factory=dict)
     model_args: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    sampling: str | None = None
 
 
+BATCH_SIZE = 16
 _NONE = {"attention": "none"}
 _NO_SM = {"spatial_masking": False}
 _MUON = {"optimizer": "muon", "lr": 0.004}
 _WSD = {"schedule": "wsd", "warmup_steps": 30, "decay_epochs": 1}
+# Other people's models, small: name, constructor, its arguments, the argument of its sampling, the paper's MSE without
+# phase 1 and with it.
+_OTHERS: list[tuple[str, str, dict[str, Any], str | None, float, float]] = [
+    ("PhyDNet", "phydnet_mmnist", {"residual_dims": [32, 64]}, "forcing_steps", 24.4, 23.2),
+    ("MAU", "mau_mmnist", {"hidden_dims": [32, 32]}, "sampling_stop", 27.6, 25.9),
+    ("SimVP", "simvp_mmnist", {"encoder_dim": 16, "translator_dim": 64, "translator_depth": 4}, None, 23.8, 22.3),
+]
 
 TABLES: dict[str, list[Row]] = {
     "VI": [
@@ -55,6 +68,17 @@ TABLES: dict[str, list[Row]] = {
         Row("random frozen encoder", None, None, {"freeze_encoder": True}, _NONE),
         Row("random frozen encoder, PLA", None, None, {"freeze_encoder": True}),
         Row("mask, SM, PLA, encoder trains on", None, {}, {"freeze_encoder": False}),
+        Row("mask that falls to 0, SM, PLA", None, {"mask_ratio_end": 0.0}),
+        Row("mask that falls to .5, SM, PLA", None, {"mask_ratio_end": 0.5}),
+    ],
+    "VII": [
+        row
+        for name, model, args, sampling, alone, pretrained in _OTHERS
+        for row in (
+            Row(name, alone, None, {}, args, model, sampling),
+            Row(f"{name}, pretrained", pretrained, {}, {}, args, model, sampling),
+            Row(f"{name}, random frozen encoder", None, None, {"freeze_encoder": True}, args, model, sampling),
+        )
     ],
     "VIII": [
         Row(f"r0 = {ratio:.2f}", paper, {"mask_ratio": ratio})
@@ -120,7 +144,13 @@ def epochs_of(clips: int) -> dict[str, int]:
 
 def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Path) -> float:
     """Run what a row says, resuming what is there, and give the validation MSE at the end."""
-    shared = {**common, **epochs_of(clips), "seed": seed, "model_args": row.model_args}
+    length = epochs_of(clips)
+    steps = length["epochs"] * (length["clips_per_epoch"] // BATCH_SIZE)
+    sampling = {row.sampling: steps // 2} if row.sampling else {}
+    shared = {
+        **common, **length, "batch_size": BATCH_SIZE, "seed": seed, "model": row.model or common["model"],
+        "model_args": {**row.model_args, **sampling},
+    }  # fmt: skip
     init: dict[str, Any] = {}
     if row.phase1 is not None:
         first = folder / "phase1"
@@ -203,7 +233,7 @@ def main(
                 write_results(file, {**read_results(file), (row.name, seed): mse})
     text = "\n".join(markdown(TABLES[table], read_results(file)))
     (out / f"{table}.md").write_text(text + "\n", encoding="utf-8")
-    click.echo(f"Validation MSE of {model} after {clips:,} clips\n\n{text}")
+    click.echo(f"Validation MSE of {'small models' if table == 'VII' else model} after {clips:,} clips\n\n{text}")
 
 
 if __name__ == "__main__":

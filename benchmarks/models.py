@@ -19,8 +19,8 @@ import timm
 import torch
 import torch.nn.functional as F
 
+from plasm.devices import has_bf16, keep_freed_memory
 from plasm.models.summary import summarize
-from plasm.training.devices import has_bf16, keep_freed_memory
 
 
 def make_steps(name: str, args: dict[str, Any], batch_size: int, device: str) -> dict[str, Callable[[], None]]:

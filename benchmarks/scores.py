@@ -12,9 +12,9 @@ import click
 import torch
 from torch import Tensor
 
-from plasm import training
 from plasm.data import create_dataset
 from plasm.layers import PairwiseLayerAttention
+from plasm.loading import frame_counts, load_model
 
 
 @torch.inference_mode()
@@ -40,8 +40,8 @@ def scores(model: Any, clips: Tensor) -> list[Tensor]:
 def main(sources: tuple[str, ...], data_dir: Path, num_clips: int) -> None:
     """Print mean and standard deviation of each head's score over the clips."""
     for source in sources:
-        model = training.load_model(None, source).eval()
-        in_frames, out_frames = training.frame_counts(model)
+        model = load_model(None, source).eval()
+        in_frames, out_frames = frame_counts(model)
         dataset: Any = create_dataset("mmnist", data_dir, "test", num_frames=in_frames + out_frames)
         clips = torch.stack([dataset[index][:in_frames] for index in range(num_clips)])
         click.echo(source)

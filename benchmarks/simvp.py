@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from plasm.training.devices import keep_freed_memory
+from plasm.devices import keep_freed_memory
 
 
 class ConvNormAct(nn.Module):

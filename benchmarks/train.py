@@ -32,13 +32,13 @@ from torch import Tensor
 
 from plasm.data import create_dataset, moving_mnist_clips
 from plasm.data.mnist import load_digits
+from plasm.devices import choose_device, has_bf16, keep_freed_memory
+from plasm.distributed import World
 from plasm.layers import cpu_grads
+from plasm.loading import make_model
 from plasm.models.summary import summarize
 from plasm.training import TrainConfig
 from plasm.training.assembly import prepare
-from plasm.training.devices import choose_device, has_bf16, keep_freed_memory
-from plasm.training.distributed import World
-from plasm.training.runs import make_model
 
 STEPS = {"cpu": 5, "cuda": 50}
 

@@ -30,7 +30,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 # Pages that the site makes: what a link may lead to though no such file is written.
-MADE = re.compile(r"^(models|reference|notebooks|images/gallery)/|^(changelog|contribute|security)\.md$")
+MADE = re.compile(
+    r"^(models|reference|notebooks|images/gallery)/|^images/benchmark\.png$|^(changelog|contribute|security)\.md$"
+)
 
 
 def blocks(text: str, language: str) -> list[str]:

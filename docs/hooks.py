@@ -31,8 +31,9 @@ import notebooks
 import tables
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.weights", "plasm.data", "plasm.training", "plasm.metrics",
-            "plasm.prediction", "plasm.pictures", "plasm.exporting", "plasm.runtime")  # fmt: skip
+PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.loading", "plasm.weights", "plasm.data", "plasm.training",
+            "plasm.runs", "plasm.evaluation", "plasm.metrics", "plasm.prediction", "plasm.pictures", "plasm.exporting",
+            "plasm.runtime", "plasm.devices", "plasm.distributed", "plasm.config")  # fmt: skip
 SOURCES = ("plasm", "benchmarks", "tools", "docs")
 # Files of the repository that are pages of the site.
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contribute.md", "SECURITY.md": "security.md",
@@ -143,6 +144,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, name, content=table.read_text(encoding="utf-8")))
     for name, picture in gallery.pictures().items():
         files.append(File.generated(config, f"images/gallery/{name}", content=picture))
+    files.append(File.generated(config, "images/benchmark.png", content=tables.benchmark_picture()))
     return files
 
 

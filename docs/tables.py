@@ -8,6 +8,7 @@ import inspect
 import re
 import statistics
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Any
 import timm
 
 import plasm
+from plasm import benchmark as measuring
 from plasm import layers as plasm_layers
 from plasm import weights
+from plasm.benchmark import Measurement
 from plasm.models.summary import ModelSummary, summarize
 
 RESULTS = Path(__file__).parent / "results"
@@ -144,12 +147,89 @@ def ablation(name: str) -> str:
     return markdown(("row", "MSE, mean", "lowest to highest", "seeds"), rows)
 
 
+def _setting(rows: Sequence[Measurement]) -> str:
+    """What the rows of a measurement have in common, in a line."""
+
+    def all_of(values: Iterable[object]) -> str:
+        return " and ".join(map(str, dict.fromkeys(values)))
+
+    where = all_of(f"{row.device} ({row.hardware})" for row in rows)
+    threads = all_of(row.threads for row in rows)
+    return (
+        f"Measured on {where}, torch {all_of(row.torch for row in rows)}, {all_of(row.dtype for row in rows)}, batch "
+        f"{all_of(row.batch_size for row in rows)}, {threads} thread{'' if threads == '1' else 's'}."
+    )
+
+
+def benchmark(_: str = "") -> str:
+    """Models side by side, from the CSV that ``plasm benchmark`` wrote."""
+    rows = measuring.read_csv(RESULTS / "benchmark.csv")
+    titles, *lines = measuring.table(rows)
+    # What is the same in each row is in the line above the table, or of no interest.
+    settings = ("mode", "runtime", "threads", "from eager")
+    columns = [n for n, title in enumerate(titles) if title not in settings or len({line[n] for line in lines}) > 1]
+    chosen = [[line[n] for n in columns] for line in lines]
+    long = {"M": "parameters (M)", "G": "multiply-adds (G)", "MB": "memory (MB)", "MSE 200": "MSE, 200 epochs",
+            "MSE 2,000": "MSE, 2,000 epochs"}  # fmt: skip
+    return f"{_setting(rows)}\n\n{markdown([long.get(titles[n], titles[n]) for n in columns], chosen)}"
+
+
+def benchmark_picture() -> bytes:
+    """Error against cost and speed of the same models: a PNG."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "benchmark.png"
+        measuring.picture(measuring.read_csv(RESULTS / "benchmark.csv"), file)
+        return file.read_bytes()
+
+
+def runtime(_: str = "") -> str:
+    """Runtimes side by side, from the CSV that ``plasm benchmark --runtime`` wrote: speed, and distance to eager."""
+    rows = measuring.read_csv(RESULTS / "runtime.csv")
+    eager = {(row.model, row.threads): row.clips_per_second for row in rows if row.runtime == "eager"}
+    lines = [
+        (
+            f"`{row.model}`",
+            row.runtime,
+            row.threads,
+            f"{row.clips_per_second:.1f}",
+            f"{row.lowest:.1f} to {row.highest:.1f}",
+            f"{row.clips_per_second / eager[row.model, row.threads]:.2f}",
+            f"{row.difference:.1g}",
+        )
+        for row in rows
+        if row.mode == "inference"
+    ]
+    titles = ("model", "runtime", "threads", "clips a second", "lowest to highest", "times eager", "largest difference")
+    return f"{_setting(rows)}\n\n{markdown(titles, lines)}"
+
+
+def precision(_: str = "") -> str:
+    """Half precision and int8 beside float32, from the CSV that ``benchmarks/precision.py`` wrote."""
+    with (RESULTS / "precision.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    whole = float(rows[0]["mse"])
+    lines = [
+        (
+            row["precision"],
+            f"{int(row['bytes']) / 1e6:.1f}",
+            f"{float(row['mse']):.2f}",
+            f"{float(row['mse']) - whole:+.2f}",
+        )
+        for row in rows
+    ]
+    about = f"`{rows[0]['weights']}`, MSE on the first {int(rows[0]['clips']):,} test clips:"
+    return f"{about}\n\n{markdown(('precision', 'MB', 'MSE', 'from float32'), lines)}"
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "families": family_index,
     "layers": layers,
     "ablation": ablation,
+    "benchmark": benchmark,
     "models": models,
+    "precision": precision,
     "published": published,
+    "runtime": runtime,
     "weights": published_weights,
 }
 

@@ -25,7 +25,7 @@ from plasm import weights
 from plasm.exporting import through_onnx
 from plasm.models.summary import summarize
 
-__all__ = ["RUNTIMES", "Measurement", "Published", "measure", "picture", "published", "write_csv"]
+__all__ = ["RUNTIMES", "Measurement", "Published", "measure", "picture", "published", "read_csv", "table", "write_csv"]
 
 Step = Callable[[], Any]
 
@@ -51,6 +51,8 @@ class Measurement:
         mode: "inference", a forward pass without gradient; or "training", a step with Adam.
         runtime: Of ``RUNTIMES``.
         device: Its type.
+        hardware: Name of the GPU, or the instruction set that torch uses of the CPU.
+        torch: Its version.
         dtype: "float32", or "bfloat16" or "float16", to which autocast goes.
         batch_size: B.
         parameters: How many.
@@ -70,6 +72,8 @@ class Measurement:
     mode: str
     runtime: str
     device: str
+    hardware: str
+    torch: str
     dtype: str
     batch_size: int
     parameters: int
@@ -201,13 +205,17 @@ def measure(
         median = statistics.median(speeds)
         rows.append(
             Measurement(
-                case.model, case.mode, case.runtime, device.type, str(dtype).removeprefix("torch."), batch_size,
-                summary.parameters, summary.multiply_adds, median, min(speeds), max(speeds),
-                median * models_of[case.model].out_frames, memory[case], statistics.median(shares), case.threads,
-                differences[case],
+                case.model, case.mode, case.runtime, device.type, _hardware(device), torch.__version__,
+                str(dtype).removeprefix("torch."), batch_size, summary.parameters, summary.multiply_adds, median,
+                min(speeds), max(speeds), median * models_of[case.model].out_frames, memory[case],
+                statistics.median(shares), case.threads, differences[case],
             )
         )  # fmt: skip
     return rows
+
+
+def _hardware(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
 
 
 class _Case(NamedTuple):
@@ -244,6 +252,50 @@ def write_csv(rows: Iterable[Measurement], file: Path) -> None:
         writer.writerows(asdict(row) for row in rows)
 
 
+def read_csv(file: Path) -> list[Measurement]:
+    """Read what ``write_csv`` wrote.
+
+    Raises:
+        ValueError: If it is no such table.
+    """
+    with file.open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    kinds: dict[str, Any] = {field.name: field.type for field in fields(Measurement)}
+    try:
+        return [Measurement(**{name: kind(line[name]) for name, kind in kinds.items()}) for line in lines]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} is no table of plasm benchmark ({error!r}): measure again") from error
+
+
+def table(rows: Iterable[Measurement]) -> list[tuple[str, ...]]:
+    """Measurements to read, with published errors beside them: a line of titles, then one a row."""
+    errors = {(row.model, row.epochs): row for row in published()}
+    lines: list[tuple[str, ...]] = [
+        ("model", "mode", "runtime", "threads", "from eager", "M", "G", "clips/s", "range", "frames/s", "MB",
+         "of peak", "MSE 200", "MSE 2,000")
+    ]  # fmt: skip
+    for row in rows:
+        found = [errors.get((row.model, epochs)) for epochs in (200, 2000)]
+        lines.append(
+            (
+                row.model,
+                row.mode,
+                row.runtime,
+                str(row.threads),
+                f"{row.difference:.1g}",
+                f"{row.parameters / 1e6:.2f}",
+                f"{row.multiply_adds / 1e9:.2f}",
+                f"{row.clips_per_second:.2f}",
+                f"{row.lowest:.2f}-{row.highest:.2f}",
+                f"{row.frames_per_second:.1f}",
+                f"{row.peak_memory / 2**20:.0f}",
+                f"{row.share:.0%}",
+                *(f"{error.mse:.2f}" if error else "-" for error in found),
+            )
+        )
+    return lines
+
+
 def picture(rows: Sequence[Measurement], file: Path) -> None:
     """Draw error against multiply-adds and against measured clips a second, of inference, a row for each length.
 
@@ -254,6 +306,7 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
         file: PNG to write.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     # Of several runtimes, the first.
     measured = {row.model: row for row in reversed(rows) if row.mode == "inference"}
@@ -273,6 +326,11 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
                 name = point.model.removesuffix("_mmnist")
                 axis.annotate(name, place, fontsize=7, xytext=(3, 3), textcoords="offset points")
             axis.set(xlabel=label, ylabel="MSE, Moving MNIST", title=titles, xscale="log")
+            # Names stay within the axes, and numbers within a decade are few and plain.
+            axis.margins(x=0.2, y=0.1)
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.3)
     figure.savefig(file, dpi=110)
 

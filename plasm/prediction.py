@@ -18,14 +18,15 @@ from torch import Tensor, nn
 
 import plasm
 from plasm import pictures, weights
+from plasm.config import Config, option
 from plasm.data import SAMPLES, FrameFormat, FrameStream, open_source, read_streams
 from plasm.data.extras import require
+from plasm.devices import choose_device, move
+from plasm.evaluation import TRIVIAL_FORECASTS, forecast
 from plasm.exporting import through_onnx
+from plasm.loading import frame_counts, load_model
 from plasm.metrics import Metrics, VideoMetrics
 from plasm.models.summary import summarize
-from plasm.training import TRIVIAL_FORECASTS, forecast, frame_counts, load_model
-from plasm.training.config import Config, option
-from plasm.training.devices import choose_device, move
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
 
@@ -42,6 +43,7 @@ _logger = logging.getLogger(__name__)
 class PredictConfig(Config):
     """What to predict, with what, and where to put it."""
 
+    command = "predict"
     model: str | None = option(
         None, "Constructor; by default that of --weights, or else one with weights that fits the input."
     )

@@ -35,6 +35,20 @@ def test_the_command_measures_models_in_both_modes(tmp_path: Path) -> None:
     assert (tmp_path / "b" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_file_takes_the_table_alone_and_gives_it_back(tmp_path: Path) -> None:
+    args = {"encoder_dim": 4, "translator_dim": 16, "translator_depth": 2}
+    rows = benchmark.measure(["tau_taxibj"], torch.device("cpu"), 1, rounds=1, model_args=args)
+    benchmark.write_csv(rows, tmp_path / "a.csv")
+    assert benchmark.read_csv(tmp_path / "a.csv") == rows
+    (tmp_path / "a.csv").write_text("model,mode\ntau_mmnist,inference\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.csv is no table of plasm benchmark"):
+        benchmark.read_csv(tmp_path / "a.csv")
+    out = tmp_path / "results" / "b.csv"
+    ok("benchmark", "tau_taxibj", "--rounds", 1, "--batch-size", 1, "--device", "cpu", "--out", out, *ARGUMENTS[:6])
+    assert [file.name for file in out.parent.iterdir()] == ["b.csv"]
+    assert benchmark.read_csv(out)[0].model == "tau_taxibj"
+
+
 def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
     assert "no model of plasm is called resnet18" in fails("benchmark", "resnet18", "--out", tmp_path)
     assert "must be positive" in fails("benchmark", "tau_mmnist", "--rounds", 0, "--out", tmp_path)

@@ -7,6 +7,8 @@ from types import ModuleType
 
 import pytest
 
+from plasm.benchmark import Measurement, write_csv
+
 DOCS = Path(__file__).parents[1] / "docs"
 
 
@@ -68,6 +70,29 @@ def test_links_of_the_site(check: ModuleType, tmp_path: Path) -> None:
         "index.html: none.png is not there",
         "site.css: asks another host for https://fonts.example/a.css",
     ]
+
+
+def test_tables_of_measurements(check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def row(runtime: str, threads: int, speed: float, mode: str = "inference") -> Measurement:
+        return Measurement(
+            "tau_mmnist", mode, runtime, "cpu", "AVX2", "2.6.0", "float32", 1, 2_000_000, 3_000_000_000, speed,
+            speed - 1, speed + 1, 10 * speed, 2**20, 0.5, threads, 0.0 if runtime == "eager" else 2e-5,
+        )  # fmt: skip
+
+    monkeypatch.setattr(check.tables, "RESULTS", tmp_path)
+    rows = [row("eager", 1, 10), row("onnx", 1, 25), row("eager", 2, 16), row("onnx", 2, 24)]
+    write_csv(rows, tmp_path / "runtime.csv")
+    table = check.tables.runtime().splitlines()
+    assert table[0] == "Measured on cpu (AVX2), torch 2.6.0, float32, batch 1, 1 and 2 threads."
+    assert [line.split(" | ")[5] for line in table[4:]] == ["1.00", "2.50", "1.00", "1.50"]
+    assert table[5] == "| `tau_mmnist` | onnx | 1 | 25.0 | 24.0 to 26.0 | 2.50 | 2e-05 |"
+    write_csv([row("eager", 1, 10), row("eager", 1, 2, "training")], tmp_path / "benchmark.csv")
+    table = check.tables.benchmark().splitlines()
+    assert "threads" not in table[2]
+    # A training step has no difference from eager; published errors stand beside the model.
+    assert [line.split(" | ")[1] for line in table[4:]] == ["inference", "training"]
+    assert "24.60" in table[4]
+    assert check.tables.benchmark_picture().startswith(b"\x89PNG")
 
 
 def test_the_drawings_are_those_of_the_program(check: ModuleType) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import plasm
 from plasm import exporting, weights
 from plasm.exporting import ExportError
+from plasm.loading import load_model
 from plasm.models import PLASM
 from plasm.runtime import is_exported, load_exported, read_metadata
-from plasm.training import load_model
 
 SMALL: dict[str, Any] = {
     "in_frames": 3, "out_frames": 2, "encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1,
@@ -115,6 +115,16 @@ def test_torchs_format(tmp_path: Path) -> None:
     torch.testing.assert_close(program.module()(clips(3)), model(clips(3)), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(load_exported(done.file)(clips(1)), model(clips(1)), atol=1e-5, rtol=1e-5)
     assert read_metadata(done.file) == done.metadata
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="there is no C++ compiler")
+def test_compiled_by_torch(tmp_path: Path) -> None:
+    model = small()
+    done = plasm.export(model, tmp_path / "a.pt2", "aoti", size=SIZE)
+    assert done.metadata["format"] == "aoti"
+    assert read_metadata(done.file) == done.metadata
+    for batch in (1, 3):
+        torch.testing.assert_close(load_exported(done.file)(clips(batch)), model(clips(batch)), atol=1e-5, rtol=1e-5)
 
 
 def test_what_differs_is_not_kept(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def table(found: dict[int, Outcome]) -> str:
         counts[outcome.kind][outcome.what] += 1
     columns = ("refused", "taken", "wrongly taken", "crashed")
     lines = [
-        "| kind | tried | refused with a clear error | rightly taken | wrongly taken | crashed |",
+        "| kind | tried | refused with a clear error | correct | wrong | crashed |",
         "|---" * 6 + "|",
     ]
     rows = [*sorted(counts.items()), ("all", sum(counts.values(), Counter()))]

@@ -16,9 +16,11 @@ from typing import Any
 
 import click
 
-from plasm import training, weights
+from plasm import weights
 from plasm.data import create_dataset
-from plasm.training.provenance import read_history
+from plasm.evaluation import evaluate, forecast
+from plasm.loading import frame_counts, load_model
+from plasm.runs import read_history
 from plasm.weights.manifest import FOLDER
 
 
@@ -50,10 +52,10 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     if not repo:
         tensors = {key: tensor.half() for key, tensor in weights.load_tensors(source).items()}
         weights.save_tensors(tensors, file)
-    model = training.load_model(name, str(file), **recipe["model_args"]).eval()
-    in_frames, out_frames = training.frame_counts(model)
+    model = load_model(name, str(file), **recipe["model_args"]).eval()
+    in_frames, out_frames = frame_counts(model)
     clips = create_dataset(recipe["data"], data_dir, "test", num_frames=in_frames + out_frames, **recipe["data_args"])
-    metrics = training.evaluate({"model": training.forecast(model)}, clips, in_frames, out_frames)["model"]
+    metrics = evaluate({"model": forecast(model)}, clips, in_frames, out_frames)["model"]
     entry = weights.Entry(
         model=name,
         tag=tag,

@@ -74,9 +74,10 @@ def use(folder: Path) -> None:
     import timm
     import torch
 
-    from plasm import training, weights
+    from plasm import weights
     from plasm.cli import main
     from plasm.data import SAMPLES
+    from plasm.loading import load_model
 
     def run(*arguments: object) -> None:
         main([str(argument) for argument in arguments], standalone_mode=False)
@@ -94,7 +95,7 @@ def use(folder: Path) -> None:
     torch.save({"größe": torch.zeros(2)}, folder / "old.pth")
     run("convert", folder / "old.pth", folder / "new.safetensors")
     assert list(weights.load_tensors(folder / "new.safetensors")) == ["größe"]
-    model = training.load_model(None, str(out))
+    model = load_model(None, str(out))
     weights.save_pretrained(model, folder / "saved", card=weights.Card(license="Über alles"))
     assert "Über alles" in (folder / "saved" / "README.md").read_text(encoding="utf-8")
     timm.create_model(f"local-dir:{folder / 'saved'}", pretrained=True)

@@ -14,8 +14,9 @@ except ImportError as error:
     raise SystemExit(f"the plasm command needs more than the library ({error}): pip install 'plasm[cli]'") from error
 
 import plasm
+from plasm.distributed import LostProcessError
 from plasm.models.summary import summarize
-from plasm.training import LostProcessError, RunInterruptedError
+from plasm.training import RunInterruptedError
 from plasm.weights import WeightsNotFoundError
 
 from .benchmark import benchmark

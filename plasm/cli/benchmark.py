@@ -8,7 +8,7 @@ import torch
 import plasm
 from plasm import benchmark as measuring
 from plasm.benchmark import Measurement
-from plasm.training.devices import choose_device, keep_freed_memory
+from plasm.devices import choose_device, keep_freed_memory
 
 from .options import pairs
 
@@ -31,7 +31,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
     "--model-arg", metavar="NAME=VALUE", multiple=True, help="Argument of every constructor. May be repeated."
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("benchmark"), show_default=True,
-              help="Folder for benchmark.csv, benchmark.md and benchmark.png.")  # fmt: skip
+              help="Folder for benchmark.csv, benchmark.md and benchmark.png; or one .csv file.")  # fmt: skip
 def benchmark(
     models: tuple[str, ...],
     device: str,
@@ -61,54 +61,22 @@ def benchmark(
     rows = measuring.measure(
         names, where, batch_size, train, _DTYPES[dtype], runtime.split(","), rounds, arguments, counts
     )
-    out.mkdir(parents=True, exist_ok=True)
-    measuring.write_csv(rows, out / "benchmark.csv")
     table = _markdown(rows)
-    (out / "benchmark.md").write_text(table, encoding="utf-8")
-    measuring.picture(rows, out / "benchmark.png")
+    if out.suffix == ".csv":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        measuring.write_csv(rows, out)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        measuring.write_csv(rows, out / "benchmark.csv")
+        (out / "benchmark.md").write_text(table, encoding="utf-8")
+        measuring.picture(rows, out / "benchmark.png")
     click.echo(table)
     click.echo(f"{where.type}, {dtype}, batch {batch_size}, {rounds} round(s); written to {out}")
 
 
 def _markdown(rows: list[Measurement]) -> str:
     """A table in Markdown that is legible as it is."""
-    errors = {(row.model, row.epochs): row for row in measuring.published()}
-    titles = (
-        "model",
-        "mode",
-        "runtime",
-        "threads",
-        "from eager",
-        "M",
-        "G",
-        "clips/s",
-        "range",
-        "frames/s",
-        "MB",
-        "of peak",
-        "MSE 200",
-        "MSE 2,000",
-    )
-    lines = []
-    for row in rows:
-        found = [errors.get((row.model, epochs)) for epochs in (200, 2000)]
-        lines.append(
-            (
-                row.model,
-                row.mode,
-                row.runtime,
-                str(row.threads),
-                f"{row.difference:.1g}",
-                f"{row.parameters / 1e6:.2f}",
-                f"{row.multiply_adds / 1e9:.2f}",
-                f"{row.clips_per_second:.2f}",
-                f"{row.lowest:.2f}-{row.highest:.2f}",
-                f"{row.frames_per_second:.1f}",
-                f"{row.peak_memory / 2**20:.0f}",
-                f"{row.share:.0%}",
-                *(f"{error.mse:.2f}" if error else "-" for error in found),
-            )
-        )
+    titles, *lines = measuring.table(rows)
     widths = [max(len(line[column]) for line in [titles, *lines]) for column in range(len(titles))]
     rule = tuple("-" * width for width in widths)
     return "".join(

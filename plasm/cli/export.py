@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from plasm import exporting
-from plasm.training import load_model
+from plasm.loading import load_model
 
 __all__ = ["export"]
 

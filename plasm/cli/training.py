@@ -7,9 +7,11 @@ from typing import Any
 import click
 import torch
 
-from plasm import data, training, weights
-from plasm.training.devices import choose_device, move
-from plasm.training.publishing import record_metrics
+from plasm import data, evaluation, training, weights
+from plasm.devices import choose_device, move
+from plasm.distributed import join_world
+from plasm.loading import frame_counts, load_model
+from plasm.runs import record_metrics
 from plasm.weights.card import without_folder
 from plasm.weights.files import WEIGHTS_NAME
 
@@ -71,27 +73,27 @@ def train(**arguments: Any) -> None:
 
 
 @click.command()
-@options(training.EvaluateConfig)
+@options(evaluation.EvaluateConfig)
 def evaluate(**arguments: Any) -> None:
     """Measure a model on the test set, beside two forecasts that need no model.
 
     Of weights in a folder, what was measured is written beside them, for the card of `plasm push`: metrics.json.
     """
-    config = training.make_config(training.EvaluateConfig, given(arguments))
+    config = evaluation.EvaluateConfig.make(given(arguments))
     folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
     # Of what is loaded now: a run that still trains writes others.
     sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
-    net = training.load_model(config.model, config.weights).eval()
-    in_frames, out_frames = training.frame_counts(net)
+    net = load_model(config.model, config.weights).eval()
+    in_frames, out_frames = frame_counts(net)
     out_frames = config.frames or out_frames
     clips = data.create_dataset(
         config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
         **config.data_args,
     )  # fmt: skip
-    with training.join_world(choose_device(config.device)) as world:
-        timed = training.TimedForecast(training.forecast(move(net, world.device)), world.device)
-        forecasts: dict[str, training.Forecast] = {"model": timed, **training.TRIVIAL_FORECASTS}
-        table = training.evaluate(
+    with join_world(choose_device(config.device)) as world:
+        timed = evaluation.TimedForecast(evaluation.forecast(move(net, world.device)), world.device)
+        forecasts: dict[str, evaluation.Forecast] = {"model": timed, **evaluation.TRIVIAL_FORECASTS}
+        table = evaluation.evaluate(
             forecasts, clips, in_frames, out_frames, num_clips=config.num_clips, batch_size=config.batch_size,
             world=world, workers=config.workers,
         )  # fmt: skip

@@ -7,9 +7,9 @@ import click
 from torch import Tensor, nn
 
 from plasm import weights
+from plasm.loading import make_model
 from plasm.models import family_of, openstl
-from plasm.training.publishing import export_run
-from plasm.training.runs import make_model
+from plasm.runs import export_run
 
 from .options import pairs
 

@@ -1,6 +1,7 @@
 """Clip data sets: each gives (T + T', C, H, W) floats in [0, 1]."""
 
 from .arrays import read_clips, read_streams
+from .batches import clip_batches
 from .clips import StreamClips, clips
 from .datasets import count_clips, create_dataset, list_datasets, register_dataset
 from .frames import Fit, FrameFormat
@@ -23,6 +24,7 @@ __all__ = [
     "MovingMNIST",
     "OnError",
     "StreamClips",
+    "clip_batches",
     "clips",
     "count_clips",
     "create_dataset",

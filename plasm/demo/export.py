@@ -44,7 +44,7 @@ def page_model(source: str, folder: Path) -> PageModel:
         _check_shape(source, metadata["in_chans"], metadata["out_chans"])
         shutil.copyfile(source, written)
     else:
-        from plasm.training import load_model
+        from plasm.loading import load_model
 
         model: Any = load_model(None, source)
         _check_shape(source, model.in_chans, getattr(model, "out_chans", model.in_chans))

@@ -11,8 +11,8 @@ arithmetic. Each has an equal that is several times faster:
 A fourth costs in the forward pass too: oneDNN has no fast kernel for a depthwise convolution with dilation d, so that
 is taken as one without, of the d * d grids of every d-th place.
 
-Other devices, compiled graphs, function transforms and forward-mode differentiation get torch's own. Values are the
-same; gradients are to rounding.
+Other devices, compiled graphs, function transforms and forward-mode differentiation get torch's own; but GroupNorm in
+a compiled graph is written out. Values are the same; gradients are to rounding.
 
 Shapes: N frames or clips, C channels, G groups, H x W pixels, P = H * W places.
 """
@@ -73,6 +73,8 @@ def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     Returns:
         (N, C, H, W).
     """
+    if torch.compiler.is_compiling() and x.device.type == "cpu" and norm.weight is not None and _is_channels_last(x):
+        return _traceable_group_norm(norm, x)
     channels = x.shape[1]
     few = channels <= _FEW_CHANNELS and channels // norm.num_groups < _FEW_PER_GROUP
     if norm.weight is None or not (few and x.dtype is torch.bfloat16 and _helps(x) and _is_channels_last(x)):
@@ -246,6 +248,18 @@ def _conv_backward(
     return torch.ops.aten.convolution_backward(
         grad, x, weight, None, [1, 1], padding, [1, 1], False, [0, 0], groups, wanted
     )
+
+
+def _traceable_group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """GroupNorm by its definition, for graphs.
+
+    torch's kernel keeps a layout of channels last, on a CPU, where its tracer says that the result is contiguous: views
+    that the graph takes of it afterwards do not fit.
+    """
+    grouped = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(1, (norm.num_groups, -1))
+    var, mean = torch.var_mean(grouped, (2, 3, 4), correction=0, keepdim=True)
+    y = ((grouped - mean) * (var + norm.eps).rsqrt()).flatten(1, 2)
+    return (y * norm.weight[:, None, None] + norm.bias[:, None, None]).to(x.dtype)
 
 
 class _NarrowGroupNorm(torch.autograd.Function):

@@ -1,4 +1,7 @@
-"""Model families. Importing a family registers its models with timm."""
+"""Model families, a file each. Importing a family registers its models with timm; every file here is imported."""
+
+import importlib
+import pkgutil
 
 from .convlstm import ConvLSTM
 from .crevnet import CrevNet
@@ -37,3 +40,6 @@ __all__ = [
     "is_plasm_model",
     "recipe",
 ]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")

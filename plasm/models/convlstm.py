@@ -71,7 +71,7 @@ FAMILY = Family(
   booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
   year      = {2015}
 }""",
-    recipes=recipes("convlstm", 5e-4),
+    recipes=recipes("convlstm", lr=5e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -128,7 +128,7 @@ FAMILY = Family(
   booktitle = {International Conference on Learning Representations (ICLR)},
   year      = {2020}
 }""",
-    recipes=recipes("crevnet", 5e-4),
+    recipes=recipes("crevnet", lr=5e-4),
     largest=LARGEST,
 )
 

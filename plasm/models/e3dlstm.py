@@ -172,7 +172,7 @@ FAMILY = Family(
   booktitle = {International Conference on Learning Representations (ICLR)},
   year      = {2019}
 }""",
-    recipes=recipes("e3dlstm", 1e-4),
+    recipes=recipes("e3dlstm", lr=1e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

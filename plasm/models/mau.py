@@ -281,7 +281,7 @@ FAMILY = Family(
   volume    = {34},
   year      = {2021}
 }""",
-    recipes=recipes("mau", 1e-3, phase_1=True),
+    recipes=recipes("mau", lr=1e-3, phase_1=True),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -114,7 +114,7 @@ FAMILY = Family(
   pages     = {9154--9162},
   year      = {2019}
 }""",
-    recipes=recipes("mim", 5e-4),
+    recipes=recipes("mim", lr=5e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

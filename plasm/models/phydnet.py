@@ -359,7 +359,7 @@ FAMILY = Family(
   pages     = {11474--11484},
   year      = {2020}
 }""",
-    recipes=recipes("phydnet", 1e-3, phase_1=True),
+    recipes=recipes("phydnet", lr=1e-3, phase_1=True),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

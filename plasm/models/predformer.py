@@ -207,7 +207,7 @@ FAMILY = Family(
   year    = {2024}
 }""",
     recipes=recipes(
-        "predformer", 1e-3, benchmarks=("mmnist", "taxibj", "human36m"), optimizer="adamw", weight_decay=0.01
+        "predformer", lr=1e-3, benchmarks=("mmnist", "taxibj", "human36m"), optimizer="adamw", weight_decay=0.01
     ),
     largest={"depth": 256},
 )
@@ -221,6 +221,6 @@ _SIZES: dict[str, dict[str, Any]] = {
     "human36m": {"patch_size": 8, "depth": 12, **_REGULARIZED},
 }
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("predformer", tuple(_SIZES)))
+default_cfgs = FAMILY.default_cfgs(input_sizes("predformer", benchmarks=tuple(_SIZES)))
 
 globals().update(register_benchmarks(FAMILY, PredFormer, "predformer", _SIZES, __name__))

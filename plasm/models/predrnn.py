@@ -134,12 +134,12 @@ FAMILY = Family(
   pages   = {2208--2225},
   year    = {2023}
 }""",
-    recipes=recipes("predrnn", 5e-4) | recipes("predrnnv2", 5e-4),
+    recipes=recipes("predrnn", "predrnnv2", lr=5e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("predrnn") | input_sizes("predrnnv2"))
+default_cfgs = FAMILY.default_cfgs(input_sizes("predrnn", "predrnnv2"))
 
 _MODELS: dict[str, Any] = {
     **register_benchmarks(FAMILY, PredRNN, "predrnn", PATCHES, __name__),

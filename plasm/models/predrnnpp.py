@@ -85,7 +85,7 @@ FAMILY = Family(
   pages     = {5110--5119},
   year      = {2018}
 }""",
-    recipes=recipes("predrnnpp", 1e-4),
+    recipes=recipes("predrnnpp", lr=1e-4),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -8,7 +8,7 @@ from timm.models import register_model
 from .family import Family
 from .video_model import VideoModel
 
-__all__ = ["BENCHMARKS", "input_sizes", "recipes", "register_benchmarks", "register_models"]
+__all__ = ["BENCHMARKS", "input_sizes", "recipes", "register_benchmarks"]
 
 Model = TypeVar("Model", bound=VideoModel)
 
@@ -22,15 +22,16 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
 """The five of the PLA-SM paper's Table I."""
 
 
-def register_models(
-    family: Family, model_cls: type[Model], args: Mapping[str, Mapping[str, Any]], module: str
+def register_benchmarks(
+    family: Family, model_cls: type[Model], prefix: str, args: Mapping[str, Mapping[str, Any]], module: str
 ) -> dict[str, Callable[..., Model]]:
-    """Register constructors as functions of a module.
+    """Register a constructor for each benchmark, ``prefix_benchmark``, as a function of a module.
 
     Args:
         family: Creates the models.
         model_cls: Their class.
-        args: For the name of each constructor, its arguments of the class.
+        prefix: What the names start with.
+        args: For the name of a benchmark, the arguments of the class that are not of ``BENCHMARKS``.
         module: Name of the module, whose ``default_cfgs`` and ``__all__`` timm reads.
 
     Returns:
@@ -51,28 +52,14 @@ def register_models(
         )
         return register_model(create)
 
-    return {name: constructor(name, defaults) for name, defaults in args.items()}
-
-
-def register_benchmarks(
-    family: Family, model_cls: type[Model], prefix: str, args: Mapping[str, Mapping[str, Any]], module: str
-) -> dict[str, Callable[..., Model]]:
-    """Register a constructor for each benchmark, ``prefix_benchmark``; see ``register_models``.
-
-    Args:
-        family: Creates the models.
-        model_cls: Their class.
-        prefix: What the names start with.
-        args: For the name of a benchmark, the arguments that are not of ``BENCHMARKS``.
-        module: Name of the module.
-    """
     named = {f"{prefix}_{benchmark}": {**BENCHMARKS[benchmark], **each} for benchmark, each in args.items()}
-    return register_models(family, model_cls, named, module)
+    return {name: constructor(name, defaults) for name, defaults in named.items()}
 
 
-def input_sizes(prefix: str, benchmarks: Sequence[str] = tuple(BENCHMARKS)) -> dict[str, tuple[int, int, int]]:
+def input_sizes(*prefixes: str, benchmarks: Sequence[str] = tuple(BENCHMARKS)) -> dict[str, tuple[int, int, int]]:
     """(C, H, W) of the constructors ``prefix_benchmark``."""
-    return {f"{prefix}_{name}": (BENCHMARKS[name]["in_chans"], *BENCHMARKS[name]["img_size"]) for name in benchmarks}
+    size = {name: (BENCHMARKS[name]["in_chans"], *BENCHMARKS[name]["img_size"]) for name in benchmarks}
+    return {f"{prefix}_{name}": size[name] for prefix in prefixes for name in benchmarks}
 
 
 # Epochs and schedules of OpenSTL's benchmarks; r0 of the PLA-SM paper's Table I.
@@ -93,12 +80,12 @@ _PRETRAIN: dict[str, dict[str, Any]] = {
 
 
 def recipes(
-    prefix: str, lr: float, phase_1: bool = False, benchmarks: Sequence[str] = tuple(BENCHMARKS), **train: Any
+    *prefixes: str, lr: float, phase_1: bool = False, benchmarks: Sequence[str] = tuple(BENCHMARKS), **train: Any
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Recipes of ``Family`` for the constructors ``prefix_benchmark``.
 
     Args:
-        prefix: What their names start with.
+        *prefixes: What their names start with.
         lr: Peak learning rate.
         phase_1: Whether they have an encoder to pretrain.
         benchmarks: Which of ``BENCHMARKS``.
@@ -109,5 +96,6 @@ def recipes(
             "train": {"lr": lr, **_TRAIN[name], **train},
             **({"pretrain": _PRETRAIN[name]} if phase_1 else {}),
         }
+        for prefix in prefixes
         for name in benchmarks
     }

@@ -26,7 +26,7 @@ from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .registration import register_models
+from .registration import input_sizes, recipes, register_benchmarks
 from .video_model import VideoModel, check_positive
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
@@ -476,22 +476,10 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     return model
 
 
-# OpenSTL's settings of each benchmark; an epoch sees the whole data set.
-_RECIPES: dict[str, dict[str, Any]] = {
-    "mmnist": {"epochs": 200, "lr": 0.001},
-    "taxibj": {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627},
-    "human36m": {"epochs": 50, "lr": 0.001, "schedule": "cosine"},
-    "caltech": {"epochs": 100, "lr": 0.001},
-    "kth": {"epochs": 100, "lr": 0.001},
-}
-
-
-def recipes(*prefixes: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Recipes of the constructors whose names begin with these, by OpenSTL's configurations."""
-    return {f"{prefix}_{benchmark}": {"train": recipe} for prefix in prefixes for benchmark, recipe in _RECIPES.items()}
-
-
 # --- models -----------------------------------------------------------------------------------------------------------
+
+# What the names begin with, and the translator.
+_TRANSLATORS = {"simvp": "incepu", **{f"simvp_{name}": name for name in BLOCKS if name != "tau"}}
 
 FAMILY = Family(
     title="SimVP: Simpler yet Better Video Prediction",
@@ -504,25 +492,20 @@ FAMILY = Family(
   pages     = {3170--3180},
   year      = {2022}
 }""",
-    recipes=recipes("simvp", *(f"simvp_{name}" for name in BLOCKS if name != "tau")),
+    recipes=recipes(*_TRANSLATORS, lr=1e-3),
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     largest={"encoder_depth": 64, "translator_depth": 64},
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
 # Of OpenSTL's configurations, and what of them is another number for some of the translators.
-_BENCHMARKS: dict[str, dict[str, Any]] = {
-    "mmnist": {"img_size": (64, 64), "in_frames": 10, "out_frames": 10, "encoder_dim": 64, "translator_dim": 512,
-               "encoder_depth": 4, "translator_depth": 8},
-    "taxibj": {"img_size": (32, 32), "in_frames": 4, "out_frames": 4, "encoder_dim": 32, "translator_dim": 256,
-               "encoder_depth": 2, "translator_depth": 8},
-    "human36m": {"img_size": (128, 128), "in_frames": 4, "out_frames": 4, "encoder_dim": 64, "translator_dim": 512,
-                 "encoder_depth": 4, "translator_depth": 8},
-    "caltech": {"img_size": (128, 160), "in_frames": 10, "out_frames": 1, "encoder_dim": 64, "translator_dim": 256,
-                "encoder_depth": 2, "translator_depth": 6},
-    "kth": {"img_size": (128, 128), "in_frames": 10, "out_frames": 20, "encoder_dim": 64, "translator_dim": 256,
-            "encoder_depth": 2, "translator_depth": 6},
-}  # fmt: skip
+_SIZES: dict[str, dict[str, int]] = {
+    "mmnist": {"encoder_dim": 64, "translator_dim": 512, "encoder_depth": 4, "translator_depth": 8},
+    "taxibj": {"encoder_dim": 32, "translator_dim": 256, "encoder_depth": 2, "translator_depth": 8},
+    "human36m": {"encoder_dim": 64, "translator_dim": 512, "encoder_depth": 4, "translator_depth": 8},
+    "caltech": {"encoder_dim": 64, "translator_dim": 256, "encoder_depth": 2, "translator_depth": 6},
+    "kth": {"encoder_dim": 64, "translator_dim": 256, "encoder_depth": 2, "translator_depth": 6},
+}
 _EXCEPTIONS: dict[tuple[str, str], dict[str, int]] = {
     ("incepu", "human36m"): {"translator_depth": 6},
     ("incepu", "caltech"): {"translator_depth": 4},
@@ -534,29 +517,17 @@ _EXCEPTIONS: dict[tuple[str, str], dict[str, int]] = {
     ("moganet", "human36m"): {"translator_dim": 256, "translator_depth": 6},
     **{(name, benchmark): {"translator_depth": 4} for name in ("vit", "uniformer") for benchmark in ("caltech", "kth")},
 }
-_CHANNELS = {"mmnist": 1, "taxibj": 2, "human36m": 3, "caltech": 3, "kth": 1}
 
 
-def variants(translators: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Arguments of every constructor of some translators, by its name.
-
-    Args:
-        translators: For the start of a name, the translator.
-    """
+def sizes(translator: str) -> dict[str, dict[str, Any]]:
+    """For each benchmark, a translator and the sizes that OpenSTL gives it there."""
     return {
-        f"{prefix}_{benchmark}": {"translator": name, **args, **_EXCEPTIONS.get((name, benchmark), {})}
-        for prefix, name in translators.items()
-        for benchmark, args in _BENCHMARKS.items()
+        benchmark: {"translator": translator, **args, **_EXCEPTIONS.get((translator, benchmark), {})}
+        for benchmark, args in _SIZES.items()
     }
 
 
-def input_sizes(args: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[int, int, int]]:
-    """(C, H, W) of every constructor of ``variants``."""
-    return {name: (_CHANNELS[name.rpartition("_")[2]], *each["img_size"]) for name, each in args.items()}
+default_cfgs = FAMILY.default_cfgs(input_sizes(*_TRANSLATORS), first_conv="encoder.blocks.0.conv")
 
-
-_VARIANTS = variants({"simvp": "incepu", **{f"simvp_{name}": name for name in BLOCKS if name != "tau"}})
-
-default_cfgs = FAMILY.default_cfgs(input_sizes(_VARIANTS), first_conv="encoder.blocks.0.conv")
-
-globals().update(register_models(FAMILY, SimVP, _VARIANTS, __name__))
+for _prefix, _translator in _TRANSLATORS.items():
+    globals().update(register_benchmarks(FAMILY, SimVP, _prefix, sizes(_translator), __name__))

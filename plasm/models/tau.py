@@ -10,8 +10,8 @@ from torch import Tensor
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .registration import register_models
-from .simvp import SimVP, checkpoint_filter_fn, from_openstl, input_sizes, recipes, variants
+from .registration import input_sizes, recipes, register_benchmarks
+from .simvp import SimVP, checkpoint_filter_fn, from_openstl, sizes
 
 __all__ = ["TAU", "checkpoint_filter_fn", "differential_divergence", "from_openstl"]
 
@@ -75,14 +75,12 @@ FAMILY = Family(
   pages     = {18770--18782},
   year      = {2023}
 }""",
-    recipes=recipes("tau"),
+    recipes=recipes("tau", lr=1e-3),
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     largest={"encoder_depth": 64, "translator_depth": 64},
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-_VARIANTS = variants({"tau": "tau"})
+default_cfgs = FAMILY.default_cfgs(input_sizes("tau"), first_conv="encoder.blocks.0.conv")
 
-default_cfgs = FAMILY.default_cfgs(input_sizes(_VARIANTS), first_conv="encoder.blocks.0.conv")
-
-globals().update(register_models(FAMILY, TAU, _VARIANTS, __name__))
+globals().update(register_benchmarks(FAMILY, TAU, "tau", sizes("tau"), __name__))

@@ -11,13 +11,19 @@ from torch.utils.data import Dataset
 
 from plasm import weights
 from plasm.data import create_dataset
+from plasm.devices import choose_device, has_bf16
+from plasm.distributed import World, join_world
+from plasm.loading import frame_counts, load_initial_weights, load_model, make_model
+from plasm.runs import (
+    PretrainConfig,
+    RunConfig,
+    RunFolder,
+    TrainConfig,
+    freezes_encoder,
+    history_of,
+    read_earlier,
+)
 
-from .config import PretrainConfig, RunConfig, TrainConfig
-from .devices import choose_device, has_bf16
-from .distributed import World, join_world
-from .folder import RunFolder
-from .provenance import freezes_encoder, history_of, read_earlier
-from .runs import frame_counts, load_initial_weights, load_model, make_model
 from .task import Prediction, Pretraining, Task, freeze_encoder
 from .trainer import Trainer
 
@@ -95,7 +101,7 @@ def prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) ->
         history = _begin(model, config, folder, resume)
         freeze_encoder(model, freezes_encoder(config.freeze_encoder, history))
     task = _make_task(model, config)
-    train_set, val_set = _make_datasets(config, model, sum(frame_counts(model)))
+    train_set, val_set = _make_datasets(config, model)
     trainer = Trainer(task, model, train_set, val_set, config, folder, world)
     trainer.check()
     if world.is_first:
@@ -118,7 +124,11 @@ def _make_task(model: Any, config: PretrainConfig | TrainConfig) -> Task:
     """Of the phase; a model that has ``training_task()`` brings its own to phase 2."""
     if isinstance(config, PretrainConfig):
         return Pretraining(model, config)
-    task: Task = model.training_task() if hasattr(model, "training_task") else Prediction(model)
+    if not hasattr(model, "training_task"):
+        return Prediction(model, config.rollout)
+    if config.rollout > 1:
+        raise ValueError(f"{type(model).__name__} brings its own task, which decides what the model is fed: rollout 1")
+    task: Task = model.training_task()
     return task
 
 
@@ -132,14 +142,15 @@ def _begin(model: nn.Module, config: TrainConfig, folder: RunFolder, resume: boo
     return history_of(config.init)
 
 
-def _make_datasets(config: RunConfig, model: nn.Module, num_frames: int) -> tuple[Dataset[Tensor], Dataset[Tensor]]:
-    root = Path(config.data_dir)
+def _make_datasets(config: RunConfig, model: nn.Module) -> tuple[Dataset[Tensor], Dataset[Tensor]]:
+    root, (in_frames, out_frames) = Path(config.data_dir), frame_counts(model)
+    rollout = config.rollout if isinstance(config, TrainConfig) else 1
     train_set = create_dataset(
-        config.data, root, "train", num_clips=config.clips_per_epoch, num_frames=num_frames, seed=config.seed,
-        **config.data_args,
+        config.data, root, "train", num_clips=config.clips_per_epoch, num_frames=in_frames + rollout * out_frames,
+        seed=config.seed, **config.data_args,
     )  # fmt: skip
     val_set = create_dataset(
-        config.data, root, "val", num_clips=config.val_clips, num_frames=num_frames, **config.data_args
+        config.data, root, "val", num_clips=config.val_clips, num_frames=in_frames + out_frames, **config.data_args
     )
     if len(train_set) < config.batch_size:  # type: ignore[arg-type]
         raise ValueError(

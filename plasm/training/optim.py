@@ -5,7 +5,7 @@ from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
-from .config import RunConfig
+from plasm.runs import RunConfig
 
 __all__ = ["make_optimizer", "make_scheduler"]
 

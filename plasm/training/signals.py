@@ -4,10 +4,9 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
-__all__ = ["RunInterruptedError", "Signals", "catch_signals"]
+__all__ = ["RunInterruptedError", "catch_signals"]
 
 
 class RunInterruptedError(RuntimeError):
@@ -22,28 +21,24 @@ class RunInterruptedError(RuntimeError):
         self.signal = signal
 
 
-@dataclass
-class Signals:
-    """Which signal came, if one did."""
-
-    caught: int | None = None
-
-
 @contextmanager
-def catch_signals() -> Iterator[Signals]:
-    """Let SIGTERM and the first Ctrl-C be noticed between steps; a second Ctrl-C interrupts at once."""
-    signals = Signals()
+def catch_signals() -> Iterator[list[int]]:
+    """Let SIGTERM and the first Ctrl-C be noticed between steps; a second Ctrl-C interrupts at once.
+
+    Gives the signals that came, in a list that grows.
+    """
+    caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield signals
+        yield caught
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        signals.caught = number
+        caught.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield signals
+        yield caught
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

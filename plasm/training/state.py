@@ -10,8 +10,9 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
+from plasm.runs import RunConfig
+
 from . import checkpoints
-from .config import RunConfig
 from .optim import make_optimizer, make_scheduler
 from .task import Task
 

@@ -5,14 +5,14 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 
 from typing import Any, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plasm.data import pixel_mask
+from plasm.loading import frame_counts
 from plasm.models import MaskedAutoencoder
-
-from .config import PretrainConfig
-from .runs import frame_counts
+from plasm.runs import PretrainConfig
 
 __all__ = ["Outputs", "Prediction", "Pretraining", "Task", "freeze_encoder"]
 
@@ -72,19 +72,41 @@ class Prediction(Task):
 
     A model that needs more in training has ``training_loss(clip, target, step) -> (loss, prediction)``: see
     ``plasm.models.VideoModel``.
+
+    Args:
+        model: What is trained.
+        rollout: K, forecasts in a row that a training step takes. Each but the first begins with the last T frames of
+            clip and forecasts before it, as ``predict`` feeds them back, and the loss is that of all K * T' frames.
+
+    Raises:
+        ValueError: If K is more than 1 and the model has a loss of its own, or its output cannot be its input.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, rollout: int = 1) -> None:
         super().__init__(model)
         self.in_frames, self.out_frames = frame_counts(model)
+        self.rollout = rollout
+        if rollout > 1 and hasattr(model, "training_loss"):
+            raise ValueError(
+                f"{type(model).__name__} has a loss of its own, and decides itself what it is fed: rollout 1"
+            )
+        if rollout > 1 and getattr(model, "in_chans", None) != getattr(model, "out_chans", None):
+            raise ValueError(
+                f"{type(model).__name__} gives other channels than it takes and cannot be fed back: rollout 1"
+            )
 
     def forward(self, clips: Tensor, index: Tensor, epoch: int | None, step: int) -> tuple[Tensor, Outputs]:
         """See ``Task``."""
-        clip, target = clips[:, : self.in_frames], clips[:, self.in_frames : self.in_frames + self.out_frames]
+        count = self.rollout if self.training else 1
+        clip, target = clips.tensor_split([self.in_frames], 1)
+        target = target[:, : count * self.out_frames]
         if self.training and hasattr(self.model, "training_loss"):
             loss, prediction = self.model.training_loss(clip, target, step)  # type: ignore[operator]
             return loss, Outputs(clip, target, prediction.float())
         prediction = self.model(clip).float()
+        for _ in range(count - 1):
+            window = torch.cat([clip, prediction], 1)[:, -self.in_frames :]
+            prediction = torch.cat([prediction, self.model(window).float()], 1)
         return _mean_squared_error(prediction, target), Outputs(clip, target, prediction)
 
 
@@ -96,7 +118,7 @@ class Pretraining(Task):
         config: How much is masked, and the seed.
 
     Raises:
-        ValueError: If the model has no ``encoder`` and ``decoder`` to pretrain.
+        ValueError: If the model has no ``encoder`` and ``decoder`` to pretrain, or a ratio is outside [0, 1].
     """
 
     name = "pretraining"
@@ -110,6 +132,8 @@ class Pretraining(Task):
                 f"phase 1 trains model.encoder, called with (frames, visible) and with num_features, and "
                 f"model.decoder; {type(model).__name__} has not all of these"
             )
+        if not 0 <= (config.mask_ratio_end or 0) <= 1:
+            raise ValueError(f"mask_ratio_end lies in [0, 1], got {config.mask_ratio_end}")
         attn_mask_ratio = config.attn_mask_ratio if config.spatial_masking else None
         super().__init__(MaskedAutoencoder(encoder, decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch))
         self.config, (self.in_frames, _) = config, frame_counts(model)
@@ -125,11 +149,18 @@ class Pretraining(Task):
     def draw_mask(self, clip: Tensor, index: Tensor, epoch: int | None) -> Tensor | None:
         """Which pixels of a clip (B, T, C, H, W) are seen: bool, (B * T, 1, H, W); None for all of them."""
         config, (height, width) = self.config, clip.shape[-2:]
-        if config.mask_ratio == 0:
+        if config.mask_ratio == 0 and not config.mask_ratio_end:
             return None
+        ratio, patch = self.mask_ratio(epoch), config.mask_patch
         seed, epoch = (0, 0) if epoch is None else (config.seed, epoch)
-        ratio, patch = config.mask_ratio, config.mask_patch
         return pixel_mask(index, clip.shape[1], height, width, ratio, patch, seed=seed, epoch=epoch)
+
+    def mask_ratio(self, epoch: int | None) -> float:
+        """Share of the pixels that an epoch hides; of validation, r0."""
+        first, last, epochs = self.config.mask_ratio, self.config.mask_ratio_end, self.config.epochs
+        if epoch is None or last is None or epochs == 1:
+            return first
+        return first + (last - first) * epoch / (epochs - 1)
 
 
 def freeze_encoder(model: nn.Module, frozen: bool) -> None:

@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,16 +13,14 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from plasm.data import clip_batches
 from plasm.data.counter_hash import counter_hash
+from plasm.devices import keep_freed_memory, move
+from plasm.distributed import World
 from plasm.metrics import frame_mse
+from plasm.runs import RunConfig, RunFolder, write_report
 
 from . import checkpoints
-from .config import RunConfig
-from .devices import keep_freed_memory, move
-from .distributed import World
-from .evaluation import clip_batches
-from .folder import RunFolder
-from .report import write_report
 from .signals import RunInterruptedError, catch_signals
 from .state import TrainState
 from .task import Task
@@ -33,15 +30,6 @@ __all__ = ["Trainer"]
 _VALIDATION_BATCH = 10
 _STEPS_BETWEEN_LOOKS = 10
 """On a device that runs ahead of Python, how many steps it may be ahead: a look at the loss waits for it."""
-
-
-@dataclass
-class _Step:
-    """A step whose loss nobody has looked at yet."""
-
-    number: int
-    lr: float
-    loss: Tensor
 
 
 class Trainer:
@@ -77,11 +65,14 @@ class Trainer:
                     dataset.to(self.device)
         self.task: Task = move(task, self.device)
         self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
+        self.clips_per_epoch = self.steps_per_epoch * config.batch_size
         self.state = TrainState(self.task, config, self.steps_per_epoch)
         if config.compile:
             self.task.model.compile()
         self.replica: Any = DistributedDataParallel(self.task) if world.size > 1 else self.task
-        self.unseen: list[_Step] = []
+        self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bool(config.bf16))
+        # Number, learning rate and loss of each step whose loss nobody has looked at yet.
+        self.unseen: list[tuple[int, float, Tensor]] = []
         self.stop = False
         self.steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self.saved_at = time.monotonic()
@@ -121,11 +112,7 @@ class Trainer:
             )
         if self.world.is_first:
             checkpoints.discard_after(self.folder.checkpoints, self.state.steps_done)
-            self.folder.read_log(self.state.epoch * self._clips_per_epoch)
-
-    @property
-    def _clips_per_epoch(self) -> int:
-        return self.steps_per_epoch * self.config.batch_size
+            self.folder.read_log(self.state.epoch * self.clips_per_epoch)
 
     def fit(self, epochs: int | None = None) -> None:
         """Train, and evaluate, save and draw every ``eval_every`` epochs and at the end.
@@ -135,9 +122,9 @@ class Trainer:
         """
         config, state, last = self.config, self.state, self.config.epochs
         with (
-            catch_signals() as self.signals,
+            catch_signals() as self.caught,
             tqdm(
-                total=last * self._clips_per_epoch, initial=state.steps_done * config.batch_size, desc=self.task.name,
+                total=last * self.clips_per_epoch, initial=state.steps_done * config.batch_size, desc=self.task.name,
                 unit="clip", disable=None if self.world.is_first else True,
             ) as progress,
         ):  # fmt: skip
@@ -156,7 +143,7 @@ class Trainer:
                 if self.stop and state.epoch < last:
                     self._interrupt()
         if state.epoch == last and self.world.is_first:
-            write_report(self.folder, config, self.task, self.device, self.world.size)
+            write_report(self.folder, config, self.task.model, self.device, self.world.size)
 
     def _train_epoch(self, progress: "tqdm[Any]") -> dict[str, float]:
         state = self.state
@@ -169,14 +156,14 @@ class Trainer:
             # Dropout and its like are a function of the step, so that a run that is resumed draws the same. A loader
             # draws, too, when it starts: before this.
             torch.manual_seed(int(counter_hash(self.config.seed, state.epoch, step, self.world.rank)))
-            self.unseen.append(_Step(step, lr, self._train_step(batch)))
+            self.unseen.append((step, lr, self._train_step(batch)))
             state.step = step + 1
             progress.update(self.config.batch_size)
             if state.step % self.steps_between_looks == 0 or state.step == self.steps_per_epoch:
                 self._look(progress)
         seconds = time.perf_counter() - started
         return {
-            "clips": (state.epoch + 1) * self._clips_per_epoch,
+            "clips": (state.epoch + 1) * self.clips_per_epoch,
             "loss": state.loss_sum / self.steps_per_epoch,
             "lr": lr,
             "clips_per_second": (self.steps_per_epoch - first) * self.config.batch_size / seconds,
@@ -191,7 +178,7 @@ class Trainer:
             # Gradients travel between processes with the last part alone.
             alone = self.world.size > 1 and number < len(batch)
             with self.replica.no_sync() if alone else nullcontext():
-                with self._autocast():
+                with self.autocast:
                     loss, _ = self.replica(clips, index.to(self.device), state.epoch, state.steps_done)
                 loss = loss.float() / len(batch)
                 loss.backward()
@@ -200,9 +187,6 @@ class Trainer:
             nn.utils.clip_grad_norm_(state.parameters, self.config.clip_grad)
         state.take_step()
         return total
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.bf16))
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """The rest of an epoch, in an order of its own: this process's parts of each batch, clips and index (B,)."""
@@ -220,18 +204,18 @@ class Trainer:
         """Which clips the steps of this epoch see: int64, (steps, batch_size)."""
         generator = torch.Generator().manual_seed(int(counter_hash(self.config.seed, self.state.epoch)))
         order = torch.randperm(len(self.train_set), generator=generator)  # type: ignore[arg-type]
-        return order[: self._clips_per_epoch].view(self.steps_per_epoch, -1)
+        return order[: self.clips_per_epoch].view(self.steps_per_epoch, -1)
 
     def _look(self, progress: "tqdm[Any]") -> None:
         """Wait for the device, see whether all is well, and save what is due."""
-        losses = torch.stack([step.loss for step in self.unseen])
-        stop = losses.new_tensor([float(self.signals.caught is not None)])
+        losses = torch.stack([loss for _, _, loss in self.unseen])
+        stop = losses.new_tensor([float(bool(self.caught))])
         *values, stopped = self.world.sum(torch.cat([losses, stop])).tolist()
         values = [value / self.world.size for value in values]
-        for step, value in zip(self.unseen, values, strict=True):
+        for (step, lr, _), value in zip(self.unseen, values, strict=True):
             if not math.isfinite(value):
-                self._stop_at(step, value)
-        progress.set_postfix(loss=f"{values[-1]:.4f}", lr=f"{self.unseen[-1].lr:.2g}")
+                self._stop_at(step, lr, value)
+        progress.set_postfix(loss=f"{values[-1]:.4f}", lr=f"{lr:.2g}")
         self.state.loss_sum += sum(values)
         self.unseen.clear()
         self.stop = stopped > 0
@@ -244,20 +228,20 @@ class Trainer:
             self.save()
 
     def _interrupt(self) -> None:
-        number = self.signals.caught or signal.SIGTERM
+        number = self.caught[-1] if self.caught else signal.SIGTERM
         raise RunInterruptedError(
             f"{signal.Signals(number).name}: stopped in epoch {self.state.epoch + 1} after step {self.state.step} of "
             f"{self.steps_per_epoch}; the same command with --resume goes on",
             number,
         )
 
-    def _stop_at(self, step: _Step, loss: float) -> None:
+    def _stop_at(self, step: int, lr: float, loss: float) -> None:
         message = (
-            f"the loss is {loss} at step {step.number + 1} of epoch {self.state.epoch + 1}, at a learning rate of "
-            f"{step.lr:.2g}; a smaller --lr or --clip-grad may help."
+            f"the loss is {loss} at step {step + 1} of epoch {self.state.epoch + 1}, at a learning rate of "
+            f"{lr:.2g}; a smaller --lr or --clip-grad may help."
         )
         if self.world.is_first:
-            index = self._order()[step.number]
+            index = self._order()[step]
             (clips,) = clip_batches(self.train_set, [index.tolist()])
             file = self.folder.save_bad_batch(clips, index)
             message += (
@@ -279,7 +263,7 @@ class Trainer:
         loaded = clip_batches(self.val_set, batches, self.config.workers)
         for number, (batch, clips) in enumerate(zip(batches, loaded, strict=True)):
             index = torch.tensor(batch, device=self.device)
-            with self._autocast():
+            with self.autocast:
                 _, seen = task(clips.to(self.device), index, None, self.state.steps_done)
             total += frame_mse(seen.prediction, seen.target).mean(1).sum()
             if number == 0 and self.world.is_first:

@@ -13,10 +13,10 @@ from commands import fails, ok
 from PIL import Image
 from video_files import frames, write_images, write_video
 
-from plasm import prediction, training, weights
+from plasm import evaluation, prediction, training, weights
+from plasm.config import read_config
 from plasm.data import open_source
-from plasm.training import publishing
-from plasm.training.config import read_config
+from plasm.runs import publishing
 
 SMALL = ["encoder_dim=8", "translator_dim=16", "translator_depth=1"]
 SHORT = ["--epochs", "1", "--clips-per-epoch", "8", "--batch-size", "4", "--val-clips", "2", "--device", "cpu"]
@@ -177,7 +177,7 @@ def test_list_prints_the_models_of_a_pattern() -> None:
     [
         ("pretrain", training.PretrainConfig),
         ("train", training.TrainConfig),
-        ("evaluate", training.EvaluateConfig),
+        ("evaluate", evaluation.EvaluateConfig),
         ("predict", prediction.PredictConfig),
     ],
 )

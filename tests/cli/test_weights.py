@@ -15,7 +15,7 @@ from PIL import Image
 
 from plasm import weights
 from plasm.models.plasm import FAMILY
-from plasm.training.publishing import record_metrics
+from plasm.runs import record_metrics
 
 SMALL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 

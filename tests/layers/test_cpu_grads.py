@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
@@ -125,6 +126,24 @@ def test_transforms_and_compiled_graphs_see_torchs_own() -> None:
     per_sample = torch.func.vmap(torch.func.grad(total))(x)
     torch.testing.assert_close(per_sample[0], torch.func.grad(total)(x[0]), atol=1e-4, rtol=0.1)
     torch.compile(total, backend="aot_eager", fullgraph=True)(x[0].requires_grad_()).backward()
+
+
+def test_group_norm_in_a_graph_has_the_layout_that_the_graph_is_told() -> None:
+    """A view of the result that needs its channels last."""
+    torch.manual_seed(0)
+    norm = nn.GroupNorm(2, 16)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    x = (3 + torch.randn(6, 16, 5, 4)).contiguous(memory_format=torch.channels_last)
+
+    def flat(x: Tensor) -> Tensor:
+        y = F.leaky_relu(group_norm(norm, x)).permute(0, 2, 3, 1)
+        return y.reshape(2, 3, 20, 16).permute(0, 1, 3, 2).reshape(2, 48, 20)
+
+    compiled = torch.compile(flat, backend="aot_eager", fullgraph=True)
+    for ours, own in zip(gradients(compiled, norm, x), gradients(flat, norm, x), strict=True):
+        torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-5)
+    assert compiled(x.bfloat16()).dtype == torch.bfloat16
 
 
 def test_blocks_call_their_layers_so_that_hooks_and_replacements_work() -> None:

@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ __all__: list[str] = []
 @register_model
 def family_net(pretrained: bool = False, **kwargs: Any) -> Net:
     return FAMILY.create(Net, "family_net", pretrained, {"in_frames": 2}, kwargs)
+
+
+def test_a_file_in_the_folder_is_all_that_a_family_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "dropped_in.py").write_text("loaded = True", encoding="utf-8")
+    monkeypatch.setattr(plasm.models, "__path__", [*plasm.models.__path__, str(tmp_path)])
+    spec = plasm.models.__spec__
+    exec(spec.loader.get_code(spec.name), vars(plasm.models).copy())  # type: ignore[union-attr]
+    assert sys.modules.pop("plasm.models.dropped_in").loaded
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from plasm.runs import RunFolder
 from plasm.training import checkpoints
-from plasm.training.folder import RunFolder
 
 
 def test_a_checkpoint_is_saved_where_nothing_opened_for_reading_is_flushed(

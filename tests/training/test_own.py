@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 import timm
 import torch
-from click.testing import CliRunner
-from torch import nn
 
-from plasm import cli, training, weights
-from plasm.training.runs import frame_counts, make_model
+from plasm import training, weights
+from plasm.loading import make_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "own.md"
 
@@ -77,41 +75,3 @@ def test_a_family_says_all_of_itself(modules: Path, monkeypatch: pytest.MonkeyPa
     seen = torch.rand(2, 12, 1, 5, 7)
     torch.testing.assert_close(other(seen), model(seen[:, 2:])[:, :3])
     assert other.predict(seen, 8).shape == (2, 8, 1, 5, 7)
-
-
-class NoFrames(nn.Module):
-    pass
-
-
-class Plain(nn.Module):
-    in_frames, out_frames = 2, 3
-
-
-def test_what_a_model_lacks_is_said() -> None:
-    with pytest.raises(ValueError, match=r"NoFrames does not say .* in_frames and out_frames"):
-        frame_counts(NoFrames())
-
-
-def test_a_forecast_of_a_model_without_predict_is_cut_and_never_made_up() -> None:
-    class Counts(Plain):
-        def forward(self, clip: torch.Tensor) -> torch.Tensor:
-            return torch.arange(3.0).view(1, 3, 1, 1, 1)
-
-    forecast = training.forecast(Counts())
-    clip = torch.zeros(1, 2, 1, 1, 1)
-    assert forecast(clip, 2).flatten().tolist() == [0, 1]
-    with pytest.raises(ValueError, match="Counts gives 3 frames and has no predict"):
-        forecast(clip, 4)
-
-
-def test_names_that_lead_nowhere() -> None:
-    with pytest.raises(ValueError, match=r"no model is called 'nothing'; `plasm list` names plasm's"):
-        make_model("nothing")
-    with pytest.raises(ValueError, match="'plasm_mnist'; do you mean plasm_mmnist"):
-        make_model("plasm_mnist")
-    with pytest.raises(ImportError):
-        make_model("no_such_module:net")
-    train = ["train", "--model", "no_such_module:net", "--data", "mmnist", "--data-dir", ".", "--out", "o"]
-    result = CliRunner().invoke(cli.main, train)
-    assert result.exit_code == 1
-    assert result.output.startswith("Error: ")

@@ -19,9 +19,10 @@ from torch import nn
 
 from plasm import training
 from plasm.data import SAMPLES
+from plasm.distributed import World
+from plasm.loading import load_model
 from plasm.training import PretrainConfig, TrainConfig, checkpoints
 from plasm.training.assembly import prepare
-from plasm.training.distributed import World
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 HERE = World(0, 1, torch.device("cpu"))
@@ -167,7 +168,7 @@ def test_a_users_model_with_dropout_resumes_in_the_middle_of_an_epoch(workers: i
         trainer.fit()
     training.run(config, resume=True)
     assert result(tmp_path / "parts") == result(tmp_path / "whole")
-    loaded = training.load_model("dropped", str(tmp_path / "parts"))
+    loaded = load_model("dropped", str(tmp_path / "parts"))
     assert loaded.state_dict()["body.1.num_batches_tracked"] == 3 * 4 * 2
 
 
@@ -271,6 +272,17 @@ def test_a_run_is_made_longer_until_it_decays(tmp_path: Path) -> None:
         training.run(TrainConfig(**arguments(tmp_path / "pieces", epochs=5, decay_epochs=1, **told)), resume=True)
     with pytest.raises(ValueError, match=r"lr is 0.02, was 0.01"):
         training.run(TrainConfig(**arguments(tmp_path / "pieces", lr=0.02, epochs=5, **told)), resume=True)
+    with pytest.raises(ValueError, match=r"rollout is 2, was 1"):
+        training.run(
+            TrainConfig(**arguments(tmp_path / "pieces", rollout=2, epochs=3, decay_epochs=1, **told)), resume=True
+        )
+
+
+def test_a_run_may_roll_out_from_its_decay_on(tmp_path: Path) -> None:
+    told: dict[str, Any] = {"schedule": "wsd", "clips_per_epoch": 4}
+    training.run(TrainConfig(**arguments(tmp_path, epochs=1, **told)))
+    training.run(TrainConfig(**arguments(tmp_path, epochs=2, decay_epochs=1, rollout=2, **told)), resume=True)
+    assert "rollout = 2" in (tmp_path / "config.toml").read_text(encoding="utf-8")
 
 
 def test_a_checkpoint_of_the_former_layout_is_refused_and_kept(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import torch
 from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-from plasm import training
 from plasm.data import SAMPLES
+from plasm.distributed import ALONE
+from plasm.loading import load_model
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.assembly import prepare
-from plasm.training.distributed import ALONE
 from plasm.training.task import Prediction, Pretraining, freeze_encoder
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
@@ -54,6 +54,40 @@ def test_a_models_own_loss_is_asked_for_in_training_alone() -> None:
     assert (loss.item(), seen.prediction.flatten().tolist()) == (64, [10, 11, 12])
 
 
+class Next(nn.Module):
+    """Two frames to one: their weighted sum."""
+
+    in_frames, out_frames, in_chans, out_chans = 2, 1, 1, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([2.0, 3.0]))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return (self.weights.view(2, 1, 1, 1) * clip).sum(1, keepdim=True)
+
+
+def test_a_rollout_is_fed_back_in_training_with_its_gradient() -> None:
+    task = Prediction(Next(), rollout=3)
+    clips = torch.tensor([1.0, 1, 0, 0, 0]).view(1, 5, 1, 1, 1)
+    loss, seen = task(clips, torch.tensor([0]), 0, 0)
+    # Of a and b, the weights: a + b; a + b (a + b); a (a + b) + b (a + b (a + b)).
+    assert seen.prediction.flatten().tolist() == [5, 17, 61]
+    assert loss.item() == (25 + 17**2 + 61**2) / 3
+    a, b = torch.tensor(2.0, requires_grad=True), torch.tensor(3.0, requires_grad=True)
+    first = a + b
+    second = a + b * first
+    third = a * first + b * second
+    ((first**2 + second**2 + third**2) / 3).backward()
+    loss.backward()
+    assert task.model.weights.grad.tolist() == [a.grad.item(), b.grad.item()]  # type: ignore[union-attr]
+    assert task.eval()(clips, torch.tensor([0]), None, 0)[1].prediction.flatten().tolist() == [5]
+    with pytest.raises(ValueError, match="OwnLoss has a loss of its own"):
+        Prediction(OwnLoss(), rollout=2)
+    with pytest.raises(ValueError, match="Counts gives other channels"):
+        Prediction(type("Counts", (Counts,), {"in_chans": 1})(), rollout=2)
+
+
 def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(ValueError, match=r"gives \(1, 3, 1, 1, 1\) where the clips need \(1, 2, 1, 1, 1\)"):
         Prediction(Counts())(CLIPS[:, :4], torch.tensor([0]), 0, 0)
@@ -82,6 +116,17 @@ def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss() -> 
     )
     assert torch.equal(other.draw_mask(clips[:, :10], index, None), task.draw_mask(clips[:, :10], index, None))
     assert not torch.equal(other.draw_mask(clips[:, :10], index, 3), visible)
+
+
+def test_a_mask_ratio_that_ends_elsewhere() -> None:
+    """In equal steps of epochs, to all pixels seen; validation stays as it is."""
+    config = PretrainConfig(**GIVEN, mask_ratio=0.9, mask_ratio_end=0.0, epochs=4)
+    task = Pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), config)
+    clip, index = torch.zeros(1, 10, 1, 10, 10), torch.tensor([0])
+    masks = [task.draw_mask(clip, index, epoch) for epoch in (0, 1, 2, 3, None)]
+    assert [(~mask).sum().item() / 10 for mask in masks if mask is not None] == [90, 60, 30, 0, 90]
+    with pytest.raises(ValueError, match=r"mask_ratio_end lies in \[0, 1\], got 2.0"):
+        Pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio_end=2.0))
 
 
 def test_ablations_of_the_first_phase() -> None:
@@ -137,5 +182,5 @@ def test_a_loss_knows_its_step_and_draws_by_it(tmp_path: Path) -> None:
     assert [step for step, _ in steps] == [0, 1, 2, 3]
     assert len({drawn for _, drawn in steps}) == 4
     assert parts.task.model.seen + resumed.task.model.seen == steps
-    one, two = (training.load_model("noted", str(tmp_path / name)) for name in ("whole", "parts"))
+    one, two = (load_model("noted", str(tmp_path / name)) for name in ("whole", "parts"))
     assert torch.equal(one.state_dict()["body.weight"], two.state_dict()["body.weight"])

@@ -13,12 +13,12 @@ import together
 import torch
 from safetensors.torch import load_file
 
-from plasm import training
-from plasm.data import create_dataset
-from plasm.training import PretrainConfig, TrainConfig
+from plasm import training, weights
+from plasm.data import SAMPLES, create_dataset
+from plasm.distributed import ALONE, World
+from plasm.loading import load_model
+from plasm.training import PretrainConfig, TrainConfig, model_defaults
 from plasm.training.assembly import prepare
-from plasm.training.config import model_defaults
-from plasm.training.distributed import ALONE, World
 from plasm.training.optim import make_optimizer, make_scheduler
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
@@ -33,8 +33,6 @@ def arguments(root: Path, out: Path, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from plasm.data import SAMPLES
-
     out = tmp_path_factory.mktemp("runs") / "pretrained"
     training.run(PretrainConfig(**arguments(SAMPLES, out, epochs=4, clips_per_epoch=40)))
     return out
@@ -112,20 +110,20 @@ def test_a_seed_gives_one_result(sample_root: Path, tmp_path: Path) -> None:
 def test_a_run_loads_by_name_and_remembers_its_arguments(sample_root: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     training.run(TrainConfig(**arguments(sample_root, out, model_args={**MODEL, "attention": "none"})))
-    model = training.load_model(None, str(out))
+    model = load_model(None, str(out))
     assert model.translator.pla[0].attention == "none"
     assert torch.equal(
         timm.create_model(f"local-dir:{out}", pretrained=True).state_dict()["decoder.readout.weight"],
         model.state_dict()["decoder.readout.weight"],
     )
     with pytest.raises(ValueError, match="holds a plasm_mmnist_tiny, not a plasm_kth"):
-        training.load_model("plasm_kth", str(out))
+        load_model("plasm_kth", str(out))
     with pytest.raises(ValueError, match="name the model"):
-        training.load_model(None, str(out / "model.safetensors"))
+        load_model(None, str(out / "model.safetensors"))
     with pytest.raises(ValueError, match=r"does not fit the model: .*missing: translator.*another shape: encoder"):
-        training.load_model("plasm_kth", str(out / "model.safetensors"))
+        load_model("plasm_kth", str(out / "model.safetensors"))
     with pytest.raises(FileNotFoundError, match="not there"):
-        training.load_model("plasm_kth", str(out / "none.safetensors"))
+        load_model("plasm_kth", str(out / "none.safetensors"))
 
 
 def test_errors_come_before_hours_are_spent(pretrained: Path, sample_root: Path, tmp_path: Path) -> None:
@@ -142,7 +140,7 @@ def test_errors_come_before_hours_are_spent(pretrained: Path, sample_root: Path,
             )
         )
     with pytest.raises(ValueError, match="phase 1"):
-        training.load_model(None, str(pretrained))
+        load_model(None, str(pretrained))
     with pytest.raises(ValueError, match=r"clips of 1 channel\(s\), plasm_mmnist_tiny takes 3"):
         training.run(TrainConfig(**arguments(sample_root, tmp_path / "d", model_args={**MODEL, "in_chans": 3})))
     with pytest.raises(ValueError, match="at least one pixel"):
@@ -178,18 +176,18 @@ def test_damaged_runs_are_errors_that_name_the_file(sample_root: Path, tmp_path:
     content, config = (run / "model.safetensors").read_bytes(), (run / "config.json").read_text()
     (run / "model.safetensors").write_bytes(content[:-9])
     with pytest.raises(OSError, match=r"model\.safetensors is not a whole"):
-        training.load_model(None, str(run))
+        load_model(None, str(run))
     (run / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors"):
-        training.load_model(None, str(run))
+        load_model(None, str(run))
     (run / "model.safetensors").write_bytes(content)
     (run / "config.json").write_text(config.replace('"translator_dim": 16', '"translator_dim": 24'))
     with pytest.raises(ValueError, match="does not fit"):
-        training.load_model(None, str(run))
+        load_model(None, str(run))
     for damaged, message in ((config[:50], r"config\.json is damaged"), ("{}", r"config\.json is no configuration")):
         (run / "config.json").write_text(damaged)
         with pytest.raises(ValueError, match=message):
-            training.load_model(None, str(run))
+            load_model(None, str(run))
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "constant"])
@@ -217,12 +215,10 @@ def test_schedules(schedule: str) -> None:
 
 def test_no_score_is_a_constant_after_training_at_the_papers_rate(tmp_path: Path) -> None:
     """The authors' score, trained so, gives three of these four heads 0 or 1 for every clip."""
-    from plasm.data import SAMPLES
-
     args = {**MODEL, "translator_depth": 2}
     told = arguments(SAMPLES, tmp_path / "run", lr=0.01, epochs=4, clips_per_epoch=40, model_args=args)
     training.run(TrainConfig(**told, schedule="constant"))
-    model: Any = training.load_model(None, str(tmp_path / "run")).eval()
+    model: Any = load_model(None, str(tmp_path / "run")).eval()
     clips: Any = create_dataset("mmnist", SAMPLES, "test", num_frames=20)
     found: list[torch.Tensor] = []
     for block in model.translator.pla:
@@ -249,8 +245,6 @@ def test_wsd_warms_up_stays_and_decays_to_zero() -> None:
 
 
 def test_an_optimizer_timm_has_not_is_an_error(tmp_path: Path) -> None:
-    from plasm.data import SAMPLES
-
     with pytest.raises(ValueError, match=r"'adom'; timm.optim has: .*adam, .*muon"):
         training.run(TrainConfig(**arguments(SAMPLES, tmp_path / "run", optimizer="adom")))
 
@@ -283,6 +277,21 @@ def test_accumulated_parts_have_the_gradient_of_the_whole_batch(sample_root: Pat
     assert whole.keys() == parts.keys()
     for name in whole:
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_compiled_steps_are_those_of_the_model(
+    sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the code that inductor would write, but with its graphs, forward and backward."""
+    compile_model, steps = torch.nn.Module.compile, {"epochs": 1, "clips_per_epoch": 4, "batch_size": 2, "val_clips": 1}
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda model: compile_model(model, backend="aot_eager"))
+    runs = {}
+    for name in ("eager", "compiled"):
+        told = arguments(sample_root, tmp_path / name, compile=name == "compiled", bf16=False, **steps)
+        training.run(TrainConfig(**told))
+        runs[name] = log_of(tmp_path / name)[0]
+    for key in ("loss", "val_mse"):
+        assert runs["compiled"][key] == pytest.approx(runs["eager"][key], rel=1e-4)
 
 
 def test_the_average_of_the_weights_is_what_is_saved(sample_root: Path, tmp_path: Path) -> None:
@@ -406,3 +415,16 @@ def test_a_saved_configuration_repeats_the_run(sample_root: Path, tmp_path: Path
     training.run(again)
     one, two = (tmp_path / name / "model.safetensors" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_run_from_published_weights_has_their_arguments(tmp_path: Path) -> None:
+    """Where a constructor's defaults are others by now, nobody has to know."""
+    told: dict[str, Any] = {
+        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(SAMPLES), "init": "plasm_mmnist_tiny.mmnist",
+        "clips_per_epoch": 2, "batch_size": 2, "val_clips": 1, "device": "cpu", "out": str(tmp_path / "run"),
+        "schedule": "wsd",
+    }  # fmt: skip
+    for epochs in (1, 2):
+        training.run(TrainConfig(**told, epochs=epochs), resume=True)
+    config = weights.read_model_config(tmp_path / "run" / "config.json")
+    assert weights.entry("plasm_mmnist_tiny", "mmnist").model_args.items() <= config["model_args"].items()

@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 
 from plasm import training
 from plasm.data import create_dataset
+from plasm.distributed import World, join_world
+from plasm.evaluation import TRIVIAL_FORECASTS, evaluate
 from plasm.training import TrainConfig
 from plasm.training.assembly import prepare
-from plasm.training.distributed import World, join_world
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -53,9 +54,7 @@ def main() -> None:
                 save_file({name: t.contiguous() for name, t in tensors.items()}, Path(out) / "step.safetensors")
         if task == "evaluate":
             clips = create_dataset("mmnist", Path(data), "test", num_clips=7)
-            seen = training.evaluate(training.TRIVIAL_FORECASTS, clips, 10, 10, batch_size=2, world=world, ssim=False)[
-                "last frame"
-            ]
+            seen = evaluate(TRIVIAL_FORECASTS, clips, 10, 10, batch_size=2, world=world, ssim=False)["last frame"]
             if world.is_first:
                 means = {name: torch.tensor(value) for name, value in seen.means.items()}
                 save_file({**means, "num_clips": torch.tensor(seen.num_clips)}, Path(out) / "metrics.safetensors")

@@ -14,7 +14,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from plasm import training, weights
+from plasm import weights
+from plasm.loading import load_model
 
 from .case import Campaign, Case
 
@@ -182,7 +183,7 @@ def make(numbers: np.random.Generator, number: int, folder: Path, shared: Shared
         file = folder / "weights.safetensors"
         file.write_bytes(MUTATIONS[title](numbers, shared.content, shared.other))
         return Case(
-            f"{where}: {title}", lambda: training.load_model(NAME, str(file), **ARGUMENTS),
+            f"{where}: {title}", lambda: load_model(NAME, str(file), **ARGUMENTS),
             lambda model: _as_written(file, model), file.name,
         )  # fmt: skip
     out = folder / "weights"
@@ -198,7 +199,7 @@ def make(numbers: np.random.Generator, number: int, folder: Path, shared: Shared
         config.write_text(json.dumps(described), encoding="utf-8")
     whole = file.read_bytes() == shared.content
     right = (lambda model: _as_written(file, model)) if whole or where == "folder without" else None
-    return Case(f"{where}: {title}", lambda: training.load_model(None, str(out)), right, file.name)
+    return Case(f"{where}: {title}", lambda: load_model(None, str(out)), right, file.name)
 
 
 def _config(numbers: np.random.Generator, out: Path, text: str, shared: Shared) -> Case:
@@ -209,7 +210,7 @@ def _config(numbers: np.random.Generator, out: Path, text: str, shared: Shared) 
         mutated = MUTATIONS[title](numbers, text.encode(), b"")
     (out / "config.json").write_bytes(mutated)
     return Case(
-        f"config.json: {title}", lambda: training.load_model(None, str(out)),
+        f"config.json: {title}", lambda: load_model(None, str(out)),
         # What does not say how the model is built may be anything.
         lambda model: _as_written(out / "model.safetensors", model),
     )  # fmt: skip

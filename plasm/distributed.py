@@ -1,4 +1,4 @@
-"""Several processes that train one model, started by torchrun: each takes its share of every batch.
+"""Several processes that train or measure one model, started by torchrun: each takes its share of the clips.
 
 One process without torchrun is a world of one, for which everything here does nothing.
 """

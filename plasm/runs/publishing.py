@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from plasm import weights
+from plasm.loading import load_model
 from plasm.metrics import Metrics
 from plasm.weights.files import WEIGHTS_NAME, write_beside
 
-from .provenance import read_history
-from .runs import load_model
+from .history import read_history
 
 __all__ = ["export_run", "record_metrics"]
 

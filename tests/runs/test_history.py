@@ -4,18 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
-import torch
-from safetensors.torch import load_file
 
 from plasm import training, weights
 from plasm.data import SAMPLES
+from plasm.distributed import ALONE
+from plasm.runs import RunConfig, freezes_encoder, history_of, read_history
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.assembly import prepare
-from plasm.training.config import RunConfig
-from plasm.training.distributed import ALONE
-from plasm.training.provenance import freezes_encoder, history_of, read_history
-from plasm.training.runs import load_initial_weights
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -37,72 +32,6 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     one = run(PretrainConfig, SAMPLES, root / "one", 1)
     two = run(TrainConfig, SAMPLES, root / "two", 2, init=str(one))
     return [one, two, run(TrainConfig, SAMPLES, root / "three", 1, init=str(two))]
-
-
-def begin(source: Path | str, **arguments: Any) -> Any:
-    """A model that was given the weights to begin with."""
-    model = timm.create_model("plasm_mmnist_tiny", **arguments)
-    load_initial_weights(model, "plasm_mmnist_tiny", str(source), **arguments)
-    return model
-
-
-def test_a_run_of_phase_2_gives_the_whole_model(chain: list[Path]) -> None:
-    model, saved = begin(chain[1], **MODEL), load_file(chain[1] / "model.safetensors")
-    assert set(saved) == set(model.state_dict())
-    assert all(torch.equal(saved[name], tensor) for name, tensor in model.state_dict().items())
-
-
-def test_training_goes_on_from_published_weights(caplog: pytest.LogCaptureFixture) -> None:
-    """On a user's own clips: other channels, other frame counts."""
-    changes = {"in_chans": 3, "in_frames": 4, "out_frames": 6}
-    expected = timm.create_model("plasm_mmnist_tiny", pretrained=True, **changes).state_dict()
-    caplog.clear()
-    for name in ("plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist"):
-        model = begin(name, **changes, **weights.entry("plasm_mmnist_tiny").model_args)
-        assert all(torch.equal(expected[name], tensor) for name, tensor in model.state_dict().items())
-    assert "loaded as they are all tensors but" in caplog.text
-
-
-def test_a_run_from_published_weights_has_their_arguments(tmp_path: Path) -> None:
-    """Where a constructor's defaults are others by now, nobody has to know."""
-    told: dict[str, Any] = {
-        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(SAMPLES), "init": "plasm_mmnist_tiny.mmnist",
-        "clips_per_epoch": 2, "batch_size": 2, "val_clips": 1, "device": "cpu", "out": str(tmp_path / "run"),
-        "schedule": "wsd",
-    }  # fmt: skip
-    for epochs in (1, 2):
-        training.run(TrainConfig(**told, epochs=epochs), resume=True)
-    config = weights.read_model_config(tmp_path / "run" / "config.json")
-    assert weights.entry("plasm_mmnist_tiny", "mmnist").model_args.items() <= config["model_args"].items()
-
-
-def test_weights_of_other_frame_counts_are_adapted_to_the_model(tmp_path: Path) -> None:
-    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", in_frames=5, **MODEL), tmp_path)
-    assert begin(tmp_path, **MODEL).translator.in_proj.weight.shape[1] == 10 * MODEL["encoder_dim"]
-
-
-@pytest.mark.parametrize("arguments", [{"residual": True}, {"score": "softmax"}])
-def test_arguments_that_no_tensor_shows_are_not_lost(tmp_path: Path, arguments: dict[str, Any]) -> None:
-    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", **MODEL, **arguments), tmp_path)
-    ((name, value),) = arguments.items()
-    with pytest.raises(ValueError, match=f"made with other arguments.*--model-arg {name}={value}"):
-        begin(tmp_path, **MODEL)
-    begin(tmp_path, **MODEL, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("source", "arguments", "message"),
-    [
-        ("TWO", {**MODEL, "translator_depth": 2}, "does not fit the model: .* missing: translator"),
-        ("TWO", {}, r"two does not fit the model: .* of another shape: encoder"),
-        ("plasm_mmnist_tiny", MODEL, "does not fit the model"),
-        ("plasm_kth", {}, "plasm_kth holds a plasm_kth, not a plasm_mmnist_tiny"),
-        ("nowhere", {}, "nowhere is not there.*hf-hub:OWNER/NAME, or of the published: plasm_mmnist_tiny.mmnist"),
-    ],
-)
-def test_what_does_not_fit_is_said(chain: list[Path], source: str, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises((ValueError, FileNotFoundError), match=message):
-        begin(chain[1] if source == "TWO" else source, **arguments)
 
 
 def test_a_run_knows_those_that_led_to_it(chain: list[Path]) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from plasm import pictures, weights
 
-from .config import RunConfig, config_differences, save_config
+from .config import RunConfig, config_differences
 
 __all__ = ["RunFolder", "read_log"]
 
@@ -81,7 +81,7 @@ class RunFolder:
 
         Args:
             config: Of the run.
-            history: Of the weights it begins with, as ``runs.read_history`` gives it.
+            history: Of the weights it begins with, as ``read_history`` gives it.
             needed_bytes: What the run is going to write, about.
 
         Raises:
@@ -96,7 +96,7 @@ class RunFolder:
                     f"its disk has {free / 2**20:,.0f} MiB free; the run needs about "
                     f"{needed_bytes / 2**20:,.0f} MiB, most of it for checkpoints",
                 )
-            save_config(config, self.path / "config.toml")
+            config.save(self.path / "config.toml")
             if history:
                 with weights.write_beside(self.path / "history.json") as beside:
                     beside.write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")

@@ -4,26 +4,26 @@ import platform
 from dataclasses import asdict
 
 import torch
+from torch import nn
 
 import plasm
 from plasm.weights import write_beside
 
 from .config import RunConfig
 from .folder import RunFolder
-from .task import Task
 
 __all__ = ["write_report"]
 
-_TITLES = {"pretraining": "Phase 1: rebuilding masked clips", "prediction": "Phase 2: predicting frames"}
+_TITLES = {"pretrain": "Phase 1: rebuilding masked clips", "train": "Phase 2: predicting frames"}
 
 
-def write_report(folder: RunFolder, config: RunConfig, task: Task, device: torch.device, processes: int) -> None:
+def write_report(folder: RunFolder, config: RunConfig, model: nn.Module, device: torch.device, processes: int) -> None:
     """Write ``report.md`` of a run that has ended.
 
     Args:
         folder: Of the run, with its log.
         config: Of the run.
-        task: Of the run, with its model.
+        model: That was trained.
         device: Where it was trained.
         processes: How many trained together.
     """
@@ -31,8 +31,8 @@ def write_report(folder: RunFolder, config: RunConfig, task: Task, device: torch
     best, last = min(measured, key=lambda row: row["val_mse"]), folder.log[-1]
     speeds = sorted(row["clips_per_second"] for row in folder.log)
     hours = sum(_clips(config, folder) / row["clips_per_second"] for row in folder.log) / 3600
-    trained = sum(p.numel() for p in task.model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in task.model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     facts = {
         "model": f"`{config.model}`, {total / 1e6:.2f} M parameters, {trained / 1e6:.2f} M of them trained",
@@ -47,7 +47,7 @@ def write_report(folder: RunFolder, config: RunConfig, task: Task, device: torch
     samples = sorted(folder.path.glob("samples/*.png"))
     parts = [
         f"# {folder.path.resolve().name}",
-        _TITLES.get(task.name, task.name),
+        _TITLES[config.command],
         _table(facts),
         "![loss, validation MSE and learning rate](curves.png)",
         f"![validation clips]({samples[-1].relative_to(folder.path)})" if samples else "",
@@ -55,9 +55,7 @@ def write_report(folder: RunFolder, config: RunConfig, task: Task, device: torch
         "weights are those of the end" + (", averaged (`ema`)." if config.ema else "."),
         "## Configuration",
         _table({f"`{name}`": f"`{value}`" for name, value in asdict(config).items() if value is not None}),
-        "`config.toml` repeats the run: `plasm "
-        + ("pretrain" if task.name == "pretraining" else "train")
-        + " --config config.toml --out OTHER`.",
+        f"`config.toml` repeats the run: `plasm {config.command} --config config.toml --out OTHER`.",
     ]
     with write_beside(folder.path / "report.md") as beside:
         beside.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@ import platform
 import pytest
 import torch
 
-from plasm.training.devices import choose_device, has_bf16
+from plasm.devices import choose_device, has_bf16
 
 
 def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 from pathlib import Path
 
+import pytest
 import torch
+from torch import Tensor, nn
 
 from plasm.data import create_dataset
+from plasm.distributed import World
+from plasm.evaluation import TRIVIAL_FORECASTS, evaluate, forecast
 from plasm.metrics import VideoMetrics
-from plasm.training import TRIVIAL_FORECASTS, evaluate
 
 
 def test_every_clip_counts_once_whatever_the_batches(sample_root: Path) -> None:
@@ -32,3 +35,21 @@ def test_trivial_forecasts_score_what_they_do_on_moving_mnist(mnist_root: Path) 
     table = evaluate(TRIVIAL_FORECASTS, dataset, 10, 10, num_clips=500, ssim=False)
     assert 165 < table["black"].means["mse"] < 185
     assert 270 < table["last frame"].means["mse"] < 305
+
+
+def test_fewer_clips_than_processes_is_an_error(sample_root: Path) -> None:
+    clips = create_dataset("mmnist", sample_root, "test", num_clips=2)
+    with pytest.raises(ValueError, match="2 clips are too few for 3 processes"):
+        evaluate(TRIVIAL_FORECASTS, clips, 10, 10, world=World(0, 3, torch.device("cpu")))
+
+
+def test_a_forecast_of_a_model_without_predict_is_cut_and_never_made_up() -> None:
+    class Counts(nn.Module):
+        def forward(self, clip: Tensor) -> Tensor:
+            return torch.arange(3.0).view(1, 3, 1, 1, 1)
+
+    cut = forecast(Counts())
+    clip = torch.zeros(1, 2, 1, 1, 1)
+    assert cut(clip, 2).flatten().tolist() == [0, 1]
+    with pytest.raises(ValueError, match="Counts gives 3 frames and has no predict"):
+        cut(clip, 4)

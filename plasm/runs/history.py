@@ -5,9 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .config import PretrainConfig, TrainConfig, read_config
+from plasm.config import read_config
+from plasm.loading import is_pretraining, is_public
+
+from .config import PretrainConfig, TrainConfig
 from .folder import read_log
-from .runs import is_pretraining, is_public
 
 __all__ = ["freezes_encoder", "history_of", "read_earlier", "read_history", "read_recipe"]
 

@@ -3,32 +3,53 @@
 Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 """
 
-import gc
-import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
+from plasm.config import Config, option
+from plasm.data import clip_batches
+from plasm.distributed import ALONE, World
 from plasm.metrics import Metrics, VideoMetrics
 
-from .distributed import ALONE, World
-
-__all__ = [
-    "TRIVIAL_FORECASTS",
-    "Forecast",
-    "TimedForecast",
-    "clip_batches",
-    "evaluate",
-    "forecast",
-    "predict_black",
-    "repeat_last_frame",
-]
+__all__ = ["TRIVIAL_FORECASTS", "EvaluateConfig", "Forecast", "TimedForecast", "evaluate", "forecast"]
 
 Forecast = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Config):
+    """What to measure, and on what."""
+
+    command = "evaluate"
+    model: str | None = option(None, "Constructor; taken from the weights' config if that is there.")
+    weights: str | None = option(
+        None,
+        "Run, folder, hf-hub:OWNER/NAME, published name, .safetensors or exported file (.onnx, .pt2); the model's "
+        "published ones if not given.",
+    )
+    data: str = option("mmnist", "Data set: a name as for training, or MODULE:NAME for your own.")
+    data_dir: str = option(MISSING, "Folder of the data set's files.")
+    num_clips: int = option(10_000, "Use the first so many clips of the test set.", at_least=1)
+    frames: int | None = option(
+        None,
+        "Frames to predict of each clip; the model's T' by default. For more it feeds its forecasts back.",
+        at_least=1,
+    )
+    batch_size: int = option(10, "Clips at a time.", at_least=1)
+    workers: int = option(0, "Processes that load clips, for each that measures; 0 loads them in that one.", at_least=0)
+    device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
+    per_frame: bool = option(False, "Print every metric for each predicted frame, too.")
+    data_args: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},
+    )
 
 
 def predict_black(clip: Tensor, num_frames: int) -> Tensor:
@@ -96,46 +117,6 @@ class TimedForecast:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-
-
-def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0) -> Iterable[Tensor]:
-    """Load the batches with these indices, (B, T + T', C, H, W) each, in this process or in so many workers."""
-    batches = _Batches(dataset, index_batches)
-    if workers:
-        # What nobody needs any more ends here: a decoder of this process that a forked worker collected would wait for
-        # threads that the fork has not.
-        gc.collect()
-    return DataLoader(batches, batch_size=None, num_workers=workers, worker_init_fn=_begin_worker)
-
-
-class _Batches(Dataset[Tensor]):
-    """A data set whose items are whole batches, which ``get_batch`` makes at once where there is one."""
-
-    def __init__(self, dataset: Dataset[Tensor], index_batches: list[list[int]]) -> None:
-        self.dataset, self.index_batches = dataset, index_batches
-
-    def __len__(self) -> int:
-        return len(self.index_batches)
-
-    def __getitem__(self, number: int) -> Tensor:
-        indices, dataset = self.index_batches[number], self.dataset
-        if hasattr(dataset, "get_batch"):
-            batch: Tensor = dataset.get_batch(indices)
-        elif hasattr(dataset, "__getitems__"):
-            batch = default_collate(dataset.__getitems__(indices))
-        else:
-            batch = default_collate([dataset[index] for index in indices])
-        return batch
-
-
-def _begin_worker(worker: int) -> None:
-    """Leave alone what came with the fork, and signals.
-
-    A signal to the whole group is for the process that trains, which ends its workers when it has saved.
-    """
-    gc.freeze()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def evaluate(

@@ -1,0 +1,28 @@
+"""Runs as they lie on a disk: what a run was told, what it leaves, and what goes from it to others.
+
+Needs the extra ``plasm[cli]``.
+"""
+
+from .config import PretrainConfig, RunConfig, TrainConfig, config_differences, make_config, model_defaults
+from .folder import RunFolder
+from .history import freezes_encoder, history_of, read_earlier, read_history, read_recipe
+from .publishing import export_run, record_metrics
+from .report import write_report
+
+__all__ = [
+    "PretrainConfig",
+    "RunConfig",
+    "RunFolder",
+    "TrainConfig",
+    "config_differences",
+    "export_run",
+    "freezes_encoder",
+    "history_of",
+    "make_config",
+    "model_defaults",
+    "read_earlier",
+    "read_history",
+    "read_recipe",
+    "record_metrics",
+    "write_report",
+]
