@@ -18,11 +18,13 @@ from .pairwise_attention import PairwiseLayerAttention
 from .phycell import PhyCell, moment_loss
 from .pixel_mask import pixel_mask_from_keys, random_pixel_mask
 from .recursive_gated_conv import RecursiveGatedConv
+from .reversible_predictive import ReversiblePredictiveModule
 from .sparse import SparseConv2d, SparseEncoder, SparseGroupNorm, SparseTensor
 from .spatial_masking import SpatialMasking
 from .st_lstm import SpatioTemporalLSTMCell
 from .temporal_attention import TemporalAttention
 from .token_blocks import MLPMixerBlock, SwinBlock, ViTBlock
+from .two_way_autoencoder import CouplingBlock, TwoWayAutoencoder
 from .uniformer import UniFormerBlock
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "ConvLSTMCell",
     "ConvMixerBlock",
     "ConvNeXtBlock",
+    "CouplingBlock",
     "DepthwiseMlp",
     "Eidetic3DLSTMCell",
     "GatedSpatiotemporalAttention",
@@ -48,6 +51,7 @@ __all__ = [
     "PairwiseLayerAttention",
     "PhyCell",
     "RecursiveGatedConv",
+    "ReversiblePredictiveModule",
     "SparseConv2d",
     "SparseEncoder",
     "SparseGroupNorm",
@@ -56,6 +60,7 @@ __all__ = [
     "SpatioTemporalLSTMCell",
     "SwinBlock",
     "TemporalAttention",
+    "TwoWayAutoencoder",
     "UniFormerBlock",
     "UpsampleBlock",
     "ViTBlock",

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 
 from .convlstm import ConvLSTM
+from .crevnet import CrevNet
 from .e3dlstm import E3DLSTM
 from .family import Family, family_of, is_plasm_model, recipe
 from .mau import MAU
@@ -25,6 +26,7 @@ __all__ = [
     "PLASM",
     "TAU",
     "ConvLSTM",
+    "CrevNet",
     "Family",
     "MaskedAutoencoder",
     "PhyDNet",

@@ -43,6 +43,8 @@ class E3DLSTM(PatchRNN):
         dtype: Data type of the parameters.
     """
 
+    fixed_size = True
+
     def __init__(
         self,
         in_chans: int = 1,
@@ -66,7 +68,7 @@ class E3DLSTM(PatchRNN):
             in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,
             reverse_sampling, sampling_stop, device, dtype,
         )  # fmt: skip
-        self.fixed_size, self.window = True, window
+        self.window = window
         self.num_features = window * self.hidden_dims[-1]
         for info in self.feature_info:
             info["num_chs"] *= window

@@ -8,10 +8,9 @@ stationary memories in the module, from one clip to the next, and cuts their gra
 of the state like all others, and a forecast is that of OpenSTL's on a fresh clip.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from plasm.layers.mim import MIMBlock, MIMMemory
@@ -29,45 +28,11 @@ __all__ = ["MIM", "checkpoint_filter_fn", "from_openstl"]
 class MIM(PatchRNN):
     """An ``SpatioTemporalLSTMCell``, and layers of ``MIMBlock`` with a ``MIMMemory`` of differences each.
 
-    Args:
-        in_chans: See ``PatchRNN``.
-        in_frames: See ``PatchRNN``.
-        out_frames: See ``PatchRNN``.
-        img_size: See ``PatchRNN``. Clips are of this size: there are weights for each place.
-        patch_size: See ``PatchRNN``.
-        hidden_dims: See ``PatchRNN``; all the same.
-        kernel_size: See ``PatchRNN``.
-        layer_norm: See ``PatchRNN``.
-        reverse_sampling: See ``PatchRNN``.
-        sampling_stop: See ``PatchRNN``.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+    Arguments as ``PatchRNN``; all ``hidden_dims`` are the same. Clips are of ``img_size``: there are weights for each
+    place.
     """
 
-    def __init__(
-        self,
-        in_chans: int = 1,
-        in_frames: int = 10,
-        out_frames: int = 10,
-        img_size: int | tuple[int, int] = 64,
-        patch_size: int = 4,
-        hidden_dims: Sequence[int] = (128, 128, 128, 128),
-        kernel_size: int = 5,
-        layer_norm: bool = False,
-        reverse_sampling: bool = False,
-        sampling_stop: int = 50_000,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,
-            reverse_sampling, sampling_stop, device, dtype,
-        )  # fmt: skip
-        self.fixed_size = True
-        dim = self.hidden_dims[0]
-        self.differences = nn.ModuleList(
-            MIMMemory(dim, dim, self.places, kernel_size, layer_norm, device, dtype) for _ in self.hidden_dims[1:]
-        )
+    fixed_size = True
 
     def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
@@ -75,6 +40,13 @@ class MIM(PatchRNN):
         first = SpatioTemporalLSTMCell(self.patch_dim, dim, kernel_size, size, **dd)
         blocks = [MIMBlock(dim, self.places, kernel_size, size is not None, **dd) for _ in self.hidden_dims[1:]]
         return [first, *blocks]
+
+    def add_modules(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> None:
+        """Add a memory of differences for each layer but the first."""
+        dim, norm = self.hidden_dims[0], size is not None
+        self.differences = nn.ModuleList(
+            MIMMemory(dim, dim, self.places, kernel_size, norm, **dd) for _ in self.hidden_dims[1:]
+        )
 
     def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
         """One step; the state is that of each layer, of each memory of differences, and m."""

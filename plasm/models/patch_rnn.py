@@ -23,6 +23,8 @@ __all__ = ["PatchRNN", "openstl_arguments", "rename"]
 class PatchRNN(RecurrentModel):
     """A stack of recurrent layers on patches.
 
+    A subclass whose cells have weights for each place without ``layer_norm``, too, says so: ``fixed_size = True``.
+
     Args:
         in_chans: C.
         in_frames: T.
@@ -60,12 +62,14 @@ class PatchRNN(RecurrentModel):
         super().__init__(in_chans, in_frames, out_frames, img_size, patch_size, sampling_stop, reverse_sampling)
         if not hidden_dims:
             raise ValueError("hidden_dims has a number for each layer, got none")
-        self.patch_size, self.fixed_size = patch_size, layer_norm
+        self.patch_size, self.fixed_size = patch_size, self.fixed_size or layer_norm
         self.patch_dim = patch_size**2 * in_chans
         self.hidden_dims = tuple(hidden_dims)
         size = self.places if layer_norm else None
-        self.cells = nn.ModuleList(self.make_cells(kernel_size, size, {"device": device, "dtype": dtype}))
-        self.readout = self.make_readout({"device": device, "dtype": dtype})
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.cells = nn.ModuleList(self.make_cells(kernel_size, size, dd))
+        self.readout = self.make_readout(dd)
+        self.add_modules(kernel_size, size, dd)
         self.num_features = self.hidden_dims[-1]
         self.feature_info = [
             {"num_chs": dim, "reduction": patch_size, "module": f"cells.{index}"}
@@ -75,6 +79,9 @@ class PatchRNN(RecurrentModel):
     def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
         raise NotImplementedError
+
+    def add_modules(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> None:
+        """Add what the system has beside cells and readout: nothing, by default."""
 
     def make_readout(self, dd: dict[str, Any]) -> nn.Module:
         """The convolution that gives patches."""

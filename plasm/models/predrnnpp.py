@@ -3,10 +3,9 @@
 Paper: Wang, Gao, Long, Wang, Yu, ICML 2018, arXiv 1804.06300.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from plasm.layers.causal_lstm import CausalLSTMCell, GradientHighwayUnit
@@ -21,44 +20,10 @@ __all__ = ["PredRNNpp", "checkpoint_filter_fn", "from_openstl"]
 
 
 class PredRNNpp(PatchRNN):
-    """A stack of ``CausalLSTMCell`` and a ``GradientHighwayUnit``, of two layers or more.
+    """A stack of ``CausalLSTMCell`` and a ``GradientHighwayUnit``, of two layers or more; arguments as ``PatchRNN``.
 
-    Args:
-        in_chans: See ``PatchRNN``.
-        in_frames: See ``PatchRNN``.
-        out_frames: See ``PatchRNN``.
-        img_size: See ``PatchRNN``.
-        patch_size: See ``PatchRNN``.
-        hidden_dims: See ``PatchRNN``; all the same.
-        kernel_size: See ``PatchRNN``.
-        layer_norm: See ``PatchRNN``. (OpenSTL's code with it does not run.)
-        reverse_sampling: See ``PatchRNN``.
-        sampling_stop: See ``PatchRNN``.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+    All ``hidden_dims`` are the same. (OpenSTL's code with ``layer_norm`` does not run.)
     """
-
-    def __init__(
-        self,
-        in_chans: int = 1,
-        in_frames: int = 10,
-        out_frames: int = 10,
-        img_size: int | tuple[int, int] = 64,
-        patch_size: int = 4,
-        hidden_dims: Sequence[int] = (128, 128, 128, 128),
-        kernel_size: int = 5,
-        layer_norm: bool = False,
-        reverse_sampling: bool = False,
-        sampling_stop: int = 50_000,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,
-            reverse_sampling, sampling_stop, device, dtype,
-        )  # fmt: skip
-        size = self.places if layer_norm else None
-        self.highway = GradientHighwayUnit(self.hidden_dims[0], kernel_size, size, device, dtype)
 
     def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
@@ -67,6 +32,10 @@ class PredRNNpp(PatchRNN):
             raise ValueError("PredRNN++ has two layers or more: its highway lies between the first and the second")
         ins = [self.patch_dim] + [dim] * (len(self.hidden_dims) - 1)
         return [CausalLSTMCell(before, dim, kernel_size, size, **dd) for before in ins]
+
+    def add_modules(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> None:
+        """Add the highway between the first layer and the second."""
+        self.highway = GradientHighwayUnit(self.hidden_dims[0], kernel_size, size, **dd)
 
     def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
         """One step; the state is h and c of each layer, the memory, and the highway's z."""

@@ -15,6 +15,7 @@ from plasm.layers import (
     MAUCell,
     MIMMemory,
     PhyCell,
+    ReversiblePredictiveModule,
     SpatioTemporalLSTMCell,
     moment_loss,
 )
@@ -185,3 +186,29 @@ def test_recall_is_attention_over_the_cells_so_far(as_openstl: bool) -> None:
     state, m = cell(x)
     assert (m == 0).all() if as_openstl else (m != 0).any()
     assert state[2].shape == (2, 2 * 2 * SIZE[0] * SIZE[1], 4)
+
+
+def test_reversible_predictive_module() -> None:
+    torch.manual_seed(0)
+    cell = ReversiblePredictiveModule(D).double()
+    a, b, h, c, m = torch.randn(5, 2, D, 3, *SIZE, dtype=torch.float64).unbind()
+
+    def conv(part: nn.Module, *inputs: Tensor) -> Tensor:
+        """Written with a kernel of five dimensions, cut out of the weights frame by frame."""
+        x = torch.cat(inputs, 1)
+        frames = part.weight.chunk(part.weight.shape[1] // x.shape[1], 1)
+        side = part.weight.shape[-1] // 2
+        return F.conv3d(x, torch.stack(frames, 2), part.bias, padding=(len(frames) // 2, side, side))
+
+    i, f, g = conv(cell.conv_c, a, h, c).chunk(3, 1)
+    new_c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    i, f, g = conv(cell.conv_m, a, m, new_c).chunk(3, 1)
+    new_m = f.sigmoid() * m + i.sigmoid() * g.tanh()
+    o = conv(cell.conv_o, a, h, new_c, new_m).sigmoid()
+    new_h = o * conv(cell.conv_last, new_c, new_m).tanh()
+    gate = conv(cell.attention[2], conv(cell.attention[0], new_h).relu()).sigmoid()
+    found, state, memory = cell(a, b, (h, c), m)
+    torch.testing.assert_close((found, *state, memory), ((1 - gate) * b + gate * new_h, new_h, new_c, new_m))
+    torch.testing.assert_close(cell.inverse(a, found, (h, c), m), b)
+    zeros = torch.zeros_like(a)
+    torch.testing.assert_close(cell(a, b), cell(a, b, (zeros, zeros), zeros))

@@ -18,6 +18,7 @@ SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("convlstm", "predrnn", "predrnnpp", "predrnnv2", "mim", "e3dlstm"), PATCHES),
     "mau": {**FRAMES, "hidden_dims": (8, 8), "kernel_size": 3, "reduction": 2, "tau": 2, "model_mode": "recall"},
     "phydnet": {**FRAMES, "residual_dims": (16, 64)},
+    "crevnet": {**FRAMES, "depths": (1, 2), "num_modules": 2, "window": 2},
 }
 FIXED = ("mim", "e3dlstm", "mau")
 
@@ -31,6 +32,8 @@ class TestRecurrent(BaseModelTester):
     models = tuple(f"{name}_mmnist" for name in SMALL)
     compile_backend = "eager"
     export_arguments: Mapping[str, Any] = {"out_frames": 1}
+    # The operators of ConvLSTM and PredRNN++ are PredRNN's.
+    onnx_models = tuple(f"{name}_mmnist" for name in SMALL if name not in ("convlstm", "predrnnpp"))
     arguments: Mapping[str, Mapping[str, Any]] = {f"{name}_mmnist": args for name, args in SMALL.items()}
     references = tuple(
         f"openstl_{name}.safetensors"
@@ -51,6 +54,7 @@ class TestRecurrent(BaseModelTester):
             reasons["any_size"] = "there are weights for each place; img_size is an argument"
         if short == "predrnnv2":
             reasons["every_gradient"] = "the adapter is of the decoupling loss alone: tested below"
+            reasons |= dict.fromkeys(("export", "compile"), "its graph is PredRNN's, which is tested")
         return reasons
 
     def load_reference(self, config: dict[str, Any], state_dict: dict[str, Tensor]) -> nn.Module:
@@ -246,6 +250,16 @@ def test_recall_adds_what_the_encoder_saw() -> None:
     first, second = model.decoder.convs
     wanted = model.decoder.readout(second(F.leaky_relu(first(features), 0.2) + skips[1]) + skips[0])
     torch.testing.assert_close(model.decoder(features, skips), wanted)
+
+
+def test_crevnet_decodes_the_frame_after_its_window() -> None:
+    """What its modules leave as it is, it forecasts as it was: the last frame of a window, with nothing lost."""
+    model = small("crevnet")
+    for cell in model.cells:
+        nn.init.constant_(cell.attention[2].bias, -100.0)
+    torch.testing.assert_close(model(clips()), clips()[:, 1:].repeat(1, 2, 1, 1, 1), rtol=0, atol=1e-4)
+    with pytest.raises(ValueError, match="1 or more, got 0 and 2"):
+        small("crevnet", num_modules=0)
 
 
 @pytest.mark.parametrize(
