@@ -108,4 +108,7 @@ class MetaFormerBlock(nn.Module):
 
     def _add(self, x: Tensor, branch: Tensor, scale: Tensor | None) -> Tensor:
         branch = self.drop_path(branch)
-        return x + branch if scale is None else torch.addcmul(x, branch, scale)
+        if scale is None:
+            return x + branch
+        # One pass over memory; torch 2.6 cannot export it at a dynamic size, and whoever compiles fuses the two.
+        return x + branch * scale if torch.compiler.is_compiling() else torch.addcmul(x, branch, scale)
