@@ -186,12 +186,13 @@ def read_results(file: Path) -> dict[tuple[str, int], float]:
         return {(line["row"], int(line["seed"])): float(line["mse"]) for line in csv.DictReader(stream)}
 
 
-def write_results(file: Path, results: dict[tuple[str, int], float]) -> None:
-    """Write all that has been measured."""
+def write_results(file: Path, rows: list[Row], results: dict[tuple[str, int], float]) -> None:
+    """Write all that has been measured, beside the paper's MSE."""
+    paper = {row.name: row.paper for row in rows}
     with weights.write_beside(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow(("row", "seed", "mse"))
-        writer.writerows((name, seed, f"{mse:.3f}") for (name, seed), mse in results.items())
+        writer.writerow(("row", "seed", "mse", "paper"))
+        writer.writerows((name, seed, f"{mse:.3f}", paper.get(name)) for (name, seed), mse in results.items())
 
 
 def markdown(rows: list[Row], results: dict[tuple[str, int], float]) -> Iterator[str]:
@@ -230,7 +231,7 @@ def main(
             if (row.name, seed) not in read_results(file):
                 folder = out / table / f"{TABLES[table].index(row):02d}-{seed}"
                 mse = measure(row, seed, common, clips, folder)
-                write_results(file, {**read_results(file), (row.name, seed): mse})
+                write_results(file, TABLES[table], {**read_results(file), (row.name, seed): mse})
     text = "\n".join(markdown(TABLES[table], read_results(file)))
     (out / f"{table}.md").write_text(text + "\n", encoding="utf-8")
     click.echo(f"Validation MSE of {'small models' if table == 'VII' else model} after {clips:,} clips\n\n{text}")

@@ -136,15 +136,22 @@ def layers(_: str = "") -> str:
 
 
 def ablation(name: str) -> str:
-    """Rows of a table of ``benchmarks/ablations.py``, from the CSV it wrote: mean and range over the seeds."""
+    """Rows of a table of ``benchmarks/ablations.py``, from the CSV it wrote: mean and range over the seeds.
+
+    The paper's figure stands beside them where it has such a row.
+    """
     with (RESULTS / f"ablations_{name}.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     rows = []
     for row in dict.fromkeys(line["row"] for line in lines):
         found = [float(line["mse"]) for line in lines if line["row"] == row]
         span = f"{min(found):.1f} to {max(found):.1f}" if len(found) > 1 else "-"
-        rows.append((row, f"{statistics.mean(found):.1f}", span, len(found)))
-    return markdown(("row", "MSE, mean", "lowest to highest", "seeds"), rows)
+        paper = next((line.get("paper") or "" for line in lines if line["row"] == row), "")
+        rows.append((row, f"{statistics.mean(found):.1f}", span, len(found), paper))
+    titles = ("row", "MSE, mean", "lowest to highest", "seeds", "the paper")
+    if not any(row[-1] for row in rows):
+        titles, rows = titles[:-1], [row[:-1] for row in rows]
+    return markdown(titles, rows)
 
 
 def _setting(rows: Sequence[Measurement]) -> str:
