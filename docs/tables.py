@@ -149,9 +149,8 @@ def ablation(name: str) -> str:
         paper = next((line.get("paper") or "" for line in lines if line["row"] == row), "")
         rows.append((row, f"{statistics.mean(found):.1f}", span, len(found), paper))
     titles = ("row", "MSE, mean", "lowest to highest", "seeds", "the paper")
-    if not any(row[-1] for row in rows):
-        titles, rows = titles[:-1], [row[:-1] for row in rows]
-    return markdown(titles, rows)
+    columns = len(titles) if any(row[-1] for row in rows) else len(titles) - 1
+    return markdown(titles[:columns], [row[:columns] for row in rows])
 
 
 def _setting(rows: Sequence[Measurement]) -> str:

@@ -283,7 +283,7 @@ FAMILY = Family(
     recipes={
         "plasm_mmnist": {"pretrain": {"mask_ratio": 0.96}, "train": {"epochs": 2000, "lr": 0.01}},
         # Not in the paper: what won in docs/ablations.md.
-        "plasm_mmnist_tiny": {"train": {"epochs": 200, "optimizer": "muon", "lr": 0.004}},
+        "plasm_mmnist_tiny": {"train": {"epochs": 200, "optimizer": "muon", "lr": 0.004, "batch_size": 8}},
         "plasm_taxibj": {
             "pretrain": {"mask_ratio": 0.97, "clips_per_epoch": 19_627},
             "train": {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627},
