@@ -89,15 +89,21 @@ def main(
     lr: float,
     seed: int,
 ) -> None:
-    """Train MODELS, all by default, and draw their curves; the numbers go beside the picture, as JSON."""
+    """Train MODELS, all by default, and draw their curves; the numbers go beside the picture, as JSON.
+
+    What is there already is not trained again.
+    """
     train_set = create_dataset("mmnist", data_dir, "train", num_clips=clips, num_frames=20, seed=seed)
     val_set = create_dataset("mmnist", data_dir, "val", num_clips=val_clips, num_frames=20)
     black = error(None, val_set, batch_size)
     print(f"black: MSE {black:.2f}", flush=True)
-    curves: dict[str, list[tuple[int, float]]] = {}
+    file = out.with_suffix(".json")
+    curves: dict[str, list[tuple[int, float]]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    curves.pop("black", None)
     for name in models or tuple(SMALL):
-        curves[name] = train(name, train_set, val_set, batch_size, seed, lr)
-        out.with_suffix(".json").write_text(json.dumps({"black": black, **curves}), encoding="utf-8")
+        if name not in curves:
+            curves[name] = train(name, train_set, val_set, batch_size, seed, lr)
+            file.write_text(json.dumps({"black": black, **curves}), encoding="utf-8")
     figure, axes = plt.subplots(figsize=(7, 4))
     for name, curve in curves.items():
         axes.plot(*zip(*curve, strict=True), label=name)
