@@ -30,6 +30,7 @@ from onnxruntime.quantization import (
 import plasm
 from plasm.data import create_dataset
 from plasm.loading import frame_counts, load_model
+from plasm.metrics import frame_mse
 
 BATCH = 8
 
@@ -72,8 +73,8 @@ def error(file: Path, clips: npt.NDArray[np.float32], in_frames: int) -> float:
     total = 0.0
     for start in range(0, len(clips), BATCH):
         clip = clips[start : start + BATCH]
-        frames = session.run(["frames"], {"clip": clip[:, :in_frames]})[0]
-        total += float(((frames.astype(np.float64) - clip[:, in_frames:]) ** 2).sum((2, 3, 4)).mean(1).sum())
+        frames = torch.from_numpy(session.run(["frames"], {"clip": clip[:, :in_frames]})[0]).float()
+        total += frame_mse(frames, torch.from_numpy(clip[:, in_frames:])).mean(1).sum().item()
     return total / len(clips)
 
 
