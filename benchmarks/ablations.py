@@ -11,13 +11,18 @@ import csv
 import json
 import statistics
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from plasm import training, weights
+from plasm.layers import SparseConv2d, SparseTensor
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Row:
         model: Another constructor than the table's.
         sampling: The argument of the constructor that says after how many steps a recurrent model sees no more true
             frames in training: here, half of the run's.
+        scaled: Whether phase 1's convolutions are scaled by the number of active taps.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Row:
     model_args: dict[str, Any] = field(default_factory=dict)
     model: str | None = None
     sampling: str | None = None
+    scaled: bool = False
 
 
 BATCH_SIZE = 16
@@ -70,6 +77,7 @@ TABLES: dict[str, list[Row]] = {
         Row("mask, SM, PLA, encoder trains on", None, {}, {"freeze_encoder": False}),
         Row("mask that falls to 0, SM, PLA", None, {"mask_ratio_end": 0.0}),
         Row("mask that falls to .5, SM, PLA", None, {"mask_ratio_end": 0.5}),
+        Row("mask, SM, PLA, scaled by active taps", None, {}, scaled=True),
     ],
     "VII": [
         row
@@ -142,6 +150,24 @@ def epochs_of(clips: int) -> dict[str, int]:
     return {"epochs": 4, "clips_per_epoch": clips // 4}
 
 
+def scale_by_active_taps(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+    """A sparse convolution as if its missing neighbours were the mean of those that are there (a forward hook).
+
+    What each tap brings is scaled by the taps of a dense convolution at that place, over those that met a visible site.
+    """
+    if not (isinstance(layer, SparseConv2d) and isinstance(args[0], SparseTensor)):
+        return None
+    visible = args[0].sites.visible.float()
+
+    def taps(places: Tensor) -> Tensor:
+        counts = F.conv2d(places, places.new_ones(1, 1, *layer.kernel_size), stride=layer.stride, padding=layer.padding)
+        return output.sites.gather(counts)
+
+    scale = taps(visible.new_ones(visible.shape)) / taps(visible)
+    bias = 0.0 if layer.bias is None else layer.bias
+    return SparseTensor((output.features - bias) * scale + bias, output.sites)
+
+
 def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Path) -> float:
     """Run what a row says, resuming what is there, and give the validation MSE at the end."""
     length = epochs_of(clips)
@@ -155,9 +181,9 @@ def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Pat
     if row.phase1 is not None:
         first = folder / "phase1"
         if not finished(first):
-            training.run(
-                training.make_config(training.PretrainConfig, {**shared, **row.phase1, "out": str(first)}), resume=True
-            )
+            config = training.make_config(training.PretrainConfig, {**shared, **row.phase1, "out": str(first)})
+            with register_module_forward_hook(scale_by_active_taps) if row.scaled else nullcontext():
+                training.run(config, resume=True)
         init = {"init": str(first)}
     second = folder / "phase2"
     if not finished(second):

@@ -5,6 +5,12 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
+import torch.nn.functional as F
+from torch.nn.modules.module import register_module_forward_hook
+
+from plasm.layers import SparseConv2d, SparseTensor
+from plasm.layers.sparse_sites import find_sites
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,3 +51,21 @@ def test_each_row_of_the_papers_tables_has_its_commands(table: str, monkeypatch:
         assert settings(one) == (None if row.phase1 is None else (expected or {}, arguments))
         assert settings(two) == ({key: str(value) for key, value in row.phase2.items()}, arguments)
         assert ("--init" in two) == (row.phase1 is not None)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_what_is_scaled_by_active_taps(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As convolutions of the masked frame and of the mask, at the places that are active."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    scale = importlib.import_module("ablations").scale_by_active_taps
+    torch.manual_seed(0)
+    layer, x, visible = SparseConv2d(2, 3, 3, stride, padding=1), torch.randn(2, 2, 9, 8), torch.rand(2, 1, 9, 8) < 0.3
+    sites = find_sites(visible, [(3, stride)])
+    with register_module_forward_hook(scale):
+        found = layer(SparseTensor(sites.gather(x), sites))
+    ones = torch.ones(1, 1, 3, 3)
+    there, all_taps = (F.conv2d(v, ones, stride=stride, padding=1) for v in (visible * 1.0, torch.ones(2, 1, 9, 8)))
+    assert layer.bias is not None
+    expected = F.conv2d(x * visible, layer.weight, stride=stride, padding=1) * all_taps / there
+    expected = expected + layer.bias[:, None, None]
+    torch.testing.assert_close(found.features, found.sites.gather(expected))

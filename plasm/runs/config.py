@@ -39,7 +39,9 @@ class RunConfig(Config):
         1.0, "Largest norm of the gradient (the paper names none); 0 for no clipping.", at_least=0
     )
     ema: float = option(
-        0.0, "Decay of an average of the weights, which is then what is measured and saved; 0 for none."
+        0.0,
+        "Decay of an average of the weights, which is then what is measured and saved; 0 for none. A run of wsd may "
+        "begin a shorter one with its decay.",
     )
     seed: int = option(0, "Of the initialisation, the clips and the masks.")
     device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
@@ -156,7 +158,8 @@ def config_differences(config: RunConfig, file: Path) -> list[str]:
     own, saved = (asdict(kind.make(v)) for v in (parse_config(kind, config.to_toml()), read_config(kind, file)))
     may_change = _MAY_CHANGE + (_MAY_CHANGE_BEFORE_DECAY if config.schedule == "wsd" else ())
     if config.schedule == "wsd" and not saved["decay_epochs"]:
-        # The last part of a run, with its decay, may train longer forecasts than what came before.
-        may_change += ("rollout",)
+        # The last part of a run, with its decay, may train longer forecasts than what came before, and its average
+        # lags less behind weights that settle if it is a shorter one.
+        may_change += ("rollout",) + (("ema",) if config.ema and saved["ema"] else ())
     changed = [name for name in sorted(own) if name not in may_change and own[name] != saved[name]]
     return [f"{name} is {own[name]!r}, was {saved[name]!r}" for name in changed]

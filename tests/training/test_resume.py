@@ -285,6 +285,23 @@ def test_a_run_may_roll_out_from_its_decay_on(tmp_path: Path) -> None:
     assert "rollout = 2" in (tmp_path / "config.toml").read_text(encoding="utf-8")
 
 
+def test_an_average_may_be_shorter_from_the_decay_on(tmp_path: Path) -> None:
+    """Its decay is what the steps from there on use; an average that was not kept is not there to be taken up."""
+    told: dict[str, Any] = {"schedule": "wsd", "clips_per_epoch": 4}
+    for decay in (0.9, 1e-9):
+        run = tmp_path / str(decay)
+        training.run(TrainConfig(**arguments(run, epochs=1, ema=0.9, **told)))
+        training.run(TrainConfig(**arguments(run, epochs=2, decay_epochs=1, ema=decay, **told)), resume=True)
+    (checkpoint,) = (tmp_path / "1e-09" / "checkpoints").glob("*2")
+    state = load_file(checkpoint / "state.safetensors")
+    averages, shorter = (load_file(tmp_path / name / "model.safetensors") for name in ("0.9", "1e-09"))
+    assert all(torch.allclose(state[f"model.{name}"], tensor) for name, tensor in shorter.items())
+    assert not all(torch.allclose(averages[name], tensor) for name, tensor in shorter.items())
+    training.run(TrainConfig(**arguments(tmp_path / "none", epochs=1, **told)))
+    with pytest.raises(ValueError, match=r"ema is 0.9, was 0.0"):
+        training.run(TrainConfig(**arguments(tmp_path / "none", epochs=2, decay_epochs=1, ema=0.9, **told)), resume=True)
+
+
 def test_a_checkpoint_of_the_former_layout_is_refused_and_kept(tmp_path: Path) -> None:
     """It numbered the parameters."""
     config = TrainConfig(**arguments(tmp_path / "run"))
