@@ -110,8 +110,8 @@ def main(
     for name, curve in curves.items():
         axes.plot(*zip(*curve, strict=True), label=name)
     axes.axhline(black, color="black", linestyle="--", label="black")
-    axes.set(xlabel="clips", ylabel="MSE", ylim=(0, 2 * black))
-    axes.legend(fontsize=7)
+    axes.set(xlabel="clips", ylabel="MSE", ylim=(0.75 * black, 1.25 * black))
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(out, dpi=120, bbox_inches="tight")
 
 
