@@ -5,7 +5,7 @@ Usage: python tools/embed_weights.py RUN TAG --data-dir DIR
 The file in the package is of half precision, and is what is measured. With --repo and --revision, which `plasm push`
 prints, the row points at the Hub instead, and the run's own file is measured. The tables of the
 documentation are made from the manifest.
-Where the weights are the default, `python tools/make_demo.py model` makes the file of `plasm demo` anew.
+New weights come first there: they are what the model has by default. Then `python tools/make_demo.py model` makes the file of `plasm demo` anew.
 """
 
 import json
@@ -75,7 +75,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         model_args=recipe["model_args"],
     )
     rows = [entry if (e.model, e.tag) == (name, tag) else e for e in weights.entries()]
-    rows += [] if entry in rows else [entry]
+    rows = rows if entry in rows else [entry, *rows]
     (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n", encoding="utf-8")
     click.echo(weights.markdown_table([entry]))
 

@@ -254,20 +254,25 @@ def test_a_model_of_nothing_is_an_error_at_once(name: str, count: float) -> None
 
 
 def test_weights_and_runs_from_before_the_bounded_score_compute_the_same(tmp_path: Path) -> None:
-    """Those that ship by their row of the manifest; a folder since its config.json does not state the score."""
+    """A file by what its row of the manifest said; a folder by its config.json, which does not state the score."""
     clip = torch.rand(1, 10, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    shipped = timm.create_model("plasm_mmnist_tiny.mmnist", pretrained=True).eval()
-    assert {block.score for block in shipped.translator.pla} == {"sigmoid"}
+    old = timm.create_model("plasm_mmnist_tiny", score="sigmoid").eval()
+    old.load_state_dict(weights.load_tensors(Path(__file__).with_name("plasm_mmnist_tiny.mmnist.safetensors")))
     # Computed by the code of before, in fp32.
-    torch.testing.assert_close(shipped(clip).double().square().sum().item(), SUM_OF_SQUARES, rtol=1e-4, atol=0)
-    weights.save_pretrained(shipped, tmp_path)
+    torch.testing.assert_close(old(clip).double().square().sum().item(), SUM_OF_SQUARES, rtol=1e-4, atol=0)
+    weights.save_pretrained(old, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
     assert config["model_args"].pop("score") == "sigmoid"
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    for name in (f"local-dir:{tmp_path}", "plasm_mmnist_tiny"):
-        for pretrained in (True, False):
-            model = timm.create_model(name, pretrained=pretrained).eval()
-            expected = "cosine" if name == "plasm_mmnist_tiny" and not pretrained else "sigmoid"
-            assert {block.score for block in model.translator.pla} == {expected}
-            if pretrained:
-                torch.testing.assert_close(model(clip), shipped(clip), rtol=0, atol=0)
+    for pretrained in (True, False):
+        model = timm.create_model(f"local-dir:{tmp_path}", pretrained=pretrained).eval()
+        assert {block.score for block in model.translator.pla} == {"sigmoid"}
+        if pretrained:
+            torch.testing.assert_close(model(clip), old(clip), rtol=0, atol=0)
+
+
+def test_published_weights_bring_the_arguments_that_they_were_trained_with() -> None:
+    published = timm.create_model("plasm_mmnist_tiny", pretrained=True)
+    assert (published.skip, published.translator.in_proj.out_channels) == (True, 256)
+    alone = timm.create_model("plasm_mmnist_tiny")
+    assert (alone.skip, alone.translator.in_proj.out_channels) != (True, 256)

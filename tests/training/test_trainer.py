@@ -420,11 +420,11 @@ def test_a_saved_configuration_repeats_the_run(sample_root: Path, tmp_path: Path
 def test_a_run_from_published_weights_has_their_arguments(tmp_path: Path) -> None:
     """Where a constructor's defaults are others by now, nobody has to know."""
     told: dict[str, Any] = {
-        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(SAMPLES), "init": "plasm_mmnist_tiny.mmnist",
+        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(SAMPLES), "init": "plasm_mmnist_tiny.mmnist_v2",
         "clips_per_epoch": 2, "batch_size": 2, "val_clips": 1, "device": "cpu", "out": str(tmp_path / "run"),
         "schedule": "wsd",
     }  # fmt: skip
     for epochs in (1, 2):
         training.run(TrainConfig(**told, epochs=epochs), resume=True)
     config = weights.read_model_config(tmp_path / "run" / "config.json")
-    assert weights.entry("plasm_mmnist_tiny", "mmnist").model_args.items() <= config["model_args"].items()
+    assert weights.entry("plasm_mmnist_tiny", "mmnist_v2").model_args.items() <= config["model_args"].items()
