@@ -4,8 +4,8 @@ The plain loop is what a first writing of PredRNN and ConvLSTM is: every step co
 the memory, zeros at the start too, each gate gets its convolution's part, every step's output becomes a frame; memory
 is in torch's ordinary order. Ours convolves all known frames at once, leaves out the convolutions of zeros and the
 frames nobody asks for, and has channels last, as the trainer has. Both give the same forecasts, which is checked first.
-The time is the processor's, of this process, which a busy neighbour stretches less than the clock's. At the end stands the
-memory that a training step takes, with and without ``set_grad_checkpointing``.
+The time is the processor's, of this process, which a busy neighbour stretches less than the clock's. At the end stands
+the memory that a training step takes, with and without ``set_grad_checkpointing``.
 
 Usage: python benchmarks/recurrent.py [--model predrnn_mmnist] [--batch-size 4] [--rounds 3] [NAME=VALUE ...]
 """

@@ -11,7 +11,7 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,7 +161,7 @@ def measure(
         runtime: Of ``RUNTIMES``, one or several; training is eager or compiled. "onnx" and "openvino" are on the CPU,
             in float32, and their memory is not seen.
         rounds: How often; one more comes before them and warms up.
-        model_args: For every constructor.
+        model_args: For every constructor, over those that its published weights have.
         threads: Of the CPU, one number or several; those that torch has by default.
 
     Returns:
@@ -177,7 +177,8 @@ def measure(
     cases: dict[_Case, Step] = {}
     memory: dict[_Case, int] = {}
     differences: dict[_Case, float] = {}
-    models_of = {name: timm.create_model(name, **(model_args or {})) for name in models}
+    arguments = {name: {**_published_arguments(name), **(model_args or {})} for name in models}
+    models_of = {name: timm.create_model(name, **arguments[name]) for name in models}
     product, operations = _matrix_product(device, dtype)
     try:
         for name, count, used in itertools.product(models, counts, runtimes):
@@ -195,7 +196,7 @@ def measure(
     finally:
         torch.set_num_threads(before)
     peaks = {count: [operations / taken for taken in each] for count, each in zip(counts, seconds, strict=False)}
-    summaries = {name: summarize(name, **(model_args or {})) for name in models}
+    summaries = {name: summarize(name, **arguments[name]) for name in models}
     rows = []
     for case, taken in zip(cases, seconds[len(counts) :], strict=True):
         summary = summaries[case.model]
@@ -212,6 +213,11 @@ def measure(
             )
         )  # fmt: skip
     return rows
+
+
+def _published_arguments(model: str) -> Mapping[str, Any]:
+    """What a model's default weights change in its constructor's arguments: their error is what stands beside it."""
+    return next((entry.model_args for entry in weights.entries() if entry.model == model.partition(".")[0]), {})
 
 
 def _hardware(device: torch.device) -> str:

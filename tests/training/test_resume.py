@@ -299,7 +299,7 @@ def test_an_average_may_be_shorter_from_the_decay_on(tmp_path: Path) -> None:
     assert not all(torch.allclose(averages[name], tensor) for name, tensor in shorter.items())
     training.run(TrainConfig(**arguments(tmp_path / "none", epochs=1, **told)))
     with pytest.raises(ValueError, match=r"ema is 0.9, was 0.0"):
-        training.run(TrainConfig(**arguments(tmp_path / "none", epochs=2, decay_epochs=1, ema=0.9, **told)), resume=True)
+        training.run(TrainConfig(**arguments(tmp_path / "none", epochs=2, ema=0.9, **told)), resume=True)
 
 
 def test_a_checkpoint_of_the_former_layout_is_refused_and_kept(tmp_path: Path) -> None:
