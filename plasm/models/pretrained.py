@@ -310,8 +310,9 @@ def adapt_in_frames(weight: Tensor, in_frames: int, channels: int) -> Tensor:
     """Make the layer that joins T input frames take another number of them.
 
     For fewer, the frames that fall away, the oldest, count as a repetition of the oldest left: their weights are added
-    to its own. For more, the last T are seen as before and those before them not at all, with zeros: the forecast is
-    then the old one.
+    to its own. Without training on, that is better than leaving them out with some weights, and worse with others.
+    For more, the last T are seen as before and those before them not at all, with zeros: the forecast is then the old
+    one.
 
     Args:
         weight: (K, T * D, 1, 1), frames outermost.

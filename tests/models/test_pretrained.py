@@ -92,8 +92,8 @@ def test_other_channels(tmp_path: Path, old_chans: int, new_chans: int) -> None:
     assert out.shape[2] == new_chans
 
 
-def test_the_rule_for_frames_beats_its_rivals_on_real_clips() -> None:
-    """Published weights, 10 -> 10 frames, given five of them."""
+def test_the_rule_for_frames_keeps_what_was_learned_on_real_clips() -> None:
+    """Published weights, 10 -> 10 frames, given five of them: not a fresh layer, nor the weights of other frames."""
     dataset = create_dataset("mmnist", SAMPLES, "test", num_clips=8, num_frames=20)
     clips = torch.stack([dataset[index] for index in range(8)])
     seen, truth = clips[:, 5:10], clips[:, 10:]
@@ -107,9 +107,8 @@ def test_the_rule_for_frames_beats_its_rivals_on_real_clips() -> None:
     frames = rearrange(state, "o (t c) h w -> t o c h w", c=16)
     fresh = timm.create_model("plasm_mmnist_tiny", in_frames=5).translator.in_proj.weight.data
     ours = error(adapt_in_frames(state, 5, 16))
-    for rival in (frames[-5:], frames[:5], 2 * frames[-5:]):
-        assert ours < error(rearrange(rival, "t o c h w -> o (t c) h w"))
-    assert ours < error(fresh)
+    assert ours < error(rearrange(frames[:5], "t o c h w -> o (t c) h w")) / 2
+    assert ours < error(fresh) / 2
 
 
 def test_adapters_give_back_what_fits() -> None:
@@ -282,7 +281,8 @@ def test_a_file_that_the_user_names(stranger: Path, tmp_path: Path) -> None:
     model = timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
     embedded = weights.find("plasm_mmnist_tiny")
-    assert load_file(embedded, in_frames=3, score="sigmoid")(clip(3)).shape == (2, 10, 1, 16, 16)
+    arguments = weights.entry("plasm_mmnist_tiny").model_args
+    assert load_file(embedded, in_frames=3, **arguments)(clip(3)).shape == (2, 10, 1, 16, 16)
 
 
 def saved_to(folder: Path) -> Path:
