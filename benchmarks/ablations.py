@@ -3,8 +3,8 @@
     python benchmarks/ablations.py --table VI --clips 4800 --seeds 3 --data-dir DIR --out runs/ablations
 
 A row is phase 1 (where it has one) and phase 2 of that many clips each; what is measured is the MSE of the first
-validation clips at the end. Each finished run is kept in OUT as a line of TABLE.csv, an interrupted one is resumed, so
-the same command goes on where it stopped. At the end it writes TABLE.md: mean, range and seeds of each row.
+validation clips at the end. Each finished run is kept in OUT as a line of TABLE_MODEL_CLIPS.csv, an interrupted one is
+resumed, so the same command goes on where it stopped. At the end it writes such an .md: mean, range and seeds of a row.
 """
 
 import csv
@@ -52,6 +52,8 @@ class Row:
 
 
 BATCH_SIZE = 16
+# The form of plasm_mmnist_tiny that the tables were made with: without what the paper's model has not.
+_TINY = {"translator_dim": 192, "skip": False}
 _NONE = {"attention": "none"}
 _NO_SM = {"spatial_masking": False}
 _MUON = {"optimizer": "muon", "lr": 0.004}
@@ -173,10 +175,9 @@ def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Pat
     length = epochs_of(clips)
     steps = length["epochs"] * (length["clips_per_epoch"] // BATCH_SIZE)
     sampling = {row.sampling: steps // 2} if row.sampling else {}
-    shared = {
-        **common, **length, "batch_size": BATCH_SIZE, "seed": seed, "model": row.model or common["model"],
-        "model_args": {**row.model_args, **sampling},
-    }  # fmt: skip
+    model = row.model or common["model"]
+    args = {**(_TINY if model == "plasm_mmnist_tiny" else {}), **row.model_args, **sampling}
+    shared = {**common, **length, "batch_size": BATCH_SIZE, "seed": seed, "model": model, "model_args": args}
     init: dict[str, Any] = {}
     if row.phase1 is not None:
         first = folder / "phase1"
@@ -190,6 +191,17 @@ def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Pat
         fields = {"lr": 0.002, **shared, **init, **row.phase2, "out": str(second)}
         training.run(training.make_config(training.TrainConfig, fields), resume=True)
     return float(last_log(second)["val_mse"])
+
+
+def select(rows: list[Row], wanted: tuple[str, ...]) -> list[Row]:
+    """The rows of those names, or where no row has a name, those that start with it; all if none is named."""
+    if not wanted:
+        return rows
+    names = {row.name for row in rows}
+    return [
+        row for row in rows
+        if any(row.name == each or (each not in names and row.name.startswith(each)) for each in wanted)
+    ]  # fmt: skip
 
 
 def last_log(run: Path) -> dict[str, Any]:
@@ -237,7 +249,9 @@ def markdown(rows: list[Row], results: dict[tuple[str, int], float]) -> Iterator
 
 @click.command()
 @click.option("--table", type=click.Choice(list(TABLES)), required=True, help="Which table.")
-@click.option("--row", "wanted", multiple=True, help="A row of it, by its start; all by default. May be repeated.")
+@click.option(
+    "--row", "wanted", multiple=True, help="A row of it, by its name or its start; all by default. May be repeated."
+)
 @click.option("--clips", default=4800, show_default=True, help="Of each phase.")
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--first-seed", default=0, show_default=True)
@@ -248,18 +262,19 @@ def main(
     table: str, wanted: tuple[str, ...], clips: int, seeds: int, first_seed: int, model: str, data_dir: str, out: Path
 ) -> None:
     """Run the rows of TABLE that OUT has not yet, and print the table."""
-    rows = [row for row in TABLES[table] if not wanted or any(row.name.startswith(start) for start in wanted)]
+    rows = select(TABLES[table], wanted)
     common = {"model": model, "data": "mmnist", "data_dir": data_dir, "val_clips": 200, "eval_every": 4}
     out.mkdir(parents=True, exist_ok=True)
-    file = out / f"{table}.csv"
+    stem = f"{table}_{'small' if table == 'VII' else model}_{clips}"
+    file = out / f"{stem}.csv"
     for seed in range(first_seed, first_seed + seeds):
         for row in rows:
             if (row.name, seed) not in read_results(file):
-                folder = out / table / f"{TABLES[table].index(row):02d}-{seed}"
+                folder = out / stem / f"{TABLES[table].index(row):02d}-{seed}"
                 mse = measure(row, seed, common, clips, folder)
                 write_results(file, TABLES[table], {**read_results(file), (row.name, seed): mse})
     text = "\n".join(markdown(TABLES[table], read_results(file)))
-    (out / f"{table}.md").write_text(text + "\n", encoding="utf-8")
+    (out / f"{stem}.md").write_text(text + "\n", encoding="utf-8")
     click.echo(f"Validation MSE of {'small models' if table == 'VII' else model} after {clips:,} clips\n\n{text}")
 
 

@@ -2,10 +2,10 @@ r"""Clips a second of models, forward and training step, measured in turn in one
 
 Usage: python benchmarks/models.py [--batch-size 16] [--rounds 5] [--device cpu] MODEL[,NAME=VALUE...] ...
 
-The sizes that plasm_mmnist_tiny was chosen from:
+Sizes around plasm_mmnist_tiny:
 
-    python benchmarks/models.py plasm_mmnist_tiny plasm_mmnist_tiny,translator_dim=128,translator_depth=2 \\
-        plasm_mmnist_tiny,translator_dim=256,translator_depth=2 plasm_mmnist_tiny,encoder_dim=32
+    python benchmarks/models.py plasm_mmnist_tiny plasm_mmnist_tiny,translator_dim=192,skip=False \\
+        plasm_mmnist_tiny,translator_dim=192 plasm_mmnist_tiny,encoder_dim=32
 """
 
 import ast

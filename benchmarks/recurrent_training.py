@@ -93,7 +93,7 @@ def main(
 ) -> None:
     """Train MODELS, all by default, and draw their curves; the numbers go beside the picture, as JSON.
 
-    What is there already is not trained again.
+    What is there already, with the same settings, is not trained again.
     """
     train_set = create_dataset("mmnist", data_dir, "train", num_clips=clips, num_frames=20, seed=seed)
     val_set = create_dataset("mmnist", data_dir, "val", num_clips=val_clips, num_frames=20)
@@ -103,12 +103,13 @@ def main(
     curves: dict[str, list[tuple[int, float]]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     curves.pop("black", None)
     for name in models or tuple(SMALL):
-        if name not in curves:
-            curves[name] = train(name, train_set, val_set, batch_size, seed, lr)
+        key = f"{name}, rate {lr:g}, {clips:,} clips, batch {batch_size}, seed {seed}"
+        if key not in curves:
+            curves[key] = train(name, train_set, val_set, batch_size, seed, lr)
             file.write_text(json.dumps({"black": black, **curves}), encoding="utf-8")
     figure, axes = plt.subplots(figsize=(7, 4))
-    for name, curve in curves.items():
-        axes.plot(*zip(*curve, strict=True), label=name)
+    for key, curve in curves.items():
+        axes.plot(*zip(*curve, strict=True), label=", ".join(key.split(", ")[:2]))
     axes.axhline(black, color="black", linestyle="--", label="black")
     axes.set(xlabel="clips", ylabel="MSE", ylim=(0.75 * black, 1.25 * black))
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))

@@ -11,7 +11,7 @@ import itertools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ RUNTIMES: dict[str, Callable[[nn.Module, Tensor], Callable[[Tensor], Tensor]]] =
 
 _EXPORTED = ("onnx", "openvino")
 
+EPOCH_CLIPS = 10_000  # what published lengths of training on Moving MNIST are counted in
 PUBLISHED = Path(__file__).with_name("published.csv")
 
 
@@ -130,7 +131,7 @@ def published() -> list[Published]:
     ]
     own = [
         Published(
-            entry.model, entry.epochs, entry.metrics["mse"], entry.metrics.get("mae"),
+            entry.model, round(entry.clips / EPOCH_CLIPS), entry.metrics["mse"], entry.metrics.get("mae"),
             entry.metrics.get("ssim_published"), None, None, f"measured: {entry.name}",
         )
         for entry in weights.entries()
@@ -161,7 +162,7 @@ def measure(
         runtime: Of ``RUNTIMES``, one or several; training is eager or compiled. "onnx" and "openvino" are on the CPU,
             in float32, and their memory is not seen.
         rounds: How often; one more comes before them and warms up.
-        model_args: For every constructor, over those that its published weights have.
+        model_args: For every constructor.
         threads: Of the CPU, one number or several; those that torch has by default.
 
     Returns:
@@ -177,8 +178,7 @@ def measure(
     cases: dict[_Case, Step] = {}
     memory: dict[_Case, int] = {}
     differences: dict[_Case, float] = {}
-    arguments = {name: {**_published_arguments(name), **(model_args or {})} for name in models}
-    models_of = {name: timm.create_model(name, **arguments[name]) for name in models}
+    models_of = {name: timm.create_model(name, **(model_args or {})) for name in models}
     product, operations = _matrix_product(device, dtype)
     try:
         for name, count, used in itertools.product(models, counts, runtimes):
@@ -196,7 +196,7 @@ def measure(
     finally:
         torch.set_num_threads(before)
     peaks = {count: [operations / taken for taken in each] for count, each in zip(counts, seconds, strict=False)}
-    summaries = {name: summarize(name, **arguments[name]) for name in models}
+    summaries = {name: summarize(name, **(model_args or {})) for name in models}
     rows = []
     for case, taken in zip(cases, seconds[len(counts) :], strict=True):
         summary = summaries[case.model]
@@ -213,11 +213,6 @@ def measure(
             )
         )  # fmt: skip
     return rows
-
-
-def _published_arguments(model: str) -> Mapping[str, Any]:
-    """What a model's default weights change in its constructor's arguments: their error is what stands beside it."""
-    return next((entry.model_args for entry in weights.entries() if entry.model == model.partition(".")[0]), {})
 
 
 def _hardware(device: torch.device) -> str:
@@ -321,7 +316,7 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
     figure = Figure(figsize=(11, 4.2 * len(lengths)), layout="constrained")
     grid = figure.subplots(len(lengths), 2, squeeze=False)
     for axes, epochs in zip(grid, lengths, strict=True):
-        titles = "length of training not given" if epochs == 0 else f"{epochs:,} epochs of 10,000 clips"
+        titles = "length of training not given" if epochs == 0 else f"{epochs:,} epochs of {EPOCH_CLIPS:,} clips"
         for axis, column, unit, label in (
             (axes[0], "multiply_adds", 1e9, "multiply-adds of a clip (G)"),
             (axes[1], "clips_per_second", 1, "clips a second, measured"),

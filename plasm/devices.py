@@ -33,7 +33,9 @@ def move(model: nn.Module, device: torch.device) -> Any:
     model.to(device)
     for parameter in model.parameters():
         if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            # Not contiguous(): it leaves 1x1 and depthwise weights, which lie the same either way, with the strides of
+            # the other format, and by those a CPU takes slower kernels.
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
     return model
 
 

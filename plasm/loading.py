@@ -5,6 +5,7 @@ A training run is a folder that timm reads as "local-dir:RUN".
 
 import difflib
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from plasm.runtime import is_exported, load_exported
 
 __all__ = [
     "frame_counts",
+    "initial_arguments",
     "is_pretraining",
     "is_public",
     "load_initial_weights",
@@ -120,6 +122,40 @@ def load_initial_weights(model: nn.Module, name: str, source: str, **kwargs: Any
         _load_whole(model, name, source, kwargs)
 
 
+def initial_arguments(name: str, source: str) -> dict[str, Any]:
+    """The arguments in which the model of whole weights to begin with differs from what its constructor makes.
+
+    Args:
+        name: Constructor of the model that is to begin with them.
+        source: As for ``load_initial_weights``. A phase-1 run, a file, and what is no model of plasm have none.
+
+    Raises:
+        OSError: If the weights are damaged, or cannot be had.
+        ValueError: If a config.json is damaged.
+        plasm.weights.WeightsNotFoundError: If no such weights are published.
+    """
+    path = Path(source)
+    if source.startswith("hf-hub:"):
+        architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
+    elif path.is_dir() and not is_pretraining(path):
+        architecture, source = read_run_config(path)["architecture"], f"local-dir:{path}"
+    elif is_public(source) and not path.exists():
+        model, _, tag = source.partition(".")
+        return weights.entry(model, tag).model_args
+    else:
+        return {}
+    if not is_plasm_model(architecture) or architecture != name:
+        return {}
+    found: Any = plasm.create_model(source)
+    default: Any = plasm.create_model(architecture)
+    return _changed(found._model_args, default._model_args)
+
+
+def _changed(args: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a model's arguments in which it differs from another; what is timm's own is none of the model's."""
+    return {key: value for key, value in args.items() if key in others and value != others[key]}
+
+
 def _load_parts(model: nn.Module, run: Path) -> None:
     found = read_run_config(run)["architecture"]
     tensors = weights.load_tensors(weights.folder_weights(run))
@@ -137,7 +173,7 @@ def _load_whole(model: Any, name: str, source: str, kwargs: dict[str, Any]) -> N
         kwargs = {**kwargs, **{key: getattr(model, key) for key in ("in_chans", "in_frames", "out_frames")}}
     other: Any = load_model(name, source, **kwargs)
     theirs, own = (getattr(net, "_model_args", {}) for net in (other, model))
-    different = ", ".join(f"--model-arg {key}={value}" for key, value in theirs.items() if own.get(key) != value)
+    different = ", ".join(f"--model-arg {key}={value}" for key, value in _changed(theirs, own).items())
     try:
         weights.check_tensors(other.state_dict(), model.state_dict(), source)
     except ValueError as error:

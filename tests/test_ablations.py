@@ -47,10 +47,26 @@ def test_each_row_of_the_papers_tables_has_its_commands(table: str, monkeypatch:
         name, paper, one, two = (cell.strip() for cell in line.strip("|").split("|"))
         arguments = {key: str(value) for key, value in row.model_args.items()}
         assert (name, paper) == (row.name, str(row.paper or ""))
+        if row.scaled:
+            # A hook of the script; no command has it.
+            assert (one, two) == ("by the script alone", "")
+            continue
         expected = row.phase1 and {key: str(value) for key, value in row.phase1.items()}
         assert settings(one) == (None if row.phase1 is None else (expected or {}, arguments))
         assert settings(two) == ({key: str(value) for key, value in row.phase2.items()}, arguments)
         assert ("--init" in two) == (row.phase1 is not None)
+
+
+def test_a_row_is_named_by_its_name_before_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    ablations = importlib.import_module("ablations")
+
+    def names(*wanted: str) -> list[str]:
+        return [row.name for row in ablations.select(ablations.TABLES["VI"], wanted)]
+
+    assert names("mask, SM, PLA") == ["mask, SM, PLA"]
+    assert names("PLA", "mask that") == ["PLA", "mask that falls to 0, SM, PLA", "mask that falls to .5, SM, PLA"]
+    assert names() == [row.name for row in ablations.TABLES["VI"]]
 
 
 @pytest.mark.parametrize("stride", [1, 2])

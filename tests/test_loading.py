@@ -39,8 +39,8 @@ def test_training_goes_on_from_published_weights(caplog: pytest.LogCaptureFixtur
     changes = {"in_chans": 3, "in_frames": 4, "out_frames": 6}
     expected = timm.create_model("plasm_mmnist_tiny", pretrained=True, **changes).state_dict()
     caplog.clear()
-    for name in ("plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist_v2"):
-        model = begin(name, **changes, **weights.entry("plasm_mmnist_tiny").model_args)
+    for name in ("plasm_mmnist_tiny", weights.entry("plasm_mmnist_tiny").name):
+        model = begin(name, **changes)
         assert all(torch.equal(expected[name], tensor) for name, tensor in model.state_dict().items())
     assert "loaded as they are all tensors but" in caplog.text
 
@@ -66,7 +66,7 @@ def test_arguments_that_no_tensor_shows_are_not_lost(tmp_path: Path, arguments: 
         ("SAVED", {}, r"saved does not fit the model: .* of another shape: encoder"),
         ("plasm_mmnist_tiny", MODEL, "does not fit the model"),
         ("plasm_kth", {}, "plasm_kth holds a plasm_kth, not a plasm_mmnist_tiny"),
-        ("nowhere", {}, "nowhere is not there.*hf-hub:OWNER/NAME, or of the published: plasm_mmnist_tiny.mmnist_v2"),
+        ("nowhere", {}, r"nowhere is not there.*hf-hub:OWNER/NAME, or of the published: plasm_mmnist_tiny\."),
     ],
 )
 def test_what_does_not_fit_is_said(saved: Path, source: str, arguments: dict[str, Any], message: str) -> None:

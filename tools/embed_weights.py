@@ -5,11 +5,13 @@ Usage: python tools/embed_weights.py RUN TAG --data-dir DIR
 The file in the package is of half precision, and is what is measured. With --repo and --revision, which `plasm push`
 prints, the row points at the Hub instead, and the run's own file is measured. The tables of the
 documentation are made from the manifest.
-New weights come first there: they are what the model has by default. Then `python tools/make_demo.py model` makes the
-file of `plasm demo` anew.
+New weights come before the model's others: they are what it has by default. Then `python tools/make_demo.py model`
+makes the file of `plasm demo` anew.
 """
 
 import json
+import shutil
+import tempfile
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,10 +19,11 @@ from typing import Any
 
 import click
 
-from plasm import weights
+from plasm import create_model, weights
 from plasm.data import create_dataset
 from plasm.evaluation import evaluate, forecast
 from plasm.loading import frame_counts, load_model
+from plasm.metrics import Metrics
 from plasm.runs import read_history
 from plasm.weights.manifest import FOLDER
 
@@ -28,10 +31,33 @@ from plasm.weights.manifest import FOLDER
 def describe_pretraining(runs: list[dict[str, Any]]) -> str | None:
     """What phase 1 was, and whether a later run trained the encoder on."""
     first, *later = runs
+    if "weights" in first:
+        return weights.entry(*first["weights"].split(".", 1)).pretraining
     if first["command"] != "pretrain":
         return None
     encoder = "frozen" if all(run["freeze_encoder"] for run in later) else "trained on"
     return f"{first['clips']:,} clips, r0 {first['mask_ratio']}, encoder {encoder}"
+
+
+def seen(runs: list[dict[str, Any]]) -> tuple[int, int]:
+    """Epochs and clips of phase 2 in a history; those of published weights it began with are in their row."""
+    epochs = clips = 0
+    for run in runs:
+        if "weights" in run:
+            row = weights.entry(*run["weights"].split(".", 1))
+            epochs, clips = epochs + row.epochs, clips + row.clips
+        elif run["command"] == "train":
+            # An epoch leaves out the clips that fill no batch.
+            epochs, clips = epochs + round(run["clips"] / run["clips_per_epoch"]), clips + run["clips"]
+    return epochs, clips
+
+
+def measure(file: Path, recipe: dict[str, Any], data_dir: Path) -> Metrics:
+    """What the weights of a file do on the test set."""
+    model = load_model(recipe["model"], str(file), **recipe["model_args"]).eval()
+    in_frames, out_frames = frame_counts(model)
+    clips = create_dataset(recipe["data"], data_dir, "test", num_frames=in_frames + out_frames, **recipe["data_args"])
+    return evaluate({"model": forecast(model)}, clips, in_frames, out_frames)["model"]
 
 
 @click.command()
@@ -45,39 +71,45 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     if (repo is None) != (revision is None):
         raise click.UsageError("--repo and --revision go together")
     runs = read_history(run)
-    if any(each.get("clips") is None for each in runs):
+    known = {name for row in weights.entries() for name in (row.name, row.model)}
+    if any(each.get("clips") is None and each.get("weights") not in known for each in runs):
         raise click.UsageError(f"{run} comes of what is no run, or has lost its log: what it has seen is not known")
-    recipe, forecasting = runs[-1], [each for each in runs if each["command"] == "train"]
+    recipe, (epochs, clips_seen) = runs[-1], seen(runs)
     name, source = recipe["model"], run / "model.safetensors"
-    file = source if repo else FOLDER / f"{name}.{tag}.safetensors"
+    kept = f"{name}.{tag}.safetensors"
+    default = getattr(create_model(name), "_model_args", {})
+    # What is in the package stays until the new file is measured.
+    file = source if repo else Path(tempfile.mkdtemp()) / kept
     if not repo:
         tensors = {key: tensor.half() for key, tensor in weights.load_tensors(source).items()}
         weights.save_tensors(tensors, file)
-    model = load_model(name, str(file), **recipe["model_args"]).eval()
-    in_frames, out_frames = frame_counts(model)
-    clips = create_dataset(recipe["data"], data_dir, "test", num_frames=in_frames + out_frames, **recipe["data_args"])
-    metrics = evaluate({"model": forecast(model)}, clips, in_frames, out_frames)["model"]
+    metrics = measure(file, recipe, data_dir)
     entry = weights.Entry(
         model=name,
         tag=tag,
-        file=file.name,
+        file=source.name if repo else kept,
         repo=repo,
         revision=revision,
         size=file.stat().st_size,
         sha256=weights.file_sha256(file),
         license="Apache-2.0",
         data=recipe["data"],
-        epochs=sum(each["clips"] // each["clips_per_epoch"] for each in forecasting),
-        clips=sum(each["clips"] for each in forecasting),
+        epochs=epochs,
+        clips=clips_seen,
         pretraining=describe_pretraining(runs),
         metrics=metrics.means,
         command=f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR",
         date=datetime.fromtimestamp(source.stat().st_mtime, timezone.utc).date().isoformat(),
-        model_args=recipe["model_args"],
+        model_args={key: value for key, value in recipe["model_args"].items() if default.get(key) != value},
     )
-    rows = [entry if (e.model, e.tag) == (name, tag) else e for e in weights.entries()]
-    rows = rows if entry in rows else [entry, *rows]
-    (FOLDER / "manifest.json").write_text(json.dumps([asdict(e) for e in rows], indent=2) + "\n", encoding="utf-8")
+    rows = [row for row in weights.entries() if row.name != entry.name]
+    place = next((number for number, row in enumerate(rows) if row.model == name), len(rows))
+    rows.insert(place, entry)
+    if not repo:
+        with weights.write_beside(FOLDER / kept) as beside:
+            shutil.copyfile(file, beside)
+    with weights.write_beside(FOLDER / "manifest.json") as beside:
+        beside.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
     click.echo(weights.markdown_table([entry]))
 
 

@@ -18,6 +18,7 @@ from plasm import weights
 from plasm.data import load_digits
 from plasm.demo.export import page_model
 from plasm.demo.models import SITE, write_list
+from plasm.prediction import DEFAULT_MODEL
 
 RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -32,7 +33,7 @@ def main() -> None:
 @main.command()
 def model() -> None:
     """The default weights as ONNX, and the list that names them."""
-    made = page_model(weights.entries()[0].name, SITE)
+    made = page_model(weights.entry(DEFAULT_MODEL).name, SITE)
     for old in set((SITE / "models").glob("*.onnx")) - {SITE / made.file}:
         old.unlink()
     (SITE / "models.json").write_text(write_list([made]), encoding="utf-8")

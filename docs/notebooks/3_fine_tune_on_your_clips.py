@@ -23,13 +23,7 @@ for number in range(12):
 # more of both clips and epochs.
 
 # %%
-from plasm import weights
-
-arguments = {"in_chans": 3, **weights.entry("plasm_mmnist_tiny").model_args}  # and what these weights were made with
-options = " ".join(f"--model-arg {name}={value}" for name, value in arguments.items())
-
-# %%
-# !plasm train --model plasm_mmnist_tiny {options} --init plasm_mmnist_tiny.mmnist_v2 --data clips --data-dir squares --lr 0.001 --batch-size 4 --epochs 1 --clips-per-epoch 8 --val-clips 2 --out runs/squares
+# !plasm train --model plasm_mmnist_tiny --model-arg in_chans=3 --init plasm_mmnist_tiny --data clips --data-dir squares --lr 0.001 --batch-size 4 --epochs 1 --clips-per-epoch 8 --val-clips 2 --out runs/squares
 
 # %% [markdown]
 # The run's folder holds the weights, the log, the curves and a report. It loads like any other weights, in commands and

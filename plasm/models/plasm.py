@@ -331,8 +331,8 @@ def plasm_mmnist(pretrained: bool = False, **kwargs: Any) -> PLASM:
 @register_model
 def plasm_mmnist_tiny(pretrained: bool = False, **kwargs: Any) -> PLASM:
     """A small PLA-SM for Moving MNIST that trains on a laptop: 64x64x1, 10 -> 10 frames. Not in the paper."""
-    args = {"in_frames": 10, "out_frames": 10, "encoder_dim": 16, "translator_dim": 192, "encoder_depth": 4,
-            "translator_depth": 3, "num_heads": 2}  # fmt: skip
+    args = {"in_frames": 10, "out_frames": 10, "encoder_dim": 16, "translator_dim": 256, "encoder_depth": 4,
+            "translator_depth": 3, "num_heads": 2, "skip": True}  # fmt: skip
     return _create_plasm("plasm_mmnist_tiny", pretrained, args, kwargs)
 
 

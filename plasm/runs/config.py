@@ -157,9 +157,9 @@ def config_differences(config: RunConfig, file: Path) -> list[str]:
     # Both as files have them, with lists for tuples.
     own, saved = (asdict(kind.make(v)) for v in (parse_config(kind, config.to_toml()), read_config(kind, file)))
     may_change = _MAY_CHANGE + (_MAY_CHANGE_BEFORE_DECAY if config.schedule == "wsd" else ())
-    if config.schedule == "wsd" and not saved["decay_epochs"]:
+    if config.schedule == "wsd" and config.decay_epochs and not saved["decay_epochs"]:
         # The last part of a run, with its decay, may train longer forecasts than what came before, and its average
         # lags less behind weights that settle if it is a shorter one.
-        may_change += ("rollout",) + (("ema",) if config.ema and saved["ema"] else ())
+        may_change += ("rollout",) + (("ema",) if 0 < config.ema < saved["ema"] else ())
     changed = [name for name in sorted(own) if name not in may_change and own[name] != saved[name]]
     return [f"{name} is {own[name]!r}, was {saved[name]!r}" for name in changed]

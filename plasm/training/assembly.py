@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from plasm import weights
+from plasm.config import read_config
 from plasm.data import create_dataset
 from plasm.devices import choose_device, has_bf16
 from plasm.distributed import World, join_world
-from plasm.loading import frame_counts, load_initial_weights, load_model, make_model
+from plasm.loading import frame_counts, initial_arguments, load_initial_weights, load_model, make_model
 from plasm.runs import (
     PretrainConfig,
     RunConfig,
@@ -87,7 +87,7 @@ def prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) ->
     folder = RunFolder(Path(config.out))
     if config.bf16 is None:
         config = replace(config, bf16=has_bf16(world.device))
-    config = replace(config, model_args={**_published_args(config), **config.model_args})
+    config = replace(config, model_args={**_initial_args(config, folder, resume), **config.model_args})
     if world.is_first:
         folder.check(config, resume)
     if config.batch_size % (world.size * config.accumulate):
@@ -111,13 +111,14 @@ def prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) ->
     return trainer
 
 
-def _published_args(config: RunConfig) -> dict[str, Any]:
-    """The arguments that published weights were made with, where a run begins with such."""
-    init = (config.init or "") if isinstance(config, TrainConfig) else ""
-    model, _, tag = init.partition(".")
-    if not weights.tags(model) or Path(init).exists():
+def _initial_args(config: RunConfig, folder: RunFolder, resume: bool) -> dict[str, Any]:
+    """The arguments of the weights that a run begins with. One that goes on has noted them: the weights may be gone."""
+    if not isinstance(config, TrainConfig) or config.init is None:
         return {}
-    return weights.entry(model, tag).model_args
+    noted = folder.path / "config.toml"
+    if resume and noted.is_file():
+        return dict(read_config(TrainConfig, noted).get("model_args", {}))
+    return initial_arguments(config.model, config.init)
 
 
 def _make_task(model: Any, config: PretrainConfig | TrainConfig) -> Task:

@@ -67,7 +67,7 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Net:
     """Weights of the family in the manifest, that were made when ``scale`` was 2 by default."""
     net = Net(scale=2)
     weights.save_tensors(net.state_dict(), tmp_path / "family_net.old.safetensors")
-    (row,) = [row for row in weights.entries() if row.name == "plasm_mmnist_tiny.mmnist_v2"]
+    row = weights.entry("plasm_mmnist_tiny")
     file = tmp_path / "family_net.old.safetensors"
     row = dataclasses.replace(
         row, model="family_net", tag="old", file=file.name, size=file.stat().st_size, sha256=weights.file_sha256(file),
@@ -95,7 +95,7 @@ def test_a_family_is_found_by_the_name_of_its_models() -> None:
 
 def test_plasms_models_are_those_of_its_package() -> None:
     assert is_plasm_model("plasm_kth")
-    assert is_plasm_model("plasm_mmnist_tiny.mmnist_v2")
+    assert is_plasm_model(weights.entry("plasm_mmnist_tiny").name)
     assert not any(is_plasm_model(name) for name in ("family_net", "resnet18", "no_such_model"))
     assert "family_net" not in plasm.list_models()
 

@@ -16,6 +16,8 @@ from plasm.models import PLASM, MaskedAutoencoder, family_of
 from plasm.models.plasm import FAMILY
 from plasm.models.summary import summarize
 
+# Of the first published weights.
+FIRST_ARGS = {"translator_dim": 192, "score": "sigmoid", "skip": False}
 SUM_OF_SQUARES = 195.25855664574897
 
 SMALL: dict[str, Any] = {
@@ -64,7 +66,7 @@ def test_size_of_the_papers_model() -> None:
     code = summarize("plasm_mmnist", upsample="pixelshuffle")
     assert code.parameters / 1e6 == pytest.approx(19.2, abs=0.1)
     assert code.multiply_adds / 1e9 == pytest.approx(9.2, abs=0.1)
-    assert summarize("plasm_mmnist_tiny").parameters < 2.5e6
+    assert summarize("plasm_mmnist_tiny").parameters < 5e6  # 10 MB in half precision
 
 
 def test_compiles_once_for_all_sizes() -> None:
@@ -256,7 +258,7 @@ def test_a_model_of_nothing_is_an_error_at_once(name: str, count: float) -> None
 def test_weights_and_runs_from_before_the_bounded_score_compute_the_same(tmp_path: Path) -> None:
     """A file by what its row of the manifest said; a folder by its config.json, which does not state the score."""
     clip = torch.rand(1, 10, 1, 64, 64, generator=torch.Generator().manual_seed(0))
-    old = timm.create_model("plasm_mmnist_tiny", score="sigmoid").eval()
+    old = timm.create_model("plasm_mmnist_tiny", **FIRST_ARGS).eval()
     old.load_state_dict(weights.load_tensors(Path(__file__).with_name("plasm_mmnist_tiny.mmnist.safetensors")))
     # Computed by the code of before, in fp32.
     torch.testing.assert_close(old(clip).double().square().sum().item(), SUM_OF_SQUARES, rtol=1e-4, atol=0)
@@ -271,8 +273,7 @@ def test_weights_and_runs_from_before_the_bounded_score_compute_the_same(tmp_pat
             torch.testing.assert_close(model(clip), old(clip), rtol=0, atol=0)
 
 
-def test_published_weights_bring_the_arguments_that_they_were_trained_with() -> None:
+def test_default_weights_are_of_the_model_that_the_name_alone_gives() -> None:
+    """As with timm: ``pretrained=True`` changes numbers, not the architecture."""
     published = timm.create_model("plasm_mmnist_tiny", pretrained=True)
-    assert (published.skip, published.translator.in_proj.out_channels) == (True, 256)
-    alone = timm.create_model("plasm_mmnist_tiny")
-    assert (alone.skip, alone.translator.in_proj.out_channels) != (True, 256)
+    timm.create_model("plasm_mmnist_tiny").load_state_dict(published.state_dict())

@@ -14,7 +14,7 @@ from plasm.data import SAMPLES, create_dataset
 from plasm.models import PLASM
 from plasm.models.pretrained import adapt_in_frames, adapt_out_frames
 
-SMALL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
+SMALL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1, "skip": False}
 
 
 def saved(folder: Path, **arguments: Any) -> PLASM:

@@ -85,7 +85,7 @@ def test_the_encoder_is_frozen_right_after_phase_1_alone(chain: list[Path]) -> N
 
 
 def test_a_name_that_everyone_can_load_is_told_and_a_path_is_not(tmp_path: Path) -> None:
-    assert history_of("plasm_mmnist_tiny.mmnist_v2") == [{"weights": "plasm_mmnist_tiny.mmnist_v2"}]
+    assert history_of("plasm_mmnist_tiny.tag") == [{"weights": "plasm_mmnist_tiny.tag"}]
     assert history_of("hf-hub:some/one@main") == [{"weights": "hf-hub:some/one@main"}]
     assert history_of(str(tmp_path / "w.safetensors")) == [{"weights": "w.safetensors"}]
 

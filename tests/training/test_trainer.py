@@ -16,10 +16,11 @@ from safetensors.torch import load_file
 from plasm import training, weights
 from plasm.data import SAMPLES, create_dataset
 from plasm.distributed import ALONE, World
-from plasm.loading import load_model
+from plasm.loading import initial_arguments, load_model
 from plasm.training import PretrainConfig, TrainConfig, model_defaults
 from plasm.training.assembly import prepare
 from plasm.training.optim import make_optimizer, make_scheduler
+from plasm.weights import manifest
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -417,14 +418,24 @@ def test_a_saved_configuration_repeats_the_run(sample_root: Path, tmp_path: Path
     assert one.read_bytes() == two.read_bytes()
 
 
-def test_a_run_from_published_weights_has_their_arguments(tmp_path: Path) -> None:
-    """Where a constructor's defaults are others by now, nobody has to know."""
+def test_a_run_from_whole_weights_has_their_arguments(tmp_path: Path) -> None:
+    """Nobody has to say them again; and a run that goes on does without the weights that it began with."""
+    args = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1, "score": "softmax", "skip": False}
+    source = tmp_path / "weights"
+    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", **args), source)
     told: dict[str, Any] = {
-        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(SAMPLES), "init": "plasm_mmnist_tiny.mmnist_v2",
+        "model": "plasm_mmnist_tiny", "data": "mmnist", "data_dir": str(SAMPLES), "init": str(source),
         "clips_per_epoch": 2, "batch_size": 2, "val_clips": 1, "device": "cpu", "out": str(tmp_path / "run"),
         "schedule": "wsd",
     }  # fmt: skip
     for epochs in (1, 2):
         training.run(TrainConfig(**told, epochs=epochs), resume=True)
+        shutil.rmtree(source, ignore_errors=True)
     config = weights.read_model_config(tmp_path / "run" / "config.json")
-    assert weights.entry("plasm_mmnist_tiny", "mmnist_v2").model_args.items() <= config["model_args"].items()
+    assert args.items() <= config["model_args"].items()
+
+
+def test_a_run_from_published_weights_has_their_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = dataclasses.replace(weights.entry("plasm_mmnist_tiny"), tag="old", model_args={"skip": False})
+    monkeypatch.setattr(manifest, "entries", lambda: (row,))
+    assert initial_arguments("plasm_mmnist_tiny", "plasm_mmnist_tiny.old") == {"skip": False}
