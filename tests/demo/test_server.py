@@ -11,6 +11,7 @@ import plasm
 from plasm import weights
 from plasm.data import SAMPLES, load_digits
 from plasm.demo import SITE, DemoServer, copy_site, packaged_models, site_files
+from plasm.prediction import DEFAULT_MODEL
 
 NOTICE = Path(plasm.__file__).parents[1] / "NOTICE"
 
@@ -88,7 +89,7 @@ def test_nothing_on_the_page_comes_from_elsewhere() -> None:
 
 def test_the_default_weights_are_those_of_the_manifest() -> None:
     (model,) = packaged_models()
-    row = weights.entries()[0]
+    row = weights.entry(DEFAULT_MODEL)
     assert (model.name, model.weights_sha256) == (row.name, row.sha256), "run python tools/make_demo.py model"
     assert model.sha256 == weights.file_sha256(SITE / model.file)
     assert model.size == (SITE / model.file).stat().st_size
