@@ -144,7 +144,7 @@ def initial_arguments(name: str, source: str) -> dict[str, Any]:
         return weights.entry(model, tag).model_args
     else:
         return {}
-    if not is_plasm_model(architecture) or architecture != name:
+    if not is_plasm_model(architecture) or architecture != name.rpartition(":")[2]:
         return {}
     found: Any = plasm.create_model(source)
     default: Any = plasm.create_model(architecture)

@@ -101,10 +101,10 @@ class TrainState:
         # A fresh optimizer's state has the memory format of the parameters, which files do not know: fill it.
         model, optimizer = self._state_dicts()
         own = self._tensors(model, optimizer)
-        if own.keys() != found.tensors.keys():
+        if _shapes(own) != _shapes(found.tensors):
             raise ValueError(
-                f"the checkpoints in {folder} name their tensors otherwise: an earlier plasm wrote them, or this one "
-                "with another model. Resume with the version that began the run, or start another with --init"
+                f"the checkpoints in {folder} have tensors of other names or shapes: an earlier plasm wrote them, or "
+                "this one with another model. Resume with the version that began the run, or start another with --init"
             )
         for name, tensor in own.items():
             tensor.copy_(found.tensors[name])
@@ -137,3 +137,7 @@ class TrainState:
         for name, state in optimizer["state"].items():
             tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items() if torch.is_tensor(value)}
         return tensors
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
