@@ -82,7 +82,7 @@ class MIMBlock(nn.Module):
     """A layer of MIM from the second on: an ST-LSTM whose forget gate is the stationary memory, MIM-S, Eq. 1.
 
         T, S = MIM-S(D, c, S)                       c' = T + i g
-        i, g, o = gates of x and h                  m' = f' m + i' g',  of x and m
+        i, g = gates of x and h, o of x, h and m    m' = f' m + i' g',  of x and m
         h' = o tanh(W_1x1 * [c', m'])
 
     D comes from MIM-N, a ``MIMMemory`` of the difference between steps. The input's gates of c and of m are the same

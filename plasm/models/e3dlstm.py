@@ -142,7 +142,17 @@ _RENAMES = [
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Give OpenSTL's tensors the names and shapes of an ``E3DLSTM``: kernels of a whole window become 2D ones."""
+    """Give OpenSTL's tensors the names and shapes of an ``E3DLSTM``: kernels of a whole window become 2D ones.
+
+    Raises:
+        ValueError: If they are OpenSTL's and the model computes as the paper does: the same tensors, another forecast.
+    """
+    theirs = any(name.startswith("cell_list.") for name in state_dict)
+    if theirs and not getattr(model, "_cell_options", {}).get("as_openstl", True):
+        raise ValueError(
+            "these are weights of OpenSTL's E3D-LSTM, which attends otherwise than the paper's: make the model with "
+            "as_openstl=True, or convert them with their configuration (--config)"
+        )
     renamed = rename(state_dict, "cell_list.", _RENAMES)
     return {
         name: tensor.transpose(1, 2).flatten(1, 2) if tensor.ndim == 5 and "norm" not in name else tensor

@@ -336,7 +336,9 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
         ValueError: If a value is none that the model takes.
     """
     frames, channels, height, width = config["in_shape"]
-    patch = int(config.get("patch_size", 4))
+    patch = config.get("patch_size", 4)
+    if not isinstance(patch, int):
+        raise ValueError(f"patch_size is a whole number, got {patch!r}")
     args: dict[str, Any] = {
         "in_chans": channels,
         "in_frames": config.get("pre_seq_length", frames),

@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from tester import BaseModelTester
 from torch import Tensor, nn
 
 from plasm.models import MaskedAutoencoder, openstl
+from plasm.models.e3dlstm import checkpoint_filter_fn
 from plasm.models.recurrent import patchify, truth_shown, unpatchify
 
 FRAMES: dict[str, Any] = {"in_frames": 2, "out_frames": 2, "img_size": 16}
@@ -93,6 +95,18 @@ def test_no_state_is_left_in_a_model(name: str) -> None:
     model(clips().flip(0))
     assert torch.equal(model(clips()), first)
     assert set(model.state_dict()) == {key for key, _ in model.named_parameters()}
+    with ThreadPoolExecutor(2) as pool:
+        at_once = list(pool.map(model, (clips(), clips().flip(0)) * 2))
+    for one, other in zip(at_once, (first, first.flip(0)) * 2, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+def test_openstls_e3dlstm_is_not_the_papers() -> None:
+    """The same tensors, another forecast: nobody is to get one for the other."""
+    theirs = {"cell_list.0.conv_x.conv3d.weight": torch.zeros(1)}
+    with pytest.raises(ValueError, match=r"as_openstl=True, or convert them with their configuration \(--config\)"):
+        checkpoint_filter_fn(theirs, small("e3dlstm"))
+    checkpoint_filter_fn(theirs, small("e3dlstm", as_openstl=True))
 
 
 @each_system

@@ -17,6 +17,8 @@ FRAMES: dict[str, Any] = {"in_frames": 3, "out_frames": 3, "sampling_stop": 8}
     [
         ("predrnnv2_mmnist", {**FRAMES, "hidden_dims": (4, 4), "patch_size": 16}),
         ("mau_mmnist", {**FRAMES, "hidden_dims": (4, 4), "reduction": 16}),
+        ("mim_mmnist", {**FRAMES, "hidden_dims": (4, 4), "patch_size": 16}),
+        ("phydnet_mmnist", {"in_frames": 3, "out_frames": 3, "forcing_steps": 8, "residual_dims": (8, 64)}),
     ],
 )
 def test_sampling_of_the_truth_resumes(model: str, args: dict[str, Any], tmp_path: Path) -> None:
