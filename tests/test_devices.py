@@ -2,8 +2,9 @@ import platform
 
 import pytest
 import torch
+from torch import nn
 
-from plasm.devices import choose_device, has_bf16
+from plasm.devices import choose_device, has_bf16, move
 
 
 def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -12,6 +13,14 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
         assert choose_device("auto").type == name
     with pytest.raises(ValueError, match="no device 'nonsense' here"):
         choose_device("nonsense")
+
+
+@pytest.mark.parametrize(("groups", "kernel_size"), [(1, 1), (8, 3), (1, 3)])
+def test_weights_have_the_strides_of_channels_last(groups: int, kernel_size: int) -> None:
+    """Those of 1x1 and depthwise convolutions, too, which lie as before: kernels are chosen by the strides."""
+    conv = nn.Conv2d(8, 8, kernel_size, groups=groups)
+    expected = torch.empty_like(conv.weight, memory_format=torch.channels_last).stride()
+    assert move(conv, torch.device("cpu")).weight.stride() == expected
 
 
 @pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])

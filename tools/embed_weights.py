@@ -78,16 +78,21 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     name, source = recipe["model"], run / "model.safetensors"
     kept = f"{name}.{tag}.safetensors"
     default = getattr(create_model(name), "_model_args", {})
-    # What is in the package stays until the new file is measured.
-    file = source if repo else Path(tempfile.mkdtemp()) / kept
-    if not repo:
-        tensors = {key: tensor.half() for key, tensor in weights.load_tensors(source).items()}
-        weights.save_tensors(tensors, file)
-    metrics = measure(file, recipe, data_dir)
+    with tempfile.TemporaryDirectory() as folder:
+        # What is in the package stays until the new file is measured.
+        file = source if repo else Path(folder) / kept
+        if not repo:
+            tensors = {key: tensor.half() for key, tensor in weights.load_tensors(source).items()}
+            weights.save_tensors(tensors, file)
+        metrics = measure(file, recipe, data_dir)
+        if not repo:
+            with weights.write_beside(FOLDER / kept) as beside:
+                shutil.copyfile(file, beside)
+            file = FOLDER / kept
     entry = weights.Entry(
         model=name,
         tag=tag,
-        file=source.name if repo else kept,
+        file=file.name,
         repo=repo,
         revision=revision,
         size=file.stat().st_size,
@@ -105,9 +110,6 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     rows = [row for row in weights.entries() if row.name != entry.name]
     place = next((number for number, row in enumerate(rows) if row.model == name), len(rows))
     rows.insert(place, entry)
-    if not repo:
-        with weights.write_beside(FOLDER / kept) as beside:
-            shutil.copyfile(file, beside)
     with weights.write_beside(FOLDER / "manifest.json") as beside:
         beside.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
     click.echo(weights.markdown_table([entry]))

@@ -275,5 +275,5 @@ def test_weights_and_runs_from_before_the_bounded_score_compute_the_same(tmp_pat
 
 def test_default_weights_are_of_the_model_that_the_name_alone_gives() -> None:
     """As with timm: ``pretrained=True`` changes numbers, not the architecture."""
-    published = timm.create_model("plasm_mmnist_tiny", pretrained=True)
-    timm.create_model("plasm_mmnist_tiny").load_state_dict(published.state_dict())
+    published, alone = (timm.create_model("plasm_mmnist_tiny", pretrained=pretrained) for pretrained in (True, False))
+    assert published._model_args == alone._model_args
