@@ -3,7 +3,8 @@ r"""Recurrent models against a plain step loop of the same weights, forward and 
 The plain loop is what a first writing of PredRNN and ConvLSTM is: every step convolves its frame, the hidden state and
 the memory, zeros at the start too, each gate gets its convolution's part, every step's output becomes a frame; memory
 is in torch's ordinary order. Ours convolves all known frames at once, leaves out the convolutions of zeros and the
-frames nobody asks for, and has channels last, as the trainer has. Both give the same forecasts, which is checked first.
+frames nobody asks for, and has channels last, as the trainer has; 5x5 kernels of 64 channels or more take Winograd's
+multiplications. Both give the same forecasts, which is checked first.
 The time is the processor's, of this process, which a busy neighbour stretches less than the clock's. At the end stands
 the memory that a training step takes, with and without ``set_grad_checkpointing``.
 
@@ -24,7 +25,14 @@ from torch import Tensor, nn
 
 import plasm  # noqa: F401
 from plasm.benchmark import peak_memory
+from plasm.layers.convlstm import GateConv
 from plasm.models.recurrent import patchify, unpatchify
+
+
+def conv(gates: GateConv, x: Tensor) -> Tensor:
+    """Torch's convolution, and its norm, where ``GateConv`` has one of its own."""
+    y = nn.Conv2d.forward(gates.conv, x)
+    return y if gates.norm is None else gates.norm(y)
 
 
 class PlainLoop(nn.Module):
@@ -54,20 +62,20 @@ class PlainLoop(nn.Module):
         return torch.stack(frames[-model.out_frames :], 1)
 
     def _conv_lstm(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        i_x, f_x, g_x, o_x = cell.conv_x(x).chunk(4, 1)
-        i_h, f_h, g_h, o_h = cell.conv_h(h).chunk(4, 1)
+        i_x, f_x, g_x, o_x = conv(cell.conv_x, x).chunk(4, 1)
+        i_h, f_h, g_h, o_h = conv(cell.conv_h, h).chunk(4, 1)
         i, f, o = torch.sigmoid(i_x + i_h), torch.sigmoid(f_x + f_h), torch.sigmoid(o_x + o_h)
         c = f * c + i * torch.tanh(g_x + g_h)
         return o * torch.tanh(c), c
 
     def _st_lstm(self, cell: Any, x: Tensor, h: Tensor, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        i_x, f_x, g_x, ii_x, ff_x, gg_x, o_x = cell.conv_x(x).chunk(7, 1)
-        i_h, f_h, g_h, o_h = cell.conv_h(h).chunk(4, 1)
-        i_m, f_m, g_m = cell.conv_m(m).chunk(3, 1)
+        i_x, f_x, g_x, ii_x, ff_x, gg_x, o_x = conv(cell.conv_x, x).chunk(7, 1)
+        i_h, f_h, g_h, o_h = conv(cell.conv_h, h).chunk(4, 1)
+        i_m, f_m, g_m = conv(cell.conv_m, m).chunk(3, 1)
         c = torch.sigmoid(f_x + f_h + 1.0) * c + torch.sigmoid(i_x + i_h) * torch.tanh(g_x + g_h)
         m = torch.sigmoid(ff_x + f_m + 1.0) * m + torch.sigmoid(ii_x + i_m) * torch.tanh(gg_x + g_m)
         memory = torch.cat([c, m], 1)
-        o = torch.sigmoid(o_x + o_h + cell.conv_o(memory))
+        o = torch.sigmoid(o_x + o_h + conv(cell.conv_o, memory))
         return o * torch.tanh(cell.conv_last(memory)), c, m
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d
+from .winograd import WinogradConv2d
 
 __all__ = ["ConvLSTMCell", "GateConv", "Size", "add_gates"]
 
@@ -49,7 +49,7 @@ class GateConv(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.conv = Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, bias=bias, **dd)
+        self.conv = WinogradConv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, bias=bias, **dd)
         self.norm = None if size is None else nn.LayerNorm([out_dim, *size], **dd)
 
     def forward(self, x: Tensor) -> Tensor:

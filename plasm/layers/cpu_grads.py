@@ -43,7 +43,7 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
         (N, C_out, H', W').
     """
     if not _helps(x):
-        if isinstance(conv, nn.Conv2d) and _is_dilated_depthwise(conv) and _is_eager_cpu(x):
+        if isinstance(conv, nn.Conv2d) and _is_dilated_depthwise(conv) and is_eager_cpu(x):
             return _by_phases(x, conv.weight, conv.bias, conv.dilation[0])
         # The class's own forward: a subclass may have come here from its own.
         kind = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else nn.Conv2d
@@ -107,10 +107,10 @@ class GroupNorm(nn.GroupNorm):
 
 
 def _helps(x: Tensor) -> bool:
-    return torch.is_grad_enabled() and _is_eager_cpu(x)
+    return torch.is_grad_enabled() and is_eager_cpu(x)
 
 
-def _is_eager_cpu(x: Tensor) -> bool:
+def is_eager_cpu(x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and not torch.compiler.is_compiling()

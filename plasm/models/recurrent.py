@@ -10,6 +10,7 @@ w = W / p.
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from plasm.layers.winograd import kernels_transformed_once
 
 from .video_model import VideoModel, pad_to_multiple
 
@@ -202,20 +205,21 @@ class RecurrentModel(VideoModel):
         # Frames that every clip is shown, from the first on, are encoded at once.
         known = 1 + int(shown.all(0).to(torch.int64).cumprod(0).sum())
         shown = shown.T[..., None, None, None].to(clip.device)
-        encoded = self._encode_all(frames[:known])
         state: Any = None
         forecasts: list[Tensor] = []
         losses: list[Tensor] = []
-        for index in range(len(frames) - 1):
-            if index < known:
-                inputs = encoded[index]
-            else:
-                last = forecasts[-1].to(frames.dtype)
-                inputs = self.encode_frames(torch.where(shown[index - 1], frames[index], last))
-            features, state = self._run_step(inputs, state)
-            forecasts.append(self.decode_frames(features, inputs))
-            if (loss := self.step_loss(state)) is not None:
-                losses.append(loss)
+        with self._same_weights():
+            encoded = self._encode_all(frames[:known])
+            for index in range(len(frames) - 1):
+                if index < known:
+                    inputs = encoded[index]
+                else:
+                    last = forecasts[-1].to(frames.dtype)
+                    inputs = self.encode_frames(torch.where(shown[index - 1], frames[index], last))
+                features, state = self._run_step(inputs, state)
+                forecasts.append(self.decode_frames(features, inputs))
+                if (loss := self.step_loss(state)) is not None:
+                    losses.append(loss)
         extra: Tensor | float = torch.stack(losses).mean() if losses else 0.0
         return self.crop(torch.stack(forecasts, 1), clip), extra
 
@@ -239,20 +243,26 @@ class RecurrentModel(VideoModel):
 
     def _forecast(self, clip: Tensor, num_frames: int) -> Tensor:
         self.check_clip(clip)
-        encoded = self._encode_all(self._pad(clip).transpose(0, 1))
         state: Any = None
         forecasts: list[Tensor] = []
-        for index in range(self.in_frames + num_frames - 1):
-            inputs = encoded[index] if index < self.in_frames else self.encode_frames(forecasts[-1])
-            features, state = self._run_step(inputs, state)
-            if index >= self.in_frames - 1:
-                forecasts.append(self.decode_frames(features, inputs))
+        with self._same_weights():
+            encoded = self._encode_all(self._pad(clip).transpose(0, 1))
+            for index in range(self.in_frames + num_frames - 1):
+                inputs = encoded[index] if index < self.in_frames else self.encode_frames(forecasts[-1])
+                features, state = self._run_step(inputs, state)
+                if index >= self.in_frames - 1:
+                    forecasts.append(self.decode_frames(features, inputs))
         return self.crop(torch.stack(forecasts, 1), clip)
 
     def _encode_all(self, frames: Tensor) -> list[Inputs]:
         """(K, B, C, H, W) to what ``encode_frames`` gives of each of the K, made of all at once."""
         parts = self.encode_frames(frames.flatten(0, 1))
         return list(zip(*(part.unflatten(0, frames.shape[:2]).unbind(0) for part in parts), strict=True))
+
+    def _same_weights(self) -> AbstractContextManager[None]:
+        """Where the steps of a clip run: what they make of the weights alone is made once, where that can be."""
+        twice = self.grad_checkpointing and torch.is_grad_enabled()
+        return nullcontext() if twice or torch.compiler.is_compiling() else kernels_transformed_once()
 
     def _run_step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
         if self.grad_checkpointing and torch.is_grad_enabled():
