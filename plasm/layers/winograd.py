@@ -103,6 +103,8 @@ def _is_faster(conv: nn.Conv2d, x: Tensor) -> bool:
         and conv.padding_mode == "zeros"
         and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
         and conv.in_channels % _VECTOR == conv.out_channels % _VECTOR == 0
+        and x.dim() == 4
+        and x.shape[1] == conv.in_channels
         and x.shape[0] * x.shape[2] * x.shape[3] >= _LEAST_PLACES
         and x.dtype is conv.weight.dtype is torch.float32
         and not torch.is_autocast_enabled("cpu")

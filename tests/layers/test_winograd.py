@@ -97,6 +97,13 @@ def test_few_places_autocast_and_transforms_are_left_to_torch() -> None:
     assert taken == [False]
 
 
+def test_what_torch_takes_otherwise_or_refuses_is_left_to_it() -> None:
+    conv, clip = WinogradConv2d(**TAKEN), torch.zeros(64, 32, 32)
+    assert conv(clip).shape == clip.shape
+    with pytest.raises(RuntimeError, match="expected input"):
+        conv(torch.zeros(4, 48, 16, 16))
+
+
 def test_kernels_are_made_once_inside_and_anew_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Tensor] = []
     tensordot = torch.tensordot
