@@ -111,7 +111,7 @@ def main(
     for key, curve in curves.items():
         axes.plot(*zip(*curve, strict=True), label=", ".join(key.split(", ")[:2]))
     axes.axhline(black, color="black", linestyle="--", label="black")
-    axes.set(xlabel="clips", ylabel="MSE", ylim=(0.75 * black, 1.25 * black))
+    axes.set(xlabel="clips", ylabel="MSE", ylim=(0.7 * black, 1.25 * black))
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(out, dpi=120, bbox_inches="tight")
 
