@@ -111,6 +111,7 @@ def _helps(x: Tensor) -> bool:
 
 
 def is_eager_cpu(x: Tensor) -> bool:
+    """Whether a tensor is on a CPU, and neither compiled, traced, transformed nor differentiated forwards."""
     return (
         x.device.type == "cpu"
         and not torch.compiler.is_compiling()

@@ -95,8 +95,10 @@ def kernels_transformed_once() -> Iterator[None]:
 
 def _is_faster(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether ``conv2d_5x5`` gives what a convolution gives of x (N, C, H, W), and sooner."""
+    # First of all whether it runs at all: a graph must not depend on the sizes asked for below.
     return (
-        conv.kernel_size == (_KERNEL, _KERNEL)
+        is_eager_cpu(x)
+        and conv.kernel_size == (_KERNEL, _KERNEL)
         and conv.padding == (_KERNEL // 2, _KERNEL // 2)
         and conv.stride == conv.dilation == (1, 1)
         and conv.groups == 1
@@ -109,7 +111,6 @@ def _is_faster(conv: nn.Conv2d, x: Tensor) -> bool:
         and x.dtype is conv.weight.dtype is torch.float32
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()
-        and is_eager_cpu(x)
     )
 
 

@@ -104,6 +104,13 @@ def test_what_torch_takes_otherwise_or_refuses_is_left_to_it() -> None:
         conv(torch.zeros(4, 48, 16, 16))
 
 
+def test_a_graph_takes_any_number_of_frames() -> None:
+    conv, batch = WinogradConv2d(**TAKEN), torch.export.Dim("batch", min=2, max=64)
+    program = torch.export.export(conv, (torch.randn(4, 64, 16, 16),), dynamic_shapes=({0: batch},))
+    clip = torch.randn(2, 64, 16, 16)
+    torch.testing.assert_close(program.module()(clip), conv(clip))
+
+
 def test_kernels_are_made_once_inside_and_anew_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Tensor] = []
     tensordot = torch.tensordot
