@@ -22,6 +22,7 @@ from .reversible_predictive import ReversiblePredictiveModule
 from .sparse import SparseConv2d, SparseEncoder, SparseGroupNorm, SparseTensor
 from .spatial_masking import SpatialMasking
 from .st_lstm import SpatioTemporalLSTMCell
+from .stam_cell import STAMCell
 from .temporal_attention import TemporalAttention
 from .token_blocks import MLPMixerBlock, SwinBlock, ViTBlock
 from .two_way_autoencoder import CouplingBlock, TwoWayAutoencoder
@@ -52,6 +53,7 @@ __all__ = [
     "PhyCell",
     "RecursiveGatedConv",
     "ReversiblePredictiveModule",
+    "STAMCell",
     "SparseConv2d",
     "SparseEncoder",
     "SparseGroupNorm",

@@ -16,6 +16,7 @@ from .predrnn import PredRNN, PredRNNv2
 from .predrnnpp import PredRNNpp
 from .pretraining import MaskedAutoencoder
 from .simvp import SimVP
+from .stam import STAM
 from .tau import TAU
 from .video_model import VideoModel
 
@@ -24,6 +25,7 @@ __all__ = [
     "MAU",
     "MIM",
     "PLASM",
+    "STAM",
     "TAU",
     "ConvLSTM",
     "CrevNet",

@@ -32,6 +32,7 @@ _FAMILIES: dict[str, str] = {
     "predrnnpp": "predrnnpp",
     "predrnnv2": "predrnn",
     "simvp": "simvp",
+    "stam": "stam",
     "tau": "tau",
 }
 # What OpenSTL takes for a data set where the configuration has no in_shape: (T, C, H, W) and T'.

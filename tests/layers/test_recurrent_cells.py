@@ -17,6 +17,7 @@ from plasm.layers import (
     PhyCell,
     ReversiblePredictiveModule,
     SpatioTemporalLSTMCell,
+    STAMCell,
     moment_loss,
 )
 from plasm.layers.phycell import kernel_moments
@@ -212,3 +213,25 @@ def test_reversible_predictive_module() -> None:
     torch.testing.assert_close(cell.inverse(a, found, (h, c), m), b)
     zeros = torch.zeros_like(a)
     torch.testing.assert_close(cell(a, b), cell(a, b, (zeros, zeros), zeros))
+
+
+@pytest.mark.parametrize("as_paper", [False, True])
+def test_stam(as_paper: bool) -> None:
+    torch.manual_seed(0)
+    cell = STAMCell(2, D, (2, *SIZE), as_paper=as_paper)
+    x, h, *past = torch.randn(7, 2, D, 2, *SIZE).unbind(0)
+    x, past_c, past_m = x[:, :2], past[:3], past[3:]
+
+    def attend(query: Tensor, memories: list[Tensor]) -> Tensor:
+        return sum((query * m).exp() * m for m in memories) / sum((query * m).exp() for m in memories)
+
+    i_x, f_x, g_x, ii_x, ff_x, gg_x, o_x = cell.conv_x(x).chunk(7, 1)
+    i_h, f_h, g_h, o_h = cell.conv_h(h).chunk(4, 1)
+    i_m, f_m, g_m = cell.conv_m(past_m[-1]).chunk(3, 1)
+    f, ff = (f_x + f_h + 1).sigmoid(), (ff_x + f_m + 1).sigmoid()
+    c = f * attend(f, past_c if as_paper else past_c[-1:]) + (i_x + i_h).sigmoid() * (g_x + g_h).tanh()
+    m = ff * attend(ff, past_m) + (ii_x + i_m).sigmoid() * (gg_x + g_m).tanh()
+    both = torch.cat([c, m], 1)
+    wanted = ((o_x + o_h + cell.conv_o(both)).sigmoid() * cell.conv_last(both).tanh(), c, m)
+    for one, other in zip(cell(x, h, past_c, past_m), wanted, strict=True):
+        torch.testing.assert_close(one, other)

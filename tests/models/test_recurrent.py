@@ -18,11 +18,12 @@ FRAMES: dict[str, Any] = {"in_frames": 2, "out_frames": 2, "img_size": 16}
 PATCHES: dict[str, Any] = {**FRAMES, "patch_size": 2, "hidden_dims": (8, 8), "kernel_size": 3}
 SMALL: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("convlstm", "predrnn", "predrnnpp", "predrnnv2", "mim", "e3dlstm"), PATCHES),
+    "stam": {**PATCHES, "reduction": 2, "tau": 2, "as_paper": True},
     "mau": {**FRAMES, "hidden_dims": (8, 8), "kernel_size": 3, "reduction": 2, "tau": 2, "model_mode": "recall"},
     "phydnet": {**FRAMES, "residual_dims": (16, 64)},
     "crevnet": {**FRAMES, "depths": (1, 2), "num_modules": 2, "window": 2},
 }
-FIXED = ("mim", "e3dlstm", "mau")
+FIXED = ("mim", "e3dlstm", "stam", "mau")
 
 
 def small(name: str, **kwargs: Any) -> nn.Module:
@@ -37,11 +38,14 @@ class TestRecurrent(BaseModelTester):
     # The operators of ConvLSTM and PredRNN++ are PredRNN's.
     onnx_models = tuple(f"{name}_mmnist" for name in SMALL if name not in ("convlstm", "predrnnpp"))
     arguments: Mapping[str, Mapping[str, Any]] = {f"{name}_mmnist": args for name, args in SMALL.items()}
-    references = tuple(
-        f"openstl_{name}.safetensors"
-        for name in (
-            "ConvLSTM", "E3DLSTM", "MAU", "MIM", "PhyDNet", "PredRNN", "PredRNN_reverse", "PredRNNpp", "PredRNNv2"
-        )
+    references = (
+        *(
+            f"openstl_{name}.safetensors"
+            for name in (
+                "ConvLSTM", "E3DLSTM", "MAU", "MIM", "PhyDNet", "PredRNN", "PredRNN_reverse", "PredRNNpp", "PredRNNv2"
+            )
+        ),
+        "stam.safetensors",
     )  # fmt: skip
 
     def not_promised(self, name: str) -> dict[str, str]:
@@ -227,7 +231,7 @@ def test_patches_are_rows_then_columns_then_channels() -> None:
     assert torch.equal(unpatchify(patches, 2), frames)
 
 
-@pytest.mark.parametrize("name", ["predrnn", "predrnnpp", "mim", "e3dlstm", "mau"])
+@pytest.mark.parametrize("name", ["predrnn", "predrnnpp", "mim", "e3dlstm", "stam", "mau"])
 def test_a_memory_through_all_layers_needs_the_same_channels(name: str) -> None:
     with pytest.raises(ValueError, match=r"have the same hidden_dims, got \[8, 4\]"):
         small(name, hidden_dims=(8, 4))

@@ -1,0 +1,241 @@
+"""STAM: layers of attention-based memories on the patches of two frames at a time.
+
+Paper: Chang, Zhang, Wang, Ma, Gao, IEEE Transactions on Multimedia, 2022, https://ieeexplore.ieee.org/document/9695337.
+Where its text is silent, and unless asked otherwise where it differs, this computes as its authors' code does.
+
+Shapes: as in ``recurrent``; D hidden channels, reduction r of the patches' places, h = H / (p r), w = W / (p r).
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d
+from plasm.layers.folded_conv3d import FoldedConv3d
+from plasm.layers.stam_cell import STAMCell
+
+from .family import Family
+from .patch_rnn import rename
+from .recurrent import LARGEST, Inputs, RecurrentModel, patchify, same_dims, unpatchify
+from .registration import BENCHMARKS, input_sizes, recipes, register_benchmarks
+
+__all__ = ["STAM", "checkpoint_filter_fn", "from_openstl"]
+
+_FRAMES = 2
+"""What a step works on: the frame before, and the present one."""
+
+
+class STAM(RecurrentModel):
+    """A stack of ``STAMCell``, through which one memory zigzags; each step sees the frame before, too (first: zeros).
+
+    Args:
+        in_chans: C.
+        in_frames: T.
+        out_frames: T'.
+        img_size: (H, W) or one number. Clips are of this size: there are weights for each place.
+        patch_size: p.
+        hidden_dims: D of each layer; all the same.
+        kernel_size: Side of the (odd) kernels in space.
+        kernel_frames: Frames that they span, an odd number.
+        reduction: r, a power of two: the cells lie between convolutions that halve h and w, and others that double them
+            again; there are none where it is 1.
+        tau: How many memories a forget gate attends over.
+        as_paper: Attend over the c of earlier steps, as the text has it. The authors' code sees that of now alone,
+            which is the default; see ``STAMCell``.
+        sampling_stop: Training steps until no later frame is shown; see ``recurrent.truth_shown``.
+        device: Device of the parameters.
+        dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If ``hidden_dims`` differ, r is no power of two, or tau not positive.
+    """
+
+    fixed_size = True
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        img_size: int | tuple[int, int] = 64,
+        patch_size: int = 4,
+        hidden_dims: Sequence[int] = (32, 32, 32, 32),
+        kernel_size: int = 3,
+        kernel_frames: int = 3,
+        reduction: int = 1,
+        tau: int = 5,
+        as_paper: bool = False,
+        sampling_stop: int = 50_000,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_chans, in_frames, out_frames, img_size, patch_size * reduction, sampling_stop, False)
+        if reduction < 1 or reduction & (reduction - 1) or tau < 1:
+            raise ValueError(f"reduction is a power of two, and tau 1 or more; got {reduction} and {tau}")
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        dim, depth, patch_dim = same_dims(hidden_dims, "STAM"), reduction.bit_length() - 1, patch_size**2 * in_chans
+        self.patch_size, self.tau, self.as_paper = patch_size, tau, as_paper
+        self.encoder = nn.ModuleList(FoldedConv3d(patch_dim, patch_dim, 3, 3, 2, **dd) for _ in range(depth))
+        size = (_FRAMES, *self.places)
+        self.cells = nn.ModuleList(
+            STAMCell(before, dim, size, kernel_size, kernel_frames, as_paper, **dd)
+            for before in (patch_dim, *[dim] * (len(hidden_dims) - 1))
+        )
+        self.readout = Conv2d(_FRAMES * dim, patch_dim, 1, **dd)
+        self.decoder = nn.ModuleList(
+            ConvTranspose2d(patch_dim, patch_dim, 3, 2, 1, output_padding=1, **dd) for _ in range(depth)
+        )
+        self.num_features = _FRAMES * dim
+        self.feature_info = [
+            {"num_chs": _FRAMES * dim, "reduction": patch_size * reduction, "module": f"cells.{index}"}
+            for index in range(len(hidden_dims))
+        ]
+
+    def encode_frames(self, frames: Tensor) -> Inputs:
+        """Patches: (N, C, H, W) to (N, p^2 C, H / p, W / p). What a step makes of a frame depends on that before it."""
+        return (patchify(frames, self.patch_size),)
+
+    def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
+        """One step; the state is the patches before, of each layer h and the c so far, and the m so far of all layers.
+
+        Of those so far, no more are kept than are attended over.
+        """
+        patches = inputs[0]
+        start: Any = (torch.zeros_like(patches), None, None)
+        before, layers, past_m = start if state is None else state
+        x = torch.stack([before, patches], 2)
+        for conv in self.encoder:
+            x = F.relu(conv(x))
+        if layers is None:
+            first: Any = self.cells[0]
+            zeros = x.new_zeros(x.shape[0], first.dim, *x.shape[2:])
+            layers, past_m = [(zeros, [zeros])] * len(self.cells), [zeros]
+        kept, after = self.tau if self.as_paper else 1, []
+        for cell, (h, past_c) in zip(self.cells, layers, strict=True):
+            h, c, m = cell(x, h, past_c, past_m)
+            after.append((h, [*past_c, c][-kept:]))
+            past_m, x = [*past_m, m][-self.tau :], h
+        return x.flatten(1, 2), (patches, after, past_m)
+
+    def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
+        """(N, 2 D, h, w) to (N, C, H, W)."""
+        x = self.readout(features)
+        for index, conv in enumerate(self.decoder):
+            x = conv(F.relu(x) if index else x)
+        return unpatchify(x, self.patch_size)
+
+    def hidden_states(self, state: Any) -> list[Tensor]:
+        """H of each layer, (B, 2 D, h, w)."""
+        return [h.flatten(1, 2) for h, _ in state[1]]
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
+        stem = r"^encoder|^cells\.0\.conv_x"
+        if coarse:
+            return {"stem": stem, "blocks": [(r"^cells", (0,)), (r"^", (1,))]}
+        return {"stem": stem, "blocks": [(r"^cells\.(\d+)", None), (r"^", (99999,))]}
+
+
+_RENAMES = [
+    (r"\.(conv_\w+)\.0\.bias$", r".\1.conv.bias"),
+    (r"^conv_encoder\.encoder", "encoder."),
+    (r"^conv_decoder\.decoder", "decoder."),
+]
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Give the tensors of the authors' code the names and shapes of a ``STAM``: 3D kernels become 2D ones.
+
+    That code and the text have the same tensors: they load with ``as_paper``, too, for which they were not trained.
+    """
+    if not any(name.startswith("cell_list.") for name in state_dict):
+        return dict(state_dict)
+    out: dict[str, Tensor] = {}
+    renamed = rename(state_dict, "cell_list.", _RENAMES)
+    # The last one's number there is one too large.
+    last = max((int(match[1]) for name in renamed if (match := re.match(r"decoder\.(\d+)\.", name))), default=0)
+    for name, tensor in renamed.items():
+        name = name.replace(f"decoder.{last}.", f"decoder.{last - 1}.")
+        if tensor.ndim == 5:
+            # The readout's frames come after its channels, as the features have them.
+            tensor = (tensor if name.startswith("readout.") else tensor.transpose(1, 2)).flatten(1, 2)
+        out[name] = tensor
+    return out
+
+
+def from_openstl(config: Mapping[str, Any]) -> nn.Module:
+    """Build what a configuration of the authors' code describes; see ``plasm.models.openstl.read_config``.
+
+    Beside OpenSTL's keys there are ``num_layers``, ``sr_size``, ``tau``, and a ``filter_size`` of three numbers:
+    frames, height, width.
+
+    Raises:
+        ValueError: If a value is none that the model takes.
+    """
+    frames, channels, height, width = config["in_shape"]
+    try:
+        dims = tuple(config.get("num_hidden", (32,)))
+        layers = int(config.get("num_layers", len(dims) if len(dims) > 1 else 4))
+        kernel = [int(side) for side in _three(config.get("filter_size", 3))]
+        stride = [int(step) for step in _three(config.get("stride", 1))]
+        args: dict[str, Any] = {
+            "in_chans": channels,
+            "in_frames": config.get("pre_seq_length", frames),
+            "out_frames": config["aft_seq_length"],
+            "img_size": (height, width),
+            "patch_size": int(config.get("patch_size", 4)),
+            "hidden_dims": dims * layers if len(dims) == 1 else dims,
+            "reduction": int(config.get("sr_size", 1)),
+            "tau": int(config.get("tau", 5)),
+            "sampling_stop": int(config.get("sampling_stop_iter", 50_000)),
+        }
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"the configuration has a value that is no number: {error}") from error
+    if layers != len(args["hidden_dims"]):
+        raise ValueError(f"num_layers is {layers}, and num_hidden has {len(dims)} numbers")
+    if len(kernel) != 3 or kernel[1] != kernel[2] or not all(side > 0 and side % 2 for side in kernel):
+        raise ValueError(f"filter_size is odd, and as high as it is wide; got {config['filter_size']}")
+    if set(stride) != {1}:
+        raise ValueError(f"with a stride of {config['stride']} the layers' sizes would not fit")
+    multiple = args["patch_size"] * args["reduction"]
+    if multiple < 1 or height % multiple or width % multiple:
+        raise ValueError(
+            f"patches of {args['patch_size']} and an sr_size of {args['reduction']} do not divide {height} x {width}"
+        )
+    model: nn.Module = _MODELS["stam_mmnist"](**args, kernel_size=kernel[1], kernel_frames=kernel[0])
+    return model
+
+
+def _three(value: Any) -> Sequence[Any]:
+    """A number for each of frames, height and width, of one for all, three, or text such as "3,3,3"."""
+    parts = value.replace(",", " ").split() if isinstance(value, str) else value
+    parts = list(parts) if isinstance(parts, list | tuple) else [parts]
+    return parts * 3 if len(parts) == 1 else parts
+
+
+FAMILY = Family(
+    title="STAM: A SpatioTemporal Attention based Memory for Video Prediction",
+    authors="Zheng Chang, Xinfeng Zhang, Shanshe Wang, Siwei Ma, Wen Gao",
+    url="https://ieeexplore.ieee.org/document/9695337",
+    citation="""@article{chang2022stam,
+  title   = {{STAM}: A SpatioTemporal Attention based Memory for Video Prediction},
+  author  = {Chang, Zheng and Zhang, Xinfeng and Wang, Shanshe and Ma, Siwei and Gao, Wen},
+  journal = {IEEE Transactions on Multimedia},
+  volume  = {25},
+  pages   = {2354--2367},
+  year    = {2023}
+}""",
+    recipes=recipes("stam", lr=1e-3),
+    largest=LARGEST,
+    checkpoint_filter_fn=checkpoint_filter_fn,
+)
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("stam"))
+
+# The authors' settings for Moving MNIST, the only ones that are published, for all five.
+_MODELS = register_benchmarks(FAMILY, STAM, "stam", {key: {} for key in BENCHMARKS}, __name__)
+globals().update(_MODELS)
