@@ -14,7 +14,7 @@ from plasm.layers.convlstm import ConvLSTMCell
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["ConvLSTM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -85,7 +85,9 @@ PATCHES: dict[str, dict[str, Any]] = {
     "kth": {"patch_size": 2},
 }
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("convlstm"))
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (32, 32, 32, 32), "sampling_stop": TINY_SAMPLING_STOP}
 
-_MODELS = register_benchmarks(FAMILY, ConvLSTM, "convlstm", PATCHES, __name__)
+default_cfgs = FAMILY.default_cfgs(input_sizes("convlstm", tiny=("convlstm",)))
+
+_MODELS = register_benchmarks(FAMILY, ConvLSTM, "convlstm", {**PATCHES, TINY: _TINY}, __name__)
 globals().update(_MODELS)

@@ -23,7 +23,7 @@ from plasm.layers.two_way_autoencoder import TwoWayAutoencoder
 
 from .family import Family
 from .recurrent import LARGEST, Inputs, RecurrentModel
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["CrevNet"]
 
@@ -141,6 +141,8 @@ _STAGES: dict[str, dict[str, Any]] = {
     "kth": {"depths": (4, 5, 3)},
 }
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("crevnet"))
+_TINY: dict[str, Any] = {"depths": (1, 1, 1), "num_modules": 4, "window": 1, "sampling_stop": TINY_SAMPLING_STOP}
 
-globals().update(register_benchmarks(FAMILY, CrevNet, "crevnet", _STAGES, __name__))
+default_cfgs = FAMILY.default_cfgs(input_sizes("crevnet", tiny=("crevnet",)))
+
+globals().update(register_benchmarks(FAMILY, CrevNet, "crevnet", {**_STAGES, TINY: _TINY}, __name__))

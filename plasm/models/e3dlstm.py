@@ -17,7 +17,7 @@ from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, patchify, same_dims, unpatchify
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["E3DLSTM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -187,7 +187,9 @@ FAMILY = Family(
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("e3dlstm"))
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (16, 16), "sampling_stop": TINY_SAMPLING_STOP}
 
-_MODELS = register_benchmarks(FAMILY, E3DLSTM, "e3dlstm", PATCHES, __name__)
+default_cfgs = FAMILY.default_cfgs(input_sizes("e3dlstm", tiny=("e3dlstm",)))
+
+_MODELS = register_benchmarks(FAMILY, E3DLSTM, "e3dlstm", {**PATCHES, TINY: _TINY}, __name__)
 globals().update(_MODELS)

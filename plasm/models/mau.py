@@ -18,7 +18,7 @@ from plasm.layers.mau_cell import MAUCell
 
 from .family import Family
 from .recurrent import LARGEST, Inputs, RecurrentModel, same_dims
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["MAU", "MAUDecoder", "MAUEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -295,7 +295,9 @@ _SIZES: dict[str, dict[str, Any]] = {
     "kth": {"reduction": 2},
 }
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("mau"), first_conv="encoder.convs.0")
+_TINY: dict[str, Any] = {"reduction": 4, "hidden_dims": (16, 16, 16, 16), "sampling_stop": TINY_SAMPLING_STOP}
 
-_MODELS = register_benchmarks(FAMILY, MAU, "mau", _SIZES, __name__)
+default_cfgs = FAMILY.default_cfgs(input_sizes("mau", tiny=("mau",)), first_conv="encoder.convs.0")
+
+_MODELS = register_benchmarks(FAMILY, MAU, "mau", {**_SIZES, TINY: _TINY}, __name__)
 globals().update(_MODELS)

@@ -20,7 +20,7 @@ from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, same_dims
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["MIM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -119,7 +119,9 @@ FAMILY = Family(
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("mim"))
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (18, 18, 18, 18), "sampling_stop": TINY_SAMPLING_STOP}
 
-_MODELS = register_benchmarks(FAMILY, MIM, "mim", PATCHES, __name__)
+default_cfgs = FAMILY.default_cfgs(input_sizes("mim", tiny=("mim",)))
+
+_MODELS = register_benchmarks(FAMILY, MIM, "mim", {**PATCHES, TINY: _TINY}, __name__)
 globals().update(_MODELS)

@@ -21,12 +21,11 @@ from plasm.layers.phycell import PhyCell, moment_loss
 
 from .family import Family
 from .recurrent import LARGEST, Inputs, RecurrentModel
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["PhyDNet", "PhyDNetDecoder", "PhyDNetEncoder", "checkpoint_filter_fn", "from_openstl"]
 
 _GROUPS, _SLOPE = 16, 0.2
-_DIM = 64
 
 
 class ConvNorm(nn.Module):
@@ -70,6 +69,7 @@ class PhyDNetEncoder(nn.Module):
     Args:
         in_chans: C.
         reduction: 2 or 4.
+        dim: Channels of the features, a multiple of 32.
         device: Device of the parameters.
         dtype: Data type of the parameters.
     """
@@ -78,15 +78,16 @@ class PhyDNetEncoder(nn.Module):
         self,
         in_chans: int,
         reduction: int,
+        dim: int = 64,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.num_features, self.reduction = _DIM, reduction
-        half = _DIM // 2
+        self.num_features, self.reduction = dim, reduction
+        half = dim // 2
         self.blocks = nn.Sequential(
-            ConvNorm(in_chans, half, 2, **dd), ConvNorm(half, half, **dd), ConvNorm(half, _DIM, reduction // 2, **dd)
+            ConvNorm(in_chans, half, 2, **dd), ConvNorm(half, half, **dd), ConvNorm(half, dim, reduction // 2, **dd)
         )
 
     def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -99,7 +100,7 @@ class PhyDNetEncoder(nn.Module):
             visible: bool, (N, 1, H, W), True = visible; all by default.
 
         Returns:
-            (N, 64, h, w).
+            (N, dim, h, w).
         """
         return self.blocks(frames if visible is None else frames * visible)
 
@@ -110,6 +111,7 @@ class PhyDNetDecoder(nn.Module):
     Args:
         out_chans: Channels of the frames.
         reduction: 2 or 4.
+        dim: Channels of the features, a multiple of 32.
         device: Device of the parameters.
         dtype: Data type of the parameters.
     """
@@ -118,19 +120,20 @@ class PhyDNetDecoder(nn.Module):
         self,
         out_chans: int,
         reduction: int,
+        dim: int = 64,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        half, stride = _DIM // 2, reduction // 2
+        half, stride = dim // 2, reduction // 2
         self.blocks = nn.Sequential(
-            ConvNorm(_DIM, half, 2, transposed=True, **dd), ConvNorm(half, half, transposed=True, **dd)
+            ConvNorm(dim, half, 2, transposed=True, **dd), ConvNorm(half, half, transposed=True, **dd)
         )
         self.readout = ConvTranspose2d(half, out_chans, 3, stride, 1, output_padding=stride - 1, **dd)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 64, h, w) to (N, out_chans, H, W), between 0 and 1."""
+        """(N, dim, h, w) to (N, out_chans, H, W), between 0 and 1."""
         return torch.sigmoid(self.readout(self.blocks(x)))
 
 
@@ -177,7 +180,8 @@ class PhyDNet(RecurrentModel):
         out_frames: T'.
         img_size: (H, W) or one number; plays no part: any size will do.
         reduction: 2 or 4.
-        residual_dims: Channels of the ConvLSTMs, the last 64.
+        dim: Channels of the features between encoder and decoder, a multiple of 32.
+        residual_dims: Channels of the ConvLSTMs, the last of them ``dim``.
         kernel_size: Of the PhyCell's filters.
         forcing_steps: Training steps over which the share of batches that are shown the true frames (teacher forcing)
             falls from 1 to 0. The authors take .003 off with each epoch; of 625 steps, these are 208,334 steps.
@@ -185,7 +189,8 @@ class PhyDNet(RecurrentModel):
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: If ``reduction`` is neither 2 nor 4, or the last of ``residual_dims`` is not 64.
+        ValueError: If ``reduction`` is neither 2 nor 4, ``dim`` no multiple of 32, or the last of ``residual_dims``
+            not ``dim``.
     """
 
     def __init__(
@@ -195,6 +200,7 @@ class PhyDNet(RecurrentModel):
         out_frames: int = 10,
         img_size: int | tuple[int, int] = 64,
         reduction: int = 4,
+        dim: int = 64,
         residual_dims: Sequence[int] = (128, 128, 64),
         kernel_size: int = 7,
         forcing_steps: int = 208_334,
@@ -204,25 +210,27 @@ class PhyDNet(RecurrentModel):
         super().__init__(in_chans, in_frames, out_frames, img_size, reduction, forcing_steps, False)
         if reduction not in (2, 4):
             raise ValueError(f"the reduction of PhyDNet is 2 or 4, got {reduction}")
-        if not residual_dims or residual_dims[-1] != _DIM:
-            raise ValueError(f"the last of residual_dims is {_DIM}, the decoder's; got {list(residual_dims)}")
+        if dim < 1 or dim % (2 * _GROUPS):
+            raise ValueError(f"the norms of PhyDNet have {_GROUPS} groups of dim / 2 channels, got dim = {dim}")
+        if not residual_dims or residual_dims[-1] != dim:
+            raise ValueError(f"the last of residual_dims is {dim}, the decoder's; got {list(residual_dims)}")
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.encoder = PhyDNetEncoder(in_chans, reduction, **dd)
-        self.encoder_phys = nn.Sequential(ConvNorm(_DIM, _DIM, **dd), ConvNorm(_DIM, _DIM, **dd))
-        self.encoder_res = nn.Sequential(ConvNorm(_DIM, _DIM, **dd), ConvNorm(_DIM, _DIM, **dd))
-        self.phycell = PhyCell(_DIM, kernel_size, **dd)
-        ins = (_DIM, *residual_dims[:-1])
+        self.encoder = PhyDNetEncoder(in_chans, reduction, dim, **dd)
+        self.encoder_phys = nn.Sequential(ConvNorm(dim, dim, **dd), ConvNorm(dim, dim, **dd))
+        self.encoder_res = nn.Sequential(ConvNorm(dim, dim, **dd), ConvNorm(dim, dim, **dd))
+        self.phycell = PhyCell(dim, kernel_size, **dd)
+        ins = (dim, *residual_dims[:-1])
         self.cells = nn.ModuleList(
-            BiasedConvLSTMCell(before, dim, **dd) for before, dim in zip(ins, residual_dims, strict=True)
+            BiasedConvLSTMCell(before, after, **dd) for before, after in zip(ins, residual_dims, strict=True)
         )
-        self.decoder_phys = nn.Sequential(*(ConvNorm(_DIM, _DIM, transposed=True, **dd) for _ in range(2)))
-        self.decoder_res = nn.Sequential(*(ConvNorm(_DIM, _DIM, transposed=True, **dd) for _ in range(2)))
-        self.decoder = PhyDNetDecoder(in_chans, reduction, **dd)
-        self.num_features = _DIM
+        self.decoder_phys = nn.Sequential(*(ConvNorm(dim, dim, transposed=True, **dd) for _ in range(2)))
+        self.decoder_res = nn.Sequential(*(ConvNorm(dim, dim, transposed=True, **dd) for _ in range(2)))
+        self.decoder = PhyDNetDecoder(in_chans, reduction, dim, **dd)
+        self.num_features = dim
         names = ["phycell", *(f"cells.{index}" for index in range(len(residual_dims)))]
         self.feature_info = [
-            {"num_chs": dim, "reduction": reduction, "module": name}
-            for name, dim in zip(names, (_DIM, *residual_dims), strict=True)
+            {"num_chs": channels, "reduction": reduction, "module": name}
+            for name, channels in zip(names, (dim, *residual_dims), strict=True)
         ]
 
     def encode_frames(self, frames: Tensor) -> Inputs:
@@ -375,7 +383,9 @@ _SIZES: dict[str, dict[str, Any]] = {
     "kth": {"reduction": 4},
 }
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("phydnet"), first_conv="encoder.blocks.0.conv")
+_TINY: dict[str, Any] = {"dim": 32, "residual_dims": (32,), "forcing_steps": TINY_SAMPLING_STOP}
 
-_MODELS = register_benchmarks(FAMILY, PhyDNet, "phydnet", _SIZES, __name__)
+default_cfgs = FAMILY.default_cfgs(input_sizes("phydnet", tiny=("phydnet",)), first_conv="encoder.blocks.0.conv")
+
+_MODELS = register_benchmarks(FAMILY, PhyDNet, "phydnet", {**_SIZES, TINY: _TINY}, __name__)
 globals().update(_MODELS)

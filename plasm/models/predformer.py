@@ -18,7 +18,7 @@ from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 
 from .family import Family
 from .recurrent import patchify, unpatchify
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, input_sizes, recipes, register_benchmarks
 from .video_model import VideoModel
 
 __all__ = ["PredFormer", "block_axes"]
@@ -221,6 +221,8 @@ _SIZES: dict[str, dict[str, Any]] = {
     "human36m": {"patch_size": 8, "depth": 12, **_REGULARIZED},
 }
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("predformer", benchmarks=tuple(_SIZES)))
+_TINY: dict[str, Any] = {"patch_size": 8, "dim": 128, "depth": 6, "order": "TST"}
 
-globals().update(register_benchmarks(FAMILY, PredFormer, "predformer", _SIZES, __name__))
+default_cfgs = FAMILY.default_cfgs(input_sizes("predformer", benchmarks=tuple(_SIZES), tiny=("predformer",)))
+
+globals().update(register_benchmarks(FAMILY, PredFormer, "predformer", {**_SIZES, TINY: _TINY}, __name__))

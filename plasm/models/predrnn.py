@@ -18,7 +18,7 @@ from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, same_dims
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["PredRNN", "PredRNNv2", "checkpoint_filter_fn", "from_openstl"]
 
@@ -139,10 +139,12 @@ FAMILY = Family(
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("predrnn", "predrnnv2"))
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (21, 21, 21, 21), "sampling_stop": TINY_SAMPLING_STOP}
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("predrnn", "predrnnv2", tiny=("predrnn",)))
 
 _MODELS: dict[str, Any] = {
-    **register_benchmarks(FAMILY, PredRNN, "predrnn", PATCHES, __name__),
+    **register_benchmarks(FAMILY, PredRNN, "predrnn", {**PATCHES, TINY: _TINY}, __name__),
     **register_benchmarks(FAMILY, PredRNNv2, "predrnnv2", PATCHES, __name__),
 }
 globals().update(_MODELS)

@@ -14,7 +14,7 @@ from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, same_dims
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["PredRNNpp", "checkpoint_filter_fn", "from_openstl"]
 
@@ -90,7 +90,9 @@ FAMILY = Family(
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("predrnnpp"))
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (18, 18, 18, 18), "sampling_stop": TINY_SAMPLING_STOP}
 
-_MODELS = register_benchmarks(FAMILY, PredRNNpp, "predrnnpp", PATCHES, __name__)
+default_cfgs = FAMILY.default_cfgs(input_sizes("predrnnpp", tiny=("predrnnpp",)))
+
+_MODELS = register_benchmarks(FAMILY, PredRNNpp, "predrnnpp", {**PATCHES, TINY: _TINY}, __name__)
 globals().update(_MODELS)

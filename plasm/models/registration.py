@@ -8,7 +8,7 @@ from timm.models import register_model
 from .family import Family
 from .video_model import VideoModel
 
-__all__ = ["BENCHMARKS", "input_sizes", "recipes", "register_benchmarks"]
+__all__ = ["BENCHMARKS", "TINY", "TINY_SAMPLING_STOP", "input_sizes", "recipes", "register_benchmarks"]
 
 Model = TypeVar("Model", bound=VideoModel)
 
@@ -21,6 +21,14 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
 }
 """The five of the PLA-SM paper's Table I."""
 
+TINY = "mmnist_tiny"
+"""Moving MNIST at about 1.05 G multiply-adds a clip, what ``plasm_mmnist_tiny`` costs: the league (docs/league.md)."""
+
+TINY_SAMPLING_STOP = 2400
+"""Of the league's 6,000 steps, the share that OpenSTL's 50,000 steps have of its 125,000."""
+
+_SHAPES = {**BENCHMARKS, TINY: BENCHMARKS["mmnist"]}
+
 
 def register_benchmarks(
     family: Family, model_cls: type[Model], prefix: str, args: Mapping[str, Mapping[str, Any]], module: str
@@ -31,7 +39,7 @@ def register_benchmarks(
         family: Creates the models.
         model_cls: Their class.
         prefix: What the names start with.
-        args: For the name of a benchmark, the arguments of the class that are not of ``BENCHMARKS``.
+        args: For the name of a benchmark, or ``TINY``, the arguments of the class that the benchmark does not decide.
         module: Name of the module, whose ``default_cfgs`` and ``__all__`` timm reads.
 
     Returns:
@@ -52,14 +60,16 @@ def register_benchmarks(
         )
         return register_model(create)
 
-    named = {f"{prefix}_{benchmark}": {**BENCHMARKS[benchmark], **each} for benchmark, each in args.items()}
+    named = {f"{prefix}_{benchmark}": {**_SHAPES[benchmark], **each} for benchmark, each in args.items()}
     return {name: constructor(name, defaults) for name, defaults in named.items()}
 
 
-def input_sizes(*prefixes: str, benchmarks: Sequence[str] = tuple(BENCHMARKS)) -> dict[str, tuple[int, int, int]]:
-    """(C, H, W) of the constructors ``prefix_benchmark``."""
-    size = {name: (BENCHMARKS[name]["in_chans"], *BENCHMARKS[name]["img_size"]) for name in benchmarks}
-    return {f"{prefix}_{name}": size[name] for prefix in prefixes for name in benchmarks}
+def input_sizes(
+    *prefixes: str, benchmarks: Sequence[str] = tuple(BENCHMARKS), tiny: Sequence[str] = ()
+) -> dict[str, tuple[int, int, int]]:
+    """(C, H, W) of the constructors ``prefix_benchmark``, and ``prefix_mmnist_tiny`` for each prefix in ``tiny``."""
+    names = [(prefix, name) for prefix in prefixes for name in benchmarks] + [(prefix, TINY) for prefix in tiny]
+    return {f"{prefix}_{name}": (_SHAPES[name]["in_chans"], *_SHAPES[name]["img_size"]) for prefix, name in names}
 
 
 # Epochs and schedules of OpenSTL's benchmarks; r0 of the PLA-SM paper's Table I.

@@ -26,7 +26,7 @@ from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, input_sizes, recipes, register_benchmarks
 from .video_model import VideoModel, check_positive
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
@@ -527,7 +527,16 @@ def sizes(translator: str) -> dict[str, dict[str, Any]]:
     }
 
 
-default_cfgs = FAMILY.default_cfgs(input_sizes(*_TRANSLATORS), first_conv="encoder.blocks.0.conv")
+# The prefixes that are in the league, and their sizes there.
+_TINY: dict[str, dict[str, Any]] = {
+    "simvp": {"encoder_dim": 16, "translator_dim": 160, "translator_depth": 4},
+    "simvp_gsta": {"encoder_dim": 16, "translator_dim": 256, "translator_depth": 4, "mlp_ratio": 4.0},
+}
+
+default_cfgs = FAMILY.default_cfgs(input_sizes(*_TRANSLATORS, tiny=tuple(_TINY)), first_conv="encoder.blocks.0.conv")
 
 for _prefix, _translator in _TRANSLATORS.items():
-    globals().update(register_benchmarks(FAMILY, SimVP, _prefix, sizes(_translator), __name__))
+    _args = sizes(_translator)
+    if _prefix in _TINY:
+        _args[TINY] = {"translator": _translator, **_TINY[_prefix]}
+    globals().update(register_benchmarks(FAMILY, SimVP, _prefix, _args, __name__))

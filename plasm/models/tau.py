@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .registration import input_sizes, recipes, register_benchmarks
+from .registration import TINY, input_sizes, recipes, register_benchmarks
 from .simvp import SimVP, checkpoint_filter_fn, from_openstl, sizes
 
 __all__ = ["TAU", "checkpoint_filter_fn", "differential_divergence", "from_openstl"]
@@ -81,6 +81,8 @@ FAMILY = Family(
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("tau"), first_conv="encoder.blocks.0.conv")
+_TINY = {"translator": "tau", "encoder_dim": 16, "translator_dim": 256, "translator_depth": 4, "mlp_ratio": 4.0}
 
-globals().update(register_benchmarks(FAMILY, TAU, "tau", sizes("tau"), __name__))
+default_cfgs = FAMILY.default_cfgs(input_sizes("tau", tiny=("tau",)), first_conv="encoder.blocks.0.conv")
+
+globals().update(register_benchmarks(FAMILY, TAU, "tau", {**sizes("tau"), TINY: _TINY}, __name__))

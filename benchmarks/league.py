@@ -1,0 +1,376 @@
+"""The league: one small model of each system, at equal cost, trained on the same clips and measured alike.
+
+    python benchmarks/league.py train --data-dir DIR --out runs/league
+    python benchmarks/league.py measure --data-dir DIR --out runs/league
+    python benchmarks/league.py speed
+
+Every model costs about 1.05 G multiply-adds a clip (10 -> 10 frames of 64 x 64) and has at most 4 M parameters. A
+system is trained three times over: two shapes with the same recipe at 2,400 clips; the better one with three more
+recipes (Adam and Muon, two rates each); the best of these on 48,000 clips, from scratch. Batches, clips, their order,
+precision, clipping and schedule are the same for all, and stand in ``COMMON``.
+
+A row of the CSV is a finished training; the same command goes on where it stopped. ``measure`` fills in what the
+finished models of 48,000 clips do on the fixed 10,000 test clips; ``speed`` what they cost, in turn in one run.
+"""
+
+import csv
+import hashlib
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import timm
+import torch
+
+from plasm import training, weights
+from plasm.benchmark import peak_memory
+from plasm.data import create_dataset
+from plasm.devices import move
+from plasm.evaluation import evaluate, forecast
+from plasm.loading import load_model
+from plasm.models.summary import summarize
+from plasm.training import Prediction
+
+CPU = torch.device("cpu")
+RESULTS = Path(__file__).parent.parent / "docs" / "results" / "league.csv"
+
+MACS, TOLERANCE, MOST_PARAMETERS = 1.05e9, 0.15, 4_000_000
+
+COMMON: dict[str, Any] = {
+    "data": "mmnist", "batch_size": 8, "accumulate": 1, "schedule": "wsd", "weight_decay": 0.0, "clip_grad": 1.0,
+    "ema": 0.0, "bf16": True, "compile": False, "rollout": 1, "init": None, "freeze_encoder": None, "device": "cpu",
+    "val_clips": 500, "workers": 0, "data_args": {},
+}  # fmt: skip
+"""What all trainings share."""
+
+LENGTHS: dict[str, dict[str, int]] = {
+    "trial": {"epochs": 4, "clips_per_epoch": 600, "warmup_steps": 30, "decay_epochs": 1, "eval_every": 4},
+    "league": {"epochs": 10, "clips_per_epoch": 4800, "warmup_steps": 100, "decay_epochs": 2, "eval_every": 1},
+}
+
+RECIPES: list[tuple[str, float]] = [("muon", 0.004), ("muon", 0.01), ("adam", 0.001), ("adam", 0.003)]
+"""Optimizer and peak rate; the shapes are compared with the first."""
+
+SAMPLING = 0.4
+"""Share of the steps after which a training step shows no later frame: 50,000 of 125,000 in OpenSTL."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A system of the league.
+
+    Attributes:
+        shapes: Two shapes, arguments of the constructor; what differs between them and nothing else.
+        sampling: The argument that says after how many steps training shows no later frame, if there is one.
+    """
+
+    shapes: tuple[dict[str, Any], dict[str, Any]]
+    sampling: str | None = None
+
+
+def _patches(small: int, large: int, layers: int = 4) -> System:
+    """Layers on patches of 4, or of 8, with as many channels as the budget allows."""
+    narrow, wide = ({"patch_size": p, "hidden_dims": [dim] * layers} for p, dim in ((4, small), (8, large)))
+    return System((narrow, wide), "sampling_stop")
+
+
+SYSTEMS: dict[str, System] = {
+    "plasm_mmnist_tiny": System((
+        {"translator_dim": 256, "translator_depth": 3}, {"translator_dim": 192, "translator_depth": 5},
+    )),
+    "simvp_gsta_mmnist_tiny": System((
+        {"translator_dim": 256, "translator_depth": 4, "mlp_ratio": 4.0},
+        {"translator_dim": 128, "translator_depth": 8, "mlp_ratio": 8.0},
+    )),
+    "convlstm_mmnist_tiny": _patches(16, 32),
+    "predrnn_mmnist_tiny": _patches(11, 21),
+    "simvp_mmnist_tiny": System((
+        {"translator_dim": 160, "translator_depth": 4}, {"translator_dim": 128, "translator_depth": 6},
+    )),
+    "tau_mmnist_tiny": System((
+        {"translator_dim": 256, "translator_depth": 4, "mlp_ratio": 4.0},
+        {"translator_dim": 128, "translator_depth": 8, "mlp_ratio": 8.0},
+    )),
+    "predformer_mmnist_tiny": System((
+        {"dim": 128, "depth": 6, "order": "TST"}, {"dim": 160, "depth": 4, "order": "TSST"},
+    )),
+    "predrnnpp_mmnist_tiny": _patches(10, 18),
+    "mim_mmnist_tiny": System((
+        {"patch_size": 4, "hidden_dims": [14, 14]}, {"patch_size": 8, "hidden_dims": [18, 18, 18, 18]},
+    ), "sampling_stop"),
+    "phydnet_mmnist_tiny": System(({"residual_dims": [32]}, {"residual_dims": [12, 32]}), "forcing_steps"),
+    "mau_mmnist_tiny": System((
+        {"reduction": 4, "hidden_dims": [16, 16, 16, 16]}, {"reduction": 8, "hidden_dims": [28, 28, 28, 28]},
+    ), "sampling_stop"),
+    "crevnet_mmnist_tiny": System((
+        {"depths": [1, 1, 1], "num_modules": 4, "window": 1}, {"depths": [1, 1], "num_modules": 2, "window": 3},
+    ), "sampling_stop"),
+    "e3dlstm_mmnist_tiny": System((
+        {"patch_size": 8, "hidden_dims": [16, 16]}, {"patch_size": 8, "hidden_dims": [11, 11, 11, 11]},
+    ), "sampling_stop"),
+}  # fmt: skip
+"""In the order in which they are trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A finished training: a line of the CSV.
+
+    Attributes:
+        model: Constructor.
+        stage: "shape", "recipe" or "league".
+        shape: Arguments of the constructor, as JSON.
+        optimizer: Of timm's.
+        lr: Peak rate.
+        clips: Training clips.
+        seed: Of initialisation and clips.
+        digest: First digits of the sha256 of all that decides the result (``Plan.values``).
+        val_mse: On the 500 validation clips at the end; NaN if the loss was not finite.
+        hours: Of training, on the machine as it was (other work beside it).
+        parameters: Of the model.
+        macs: Multiply-adds of a clip.
+        metrics: On the 10,000 test clips, as JSON: means, and the MSE of each frame; empty until measured.
+        forward: Clips a second of a forecast, beside PLA-SM's in the same run; 0 until measured.
+        training: Clips a second of a training step, likewise.
+        memory: MiB that a training step adds at its peak.
+    """
+
+    model: str
+    stage: str
+    shape: str
+    optimizer: str
+    lr: float
+    clips: int
+    seed: int
+    digest: str
+    val_mse: float
+    hours: float
+    parameters: int
+    macs: float
+    metrics: str = ""
+    forward: float = 0.0
+    training: float = 0.0
+    memory: float = 0.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training to be done."""
+
+    model: str
+    stage: str
+    shape: dict[str, Any]
+    optimizer: str
+    lr: float
+    seed: int = 0
+
+    def values(self) -> dict[str, Any]:
+        """What decides its result: every field of the configuration but folders and how often it is saved."""
+        length = LENGTHS["league" if self.stage == "league" else "trial"]
+        args, sampling = dict(self.shape), SYSTEMS[self.model].sampling
+        if sampling:
+            args[sampling] = round(SAMPLING * length["epochs"] * length["clips_per_epoch"] // COMMON["batch_size"])
+        given = {"model": self.model, "optimizer": self.optimizer, "lr": self.lr, "seed": self.seed, "model_args": args}
+        return {**COMMON, **length, **given}
+
+    def config(self, data_dir: str, out: str) -> training.TrainConfig:
+        """Its configuration."""
+        return training.make_config(training.TrainConfig, {**self.values(), "data_dir": data_dir, "out": out})
+
+    def digest(self) -> str:
+        """Of its values."""
+        return hashlib.sha256(json.dumps(self.values(), sort_keys=True).encode()).hexdigest()[:12]
+
+    def folder(self, out: Path) -> Path:
+        """Where its run lies."""
+        return out / self.model / f"{self.stage}-{self.digest()}"
+
+
+def read(file: Path = RESULTS) -> list[Row]:
+    """The finished rows."""
+    if not file.is_file():
+        return []
+    kinds: dict[Any, Callable[[str], Any]] = {int: int, float: float, str: str}
+    columns = {f.name: kinds[f.type] for f in fields(Row)}
+    with file.open(encoding="utf-8", newline="") as stream:
+        return [Row(**{key: columns[key](value) for key, value in line.items()}) for line in csv.DictReader(stream)]
+
+
+def write(rows: list[Row], file: Path = RESULTS) -> None:
+    """Write all rows, by system and stage."""
+    order = {name: number for number, name in enumerate(SYSTEMS)}
+    stages = ("shape", "recipe", "league")
+    rows = sorted(rows, key=lambda row: (order[row.model], stages.index(row.stage), row.seed))
+    with weights.write_beside(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, [f.name for f in fields(Row)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
+    """What a system is to be trained with next, by what is known of it; None at the end.
+
+    The order of the stages is that of the head of this file: a stage begins when the one before it has all its rows.
+    """
+    known = {row.digest: row for row in rows if row.model == model}
+
+    def best(plans: list[Plan]) -> Plan:
+        def error(plan: Plan) -> float:
+            value = known[plan.digest()].val_mse
+            return math.inf if math.isnan(value) else value
+
+        return min(plans, key=error)
+
+    shapes = [Plan(model, "shape", shape, *RECIPES[0]) for shape in SYSTEMS[model].shapes]
+    if missing := [plan for plan in shapes if plan.digest() not in known]:
+        return missing[0]
+    shape = best(shapes)
+    recipes = [Plan(model, "recipe", shape.shape, *recipe) for recipe in RECIPES[1:]]
+    if missing := [plan for plan in recipes if plan.digest() not in known]:
+        return missing[0]
+    chosen = best([shape, *recipes])
+    finals = [Plan(model, "league", chosen.shape, chosen.optimizer, chosen.lr, seed) for seed in range(seeds)]
+    return next((plan for plan in finals if plan.digest() not in known), None)
+
+
+def train(plan: Plan, data_dir: str, out: Path) -> Row:
+    """Do a training, or what is left of it."""
+    folder = plan.folder(out)
+    config = plan.config(data_dir, str(folder))
+    model = timm.create_model(plan.model, **config.model_args)
+    summary = summarize(plan.model, **plan.shape)
+    if abs(summary.multiply_adds / MACS - 1) > TOLERANCE or summary.parameters > MOST_PARAMETERS:
+        raise ValueError(
+            f"{plan.model} {plan.shape} is outside the league: {summary.multiply_adds / 1e9:.3f} G multiply-adds, "
+            f"{summary.parameters:,} parameters"
+        )
+    val_mse = math.nan
+    try:
+        if not (folder / "report.md").is_file():
+            training.run(config, resume=True)
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        val_mse = float(log[-1]["val_mse"])
+    except FloatingPointError as error:
+        # A rate that a system does not bear is a result.
+        click.echo(f"{plan.model}, {plan.optimizer} {plan.lr}: {error}", err=True)
+        log = []
+    return Row(
+        model=plan.model, stage=plan.stage, shape=json.dumps(plan.shape), optimizer=plan.optimizer, lr=plan.lr,
+        clips=config.epochs * config.clips_per_epoch, seed=plan.seed, digest=plan.digest(), val_mse=round(val_mse, 3),
+        hours=round(sum(config.clips_per_epoch / each["clips_per_second"] for each in log) / 3600, 3),
+        parameters=sum(p.numel() for p in model.parameters()), macs=summary.multiply_adds,
+    )  # fmt: skip
+
+
+def measure(row: Row, plan: Plan, data_dir: Path, out: Path) -> Row:
+    """What a finished model does on the fixed test clips, in half precision, as it is published."""
+    model = load_model(plan.model, str(plan.folder(out))).eval()
+    model.load_state_dict({name: tensor.half().to(tensor.dtype) for name, tensor in model.state_dict().items()})
+    clips = create_dataset("mmnist", data_dir, "test", num_frames=20)
+    scores = evaluate({"model": forecast(model)}, clips, 10, 10)["model"]
+    metrics = {**{name: round(value, 4) for name, value in scores.means.items()}}
+    per_frame = [round(value, 3) for value in scores.per_frame["mse"]]
+    return replace(row, metrics=json.dumps({**metrics, "mse_per_frame": per_frame}))
+
+
+def speeds(plans: list[Plan], rounds: int, batch: int = 8) -> Iterator[tuple[Plan, float, float, float]]:
+    """Clips a second of forecasts and training steps, the models in turn in each round; median of the rounds.
+
+    Yields:
+        Plan, clips a second forward and in training, and MiB that a training step adds at its peak.
+    """
+    clips = torch.rand(batch, 20, 1, 64, 64)
+    index = torch.arange(batch)
+    tasks = [move(Prediction(timm.create_model(p.model, **p.config("", "").model_args)), CPU) for p in plans]
+
+    def step(task: Prediction) -> None:
+        task.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, _ = task(clips, index, 0, 1 << 30)
+        loss.float().backward()
+
+    def forward(task: Prediction) -> None:
+        with torch.no_grad():
+            task.model.eval()(clips[:, :10])
+
+    seconds: dict[tuple[int, str], list[float]] = {}
+    for number in range(rounds + 1):
+        for place, task in enumerate(tasks):
+            for name, run in (("forward", forward), ("training", step)):
+                started = time.perf_counter()
+                run(task)
+                if number:  # the first round warms up
+                    seconds.setdefault((place, name), []).append(time.perf_counter() - started)
+    for place, plan in enumerate(plans):
+        rates = [batch / statistics.median(seconds[place, name]) for name in ("forward", "training")]
+        memory = peak_memory(lambda task=tasks[place]: step(task), CPU) / 2**20  # type: ignore[misc]
+        yield plan, round(rates[0], 1), round(rates[1], 1), round(memory)
+
+
+@click.group()
+def main() -> None:
+    """Train and measure the league."""
+
+
+_DATA = click.option("--data-dir", required=True, help="Folder of the digits' files.")
+_OUT = click.option("--out", required=True, type=Path, help="Folder of the runs.")
+_MODELS = click.option("--model", "models", multiple=True, type=click.Choice(list(SYSTEMS)), help="All by default.")
+
+
+@main.command("train")
+@_DATA
+@_OUT
+@_MODELS
+@click.option("--seeds", default=1, show_default=True, help="Of the 48,000 clips.")
+def train_all(data_dir: str, out: Path, models: tuple[str, ...], seeds: int) -> None:
+    """Train what the CSV has not yet, system by system."""
+    for model in models or SYSTEMS:
+        while plan := next_plan(model, read(), seeds):
+            click.echo(f"{plan.model}: {plan.stage}, {plan.shape}, {plan.optimizer} {plan.lr}")
+            row = train(plan, data_dir, out)
+            write([*read(), row])
+            click.echo(f"{plan.model}: {plan.stage}, MSE {row.val_mse} of the validation clips")
+
+
+def finished(rows: list[Row]) -> list[tuple[Row, Plan]]:
+    """The rows of 48,000 clips, and what was planned there."""
+    return [
+        (row, Plan(row.model, row.stage, json.loads(row.shape), row.optimizer, row.lr, row.seed))
+        for row in rows if row.stage == "league"
+    ]  # fmt: skip
+
+
+@main.command("measure")
+@_DATA
+@_OUT
+def measure_all(data_dir: str, out: Path) -> None:
+    """Measure the finished models on the 10,000 test clips."""
+    for row, plan in finished(read()):
+        if not row.metrics:
+            done = measure(row, plan, Path(data_dir), out)
+            write([done if each.digest == row.digest else each for each in read()])
+            click.echo(f"{row.model}: {done.metrics}")
+
+
+@main.command("speed")
+@click.option("--rounds", default=9, show_default=True)
+def speed_all(rounds: int) -> None:
+    """Measure what the finished models cost, in turn; nothing else may run."""
+    plans = [plan for _, plan in finished(read()) if plan.seed == 0]
+    for plan, forward, step, memory in speeds(plans, rounds):
+        rows = [
+            replace(row, forward=forward, training=step, memory=memory) if row.digest == plan.digest() else row
+            for row in read()
+        ]
+        write(rows)
+        click.echo(f"{plan.model}: {forward} clips/s forward, {step} in training, {memory} MiB")
+
+
+if __name__ == "__main__":
+    main()
