@@ -1,0 +1,100 @@
+"""The plan of benchmarks/league.py: who is in it, what is trained next, and that nothing is left to a default."""
+
+import importlib
+import json
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+
+from plasm.models.summary import summarize
+from plasm.training import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def league(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield importlib.import_module("league")
+    sys.modules.pop("league")
+
+
+def done(league: Any, plan: Any, val_mse: float) -> Any:
+    return league.Row(
+        model=plan.model, stage=plan.stage, shape=json.dumps(plan.shape), optimizer=plan.optimizer, lr=plan.lr,
+        clips=2400, seed=plan.seed, digest=plan.digest(), val_mse=val_mse, hours=0.1, parameters=1, macs=1.0,
+    )  # fmt: skip
+
+
+def test_every_shape_costs_what_the_league_allows(league: Any) -> None:
+    assert set(league.SYSTEMS) == set(timm.list_models("*_mmnist_tiny"))
+    for name, system in league.SYSTEMS.items():
+        assert len(system.shapes) == 2
+        for shape in system.shapes:
+            summary = summarize(name, **shape)
+            assert abs(summary.multiply_adds / 1.05e9 - 1) <= 0.15, (name, shape)
+            assert summary.parameters <= 4_000_000
+
+
+def test_a_plan_states_every_option_of_training(league: Any) -> None:
+    plan = league.Plan("predrnn_mmnist_tiny", "league", {}, "adam", 0.001)
+    # Folders, and how often it is saved, change no result.
+    assert {field.name for field in fields(TrainConfig)} - plan.values().keys() == {
+        "data_dir", "out", "checkpoint_minutes",
+    }  # fmt: skip
+
+
+def test_sampling_ends_at_two_fifths_of_every_run(league: Any) -> None:
+    trial, final = (
+        league.Plan("predrnn_mmnist_tiny", stage, {}, "adam", 0.001).values() for stage in ("shape", "league")
+    )
+    assert trial["epochs"] * trial["clips_per_epoch"] == 2400
+    assert final["epochs"] * final["clips_per_epoch"] == 48_000
+    assert trial["model_args"] == {"sampling_stop": 120}
+    assert final["model_args"] == {"sampling_stop": 2400}
+
+
+def test_the_stages_follow_each_other_and_the_best_goes_on(league: Any) -> None:
+    name, rows = "predrnn_mmnist_tiny", []
+    errors = {("shape", 0): 150.0, ("shape", 1): 140.0}
+    for shape in league.SYSTEMS[name].shapes:
+        plan = league.next_plan(name, rows)
+        assert (plan.stage, plan.shape, plan.optimizer, plan.lr) == ("shape", shape, "muon", 0.004)
+        rows.append(done(league, plan, errors["shape", len(rows)]))
+    # A rate that was not borne is a row, and does not go on; the best of the others does.
+    for val_mse in (float("nan"), 130.0, 135.0):
+        plan = league.next_plan(name, rows)
+        assert plan.stage == "recipe"
+        assert plan.shape == league.SYSTEMS[name].shapes[1]
+        rows.append(done(league, plan, val_mse))
+    final = league.next_plan(name, rows)
+    assert (final.stage, final.shape, final.optimizer, final.lr) == (
+        "league", league.SYSTEMS[name].shapes[1], "adam", 0.001,
+    )  # fmt: skip
+    rows.append(done(league, final, 80.0))
+    assert league.next_plan(name, rows) is None
+    assert league.next_plan(name, rows, seeds=2) == replace(final, seed=1)
+    assert len({row.digest for row in rows}) == len(rows)
+
+
+def test_rows_are_kept_in_one_file(league: Any, tmp_path: Path) -> None:
+    rows = [
+        done(league, league.Plan("tau_mmnist_tiny", "shape", {"translator_depth": 4}, "muon", 0.004), 100.0),
+        done(league, league.Plan("plasm_mmnist_tiny", "shape", {}, "muon", 0.004), 90.0),
+    ]
+    file = tmp_path / "league.csv"
+    assert league.read(file) == []
+    league.write(rows, file)
+    assert league.read(file) == rows[::-1]  # by system
+
+
+def test_the_finished_rows_are_in_the_plan(league: Any) -> None:
+    """The stored table is of the script as it is: a row whose settings changed would be trained again."""
+    for row in league.read():
+        stage = row.stage
+        plan = league.Plan(row.model, stage, json.loads(row.shape), row.optimizer, row.lr, row.seed)
+        assert plan.digest() == row.digest
