@@ -6,10 +6,10 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 import logging
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from plasm import pictures, weights
 from plasm.config import Config, option
 from plasm.data import SAMPLES, FrameFormat, FrameStream, open_source, read_streams
 from plasm.data.extras import require
+from plasm.data.layouts import ArrayOptions
 from plasm.devices import choose_device, move
 from plasm.evaluation import TRIVIAL_FORECASTS, forecast
 from plasm.exporting import through_onnx
@@ -53,7 +54,9 @@ class PredictConfig(Config):
         "published ones if not given.",
     )
     input: str | None = option(
-        None, "Clip: a video, GIF, folder of images, .npy or .npz; the sample clips of the package if not given."
+        None,
+        "Clip: a video, GIF, TIFF, folder of images, or array (.npy, .npz, .h5, .nc); the sample clips of the package if "
+        "not given.",
     )
     frames: int | None = option(
         None, "How many frames to predict; as many as the model was trained for if not given.", at_least=1
@@ -61,6 +64,13 @@ class PredictConfig(Config):
     size: tuple[int, int] | None = option(None, "Height and width to bring the frames to.", at_least=1)
     fit: Literal["crop", "stretch"] = option("crop", "How --size is met: crop or stretch.")
     step: int = option(1, "Use every so-manieth frame of the input.", at_least=1)
+    data_args: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "What the input does not say itself, NAME=VALUE: axes=TCYX, value_range=(0,4095), array=NAME or "
+            "fill=0. May be repeated."
+        },
+    )
     out: str = option(
         "predictions",
         "Folder for prediction.npy, .png and .gif; or a video file for input and prediction, such as out.mp4.",
@@ -105,12 +115,14 @@ def predict(config: PredictConfig) -> Prediction:
     device, out = choose_device(config.device), Path(config.out)
     is_video = _check_out(out)
     given = load_model(config.model, config.weights) if config.model or config.weights else None
-    streams = open_source(Path(config.input) if config.input else _SAMPLE_CLIPS, _channels(given) if given else 1)
+    value_range, options = _reading(config.data_args)
+    file = Path(config.input) if config.input else _SAMPLE_CLIPS
+    streams = open_source(file, _channels(given) if given else 1, options)
     source = config.weights or config.model or _fitting_model(streams[0], config.step)
     net = move(given or load_model(source, None), device).eval()
     in_frames, out_frames = frame_counts(net)
     num_frames = config.frames or out_frames
-    frame_format = FrameFormat(_channels(net), config.size, config.fit)
+    frame_format = FrameFormat(_channels(net), config.size, config.fit, value_range=value_range)
     clips = read_streams(streams, frame_format, in_frames + num_frames, config.step)
     clip, target = _split(clips, in_frames, num_frames)
     if config.runtime == "onnx":
@@ -124,6 +136,16 @@ def predict(config: PredictConfig) -> Prediction:
     saved = _save(clip, frames, target, out, streams[0].rate, is_video)
     row = _published(source) if config.input else None
     return Prediction(clip, frames, metrics, saved, min(_DRAWN, len(clip)), row)
+
+
+def _reading(given: dict[str, Any]) -> tuple[tuple[float, float] | None, ArrayOptions]:
+    """The range of values, and the options of arrays, that the user gave."""
+    rest = dict(given)
+    value_range = rest.pop("value_range", None)
+    known = [f.name for f in fields(ArrayOptions)]
+    if unknown := sorted(set(rest) - set(known)):
+        raise ValueError(f"--data-arg takes value_range, {', '.join(known)}, got {', '.join(unknown)}")
+    return value_range, ArrayOptions(**rest)
 
 
 def _published(source: str) -> weights.Entry | None:

@@ -1,6 +1,7 @@
 """Clips cut from streams of frames, and the data set of a user's own files."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .datasets import register_dataset
-from .frames import Fit, FrameFormat
+from .frames import Fit, FrameFormat, nearly_black
+from .layouts import ArrayOptions
 from .mnist import Split
 from .sources import OnError, find_sources, open_source, open_sources
 from .streams import FrameStream
 
 __all__ = ["StreamClips", "cut_windows", "hold_out", "split_sources"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def cut_windows(length: int, span: int, stride: int, from_end: bool = False) -> list[int]:
@@ -147,6 +151,10 @@ def clips(
     stride: int | None = None,
     val_share: float = 0.1,
     test_share: float = 0.1,
+    value_range: tuple[float, float] | None = None,
+    axes: str | None = None,
+    array: str | None = None,
+    fill: float | None = None,
     on_error: OnError = "raise",
     verify: bool = False,
 ) -> StreamClips:
@@ -165,6 +173,10 @@ def clips(
         stride: Frames from the first of a clip to that of the next clip; by default clips do not overlap.
         val_share: Share of the files for validation.
         test_share: Share of the files for testing.
+        value_range: The values that become 0 and 1; see ``FrameFormat``.
+        axes: What each axis of an array or TIFF is; see ``ArrayOptions``.
+        array: Its name, of several in a file.
+        fill: What is taken for values that are missing.
         on_error: "raise" if a file cannot be used, damaged or too short, or "skip" it; both say how many and which.
         verify: Decode every frame of every file now, so that damage in the middle of one is found, too.
 
@@ -173,15 +185,19 @@ def clips(
         ValueError: If files cannot be read or split.
     """
     span = (num_frames - 1) * step + 1
-    frame_format = FrameFormat(channels, None if size is None else (size[0], size[1]), fit)
+    frame_format = FrameFormat(channels, None if size is None else (size[0], size[1]), fit, value_range=value_range)
+    options = ArrayOptions(axes, array, fill)
+    dark: dict[str, str] = {}
 
     def open_one(path: Path) -> list[FrameStream]:
-        streams = open_source(path, channels)
+        streams = open_source(path, channels, options)
         for stream in streams:
             if stream.num_frames < span:
                 raise ValueError(f"{stream.name} has {stream.num_frames} frames, too few for a clip of {span}")
             # The first frame tells whether values and channels can be used.
-            frame_format(stream.read(0, 1), stream.name)
+            pixels = frame_format(stream.read(0, 1), stream.name)
+            if value_range is None and (hint := nearly_black(pixels)):
+                dark[stream.name] = hint
             if verify:
                 for number in range(0, stream.num_frames, span):
                     stream.read(number, min(span, stream.num_frames - number))
@@ -189,5 +205,7 @@ def clips(
 
     sources = split_sources(find_sources(root), root, split, val_share, test_share)
     streams = open_sources(sources, open_one, on_error)
+    for name, hint in list(dark.items())[:1]:
+        _LOG.warning("%s, one of %d such, %s", name, len(dark), hint)
     windows = cut_all(streams, span, num_frames * step if stride is None else stride)
     return StreamClips(streams, windows, num_frames, frame_format, step)

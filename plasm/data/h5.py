@@ -1,5 +1,6 @@
 """HDF5 files, and the arrays and lists in hickle's .hkl files, which are HDF5. Pickles in them are never read."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,15 +9,33 @@ from typing import Any
 import numpy as np
 
 from .extras import require
+from .layouts import ArrayOptions, layout_of, select_frames
+from .limits import check_bytes
 from .naming import natural_key
-from .streams import FrameStream, check_finite, layout_of, to_channels_last
+from .reading import plain, reading
+from .streams import FrameStream, check_finite
 
-__all__ = ["H5Stream", "hickle_array", "hickle_strings", "open_h5"]
+__all__ = [
+    "H5Stream",
+    "check_own",
+    "find_arrays",
+    "h5_dataset",
+    "h5_streams",
+    "h5_values",
+    "hickle_array",
+    "hickle_strings",
+    "open_h5",
+]
+
+# Bytes that a clip's object takes in memory, roughly.
+_STREAM_BYTES = 1000
+# Where hickle 5 keeps the types of all that is in a file, as pickles, which are not read.
+_TYPES = "hickle_types_table"
 
 
 @contextmanager
 def open_h5(file: Path) -> Iterator[Any]:
-    """Open an HDF5 file for reading.
+    """Open an HDF5 file for reading; what goes wrong while it is open is an error that names it.
 
     Raises:
         FileNotFoundError: If it is not there.
@@ -24,14 +43,57 @@ def open_h5(file: Path) -> Iterator[Any]:
         ImportError: If h5py is not installed.
     """
     h5py = require("h5py")
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}")
-    try:
-        content = h5py.File(file, "r")
-    except OSError as error:
-        raise ValueError(f"{file} is not a whole HDF5 file: {error}") from error
-    with content:
+    with reading(file, "a whole HDF5 file"), h5py.File(file, "r") as content:
         yield content
+
+
+def check_own(dataset: Any, file: Path) -> None:
+    """Refuse an array whose values lie in other files: any file of the machine could be named.
+
+    Called before anything else is asked of it: for its shape alone HDF5 may open the others.
+
+    Raises:
+        ValueError: If they do.
+    """
+    if dataset.is_virtual or dataset.external:
+        raise ValueError(
+            f"{file}: the values of {plain(dataset.name)} lie in other files (external or virtual), which are not "
+            f"opened; write them into one file"
+        )
+
+
+def h5_dataset(content: Any, key: str, file: Path) -> Any:
+    """An array of an HDF5 file, which has it itself.
+
+    Raises:
+        ValueError: If there is none of that name, or it lies in another file.
+    """
+    h5py = require("h5py")
+    item = content
+    for part in key.strip("/").split("/"):
+        link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+        if isinstance(link, h5py.ExternalLink):
+            raise ValueError(f"{file}: {plain(key)} is a link to another file, which is not opened")
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"{file} holds no array {plain(key)}")
+        item = item[part]
+    if not isinstance(item, h5py.Dataset):
+        raise ValueError(f"{file} holds no array {plain(key)}")
+    check_own(item, file)
+    return item
+
+
+def h5_values(content: Any, key: str, file: Path) -> np.ndarray:
+    """All values of an array, if they are not too many."""
+    dataset = h5_dataset(content, key, file)
+    check_bytes(_bytes(dataset.shape, dataset), str(file), f"the array {plain(key)} of {dataset.shape}")
+    values: np.ndarray = np.asarray(dataset[()])
+    return values
+
+
+def _bytes(shape: tuple[int, ...], dataset: Any) -> int:
+    """What reading values of this shape takes; values are unpacked a whole chunk at a time."""
+    return max(math.prod(shape), math.prod(dataset.chunks or ())) * int(dataset.dtype.itemsize)
 
 
 class H5Stream(FrameStream):
@@ -40,11 +102,13 @@ class H5Stream(FrameStream):
     Args:
         file: The file.
         key: Name of the array in it.
-        layout: Order of its axes, as of ``ArrayStream``.
+        layout: Order of its axes; see ``layouts``.
         first: Row of the first frame.
         num_frames: Frames from there on.
         scale: Values that become 0 and 1; None leaves them as they are.
         clip: Which clip, if the layout has a "b".
+        shape: Of the array, where it is known.
+        fill: What is taken for NaN.
     """
 
     def __init__(
@@ -56,76 +120,115 @@ class H5Stream(FrameStream):
         num_frames: int,
         scale: tuple[float, float] | None = None,
         clip: int = 0,
+        shape: tuple[int, ...] | None = None,
+        fill: float | None = None,
     ) -> None:
         self.file, self.key, self.layout, self.first, self.scale = file, key, layout, first, scale
-        self.name, self.num_frames, self.clip = str(file), num_frames, clip
-        with open_h5(file) as content:
-            shape = dict(zip(layout, content[key].shape, strict=True))
-        self.size, self.channels = (shape["h"], shape["w"]), shape.get("c", 1)
+        self.name = f"{file}, clip {clip}" if "b" in layout else str(file)
+        self.num_frames, self.clip, self.fill = num_frames, clip, fill
+        if shape is None:
+            with open_h5(file) as content:
+                shape = h5_dataset(content, key, file).shape
+        sizes = dict(zip(layout, shape, strict=True))
+        self.size, self.channels = (sizes["h"], sizes["w"]), sizes.get("c", 1)
 
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
         """Read frames; see ``FrameStream``."""
         first = self.first + start
         with open_h5(self.file) as content:
+            dataset = h5_dataset(content, self.key, self.file)
+            needed = _bytes((count, *self.size, self.channels), dataset)
+            check_bytes(needed, self.name, f"{count:,} frames of {self.size[1]}x{self.size[0]}")
             rows = slice(first, first + (count - 1) * step + 1, step)
-            frames: np.ndarray = content[self.key][(self.clip, rows) if self.layout[0] == "b" else rows]
+            frames = select_frames(dataset, self.layout, self.clip, rows)
         if self.scale is not None:
             low, high = self.scale
             frames = ((frames - low) / (high - low)).astype(np.float32)
-        check_finite(frames, str(self.file), first, step)
-        return to_channels_last(frames, self.layout)
+        return check_finite(frames, self.name, first, step, self.fill)
 
 
-def h5_streams(file: Path, channels: int) -> list[H5Stream]:
-    """The clips of the one array of frames in an HDF5 (NetCDF-4, hickle) file.
+def find_arrays(content: Any, file: Path) -> dict[str, Any]:
+    """The arrays of three or more axes, and of numbers, in an HDF5 file; links are not followed.
+
+    Raises:
+        ValueError: If the values of one lie in another file.
+    """
+    h5py = require("h5py")
+    found: dict[str, Any] = {}
+
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            check_own(item, file)
+            if len(item.shape or ()) > 2 and item.dtype.kind in "buif":
+                found[name] = item
+
+    content.visititems(visit)
+    return found
+
+
+def h5_streams(file: Path, channels: int, options: ArrayOptions | None = None) -> list[H5Stream]:
+    """The clips of the one array of frames in an HDF5 (or hickle) file, or of the one that is named.
 
     Args:
         file: The file.
         channels: C wanted, for arrays that could be read in two ways.
+        options: What the file does not say.
 
     Raises:
+        FileNotFoundError: If it is not there.
         ValueError: If it holds no array of three or more axes, or several, or one that is no frames.
     """
-    h5py = require("h5py")
-    arrays: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.ndim > 2 and item.dtype.kind in "uif":
-            arrays[name] = item.shape, item.dtype
-
+    options = options or ArrayOptions()
     with open_h5(file) as content:
-        content.visititems(visit)
-    if len(arrays) != 1:
-        names = f" ({', '.join(list(arrays)[:5])})" if arrays else ""
-        raise ValueError(f"{file} holds {len(arrays)} arrays of frames{names}, wanted one: write it as .npy")
-    ((key, (shape, dtype)),) = arrays.items()
-    layout = layout_of(shape, dtype, channels, str(file))
-    num_clips, num_frames = shape[0] if layout[0] == "b" else 1, shape[layout.index("t")]
-    if not num_frames:
-        raise ValueError(f"{file} holds no frames")
-    return [H5Stream(file, key, layout, 0, num_frames, clip=clip) for clip in range(num_clips)]
+        arrays = find_arrays(content, file)
+        if options.array is not None:
+            key, dataset = options.array, h5_dataset(content, options.array, file)
+        elif len(arrays) == 1:
+            ((key, dataset),) = arrays.items()
+        else:
+            names = f" ({', '.join(map(plain, list(arrays)[:5]))})" if arrays else ""
+            wanted = "wanted one: give array=NAME" if arrays else "wanted one of three or more axes"
+            raise ValueError(f"{file} holds {len(arrays)} arrays of frames{names}, {wanted}")
+        shape = dataset.shape or ()
+        layout = layout_of(shape, dataset.dtype, channels, str(file), options.axes)
+    sizes = dict(zip(layout, shape, strict=True))
+    clips, frames = sizes.get("b", 1), sizes.get("t", 1)
+    check_bytes(clips * _STREAM_BYTES, str(file), f"{clips:,} clips")
+    return [H5Stream(file, key, layout, 0, frames, clip=clip, shape=shape, fill=options.fill) for clip in range(clips)]
 
 
 def _hickle_datasets(content: Any, file: Path) -> dict[str, Any]:
     """The HDF5 data sets that hold values; where the type is written depends on hickle's version.
 
     Raises:
-        ValueError: If one of them is a pickle.
+        ValueError: If one of them is a pickle, or lies in another file.
     """
     h5py = require("h5py")
     found: dict[str, Any] = {}
     kinds: list[Any] = []
+    # Its newest version gives everything a type, but for pickles and what is stored a second time.
+    typed = str(content.attrs.get("HICKLE_VERSION", "")).startswith("5")
 
     def visit(name: str, item: Any) -> None:
-        kinds.extend(np.ravel(item.attrs.get(key, "")).tolist() for key in ("type", "base_type"))
-        if isinstance(item, h5py.Dataset):
-            if name.split("/")[-1] == "type":
-                kinds.append(np.ravel(item[()]).tolist())
-            else:
-                found[name] = item
+        if name.split("/")[0] == _TYPES:
+            return
+        for key in ("type", "base_type"):
+            kind = item.attrs.get(key, "")
+            kinds.extend(np.ravel("" if isinstance(kind, h5py.Reference) else kind).tolist())
+        if not isinstance(item, h5py.Dataset):
+            return
+        check_own(item, file)
+        if item.shape is None:
+            return
+        if name.split("/")[-1] == "type":
+            kinds.extend(np.ravel(h5_values(content, name, file)).tolist())
+            return
+        found[name] = item
+        if typed and "type" not in item.attrs and item.dtype.kind == "u":
+            kinds.append("pickle")
 
     content.visititems(visit)
-    if any(b"pickle" in (kind.encode() if isinstance(kind, str) else kind) for row in kinds for kind in row):
+    if any("pickle" in (kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)) for kind in kinds):
         raise ValueError(f"{file} holds a pickle, which can run any program and is not read")
     return found
 
@@ -155,13 +258,20 @@ def hickle_strings(file: Path) -> list[str]:
         FileNotFoundError: If the file is not there.
         ValueError: If it holds anything else, or a pickle.
     """
+    h5py = require("h5py")
     strings: list[str] = []
     with open_h5(file) as content:
         datasets = _hickle_datasets(content, file)
         for name in sorted(datasets, key=natural_key):
-            values = np.ravel(datasets[name][()])
+            dataset = datasets[name]
+            if h5py.check_ref_dtype(dataset.dtype) is not None:
+                # What occurs several times is stored once.
+                (reference,) = np.ravel(h5_values(content, name, file)).tolist()
+                dataset = content[reference]
+            values = np.ravel(h5_values(content, str(dataset.name), file))
             # Newer versions write a string as the bytes of its UTF-8.
-            strings += [bytes(values).decode()] if values.dtype == np.uint8 else [_text(v, file) for v in values]
+            whole = values.dtype == np.uint8 or "str_type" in dataset.attrs
+            strings += [values.tobytes().decode()] if whole else [_text(value, file) for value in values]
     return strings
 
 
@@ -170,4 +280,4 @@ def _text(value: Any, file: Path) -> str:
         return value.decode()
     if isinstance(value, str):
         return value
-    raise ValueError(f"{file} should hold strings, it holds {value!r}")
+    raise ValueError(f"{file} should hold strings, it holds {plain(repr(value))}")

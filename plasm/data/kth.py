@@ -18,8 +18,8 @@ from .clips import StreamClips, cut_windows, hold_out
 from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
+from .npy import ArrayStream
 from .sources import OnError
-from .streams import ArrayStream
 from .video import VideoStream
 
 __all__ = ["Segment", "kth", "prepare_kth", "read_sequences"]

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from .counter_hash import counter_hash, uniform_below
 from .mnist import Split
+from .npy import load_array
 
 __all__ = ["ClipArray", "MovingMNIST", "moving_mnist_clips", "trajectories"]
 
@@ -185,11 +186,7 @@ class ClipArray(Dataset[Tensor]):
     """
 
     def __init__(self, file: Path, num_frames: int = PUBLISHED_FRAMES, frames_axis: int | None = None) -> None:
-        try:
-            # Pickled objects, which a .npy can hold, are refused.
-            clips = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (EOFError, ValueError) as error:
-            raise ValueError(f"{file} is not a whole .npy file of numbers: {error}") from error
+        clips = load_array(file)
         if clips.ndim == 5 and 1 in (clips.shape[2], clips.shape[4]):
             clips = clips.squeeze(2 if clips.shape[2] == 1 else 4)
         if clips.ndim != 4 or clips.dtype != np.uint8:

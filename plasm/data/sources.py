@@ -7,10 +7,12 @@ from typing import Literal
 
 from .decoding import PAGED, has_pages
 from .h5 import h5_streams
+from .layouts import ArrayOptions
 from .naming import natural_key
+from .npy import array_streams
 from .pages import PageStream
 from .seq import SeqStream
-from .streams import ArrayStream, FrameStream, ImageStream, array_layout, array_shape
+from .streams import FrameStream, ImageStream
 from .video import VideoStream
 
 __all__ = [
@@ -98,12 +100,13 @@ def _images(files: Sequence[Path]) -> list[Path]:
     return [path for path in files if kinds.get(path.suffix.lower(), False)]
 
 
-def open_source(path: Path, channels: int) -> list[FrameStream]:
+def open_source(path: Path, channels: int, options: ArrayOptions | None = None) -> list[FrameStream]:
     """Open a video, GIF, image, folder of images or array file; an array may hold several clips.
 
     Args:
         path: One of those.
         channels: C wanted, for arrays that could be read in two ways.
+        options: What a file of arrays does not say itself.
 
     Raises:
         FileNotFoundError: If it is not there.
@@ -116,12 +119,13 @@ def open_source(path: Path, channels: int) -> list[FrameStream]:
         return [ImageStream(files, str(path))]
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
+    if not path.is_file():
+        raise ValueError(f"{path} is a pipe or device, wanted a file or folder")
     ending = path.suffix.lower()
     if ending in _ARRAYS:
-        layout = array_layout(path, channels)
-        return [ArrayStream(path, layout, clip) for clip in range(array_shape(path)[0][0] if layout[0] == "b" else 1)]
+        return list(array_streams(path, channels, options))
     if ending in _H5:
-        return list(h5_streams(path, channels))
+        return list(h5_streams(path, channels, options))
     if ending == ".seq":
         return [SeqStream(path)]
     if ending in PAGED - {".gif"} and has_pages(path):

@@ -4,7 +4,6 @@ The data set of Section IV-A of PLA-SM, read from the four HDF5 files of its aut
 OpenSTL prepares.
 """
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +15,10 @@ from torch.utils.data import Dataset
 from .clips import StreamClips, cut_all
 from .datasets import register_dataset
 from .frames import FrameFormat
-from .h5 import H5Stream, open_h5
+from .h5 import H5Stream, h5_dataset, h5_values, open_h5
 from .mnist import Split
-from .streams import check_finite, load_array
+from .npy import load_array
+from .streams import check_finite
 
 __all__ = ["PreparedTaxiBJ", "complete_days", "taxibj"]
 
@@ -57,10 +57,11 @@ def _read_days(files: Sequence[Path]) -> list[tuple[Path, str, int]]:
         with open_h5(file) as content:
             if missing := {"data", "date"} - set(content):
                 raise ValueError(f"{file} holds no {' and no '.join(sorted(missing))}; it is not a file of TaxiBJ")
-            shape = content["data"].shape
-            if shape[1:] != (2, 32, 32) or len(content["date"]) != len(content["data"]):
-                raise ValueError(f"{file} holds {shape} and {len(content['date'])} dates, wanted (n, 2, 32, 32) and n")
-            days += [(file, day, row) for day, row in complete_days(content["date"][:])]
+            shape, dates = (h5_dataset(content, key, file).shape for key in ("data", "date"))
+            if shape[1:] != (2, 32, 32) or dates != shape[:1]:
+                raise ValueError(f"{file} holds {shape} and dates of {dates}, wanted (n, 2, 32, 32) and (n,)")
+            dates = h5_values(content, "date", file)
+            days += [(file, day, row) for day, row in complete_days(dates.tolist())]
     # The names sort by year; so do the days, but for what a user may have renamed.
     return sorted(days, key=lambda day: day[1])
 
@@ -71,7 +72,7 @@ def _extremes(days: Sequence[tuple[Path, str, int]]) -> tuple[float, float]:
     for file in dict.fromkeys(file for file, _, _ in days):
         with open_h5(file) as content:
             for _, _, row in (day for day in days if day[0] == file):
-                rows = content["data"][row : row + _SLOTS]
+                rows = h5_dataset(content, "data", file)[row : row + _SLOTS]
                 check_finite(rows, str(file), row)
                 low, high = min(low, float(rows.min())), max(high, float(rows.max()))
     return low, high
@@ -158,7 +159,7 @@ class PreparedTaxiBJ(Dataset[Tensor]):
         part = "test" if split == "test" else "train"
         try:
             arrays = [load_array(file, f"{letter}_{part}") for letter in "XY"]
-        except (KeyError, zipfile.BadZipFile) as error:
+        except ValueError as error:
             raise ValueError(f"{file} is not OpenSTL's dataset.npz: {error}") from error
         if not all(isinstance(array, np.memmap) for array in arrays):
             raise ValueError(

@@ -76,3 +76,20 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="Python objects"):
         read_clips(tmp_path / "objects.npy", 3)
+
+
+def test_what_the_file_does_not_say(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    camera = (CLIP.astype(np.uint16) * 16)[:, 0]  # 12 bits
+    np.savez(tmp_path / "a.npz", x=camera.transpose(1, 2, 0), y=CLIP)
+    clips = read_clips(tmp_path / "a.npz", 1, array="x", axes="YXT")
+    assert "a.npz comes out nearly black" in caplog.text
+    caplog.clear()
+    clips = read_clips(tmp_path / "a.npz", 1, array="x", axes="YXT", value_range=(0, 4080))
+    torch.testing.assert_close(clips[0, :, 0], torch.from_numpy(CLIP[:, 0] / 255).float())
+    values = (CLIP[:, 0].astype(np.float32) - 100) / 2
+    values[0, 0, 0] = np.nan
+    np.save(tmp_path / "b.npy", values)
+    clips = read_clips(tmp_path / "b.npy", 1, fill=-50, value_range=(-50, 77.5))
+    assert clips[0, 0, 0, 0, 0] == 0
+    torch.testing.assert_close(clips[0, 1:, 0], torch.from_numpy(CLIP[1:, 0] / 255).float())
+    assert not caplog.text

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from plasm.data import FrameFormat
+from plasm.data.frames import nearly_black
 
 RANDOM = np.random.default_rng(0)
 
@@ -50,8 +51,8 @@ def test_crop_takes_the_middle_and_stretch_all() -> None:
     ("values", "found"),
     [
         ((0, np.nan), "some that are not finite"), ((np.inf, 1), "some that are not finite"),
-        ((-0.1, 1), r"values from -0\.1 to 1$"), ((0, 1.5), r"values from 0 to 1\.5$"),
-        ((0, 254), "values from 0 to 254; divide them by 255"), ((0, 1000), "values from 0 to 1000$"),
+        ((-0.1, 1), r"values from -0\.1 to 1; give value_range"), ((0, 1.5), r"values from 0 to 1\.5; give"),
+        ((0, 254), "values from 0 to 254; divide them by 255"), ((0, 1000), "values from 0 to 1000; give value_range"),
     ],
 )  # fmt: skip
 def test_floats_outside_the_range_are_refused(values: tuple[float, float], found: str) -> None:
@@ -74,3 +75,29 @@ def test_a_format_that_makes_no_sense_is_refused() -> None:
         FrameFormat(1, (0, 4))
     with pytest.raises(ValueError, match="crop or stretch"):
         FrameFormat(1, (4, 4), "pad")  # type: ignore[arg-type]
+
+
+def test_a_range_of_ones_own() -> None:
+    camera = (np.arange(4096, dtype=np.uint16)).reshape(1, 64, 64, 1)
+    for kind in (np.uint16, ">u2", np.int16, np.int32, np.uint32, np.int64, np.float32, ">f8"):
+        unit = FrameFormat(1, value_range=(0, 4095))(camera.astype(kind), "a")
+        np.testing.assert_allclose(unit[0, 0].numpy(), camera[0, ..., 0] / 4095, atol=1e-6)
+    ct = np.array([-1024, 3071], np.int16).reshape(1, 1, 2, 1)
+    assert FrameFormat(1, value_range=(-1024, 3071))(ct, "a").flatten().tolist() == [0, 1]
+    with pytest.raises(ValueError, match=r"a holds values from -1024 to 3071, outside value_range=\(-1000, 1000\)"):
+        FrameFormat(1, value_range=(-1000, 1000))(ct, "a")
+    for kind in (np.int16, np.uint32, np.int64):
+        with pytest.raises(ValueError, match=rf"a should hold .*{np.dtype(kind)}.*value_range=\(low, high\)"):
+            FrameFormat(1)(ct.astype(kind), "a")
+    with pytest.raises(ValueError, match=r"value_range is \(low, high\)"):
+        FrameFormat(1, value_range=(1, 1))
+    assert FrameFormat(1)(np.ones((1, 2, 2, 1), bool), "a").min() == 1
+
+
+def test_what_comes_out_nearly_black_is_told() -> None:
+    for kind, largest, dark in (
+        (np.uint8, 1, True), (np.uint16, 1, True), (np.uint16, 1000, True), (np.uint16, 4095, True),
+        (np.uint8, 0, False), (np.uint8, 20, False), (np.uint16, 4096, False), (np.float32, 1, False), (bool, 1, False),
+    ):  # fmt: skip
+        hint = nearly_black(FrameFormat(1)(np.full((1, 2, 2, 1), largest, kind), "a"))
+        assert ("value_range=(0, 4095)" in (hint or "")) == dark

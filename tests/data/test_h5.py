@@ -1,13 +1,17 @@
 import pickle
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from video_files import write_hickle
+from video_files import named, write_hickle
 
+from plasm.data import FrameFormat, open_source, read_clips
 from plasm.data.h5 import H5Stream, hickle_array, hickle_strings, open_h5
+from plasm.data.layouts import ArrayOptions
+from plasm.data.limits import FileTooLargeError
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
 NAMES = [f"city-{number}" for number in range(12)]
@@ -56,3 +60,105 @@ def test_errors_say_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"pip install 'plasm\[h5\]'"):
         hickle_array(file)
+
+
+def test_what_hickle_itself_writes(tmp_path: Path) -> None:
+    """Version 5 writes types as references to pickles, and what occurs again as a reference to the first."""
+    hickle = pytest.importorskip("hickle")
+    names = ["city-a"] * 30 + ["road-b", "ü"] * 15
+    hickle.dump(ARRAY, tmp_path / "x.hkl")
+    hickle.dump(names, tmp_path / "s.hkl")
+    key, shape = hickle_array(tmp_path / "x.hkl")
+    np.testing.assert_array_equal(H5Stream(tmp_path / "x.hkl", key, "thwc", 0, 6).read(0, 6), ARRAY)
+    assert shape == ARRAY.shape
+    assert hickle_strings(tmp_path / "s.hkl") == names
+    hickle.dump(np.array(names), tmp_path / "a.hkl")
+    assert hickle_strings(tmp_path / "a.hkl") == names
+    (stream,) = open_source(tmp_path / "x.hkl", 3)
+    np.testing.assert_array_equal(stream.read(0, 6), ARRAY)
+    for value in (slice(1), ["city-a", slice(1)]):
+        with pytest.warns(UserWarning, match="serialized"):
+            hickle.dump(value, tmp_path / "p.hkl")
+        for read in (hickle_array, hickle_strings):
+            with pytest.raises(ValueError, match=r"p\.hkl holds a pickle"):
+                read(tmp_path / "p.hkl")
+
+
+def elsewhere(folder: Path) -> Iterator[Callable[[h5py.Group], object]]:
+    """Ways to let an array's values lie in other files."""
+    (folder / "secret").write_bytes(bytes(range(256)) * 9)
+    with h5py.File(folder / "other.h5", "w") as other:
+        other["data"] = ARRAY
+    layout = h5py.VirtualLayout((6, 8, 9, 3), np.uint8)
+    layout[:] = h5py.VirtualSource(str(folder / "other.h5"), "data", (6, 8, 9, 3))
+    endless = h5py.VirtualLayout((6, 8, 9, 3), np.uint8, maxshape=(None, 8, 9, 3))
+    source = h5py.VirtualSource(str(folder / "other.h5"), "data", (6, 8, 9, 3), maxshape=(None, 8, 9, 3))
+    endless[: h5py.h5s.UNLIMITED] = source[: h5py.h5s.UNLIMITED]
+
+    def external(group: h5py.Group) -> object:
+        return group.create_dataset("data", (4, 24, 24), np.uint8, external=[(str(folder / "secret"), 0, 2304)])
+
+    def link(group: h5py.Group) -> None:
+        group["data"] = h5py.ExternalLink(str(folder / "other.h5"), "data")
+
+    yield external
+    yield lambda group: group.create_virtual_dataset("data", layout)
+    yield lambda group: group.create_virtual_dataset("data", endless)
+    yield link
+
+
+@pytest.mark.parametrize("ending", ["h5", "hkl", "nc"])
+def test_values_in_other_files_are_refused(tmp_path: Path, ending: str) -> None:
+    for number, write in enumerate(elsewhere(tmp_path)):
+        file = tmp_path / f"{number}.{ending}"
+        with h5py.File(file, "w") as content:
+            write(content)
+        with pytest.raises(ValueError, match=rf"{number}\.{ending}.*(other file|another file|0 arrays)"):
+            open_source(file, 3)
+        with pytest.raises(ValueError, match=rf"{number}\.{ending}.*(other files|another file)"):
+            open_source(file, 3, ArrayOptions(array="data"))
+        for read in (hickle_array, hickle_strings):
+            if number < 3:
+                with pytest.raises(ValueError, match="other files"):
+                    read(file)
+
+
+def test_small_files_of_large_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(shape: tuple[int, ...], **options: object) -> Path:
+        with h5py.File(tmp_path / "a.h5", "w") as content:
+            content.create_dataset("data", shape, np.uint8, **options)
+        return tmp_path / "a.h5"
+
+    file = write((20, 1 << 16, 1 << 16))
+    (stream,) = open_source(file, 1)
+    with pytest.raises(FileTooLargeError, match=r"a\.h5.*80 GiB"):
+        stream.read(0, 20)
+    with pytest.raises(FileTooLargeError, match=r"a\.h5: 100,000,000 clips"):
+        open_source(write((10**8, 2, 1, 8, 8)), 1)
+    (stream,) = open_source(write((10**9, 8, 8), chunks=(1000, 8, 8)), 1)
+    assert not stream.read(10**8, 2).any()
+    with pytest.raises(FileTooLargeError, match=r"a\.h5"):
+        read_clips(file, 1)
+    monkeypatch.setenv("PLASM_READ_LIMIT", "1")
+    with pytest.raises(FileTooLargeError, match=r"a\.h5"):
+        open_source(write((10**5, 256, 256), chunks=(65535, 256, 255), compression=1), 1)[0].read(0, 1)
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as content:
+        content.create_dataset("data", data=ARRAY[..., 0], chunks=(1, 8, 9), compression=9)
+    whole = (tmp_path / "a.h5").read_bytes()
+    for place in range(0, len(whole), max(1, len(whole) // 100)):
+        (tmp_path / "a.h5").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        with named("a.h5"):
+            read_clips(tmp_path / "a.h5", 1)
+
+
+def test_big_endian_and_axes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as content:
+        content["data"] = (ARRAY[..., 0] * 257.0).astype(">u2").transpose(1, 2, 0)
+        content["other"] = ARRAY
+    (stream,) = open_source(tmp_path / "a.h5", 1, ArrayOptions(axes="YXT", array="data"))
+    np.testing.assert_array_equal(stream.read(1, 2, 2)[..., 0], ARRAY[1:4:2, ..., 0] * np.uint16(257))
+    clips = FrameFormat(1)(stream.read(0, 6), "a")
+    np.testing.assert_allclose(clips[:, 0].numpy(), ARRAY[..., 0] / 255, atol=1e-6)

@@ -1,7 +1,8 @@
 """Small files in the formats that data sets come in, written for tests."""
 
 import struct
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -197,3 +198,13 @@ def write_taxibj(root: Path) -> None:
     rows = dates("2014-03-01", 40)
     write_year(root / "BJ14_M32x32_T30_InOut.h5", rows[: 5 * 48] + rows[6 * 48 :])
     write_year(root / "BJ16_M32x32_T30_InOut.h5", dates("2016-03-01", 28) + dates("2016-04-01", 1)[:7], 3000)
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Damage may go unnoticed; where it does not, the error is ours and names the file."""
+    try:
+        yield
+    except ValueError as error:
+        if name not in str(error):
+            raise AssertionError(f"{name} is not named") from error

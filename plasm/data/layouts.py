@@ -1,0 +1,99 @@
+"""The axes of an array of frames, and the frames in it.
+
+A layout has a letter for each axis: b clips, t frames, c channels, h rows, w columns, and _ for one of length 1 that
+is none of these.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .reading import plain
+
+__all__ = ["ArrayOptions", "layout_of", "select_frames", "stated_layout"]
+
+# What users and microscopes call the axes.
+_LETTERS = {"B": "b", "T": "t", "C": "c", "Y": "h", "X": "w"}
+
+
+@dataclass(frozen=True)
+class ArrayOptions:
+    """What a file of arrays does not say itself.
+
+    Attributes:
+        axes: What each axis is, in the order of the file: T frames, C channels, Y rows, X columns, B clips.
+        array: Name of the array, of several in a file.
+        fill: What is taken for values that are missing: NaN, or what the file says stands for it.
+    """
+
+    axes: str | None = None
+    array: str | None = None
+    fill: float | None = None
+
+
+def stated_layout(axes: str, shape: tuple[int, ...], name: str) -> str:
+    """The layout that a user states; axes of length 1 may be left out.
+
+    Raises:
+        ValueError: If the letters are others, or not as many as there are axes.
+    """
+    letters = [_LETTERS.get(letter) for letter in str(axes).upper()]
+    long = [place for place, size in enumerate(shape) if size > 1]
+    if len(letters) == len(shape):
+        places = list(range(len(shape)))
+    elif len(letters) == len(long):
+        places = long
+    else:
+        raise ValueError(f"{name} holds an array of {shape}, and axes={plain(axes)} names {len(letters)} axes")
+    if None in letters or len(set(letters)) < len(letters) or not {"h", "w"} <= set(letters):
+        raise ValueError(
+            f"axes={plain(axes)} should have, in the order of {name}, Y (rows), X (columns) and, where they are, T "
+            f"(frames), C (channels) and B (clips), each once"
+        )
+    named = dict(zip(places, letters, strict=True))
+    return "".join(str(named.get(place, "_")) for place in range(len(shape)))
+
+
+def layout_of(shape: tuple[int, ...], dtype: np.dtype, channels: int, name: str, axes: str | None = None) -> str:
+    """The layout of an array.
+
+    Args:
+        shape: Of the array.
+        dtype: Of the array.
+        channels: C: an axis of that size is the channels, or else one of 1 to 4.
+        name: Of the file.
+        axes: What the user says, which goes before.
+
+    Raises:
+        ValueError: If the array holds no numbers, or the shape could be read in no way or in several.
+    """
+    if dtype.kind not in "buif" or dtype.itemsize > 8:
+        raise ValueError(f"{name} should hold uint8, uint16, or floats in [0, 1]; it holds {plain(dtype)}")
+    if 0 in shape:
+        raise ValueError(f"{name} holds no frames: an array of {shape}")
+    if axes is not None:
+        return stated_layout(axes, shape, name)
+    layouts = [layout for layout in ("thw", "tchw", "thwc", "btchw", "bthwc") if len(layout) == len(shape)]
+    for accepted in ({channels}, {1, 2, 3, 4}):
+        fitting = [each for each in layouts if "c" not in each or shape[each.index("c")] in accepted]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            given = " or ".join("axes=" + each.upper().replace("H", "Y").replace("W", "X") for each in fitting)
+            raise ValueError(f"{name} holds an array of {shape}, whose axes could be read in two ways: give {given}")
+    raise ValueError(
+        f"{name} holds an array of {shape}; wanted (T, H, W), (T, C, H, W), (T, H, W, C), (B, T, C, H, W) or (B, T, H, "
+        f"W, C) with C = {channels}; another order is given as axes=, such as axes=YXT"
+    )
+
+
+def select_frames(array: np.ndarray, layout: str, clip: int, rows: slice) -> np.ndarray:
+    """Frames of one clip of an array in memory or on disk, of which only they are read: (T, H, W, K), native bytes."""
+    chosen: dict[str, Any] = {"b": clip, "t": rows, "_": 0}
+    frames = np.asarray(array[tuple(chosen.get(letter, slice(None)) for letter in layout)])
+    rest = layout.replace("b", "").replace("_", "")
+    frames = frames.transpose([rest.index(letter) for letter in "thwc" if letter in rest])
+    frames = frames if "t" in rest else frames[None]
+    frames = frames if "c" in rest else frames[..., None]
+    return frames.astype(frames.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,186 @@
+"""Arrays of frames in .npy and .npz files, mapped where they are not compressed. Pickles in them are never read."""
+
+import math
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from .layouts import ArrayOptions, layout_of, select_frames
+from .limits import check_bytes
+from .reading import plain, reading
+from .streams import FrameStream, check_finite
+
+__all__ = ["ArrayStream", "array_streams", "load_array"]
+
+# numpy's own limit for headers of files that are not trusted.
+_LONGEST_HEADER = 10_000
+# Bytes that a clip's object takes in memory, roughly.
+_STREAM_BYTES = 1000
+# Bytes of unpacked arrays that are kept, unless one alone has more.
+_KEPT_BYTES = 1 << 28
+_unpacked: OrderedDict[tuple[str, str, int, int], np.ndarray] = OrderedDict()
+
+
+class ArrayStream(FrameStream):
+    """Frames of a .npy or .npz file, mapped where they are not compressed.
+
+    Args:
+        file: The array's file.
+        layout: Order of the axes; see ``layouts``.
+        clip: Which clip, if there is a "b".
+        frames: First and number of the array's frames that are the stream's; all by default.
+        shape: Of the array, where it is known.
+        options: Which array, and what is taken for NaN.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        layout: str,
+        clip: int = 0,
+        frames: tuple[int, int] | None = None,
+        shape: tuple[int, ...] | None = None,
+        options: ArrayOptions | None = None,
+    ) -> None:
+        self.file, self.layout, self.clip, self.options = file, layout, clip, options or ArrayOptions()
+        self.name = f"{file}, clip {clip}" if "b" in layout else str(file)
+        sizes = dict(zip(layout, shape or load_array(file, self.options.array).shape, strict=True))
+        self.size, self.channels = (sizes["h"], sizes["w"]), sizes.get("c", 1)
+        self.first, self.num_frames = frames or (0, sizes.get("t", 1))
+        if not self.num_frames:
+            raise ValueError(f"{self.name} holds no frames")
+        if self.first + self.num_frames > sizes.get("t", 1):
+            raise ValueError(f"{self.name} has {sizes.get('t', 1)} frames, not {self.first + self.num_frames}")
+
+    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
+        """Read frames; see ``FrameStream``."""
+        array, first = load_array(self.file, self.options.array), self.first + start
+        frames = select_frames(array, self.layout, self.clip, slice(first, first + (count - 1) * step + 1, step))
+        return check_finite(frames, self.name, first, step, self.options.fill)
+
+
+def array_streams(file: Path, channels: int, options: ArrayOptions | None = None) -> list[ArrayStream]:
+    """The clips of the array in a .npy, or of the only or the named one in an .npz.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+        ValueError: If it is no such file, or its axes are not known.
+    """
+    options = options or ArrayOptions()
+    with _opened(file, options.array) as (content, info):
+        shape, _, dtype = _array_header(content, file)
+    if not _is_packed(info):
+        # Mapping it shows whether all of it is there.
+        load_array(file, options.array)
+    layout = layout_of(shape, dtype, channels, str(file), options.axes)
+    clips = shape[layout.index("b")] if "b" in layout else 1
+    check_bytes(clips * _STREAM_BYTES, str(file), f"{clips:,} clips")
+    return [ArrayStream(file, layout, clip, shape=shape, options=options) for clip in range(clips)]
+
+
+def load_array(file: Path, member: str | None = None) -> np.ndarray:
+    """The array of a .npy, or the only or the named one of an .npz: mapped, or unpacked if it is compressed.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+        FileTooLargeError: If a compressed array is too large to be unpacked.
+        ValueError: If it is no such file, or damaged.
+    """
+    with _opened(file, member) as (content, info):
+        shape, fortran, dtype = _array_header(content, file)
+        size = math.prod(shape) * dtype.itemsize
+        if info is not None and _is_packed(info):
+            return _unpack(content, file, info, shape, fortran, dtype)
+        start = content.tell()
+        if info is not None:
+            start += _member_start(file, info)
+        if start + size > file.stat().st_size:
+            raise ValueError(f"{file} is not a whole file: it ends before the {size:,} bytes of its array")
+        return np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C") if size else np.empty(shape, dtype)
+
+
+@contextmanager
+def _opened(file: Path, member: str | None) -> Iterator[tuple[IO[bytes], zipfile.ZipInfo | None]]:
+    """The content of an array, and its entry if it is in an .npz."""
+    packed = file.suffix.lower() == ".npz"
+    with reading(file, f"a whole {'.npz' if packed else '.npy'} file of numbers"):
+        if not packed:
+            with file.open("rb") as content:
+                yield content, None
+            return
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if member is None and len(names) != 1:
+                known = ", ".join(plain(name.removesuffix(".npy")) for name in names[:5])
+                raise ValueError(f"{file} holds {len(names)} arrays ({known}), wanted one: give array=NAME")
+            if member is not None and f"{member}.npy" not in names:
+                raise ValueError(f"{file} holds no array {member}")
+            info = archive.getinfo(names[0] if member is None else f"{member}.npy")
+            with archive.open(info) as content:
+                yield content, info
+
+
+def _is_packed(info: zipfile.ZipInfo | None) -> bool:
+    return info is not None and info.compress_type != zipfile.ZIP_STORED
+
+
+def _member_start(file: Path, info: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member that is not compressed begin."""
+    with file.open("rb") as handle:
+        # They follow a local header of 30 bytes, the name, and extra bytes of which only it knows the number.
+        handle.seek(info.header_offset + 26)
+        name_length, extra_length = struct.unpack("<2H", handle.read(4))
+    return int(info.header_offset + 30 + name_length + extra_length)
+
+
+def _array_header(content: IO[bytes], file: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
+    # numpy has one function for each version of its header, and no public one that chooses.
+    version = np.lib.format.read_magic(content)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"{file} holds an array of the unknown format {version}")
+    start = content.tell()
+    length = int.from_bytes(content.read(2 if version == (1, 0) else 4), "little")
+    if length > _LONGEST_HEADER:
+        raise ValueError(f"{file} is damaged: its header says that it has {length:,} bytes")
+    content.seek(start)
+    shape, fortran, dtype = readers[version](content)
+    if dtype.hasobject:
+        raise ValueError(f"{file} holds Python objects (a pickle), which are not read")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"{file} is damaged: it holds an array of {shape}")
+    return shape, fortran, dtype
+
+
+def _unpack(
+    content: IO[bytes], file: Path, info: zipfile.ZipInfo, shape: tuple[int, ...], fortran: bool, dtype: np.dtype
+) -> np.ndarray:
+    """Unpack an array, once for all clips that are in it."""
+    status = file.stat()
+    key = str(file), info.filename, status.st_mtime_ns, status.st_size
+    if key in _unpacked:
+        _unpacked.move_to_end(key)
+        return _unpacked[key]
+    count = math.prod(shape)
+    check_bytes(count * dtype.itemsize, str(file), f"its array of {shape}, compressed,")
+    array = np.empty(count, dtype)
+    rest = array.view(np.uint8).data if array.nbytes else memoryview(b"")
+    while rest:
+        got = content.readinto(rest[: 1 << 20])  # type: ignore[attr-defined]
+        if not got:
+            raise ValueError(f"{file} is damaged: its array of {shape} ends early")
+        rest = rest[got:]
+    # Only at its end the checksum is compared.
+    content.read(1)
+    array = array.reshape(shape, order="F" if fortran else "C")
+    array.flags.writeable = False
+    while _unpacked and array.nbytes + sum(kept.nbytes for kept in _unpacked.values()) > _KEPT_BYTES:
+        _unpacked.popitem(last=False)
+    _unpacked[key] = array
+    return array

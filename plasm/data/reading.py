@@ -1,0 +1,48 @@
+"""One kind of error for whatever a library raises while it reads a file."""
+
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .limits import FileTooLargeError
+
+__all__ = ["plain", "reading"]
+
+_LONGEST = 200
+
+
+def plain(text: object) -> str:
+    """What a file says, or a library says of it, fit for a message: short, in one line, without control characters."""
+    line = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+
+
+@contextmanager
+def reading(file: Path, kind: str) -> Iterator[None]:
+    """Read a file, of which anything may be damaged: what is raised names it.
+
+    Args:
+        file: The file.
+        kind: What it should be: "a whole .npz file".
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is no regular file (a pipe would be waited for), or anything is raised in between.
+        FileTooLargeError: If the memory does not suffice.
+    """
+    if not file.exists():
+        raise FileNotFoundError(f"there is no file {file}")
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise ValueError(f"{file} is a folder, pipe or device, wanted {kind}")
+    try:
+        yield
+    except (ImportError, PermissionError):
+        raise
+    except MemoryError as error:
+        raise FileTooLargeError(f"{file} needs more memory than there is: {plain(error)}") from error
+    except Exception as error:
+        # Libraries raise what they like on damage; our own errors name the file already.
+        if isinstance(error, ValueError) and str(file) in str(error):
+            raise
+        raise ValueError(f"{file} is not {kind}: {plain(error) or type(error).__name__}") from error
