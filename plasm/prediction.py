@@ -55,8 +55,8 @@ class PredictConfig(Config):
     )
     input: str | None = option(
         None,
-        "Clip: a video, GIF, TIFF, folder of images, or array (.npy, .npz, .h5, .nc); the sample clips of the package if "
-        "not given.",
+        "Clip: a video, GIF, TIFF, folder of images, or array (.npy, .npz, .h5, .nc); the sample clips of the package "
+        "if not given.",
     )
     frames: int | None = option(
         None, "How many frames to predict; as many as the model was trained for if not given.", at_least=1
