@@ -108,6 +108,7 @@ SYSTEMS: dict[str, System] = {
     "mau_mmnist_tiny": System((
         {"reduction": 4, "hidden_dims": [16, 16, 16, 16]}, {"reduction": 8, "hidden_dims": [28, 28, 28, 28]},
     ), "sampling_stop"),
+    "stam_mmnist_tiny": _patches(8, 13),
     "crevnet_mmnist_tiny": System((
         {"depths": [1, 1, 1], "num_modules": 4, "window": 1}, {"depths": [1, 1], "num_modules": 2, "window": 3},
     ), "sampling_stop"),

@@ -21,7 +21,7 @@ from plasm.layers.stam_cell import STAMCell
 from .family import Family
 from .patch_rnn import rename
 from .recurrent import LARGEST, Inputs, RecurrentModel, patchify, same_dims, unpatchify
-from .registration import BENCHMARKS, input_sizes, recipes, register_benchmarks
+from .registration import BENCHMARKS, TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["STAM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -234,8 +234,10 @@ FAMILY = Family(
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-default_cfgs = FAMILY.default_cfgs(input_sizes("stam"))
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (13, 13, 13, 13), "sampling_stop": TINY_SAMPLING_STOP}
+
+default_cfgs = FAMILY.default_cfgs(input_sizes("stam", tiny=("stam",)))
 
 # The authors' settings for Moving MNIST, the only ones that are published, for all five.
-_MODELS = register_benchmarks(FAMILY, STAM, "stam", {key: {} for key in BENCHMARKS}, __name__)
+_MODELS = register_benchmarks(FAMILY, STAM, "stam", {**{key: {} for key in BENCHMARKS}, TINY: _TINY}, __name__)
 globals().update(_MODELS)
