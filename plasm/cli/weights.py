@@ -48,8 +48,20 @@ def push(run: Path, repo: str, license: str, private: bool) -> None:
 @click.argument("new", type=Path)
 @click.option("--model", help="Constructor. A folder needs it, or --config.")
 @click.option("--model-arg", metavar="NAME=VALUE", multiple=True, help="Argument of the constructor. May be repeated.")
-@click.option("--config", type=Path, metavar="FILE", help="OpenSTL's model_param.json, in place of --model.")
-def convert(old: Path, new: Path, model: str | None, model_arg: tuple[str, ...], config: Path | None) -> None:
+@click.option(
+    "--config", type=Path, metavar="FILE", help="OpenSTL's configuration, .py or model_param.json, in place of --model."
+)
+@click.option("--data", metavar="NAME", help="OpenSTL's data set, whose frames a --config without in_shape is for.")
+@click.option("--key", metavar="NAME", help="Entry of OLD to take. By default timm's choice: an average first.")
+def convert(
+    old: Path,
+    new: Path,
+    model: str | None,
+    model_arg: tuple[str, ...],
+    config: Path | None,
+    data: str | None,
+    key: str | None,
+) -> None:
     """Convert an OLD checkpoint, .pth or .ckpt, to NEW: a .safetensors file, or a folder that timm loads.
 
     Only tensors are read. For a folder, and whenever --model or --config is given, they must fit the model; those that
@@ -59,15 +71,17 @@ def convert(old: Path, new: Path, model: str | None, model_arg: tuple[str, ...],
         raise ValueError("--model and --config both say which model it is: give one")
     if config is not None and model_arg:
         raise ValueError("--model-arg goes with --model: --config has the arguments")
+    if data is not None and config is None:
+        raise ValueError("--data goes with --config: it says what frames the model is for")
     if model is None and config is None and new.suffix != ".safetensors":
         raise ValueError(
             f"{new} would be a folder, for which --model or --config says what the tensors are of; or name a "
             ".safetensors"
         )
-    tensors = weights.read_checkpoint(old)
+    taken, tensors = weights.read_entry(old, key)
     net = None
     if config is not None:
-        net = openstl.load(config, tensors)
+        net = openstl.load(config, tensors, data)
     elif model is not None:
         overlay = {"state_dict": tensors}
         net = make_model(model, pretrained=True, pretrained_cfg_overlay=overlay, **pairs("model_args", model_arg))
@@ -81,7 +95,7 @@ def convert(old: Path, new: Path, model: str | None, model_arg: tuple[str, ...],
         weights.save_tensors(tensors, new)
     else:
         weights.save_pretrained(net, new)
-    click.echo(f"{new}: {len(tensors)} tensors")
+    click.echo(f"{new}: {len(tensors)} tensors{f', of {taken} in {old}' if taken else ''}")
 
 
 def _check_unadapted(tensors: dict[str, Tensor], net: nn.Module, old: Path) -> None:

@@ -1,7 +1,7 @@
 """One door for the models of OpenSTL (Tan et al., NeurIPS 2023, arXiv 2306.11249): configuration, state dict -> model.
 
-A configuration is what OpenSTL writes as ``model_param.json``, or a dictionary of the same keys. Each family knows the
-rest: its file has
+A configuration is what OpenSTL writes as ``model_param.json``, a file of its ``configs/``, or a dictionary of the same
+keys. Each family knows the rest: its file has
 
 * ``from_openstl(config) -> model``: builds what a configuration describes, as ``read_config`` gives it;
 * ``checkpoint_filter_fn(state_dict, model) -> state_dict``: timm's, which gives OpenSTL's tensors the model's names.
@@ -9,6 +9,7 @@ rest: its file has
 Shapes: T input frames, T' output frames, C image channels, H x W pixels.
 """
 
+import ast
 import importlib
 import json
 from collections.abc import Mapping
@@ -35,29 +36,57 @@ _FAMILIES: dict[str, str] = {
     "stam": "stam",
     "tau": "tau",
 }
-# What OpenSTL takes for a data set where the configuration has no in_shape: (T, C, H, W) and T'.
+# OpenSTL's dataset_parameters: (T, C, H, W) and T' of each data set.
+_KINETICS = ((4, 3, 256, 256), 4)
+_WEATHER, _WIND = ((12, 1, 32, 64), 12), ((12, 2, 32, 64), 12)
+_FINE_WEATHER, _FINE_WIND = ((12, 1, 128, 256), 12), ((12, 2, 128, 256), 12)
 _DATA_SETS: dict[str, tuple[tuple[int, int, int, int], int]] = {
-    "mmnist": ((10, 1, 64, 64), 10),
-    "mfmnist": ((10, 1, 64, 64), 10),
-    "mmnist_cifar": ((10, 3, 64, 64), 10),
-    "taxibj": ((4, 2, 32, 32), 4),
+    "bair": ((4, 3, 64, 64), 12),
     "human": ((4, 3, 256, 256), 4),
+    "kinetics": _KINETICS,
+    "kinetics400": _KINETICS,
+    "kinetics600": _KINETICS,
     "kitticaltech": ((10, 3, 128, 160), 1),
     "kth": ((10, 1, 128, 128), 20),
     "kth20": ((10, 1, 128, 128), 20),
     "kth40": ((10, 1, 128, 128), 40),
-    "bair": ((2, 3, 64, 64), 10),
-    "weather": ((12, 1, 32, 64), 12),
+    "mfmnist": ((10, 1, 64, 64), 10),
+    "mmnist": ((10, 1, 64, 64), 10),
+    "mmnist_cifar": ((10, 3, 64, 64), 10),
+    "noisymmnist": ((10, 1, 64, 64), 10),
+    "noisymmnist_dynamic": ((10, 1, 64, 64), 10),
+    "noisymmnist_missing": ((10, 1, 64, 64), 10),
+    "noisymmnist_perceptual": ((10, 1, 64, 64), 10),
+    "sevir_ir069": ((13, 1, 192, 192), 12),
+    "sevir_ir107": ((13, 1, 192, 192), 12),
+    "sevir_vil": ((13, 1, 384, 384), 12),
+    "sevir_vis": ((13, 1, 768, 768), 12),
+    "taxibj": ((4, 2, 32, 32), 4),
+    "weather": _WEATHER,
+    "weather_mv_4_28_s6_5_625": ((4, 12, 32, 64), 28),
+    "weather_mv_4_4_s6_5_625": ((4, 12, 32, 64), 4),
+    "weather_r_1_40625": _FINE_WEATHER,
+    "weather_r_5_625": _WEATHER,
+    "weather_t2m": _WEATHER,
+    "weather_t2m_1_40625": _FINE_WEATHER,
+    "weather_t2m_5_625": _WEATHER,
+    "weather_tcc_1_40625": _FINE_WEATHER,
+    "weather_tcc_5_625": _WEATHER,
+    "weather_uv10_1_40625": _FINE_WIND,
+    "weather_uv10_5_625": _WIND,
 }
 
 
-def read_config(config: Mapping[str, Any] | Path | str) -> dict[str, Any]:
+def read_config(config: Mapping[str, Any] | Path | str, data: str | None = None) -> dict[str, Any]:
     """Read a configuration of OpenSTL and put it into one form.
 
-    ``method`` names the system; where it is missing, ``model`` does: ``SimVP_<model_type>``, or a recurrent name.
+    ``method`` names the system; where it is missing, ``model`` does: ``SimVP_<model_type>``, or a recurrent name. The
+    files of OpenSTL's ``configs/`` do not say what frames a model is for: there ``data`` does.
 
     Args:
-        config: As a dictionary, or the path of a ``model_param.json``.
+        config: As a dictionary, or the path of a ``model_param.json`` or of a Python file of assignments, which is read
+            and never run.
+        data: Name of the data set, by OpenSTL's ``--dataname``: "mmnist", say.
 
     Returns:
         The entries that are not null, of which ``method`` and ``model_type`` are in small letters, ``in_shape`` is a
@@ -65,10 +94,11 @@ def read_config(config: Mapping[str, Any] | Path | str) -> dict[str, Any]:
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it is no such configuration.
+        ValueError: If it is no such configuration, OpenSTL has no such data set, or its frames are others than those
+            that the configuration states.
     """
     what = "the configuration" if isinstance(config, Mapping) else str(config)
-    given = config if isinstance(config, Mapping) else _read_json(Path(config))
+    given = config if isinstance(config, Mapping) else _read_file(Path(config))
     out = {str(key): value for key, value in given.items() if value is not None}
     name = str(out.get("method", out.get("model", ""))).lower()
     if not name:
@@ -85,30 +115,33 @@ def read_config(config: Mapping[str, Any] | Path | str) -> dict[str, Any]:
         out["model_type"] = str(out["model_type"]).lower()
     if "num_hidden" in out:
         out["num_hidden"] = _ints(out["num_hidden"], "num_hidden", what)
-    return out | _frames(out, what)
+    return out | _frames(out, data, what)
 
 
-def build(config: Mapping[str, Any] | Path | str) -> nn.Module:
+def build(config: Mapping[str, Any] | Path | str, data: str | None = None) -> nn.Module:
     """Make the model that a configuration describes, with random weights.
 
     Args:
         config: See ``read_config``.
+        data: See ``read_config``.
 
     Raises:
         OSError: If the file cannot be read.
         ValueError: If it is no configuration of a system that plasm has.
     """
-    model: nn.Module = _family(config).from_openstl(read_config(config))
+    read = read_config(config, data)
+    model: nn.Module = _family(read["method"]).from_openstl(read)
     return model
 
 
-def load(config: Mapping[str, Any] | Path | str, state_dict: Mapping[str, Any]) -> nn.Module:
+def load(config: Mapping[str, Any] | Path | str, state_dict: Mapping[str, Any], data: str | None = None) -> nn.Module:
     """Make the model that a configuration describes, with the weights of a state dict.
 
     Args:
         config: See ``read_config``.
-        state_dict: OpenSTL's tensors by name, or a checkpoint that holds them as ``state_dict``; leading ``model.`` and
-            ``module.`` fall off the names. ``plasm.weights.read_checkpoint`` reads them from a file.
+        state_dict: OpenSTL's tensors by name, or a checkpoint that holds them. ``plasm.weights.read_checkpoint`` reads
+            a file, and says what of it is taken.
+        data: See ``read_config``.
 
     Returns:
         The model in eval mode; ``predict(clip, num_frames)`` gives what OpenSTL's test step does.
@@ -117,29 +150,65 @@ def load(config: Mapping[str, Any] | Path | str, state_dict: Mapping[str, Any]) 
         OSError: If the configuration cannot be read.
         ValueError: If it is no configuration of a system that plasm has, or the tensors are not those of its model.
     """
-    model = build(config)
+    read = read_config(config, data)
+    family = _family(read["method"])
+    model: nn.Module = family.from_openstl(read)
     tensors = weights.plain_state_dict(state_dict, "the state dict")
-    renamed: Mapping[str, Tensor] = _family(config).checkpoint_filter_fn(tensors, model)
+    renamed: Mapping[str, Tensor] = family.checkpoint_filter_fn(tensors, model)
     weights.check_tensors(renamed, model.state_dict(), "the state dict")
     model.load_state_dict(renamed)
     return model.eval()
 
 
-def _family(config: Mapping[str, Any] | Path | str) -> Any:
-    method = read_config(config)["method"]
+def _family(method: str) -> Any:
     if method not in _FAMILIES:
         raise ValueError(f'plasm has no "{method}" of OpenSTL; it has {", ".join(sorted(_FAMILIES))}')
     return importlib.import_module(f"{__package__}.{_FAMILIES[method]}")
 
 
-def _read_json(file: Path) -> Mapping[str, Any]:
+def _read_file(file: Path) -> Mapping[str, Any]:
+    kind = "configuration in Python" if file.suffix == ".py" else "model_param.json"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file} is no model_param.json of OpenSTL: {error}") from error
+        text = file.read_text(encoding="utf-8")
+        return _read_assignments(text) if file.suffix == ".py" else _read_json(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        # Of what is nested too deep, too.
+        raise ValueError(f"{file} is no {kind} of OpenSTL: {error}") from error
+
+
+def _read_json(text: str) -> Mapping[str, Any]:
+    content = json.loads(text)
     if not isinstance(content, dict):
-        raise ValueError(f"{file} is no model_param.json of OpenSTL: it holds a {type(content).__name__}")
+        raise ValueError(f"it holds a {type(content).__name__}")
     return content
+
+
+def _read_assignments(text: str) -> dict[str, Any]:
+    """The literals that a Python file gives to names; of what is none, its text, which no model takes for a number."""
+    out: dict[str, Any] = {}
+    for statement in ast.parse(text).body:
+        match statement:
+            case ast.Assign(targets=targets, value=value) if all(isinstance(target, ast.Name) for target in targets):
+                names = [target.id for target in targets if isinstance(target, ast.Name)]
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                names = [name]
+            case ast.Import() | ast.Expr(value=ast.Constant()):
+                continue
+            case _:
+                raise ValueError(
+                    f"line {statement.lineno} is no NAME = VALUE, and plasm does not run it: {ast.unparse(statement)}"
+                )
+        if "_base_" in names:
+            raise ValueError(f"line {statement.lineno} takes more from other files, which plasm does not read")
+        out |= dict.fromkeys(names, _literal(value))
+    return out
+
+
+def _literal(value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError:
+        return ast.unparse(value)
 
 
 def _ints(value: Any, key: str, what: str) -> list[int]:
@@ -155,15 +224,24 @@ def _ints(value: Any, key: str, what: str) -> list[int]:
     return numbers
 
 
-def _frames(config: Mapping[str, Any], what: str) -> dict[str, Any]:
+def _frames(config: Mapping[str, Any], data: str | None, what: str) -> dict[str, Any]:
     """``in_shape``, ``pre_seq_length`` and ``aft_seq_length``."""
-    name = str(config.get("dataname", "")).lower()
-    known, after = _DATA_SETS.get(name, (None, None))
+    if data is not None and data.lower() not in _DATA_SETS:
+        raise ValueError(f'OpenSTL has no data set "{data}"; it has {", ".join(_DATA_SETS)}')
+    name = str(config.get("dataname", "")) if data is None else data
+    known, after = _DATA_SETS.get(name.lower(), (None, None))
     if "in_shape" not in config and known is None:
-        raise ValueError(f'{what} has no "in_shape", (T, C, H, W)')
+        raise ValueError(
+            f'{what} has no "in_shape", (T, C, H, W): --data (data=) names the data set, one of {", ".join(_DATA_SETS)}'
+        )
     shape = _ints(config.get("in_shape", known), "in_shape", what)
     if len(shape) != 4:
         raise ValueError(f"{what} has an in_shape of {shape}, where (T, C, H, W) is expected")
     frames = _ints(config.get("pre_seq_length", shape[0]), "pre_seq_length", what)[0]
     later = _ints(config.get("aft_seq_length", after or frames), "aft_seq_length", what)[0]
+    if data is not None and (tuple(shape), frames, later) != (known, shape[0], after):
+        raise ValueError(
+            f"{what} is for {frames} -> {later} frames of an in_shape of {shape}, which are not those of {data}: leave "
+            "--data out"
+        )
     return {"in_shape": tuple(shape), "pre_seq_length": frames, "aft_seq_length": later}

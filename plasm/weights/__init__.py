@@ -1,7 +1,7 @@
 """Published weights: what there is, where it lies, and whether it is what it should be."""
 
 from .card import Card
-from .convert import plain_state_dict, read_checkpoint
+from .convert import plain_state_dict, read_checkpoint, read_entry
 from .files import (
     check_tensors,
     describe_folder,
@@ -40,6 +40,7 @@ __all__ = [
     "plain_state_dict",
     "push",
     "read_checkpoint",
+    "read_entry",
     "read_model_config",
     "save_pretrained",
     "save_tensors",

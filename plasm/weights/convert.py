@@ -1,6 +1,9 @@
 """Old checkpoints, ``.pth`` and Lightning's ``.ckpt``: their tensors are read, nothing in them is ever run."""
 
+import argparse
+import logging
 import pickle
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,23 +15,41 @@ from torch import Tensor
 
 from .files import foreign_content
 
-__all__ = ["plain_state_dict", "read_checkpoint"]
+__all__ = ["plain_state_dict", "read_checkpoint", "read_entry"]
 
-_CONTAINERS = ("state_dict", "model_state_dict", "model")
+_logger = logging.getLogger(__name__)
+
+# Where a checkpoint has its weights, the first that counts first: timm's order, and after its averages those of others.
+_AVERAGES = ("state_dict_ema", "model_ema", "params_ema", "ema_state_dict", "ema_model", "ema")
+_CONTAINERS = ("state_dict", "model", "model_state_dict", "net_param", "params", "module", "net", "network", "weights")
+# A part of a name by which anything else is an average.
+_AVERAGE = re.compile(r"(^|_)(ema|swa|avg|average|averaged)(_|$)")
 _PREFIXES = ("_orig_mod.", "module.", "model.")
 
 
-def read_checkpoint(file: Path) -> dict[str, Tensor]:
+def read_checkpoint(file: Path, key: str | None = None) -> dict[str, Tensor]:
     """Read the tensors of an old checkpoint, with ``weights_only=True``.
 
-    Of a dictionary, what it holds as ``state_dict``, ``model_state_dict`` or ``model`` is taken. Leading ``model.``
-    (Lightning), ``module.`` (DistributedDataParallel) and ``_orig_mod.`` (torch.compile) fall off the names.
+    Of a dictionary, timm's choice is taken: an average of the weights before the weights (``state_dict_ema``,
+    ``model_ema``, then others' averages, ``params_ema`` say), then ``state_dict``, ``model``, and what others call it
+    (``model_state_dict``, ``net_param``, ``params``, ``module``, ...), or else the one entry that holds tensors. A
+    warning says what was taken where there was a choice. Leading ``model.`` (Lightning), ``module.``
+    (DistributedDataParallel) and ``_orig_mod.`` (torch.compile) fall off the names.
+
+    Args:
+        file: The checkpoint.
+        key: The entry to take instead.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds other Python objects than tensors and plain values, is no checkpoint, or two tensors
-            come to bear one name.
+        ValueError: If it holds other Python objects than tensors and plain values, is no checkpoint, two tensors
+            come to bear one name, there is no such entry, or several entries may be meant.
     """
+    return read_entry(file, key)[1]
+
+
+def read_entry(file: Path, key: str | None = None) -> tuple[str, dict[str, Tensor]]:
+    """As ``read_checkpoint``, with the name of the entry before the tensors; "" where the file holds them itself."""
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there")
     if (foreign := foreign_content(file)) or (foreign := _no_container(file)):
@@ -36,28 +57,39 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     _check_sums(file)
     try:
         # Never with weights_only=False, whatever the file asks for: that runs what it says.
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            # The options of timm's trainer, plain values by name.
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(_more_than_tensors(file)) from error
     except Exception as error:
         # Of damaged bytes anything may come.
         raise ValueError(f"{file} is no whole checkpoint of torch: {error!r}") from error
+    taken, found = _choose(content, str(file), key)
     # Tied tensors share memory, which safetensors refuses.
-    return {name: tensor.clone() for name, tensor in plain_state_dict(content, str(file)).items()}
+    return taken, {name: tensor.clone() for name, tensor in _plain(found, str(file)).items()}
 
 
-def plain_state_dict(content: Any, what: str) -> dict[str, Tensor]:
+def plain_state_dict(content: Any, what: str, key: str | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint that is read, by plain names; see ``read_checkpoint``.
 
     Args:
         content: A state dict, or what holds one.
         what: Of what the error speaks.
+        key: As for ``read_checkpoint``.
 
     Raises:
-        ValueError: If it holds no tensors, or two come to bear one name.
+        ValueError: If it holds no tensors, two come to bear one name, there is no such entry, or several may be meant.
     """
+    return _plain(_choose(content, what, key)[1], what)
+
+
+def _plain(content: Any, what: str) -> dict[str, Tensor]:
+    found = _state_dict(content, what)
+    if _is_averaged_model(found):
+        del found["n_averaged"]
     tensors: dict[str, Tensor] = {}
-    for name, tensor in _state_dict(content, what).items():
+    for name, tensor in found.items():
         short = _without_prefixes(name)
         if short in tensors:
             raise ValueError(f"{what} holds two tensors that would be called {short}")
@@ -96,9 +128,60 @@ def _check_sums(file: Path) -> None:
         )
 
 
+def _choose(content: Any, what: str, key: str | None) -> tuple[str, Any]:
+    """The entry of a checkpoint that has its weights, and its name; "" and the whole where it holds them itself."""
+    if not isinstance(content, Mapping):
+        return "", content
+    entries = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Mapping)}
+    holders = [name for name, value in entries.items() if _holds_tensors(name, value)]
+    named = [name for name in (*_AVERAGES, *_CONTAINERS) if name in holders]
+    # What holds no tensors is an error that says what is there instead.
+    named = named or [name for name in (*_AVERAGES, *_CONTAINERS) if entries.get(name)]
+    if key is not None:
+        if key not in entries:
+            there = ", ".join(holders) or "tensors alone"
+            raise ValueError(f'{what} has no entry "{key}" of tensors; it holds {there}')
+        taken = key
+    elif named and named[0] in _AVERAGES:
+        taken = named[0]
+    elif averages := list(filter(_AVERAGE.search, holders)):
+        taken = _only(averages, what)
+    elif named:
+        taken = named[0]
+    elif holders and not any(isinstance(value, Tensor) for value in content.values()):
+        taken = _only(holders, what)
+    else:
+        return "", content
+    if key is None and (others := [name for name in holders if name != taken]):
+        _logger.warning('%s: took "%s"; --key takes another: %s', what, taken, ", ".join(others))
+    # What is found may be another such dictionary: the state of a wrapper, say.
+    inner, found = _choose(content[taken], what, None)
+    return ".".join(filter(None, (taken, inner))), found
+
+
+def _only(names: list[str], what: str) -> str:
+    if len(names) > 1:
+        raise ValueError(f"{what} holds several sets of tensors, {', '.join(names)}: choose one with --key")
+    return names[0]
+
+
+def _holds_tensors(name: str, value: Mapping[Any, Any]) -> bool:
+    """Whether an entry is a state dict or has one, rather than an optimizer's state or options of the run."""
+    known = {*_AVERAGES, *_CONTAINERS}
+    if value and all(_is_plain(inner, each) for inner, each in value.items()):
+        return True
+    if name in known and any(isinstance(each, Tensor) for each in value.values()):
+        return True
+    parts = ((inner, each) for inner, each in value.items() if inner in known and isinstance(each, Mapping))
+    return any(_holds_tensors(inner, each) for inner, each in parts)
+
+
+def _is_averaged_model(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors are those of torch's ``AveragedModel``, with the count of averages."""
+    return "n_averaged" in tensors and all(name.startswith("module.") for name in tensors if name != "n_averaged")
+
+
 def _state_dict(content: Any, what: str) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in _CONTAINERS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{what} holds a {type(content).__name__}, not tensors with names")
     if wrong := [str(name) for name, value in content.items() if not _is_plain(name, value)]:
@@ -139,4 +222,5 @@ class Empty:
 
 with torch.serialization.safe_globals([(Empty, name) for name in {names!r}]):
     content = torch.load({str(file)!r}, weights_only=True)
-torch.save(content.get("state_dict", content), {str(file.with_suffix(".tensors.pth"))!r})"""
+taken = next((content[name] for name in {(*_AVERAGES, *_CONTAINERS)!r} if isinstance(content.get(name), dict)), content)
+torch.save(taken, {str(file.with_suffix(".tensors.pth"))!r})"""

@@ -191,3 +191,33 @@ def test_convert(tmp_path: Path) -> None:
         misfit = ["convert", tmp_path / "old.ckpt", tmp_path / new, "--model", "plasm_mmnist_tiny"]
         assert "tensor(s) are of another shape" in fails(*misfit, "--model-arg", "in_frames=5")
         assert not (tmp_path / new).exists()
+
+
+def test_convert_says_which_weights_it_took_and_takes_those_that_are_asked_for(tmp_path: Path) -> None:
+    model = timm.create_model("plasm_mmnist_tiny", **SMALL)
+    raw = model.state_dict()
+    average = {name: tensor + 1 for name, tensor in raw.items()}
+    torch.save({"state_dict": raw, "state_dict_ema": average}, tmp_path / "old.pth")
+    arguments = ["--model", "plasm_mmnist_tiny", *(f"--model-arg={name}={value}" for name, value in SMALL.items())]
+    for options, key, expected in (((), "state_dict_ema", average), (("--key", "state_dict"), "state_dict", raw)):
+        for new in ("new.safetensors", "new"):
+            out = ok("convert", tmp_path / "old.pth", tmp_path / new, *options, *(arguments if new == "new" else ()))
+            assert out.endswith(f"{len(raw)} tensors, of {key} in {tmp_path / 'old.pth'}\n")
+        for file in (tmp_path / "new.safetensors", tmp_path / "new" / "model.safetensors"):
+            read = weights.load_tensors(file)
+            assert all(torch.equal(tensor, expected[name]) for name, tensor in read.items())
+    assert 'no entry "ema"' in fails("convert", tmp_path / "old.pth", tmp_path / "x.safetensors", "--key", "ema")
+
+
+def test_convert_takes_a_configuration_of_openstls_in_python(tmp_path: Path) -> None:
+    (tmp_path / "PredRNN.py").write_text("method = 'PredRNN'\nnum_hidden = '4,4'\nfilter_size = 3", encoding="utf-8")
+    model = timm.create_model("predrnn_mmnist", hidden_dims=(4, 4), kernel_size=3)
+    torch.save({"net_param": model.state_dict()}, tmp_path / "old.ckpt")
+    command = ["convert", tmp_path / "old.ckpt", tmp_path / "folder", "--config", tmp_path / "PredRNN.py"]
+    assert '"in_shape"' in fails(*command)
+    ok(*command, "--data", "mmnist")
+    loaded: Any = timm.create_model(f"local-dir:{tmp_path / 'folder'}", pretrained=True)
+    assert (loaded.img_size, loaded.in_frames, loaded.hidden_dims) == ((64, 64), 10, (4, 4))
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+    command = ["convert", tmp_path / "old.ckpt", tmp_path / "x.safetensors", "--data", "kth"]
+    assert "--data goes with --config" in fails(*command)

@@ -1,4 +1,6 @@
+import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,11 @@ from torch import nn
 
 from plasm.models import TAU, SimVP, openstl
 
+SAMPLE = Path(__file__).with_name("openstl_configs.csv")
+"""Some of OpenSTL's configurations, one a row: facts, not its files."""
+CONFIGS = Path(os.environ.get("PLASM_PEERS", Path(__file__).parents[3] / "shared" / "peers")) / "openstl_configs.csv"
+"""All of those for five data sets."""
+ABSENT = ("swinlstm", "mmvp", "wast")
 CONFIG: dict[str, Any] = {
     "method": "SimVP", "in_shape": [2, 1, 16, 16], "model_type": "gSTA", "hid_S": 4, "hid_T": 16, "N_S": 2, "N_T": 2,
     "mlp_ratio": 2.0,
@@ -99,7 +106,7 @@ def test_a_file_is_read_as_openstl_writes_it(tmp_path: Path) -> None:
     file = tmp_path / "model_param.json"
     file.write_text(json.dumps({**CONFIG, "lr": 0.001, "gpus": [0], "fps": False}), encoding="utf-8")
     assert openstl.build(file).translator.out_dims == [16, 8]
-    for text in ("[1]", "{", "\x00"):
+    for text in ("[1]", "{", "\x00", "[" * 10**5):
         file.write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=r"model_param\.json is no model_param\.json of OpenSTL"):
             openstl.build(file)
@@ -124,3 +131,89 @@ def test_a_file_is_read_as_openstl_writes_it(tmp_path: Path) -> None:
 def test_what_is_no_configuration_is_an_error(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         openstl.build({**CONFIG, **change})
+
+
+def as_python(row: dict[str, str]) -> str:
+    """A row of the table as OpenSTL writes it: a file of assignments."""
+    texts = ("method", "model_type", "num_hidden", "sched", "cell_mode", "model_mode")
+    given = {name: value for name, value in row.items() if value and name not in ("data", "config")}
+    lines = (f"{name} = {value!r}" if name in texts else f"{name} = {value}" for name, value in given.items())
+    return "# model\n" + "\n".join(lines) + "\nsave_best_hook = dict()\n"
+
+
+@pytest.mark.parametrize("table", [SAMPLE, CONFIGS], ids=["some", "all"])
+def test_openstls_own_configurations_build(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not table.is_file():
+        pytest.skip(f"no {table}: PLASM_PEERS names its folder")
+    for draw in ("normal_", "uniform_"):
+        # Slow on the meta device, where there is nothing to draw.
+        monkeypatch.setattr(torch.Tensor, draw, lambda tensor, *_, **__: tensor)
+    file, built = tmp_path / "config.py", set()
+    for row in csv.DictReader(table.open(encoding="utf-8")):
+        file.write_text(as_python(row), encoding="utf-8")
+        if row["method"].lower().startswith(ABSENT):
+            with pytest.raises(ValueError, match=f'plasm has no "{row["method"].lower()}"'):
+                openstl.build(file, row["data"])
+            continue
+        with torch.device("meta"):
+            model: Any = openstl.build(file, row["data"])
+        built.add(type(model).__name__)
+        shape, later = openstl._DATA_SETS[row["data"]]
+        assert (model.in_frames, model.in_chans, *model.img_size, model.out_frames) == (*shape, later), row["config"]
+        if row["method"] in ("SimVP", "TAU"):
+            assert model.encoder.num_features == int(row["hid_S"])
+        elif row["num_hidden"]:
+            dims = getattr(model, "hidden_dims", [model.num_features] * len(model.cells))
+            assert ",".join(map(str, dims)) == row["num_hidden"]
+    assert len(built) == 10
+
+
+def test_a_python_file_is_read_and_never_run(tmp_path: Path) -> None:
+    file, opened = tmp_path / "config.py", tmp_path / "opened"
+    text = (
+        '"""A model."""\nimport os\nmethod: str = "SimVP"\nhid_S = hid_T = 8  # channels\n'
+        f'workers = os.cpu_count()\nfile = open({str(opened)!r}, "w")\n'
+    )
+    file.write_text(text, encoding="utf-8")
+    read = openstl.read_config(file, "mmnist")
+    assert (read["method"], read["hid_S"], read["hid_T"], read["workers"]) == ("simvp", 8, 8, "os.cpu_count()")
+    for line in (
+        "if True: hid_S = 9", "hid_S += 1", "from other import hid_S", "hid_S, hid_T = 9, 9", "_base_ = '../base.py'",
+        "hid_S = (", "hid_S = " + "(" * 10**4, "\0",
+    ):  # fmt: skip
+        file.write_text(f"{text}\n{line}\n", encoding="utf-8")
+        with pytest.raises(ValueError, match=r"config\.py is no configuration in Python of OpenSTL"):
+            openstl.read_config(file, "mmnist")
+    file.write_text("method = 'SimVP'\nhid_S = 2 ** 5", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a value that is no number: .*2 \*\* 5"):
+        openstl.build(file, "mmnist")
+    assert not opened.exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "shape", "later"),
+    [
+        ("bair", (4, 3, 64, 64), 12),
+        ("noisymmnist", (10, 1, 64, 64), 10),
+        ("Kinetics600", (4, 3, 256, 256), 4),
+        ("weather_mv_4_28_s6_5_625", (4, 12, 32, 64), 28),
+        ("weather_uv10_5_625", (12, 2, 32, 64), 12),
+        ("weather_t2m_1_40625", (12, 1, 128, 256), 12),
+        ("kth40", (10, 1, 128, 128), 40),
+    ],
+)
+def test_the_data_set_says_what_frames_a_model_is_for(data: str, shape: tuple[int, ...], later: int) -> None:
+    named = openstl.read_config({"method": "SimVP", "dataname": "mmnist"}, data)
+    assert named == openstl.read_config({"method": "SimVP", "dataname": data}) | {"dataname": "mmnist"}
+    assert (named["in_shape"], named["pre_seq_length"], named["aft_seq_length"]) == (shape, shape[0], later)
+
+
+def test_what_the_data_set_cannot_be() -> None:
+    with pytest.raises(ValueError, match=r'has no "in_shape".*--data .*mmnist.*weather_mv'):
+        openstl.build({"method": "SimVP"})
+    with pytest.raises(ValueError, match='OpenSTL has no data set "moving"; it has bair, human'):
+        openstl.build({"method": "SimVP"}, "moving")
+    with pytest.raises(ValueError, match="which are not those of kth: leave --data out"):
+        openstl.build(CONFIG, "kth")
+    with pytest.raises(ValueError, match=r"10 -> 5 frames .* which are not those of mmnist"):
+        openstl.build({"method": "SimVP", "aft_seq_length": 5}, "mmnist")

@@ -1,9 +1,11 @@
+import argparse
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from timm.models import load_state_dict
 
 from plasm import weights
 
@@ -30,6 +32,64 @@ def test_tensors_come_out_with_plain_names(tmp_path: Path, content: Any) -> None
     read = weights.read_checkpoint(tmp_path / "old.ckpt")
     assert list(read) == list(TENSORS)
     assert all(torch.equal(read[name], tensor) for name, tensor in TENSORS.items())
+
+
+RAW, AVERAGE = {"w": torch.zeros(2)}, {"w": torch.ones(2)}
+OPTIMIZER = {"state": {0: {"exp_avg": torch.ones(2), "step": torch.ones(())}}, "param_groups": [{"lr": 0.1}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ({"state_dict": RAW, "state_dict_ema": AVERAGE, "args": argparse.Namespace(model="a")}, "state_dict_ema"),
+        ({"model": RAW, "model_ema": AVERAGE, "optimizer": OPTIMIZER, "epoch": 3}, "model_ema"),
+        ({"params": RAW, "params_ema": AVERAGE}, "params_ema"),
+        ({"net": RAW, "net_ema": AVERAGE}, "net_ema"),
+        ({"state_dict": RAW, "ema_generator": AVERAGE}, "ema_generator"),
+        ({"model": RAW, "swa_model": {"module.w": AVERAGE["w"], "n_averaged": torch.tensor(7)}}, "swa_model"),
+        ({"model": RAW, "ema": {"module": AVERAGE, "decay": 0.99}}, "ema.module"),
+        ({"state_dict": AVERAGE, "state_dict_ema": None, "model": RAW}, "state_dict"),
+        ({"model": AVERAGE, "model_state_dict": RAW}, "model"),
+        ({"model": {"dim": 3}, "net_param": AVERAGE}, "net_param"),
+        ({"module": AVERAGE, "optimizer": OPTIMIZER, "hyper_parameters": {"weight": RAW["w"], "lr": 0.1}}, "module"),
+        ({"backbone": AVERAGE, "optimizer": OPTIMIZER}, "backbone"),
+        ({"checkpoint": {"state_dict": RAW, "state_dict_ema": AVERAGE}}, "checkpoint.state_dict_ema"),
+        ({"module.w": AVERAGE["w"], "n_averaged": torch.tensor(7)}, ""),
+    ],
+)
+def test_an_average_is_taken_before_the_weights_as_timm_does(tmp_path: Path, content: Any, key: str) -> None:
+    torch.save(content, tmp_path / "old.pth")
+    taken, read = weights.read_entry(tmp_path / "old.pth")
+    assert taken == key
+    assert list(read) == ["w"]
+    assert torch.equal(read["w"], AVERAGE["w"])
+    if key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        assert torch.equal(load_state_dict(str(tmp_path / "old.pth"))["w"], AVERAGE["w"])
+
+
+def test_what_was_taken_is_said_and_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "old.pth"
+    torch.save({"epoch": 3, "state_dict": RAW, "state_dict_ema": AVERAGE}, file)
+    assert torch.equal(weights.read_checkpoint(file)["w"], AVERAGE["w"])
+    assert caplog.messages == [f'{file}: took "state_dict_ema"; --key takes another: state_dict']
+    caplog.clear()
+    assert torch.equal(weights.read_checkpoint(file, "state_dict")["w"], RAW["w"])
+    assert not caplog.messages
+    with pytest.raises(ValueError, match=r'no entry "model" of tensors; it holds state_dict, state_dict_ema'):
+        weights.read_checkpoint(file, "model")
+    with pytest.raises(ValueError, match=r'no entry "epoch" of tensors'):
+        weights.read_checkpoint(file, "epoch")
+
+
+@pytest.mark.parametrize(
+    "content", [{"generator": RAW, "discriminator": AVERAGE}, {"net": RAW, "ema_fast": RAW, "ema_slow": AVERAGE}]
+)
+def test_a_choice_that_nobody_made_is_refused(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "old.pth")
+    with pytest.raises(ValueError, match=r"several sets of tensors, .*choose one with --key"):
+        weights.read_checkpoint(tmp_path / "old.pth")
+    for key in content:
+        assert torch.equal(weights.read_checkpoint(tmp_path / "old.pth", key)["w"], content[key]["w"])
 
 
 def test_tied_and_strided_tensors_can_be_saved(tmp_path: Path) -> None:
@@ -65,6 +125,8 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path: Path) -> None:
         ({"epoch": 3, "lr": 0.1}, "no dense tensor with a name: epoch, lr"),
         ({"model.a": torch.ones(1), "a": torch.ones(1)}, "two tensors that would be called a"),
         ({}, "not tensors with names"),
+        ({"a": torch.ones(2), "more": {"b": torch.ones(2)}}, "no dense tensor with a name: more"),
+        ({"state_dict": {"a": torch.ones(2), "version": 3}}, "no dense tensor with a name: version"),
         ({"a": torch.ones(2).to_sparse(), 3: torch.ones(1)}, "no dense tensor with a name: a, 3"),
     ],
 )
