@@ -1,14 +1,17 @@
-"""The device that a model runs on: which one, what it is fast at, and how its memory is kept."""
+"""The device that a model runs on: which one, what it is fast at, how its memory is kept, and that it ran out."""
 
 import ctypes
 import platform
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["choose_device", "has_bf16", "keep_freed_memory", "move"]
+__all__ = ["choose_device", "clear_failures", "has_bf16", "keep_freed_memory", "move"]
 
 
 def choose_device(device: str) -> torch.device:
@@ -62,3 +65,41 @@ def keep_freed_memory(device: torch.device) -> None:
             m_trim_threshold, m_mmap_threshold = -1, -3
             mallopt(m_mmap_threshold, 2**30)
             mallopt(m_trim_threshold, 2**31 - 1)
+
+
+# What torch says of it, on a CPU, on Windows, and of the libraries of a GPU.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
+
+@contextmanager
+def clear_failures(remedy: str) -> Iterator[None]:
+    """Turn two failures of the machine into errors that say what to do.
+
+    Args:
+        remedy: What takes less memory, and what becomes of the work done so far.
+
+    Raises:
+        MemoryError: If memory ran out, of the machine or of a GPU.
+        ChildProcessError: If a process that loads clips was killed.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            word in str(error) for word in _OUT_OF_MEMORY
+        ):
+            raise MemoryError(f"out of memory ({_summary(error)}): {remedy}") from error
+        # torch raises it wherever the process is when its worker dies.
+        if re.search(r"DataLoader worker \(pid", str(error)):
+            raise ChildProcessError(
+                f"a process that loads clips was killed ({_summary(error)}), by the system if memory ran out; fewer "
+                f"--workers may help: {remedy}"
+            ) from error
+        raise
+
+
+def _summary(error: BaseException) -> str:
+    """The sentence of torch's that says how much, or who."""
+    text = str(error).strip() or type(error).__name__
+    found = re.search(r"Tried to allocate [^.]*\.?\d* ?\w+|you tried to allocate \d+ bytes|[^:\n]*pid[^\n]*", text)
+    return (found[0] if found else text.splitlines()[0]).strip(" .")[:200]

@@ -4,7 +4,6 @@ A training run is a folder that timm reads as "local-dir:RUN".
 """
 
 import difflib
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,15 @@ from torch import nn
 
 import plasm
 from plasm import weights
+from plasm.data.extras import import_named
 from plasm.models import is_plasm_model
+from plasm.models.pretrained import check_count, check_sizes
 from plasm.runtime import is_exported, load_exported
 
 __all__ = [
     "frame_counts",
     "initial_arguments",
+    "is_here",
     "is_pretraining",
     "is_public",
     "load_initial_weights",
@@ -44,7 +46,7 @@ def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """
     module, _, short = name.rpartition(":")
     if module:
-        importlib.import_module(module)
+        import_named(module)
     if not timm.is_model(short):
         near = difflib.get_close_matches(short, plasm.list_models(), n=5)
         meant = f"do you mean {', '.join(near)}? " if near else ""
@@ -115,6 +117,7 @@ def load_initial_weights(model: nn.Module, name: str, source: str, **kwargs: Any
         ValueError: If the weights do not fit, or the model computes something else with them than their own.
         plasm.weights.WeightsNotFoundError: If no such weights are published.
     """
+    is_here(source)
     run = Path(source)
     if run.is_dir() and is_pretraining(run):
         _load_parts(model, run)
@@ -134,6 +137,7 @@ def initial_arguments(name: str, source: str) -> dict[str, Any]:
         ValueError: If a config.json is damaged.
         plasm.weights.WeightsNotFoundError: If no such weights are published.
     """
+    is_here(source)
     path = Path(source)
     if source.startswith("hf-hub:"):
         architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
@@ -157,8 +161,8 @@ def _changed(args: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, An
 
 
 def _load_parts(model: nn.Module, run: Path) -> None:
-    found = read_run_config(run)["architecture"]
-    tensors = weights.load_tensors(weights.folder_weights(run))
+    found = weights.shown(read_run_config(run)["architecture"])
+    tensors, _ = weights.load_folder(run)
     for part_name in ("encoder", "decoder"):
         prefix = f"{part_name}."
         part = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
@@ -210,6 +214,7 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
         if name is None:
             raise ValueError("name a model, weights, or both")
         return make_model(name, pretrained=True, **kwargs)
+    is_here(source)
     path = Path(source)
     if is_exported(path):
         return load_exported(path)
@@ -217,7 +222,7 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
         architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
         if not is_plasm_model(architecture):
             # What timm opens for its own models may be a pickle.
-            raise ValueError(f"{source} holds a {architecture}, which is no model of plasm")
+            raise ValueError(f"{source} holds a {weights.shown(architecture)}, which is no model of plasm")
         _check_name(name, architecture, source)
         model: nn.Module = plasm.create_model(source, pretrained=True, **kwargs)
         return model
@@ -242,6 +247,22 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
     return make_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **kwargs)
 
 
+def is_here(source: str) -> bool:
+    """Whether weights are a file or folder of this machine, rather than a name.
+
+    Raises:
+        ValueError: If they are both: a name of published weights, and something here of that name.
+    """
+    model, _, tag = source.partition(".")
+    here, tags = Path(source).exists(), weights.tags(model)
+    if here and tags and (not tag or tag in tags):
+        raise ValueError(
+            f"{source} names published weights, and {Path(source).absolute()} lies here: give ./{source} for what lies "
+            f"here; for the published weights, rename it or go to another folder"
+        )
+    return here
+
+
 def is_public(source: str) -> bool:
     """Whether weights are named as they are named on every machine."""
     named = is_plasm_model(source) and not source.endswith(".safetensors")
@@ -249,17 +270,41 @@ def is_public(source: str) -> bool:
 
 
 def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dict[str, Any]) -> nn.Module:
-    """A run of a model that is not plasm's."""
-    if name is None and not timm.is_model(config["architecture"]):
-        raise ValueError(f"{run} holds a {config['architecture']}, which is no model of plasm: name it as MODULE:NAME")
-    model = make_model(name or config["architecture"], **{**config.get("model_args", {}), **kwargs})
-    file = weights.folder_weights(run)
-    tensors = weights.load_tensors(file)
+    """A run of a model that is not plasm's, but one that the user has registered."""
+    architecture = config["architecture"]
+    if timm.is_model(architecture) and timm.models.model_entrypoint(architecture).__module__.startswith("timm."):
+        raise ValueError(f"{run} holds a {architecture}, which is timm's and no model of plasm")
+    if name is None and not timm.is_model(architecture):
+        raise ValueError(
+            f"{run} holds a {weights.shown(architecture)}, which is no model of plasm: name it as MODULE:NAME"
+        )
+    tensors, file = weights.load_folder(run)
+    name, what = name or architecture, f"{run / 'config.json'}"
+    check_sizes(config.get("model_args", {}), {}, what)
+    arguments = {**config.get("model_args", {}), **kwargs}
+    empty = _empty(name, arguments)
+    if empty is not None:
+        check_count(empty, what)
+        weights.check_tensors(tensors, empty.state_dict(), str(file))
+    try:
+        model = make_model(name, **arguments)
+    except Exception as error:
+        # Arguments of any type may be in it, and constructors trip over them in as many ways.
+        raise ValueError(f"{what} describes no {name}: {weights.shown(error)}") from error
     weights.check_tensors(tensors, model.state_dict(), str(file))
     model.load_state_dict(tensors)
     return model
 
 
+def _empty(name: str, arguments: dict[str, Any]) -> nn.Module | None:
+    """A model without memory, or None if it cannot be made so: what is wrong with it shows when it is made."""
+    try:
+        with torch.device("meta"):
+            return make_model(name, **arguments)
+    except Exception:
+        return None
+
+
 def _check_name(name: str | None, found: str, where: str) -> None:
     if name is not None and name.rpartition(":")[2].partition(".")[0] != found:
-        raise ValueError(f"{where} holds a {found}, not a {name}")
+        raise ValueError(f"{where} holds a {weights.shown(found)}, not a {name}")

@@ -22,7 +22,7 @@ from plasm.config import Config, option
 from plasm.data import SAMPLES, FrameFormat, FrameStream, open_source, read_streams
 from plasm.data.extras import require
 from plasm.data.layouts import ArrayOptions
-from plasm.devices import choose_device, move
+from plasm.devices import choose_device, clear_failures, move
 from plasm.evaluation import TRIVIAL_FORECASTS, forecast
 from plasm.exporting import through_onnx
 from plasm.loading import frame_counts, load_model
@@ -111,7 +111,13 @@ def predict(config: PredictConfig) -> Prediction:
         ValueError: If the input does not fit the model, or no model fits the input.
         OSError: If the input cannot be read, or the output not be written.
         plasm.weights.WeightsNotFoundError: If the model has no weights.
+        MemoryError: If memory ran out.
     """
+    with clear_failures("fewer or smaller frames (--size) take less"):
+        return _predict(config)
+
+
+def _predict(config: PredictConfig) -> Prediction:
     device, out = choose_device(config.device), Path(config.out)
     is_video = _check_out(out)
     given = load_model(config.model, config.weights) if config.model or config.weights else None

@@ -1,10 +1,12 @@
 import platform
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from plasm.devices import choose_device, has_bf16, move
+from plasm.devices import choose_device, clear_failures, has_bf16, move
 
 
 def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,3 +39,23 @@ def test_of_a_gpu_torch_knows(monkeypatch: pytest.MonkeyPatch) -> None:
             torch.cuda, "is_bf16_supported", lambda including_emulation, n=native: including_emulation or n
         )
         assert has_bf16(torch.device("cuda")) is native
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        lambda: torch.empty(10**17),
+        lambda: np.empty(10**17),
+        lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")),
+        lambda: (_ for _ in ()).throw(RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be")),
+        lambda: (_ for _ in ()).throw(MemoryError()),
+    ],
+)
+def test_a_lack_of_memory_says_what_to_do(fail: Any) -> None:
+    with pytest.raises(MemoryError, match=r"^out of memory \([^\n]+\): use less$"), clear_failures("use less"):
+        getattr(fail(), "send", lambda _: None)(None)
+
+
+def test_other_errors_are_left_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="^shapes differ$"), clear_failures("use less"):
+        raise RuntimeError("shapes differ")

@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from plasm import cli, weights
-from plasm.loading import frame_counts, load_initial_weights, make_model
+from plasm.loading import frame_counts, initial_arguments, load_initial_weights, load_model, make_model
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -94,3 +96,94 @@ def test_names_that_lead_nowhere() -> None:
     result = CliRunner().invoke(cli.main, train)
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
+
+
+def folder_of(path: Path, architecture: str, arguments: dict[str, Any], tensors: dict[str, Any]) -> Path:
+    """A folder as anyone can make one."""
+    path.mkdir()
+    config = {"architecture": architecture, "model_args": arguments, "pretrained_cfg": {"input_size": [3, 64, 64]}}
+    (path / "config.json").write_text(json.dumps(config))
+    weights.save_tensors(tensors, path / "model.safetensors")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        ("vit_tiny_patch16_224", {"embed_dim": 30000}),
+        ("vit_tiny_patch16_224", {"depth": 10**9}),
+        ("resnet18", {"block": "no block"}),
+        ("resnet18", {}),
+    ],
+)
+def test_a_folder_of_a_model_of_timms_own_is_refused(
+    tmp_path: Path, architecture: str, arguments: dict[str, Any]
+) -> None:
+    run = folder_of(tmp_path / "run", architecture, arguments, {"a": torch.zeros(1)})
+    for name in (None, architecture):
+        with pytest.raises(ValueError, match=f"run holds a {architecture}, which is timm's and no model of plasm"):
+            load_model(name, str(run))
+    with pytest.raises(ValueError, match="no model of plasm|not a resnet18"):
+        load_initial_weights(timm.create_model("resnet18"), "resnet18", str(run))
+
+
+class Users(nn.Module):
+    def __init__(self, width: int = 4, names: str = "ab") -> None:
+        super().__init__()
+        self.layers = nn.ModuleDict({name: nn.Linear(width, width) for name in names.lower()})
+
+
+def users_net(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    return Users(
+        **{key: value for key, value in kwargs.items() if not key.startswith("pretrained_cfg") and key != "cache_dir"}
+    )
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model that a user registers."""
+    monkeypatch.setitem(timm.models._registry._model_entrypoints, "users_net", users_net)
+    return "users_net"
+
+
+def test_a_folder_of_a_users_model_is_checked_before_it_is_built(tmp_path: Path, registered: str) -> None:
+    tensors = Users().state_dict()
+    good = load_model(registered, str(folder_of(tmp_path / "good", registered, {}, tensors)))
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in good.state_dict().items())
+    wrong = {
+        "width = 1000000000": {"width": 10**9},
+        "parameters; plasm builds": {"width": 60000},
+        "does not fit the model": {"width": 5000},
+        "describes no users_net": {"names": 3},
+        "describes no users_net: users_net was given": {"no_such": 3},
+        "values of names": {"names": ["a"] * 1000},
+    }
+    for number, (message, arguments) in enumerate(wrong.items()):
+        run = folder_of(tmp_path / str(number), registered, arguments, tensors)
+        with pytest.raises(ValueError, match=message) as error:
+            load_model(registered, str(run))
+        assert str(run) in str(error.value)
+
+
+def test_a_name_that_is_published_and_lies_here_is_ambiguous(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    published = weights.entry("plasm_mmnist_tiny")
+    for name in (published.model, published.name):
+        shutil.copytree(saved, name)
+        for use in (
+            lambda name=name: load_model(None, name),
+            lambda name=name: begin(name),
+            lambda name=name: initial_arguments("plasm_mmnist_tiny", name),
+        ):
+            with pytest.raises(ValueError, match=rf"{name} names published weights, and {tmp_path}/{name} lies here"):
+                use()
+        assert load_model(None, f"./{name}").state_dict().keys() == load_file(saved / "model.safetensors").keys()
+        assert initial_arguments("plasm_mmnist_tiny", f"./{name}") == MODEL
+        shutil.rmtree(name)
+    shutil.copytree(saved, "plasm_kth")  # has no published weights
+    with pytest.raises(ValueError, match="plasm_kth holds a plasm_mmnist_tiny, not a plasm_kth"):
+        load_model("plasm_kth", "plasm_kth")
+    assert load_model(None, "plasm_kth")
+    assert load_model(None, published.name)

@@ -2,6 +2,7 @@
 
 import fnmatch
 import logging
+import os
 import sys
 from typing import Any
 
@@ -17,7 +18,7 @@ import plasm
 from plasm.distributed import LostProcessError
 from plasm.models.summary import summarize
 from plasm.training import RunInterruptedError
-from plasm.weights import WeightsNotFoundError
+from plasm.weights import WeightsNotFoundError, shown
 
 from .benchmark import benchmark
 from .data import data_command
@@ -34,13 +35,23 @@ _USER_ERRORS = (
     OSError,
     ImportError,
     FloatingPointError,
+    MemoryError,
     LostProcessError,
     WeightsNotFoundError,
 )
 
 
+# What a file says may be in a message: it is not to steer the terminal, nor to fill it.
+_LONGEST_MESSAGE = 20_000
+
+
 class _Group(click.Group):
     """Turns what a user can mend into one clear line."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Python processes that this one starts, of data loaders say, are not to import what lies in the folder either.
+        os.environ["PYTHONSAFEPATH"] = "1"
+        return super().__call__(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -49,16 +60,21 @@ class _Group(click.Group):
             click.echo(str(error), err=True)
             sys.exit(128 + error.signal)
         except _USER_ERRORS as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(shown(error, _LONGEST_MESSAGE, "\n") or "out of memory") from error
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record), _LONGEST_MESSAGE, "\n")
 
 
 @click.group(cls=_Group, context_settings={"show_default": True})
 @click.version_option(plasm.__version__, prog_name="plasm")
 def main() -> None:
     """Video prediction: list models, predict frames, train, evaluate and publish."""
-    # Modules that users name, MODULE:NAME, lie where they are.
-    sys.path.insert(0, "")
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
 
 
 @main.command(name="list")

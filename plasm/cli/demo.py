@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from plasm.demo import DemoServer, PageModel, copy_site, packaged_models, site_files
+from plasm.loading import is_here
 
 __all__ = ["demo"]
 
@@ -60,7 +61,7 @@ def _has_screen() -> bool:
 def _page_model(source: str, folder: Path) -> PageModel:
     """A model that ships, or one exported into the folder."""
     for model in packaged_models():
-        if not Path(source).exists() and source in (model.name, model.name.partition(".")[0]):
+        if not is_here(source) and source in (model.name, model.name.partition(".")[0]):
             return model
     # What it needs is an extra.
     from plasm.demo.export import page_model

@@ -8,7 +8,7 @@ import click
 import torch
 
 from plasm import data, evaluation, training, weights
-from plasm.devices import choose_device, move
+from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import join_world
 from plasm.loading import frame_counts, load_model
 from plasm.runs import record_metrics
@@ -90,7 +90,7 @@ def evaluate(**arguments: Any) -> None:
         config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
         **config.data_args,
     )  # fmt: skip
-    with join_world(choose_device(config.device)) as world:
+    with clear_failures("a smaller --batch-size takes less"), join_world(choose_device(config.device)) as world:
         timed = evaluation.TimedForecast(evaluation.forecast(move(net, world.device)), world.device)
         forecasts: dict[str, evaluation.Forecast] = {"model": timed, **evaluation.TRIVIAL_FORECASTS}
         table = evaluation.evaluate(

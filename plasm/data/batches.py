@@ -2,22 +2,43 @@
 
 import gc
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+
+from .extras import UserModules
 
 __all__ = ["clip_batches"]
 
+# Of these a message is made again in the process that asked.
+_MENDABLE = (FileNotFoundError, PermissionError, OSError, ImportError, MemoryError, ValueError)
 
-def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0) -> Iterable[Tensor]:
-    """Load the batches with these indices, (B, T + T', C, H, W) each, in this process or in so many workers."""
+
+def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0) -> Iterator[Tensor]:
+    """Load the batches with these indices, (B, T + T', C, H, W) each, in this process or in so many workers.
+
+    What cannot be read is the same error either way, without the traceback that torch adds to those of a worker.
+    """
     batches = _Batches(dataset, index_batches)
     if workers:
         # What nobody needs any more ends here: a decoder of this process that a forked worker collected would wait for
         # threads that the fork has not.
         gc.collect()
-    return DataLoader(batches, batch_size=None, num_workers=workers, worker_init_fn=_begin_worker)
+    for batch in DataLoader(batches, batch_size=None, num_workers=workers, worker_init_fn=_begin_worker):
+        if isinstance(batch, _Failure):
+            raise batch.kind(batch.message)
+        yield batch
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """An error of a worker that a user can mend."""
+
+    kind: type[Exception]
+    message: str
 
 
 class _Batches(Dataset[Tensor]):
@@ -26,10 +47,22 @@ class _Batches(Dataset[Tensor]):
     def __init__(self, dataset: Dataset[Tensor], index_batches: list[list[int]]) -> None:
         self.dataset, self.index_batches = dataset, index_batches
 
+    def __reduce__(self) -> Any:
+        # In the process that gets it, the modules come first, of which the data set may be.
+        return _unpickle, (UserModules(), self.dataset, self.index_batches)
+
     def __len__(self) -> int:
         return len(self.index_batches)
 
-    def __getitem__(self, number: int) -> Tensor:
+    def __getitem__(self, number: int) -> "Tensor | _Failure":
+        try:
+            return self._batch(number)
+        except _MENDABLE as error:
+            if get_worker_info() is None:
+                raise
+            return _Failure(next(kind for kind in _MENDABLE if isinstance(error, kind)), str(error))
+
+    def _batch(self, number: int) -> Tensor:
         indices, dataset = self.index_batches[number], self.dataset
         if hasattr(dataset, "get_batch"):
             batch: Tensor = dataset.get_batch(indices)
@@ -38,6 +71,10 @@ class _Batches(Dataset[Tensor]):
         else:
             batch = default_collate([dataset[index] for index in indices])
         return batch
+
+
+def _unpickle(_: UserModules, dataset: Dataset[Tensor], index_batches: list[list[int]]) -> _Batches:
+    return _Batches(dataset, index_batches)
 
 
 def _begin_worker(worker: int) -> None:

@@ -1,6 +1,5 @@
 """Data sets by name: one registry, open to users' own."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .extras import import_named
 from .mnist import Split, load_digits
 from .moving_mnist import ClipArray, MovingMNIST
 
@@ -104,7 +104,7 @@ def create_dataset(
     """
     module, _, short = name.rpartition(":")
     if module:
-        importlib.import_module(module)
+        import_named(module)
     if short not in _DATASETS:
         raise ValueError(f"no data set is called {short!r}; there are: {', '.join(list_datasets())}")
     if split not in _SPLITS:

@@ -129,6 +129,7 @@ class Family:
                 "pretrained_model_args": source.model_args,
             },
         )
+        model.pretrained_cfg.pop("state_dict", None)
         # Every argument, so that no later change of a default changes a saved model; timm adds what it was given.
         parameters = inspect.signature(model_cls).parameters.values()
         spelled = {p.name: kwargs.get(p.name, p.default) for p in parameters if p.name not in ("device", "dtype")}

@@ -1,6 +1,6 @@
 """How a model comes by its weights: from where, checked against what, and adapted to the frames asked for.
 
-timm opens the file in the end; what it opens was found, hashed and compared here before. Weights of other people
+The file is found, read once, hashed and compared here; timm gets the tensors and opens no file. Weights of other people
 (names "hf-hub:..." and "local-dir:...") come with a config.json, of which little is believed: the arguments of the
 model's constructor and what describes its input, in sizes that a model can have.
 
@@ -30,6 +30,8 @@ __all__ = [
     "adapt_in_frames",
     "adapt_out_channels",
     "adapt_out_frames",
+    "check_count",
+    "check_sizes",
     "resolve_pretrained",
 ]
 
@@ -37,6 +39,7 @@ _logger = logging.getLogger(__name__)
 
 # Of a stranger's configuration; what a user asks for himself is his own affair.
 _LARGEST_ARGUMENT = 1 << 16
+_LONGEST_ARGUMENT = 64
 _MOST_PARAMETERS = 1_000_000_000
 # What timm's scripts pass to every model, and timm records, though a class may not have it.
 _TIMM_ARGUMENTS = {"num_classes", "global_pool", "drop_rate", "drop_path_rate", "drop_block_rate", "img_size"}
@@ -47,6 +50,8 @@ Adapter = Callable[[Tensor, Any], Tensor]
 """Maps a tensor of a checkpoint and the model that is to take it to the tensor in the model's shape."""
 Filter = Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
 """Maps a state dict of other names and the model (perhaps on the meta device) to the model's own names."""
+# In place of a file that timm would open once more: our filter gives it the tensors that were checked.
+_CHECKED = {"checked": True}
 _NO_SOURCE: dict[str, Any] = {"source": None, "custom_load": False, "hf_hub_filename": None, **dict.fromkeys(_SOURCES)}
 
 
@@ -129,12 +134,11 @@ def resolve_pretrained(
         others = {key: value for key, value in own_args.items() if key not in _ADAPTED}
         models += [_empty_model(model_cls, args, variant) for args in ({**source_args, **others}, target_args)]
     own = _fitting(tensors, models, checkpoint_filter_fn, what)
-    source = {"file": str(file)} if file else {"state_dict": tensors}
+    source = {"state_dict": _CHECKED, **({"file": str(file)} if file else {})}
     return Pretrained(
         dict(defaults),
         cfg,
         {**(overlay or {}), **_NO_SOURCE, **source},
-        # Not what timm read: these are the tensors that were checked.
         lambda _, model: _adapt(own, model, adapters, what),
         stranger_args,
     )
@@ -177,7 +181,7 @@ def _channels(cfg: Mapping[str, Any], what: str) -> int:
         and len(size) == 3
         and all(type(n) is int and 0 < n <= _LARGEST_ARGUMENT for n in size)
     ):
-        raise ValueError(f"{what} has an input_size (C, H, W) of {size!r}")
+        raise ValueError(f"{what} has an input_size (C, H, W) of {weights.shown(repr(size))}")
     return size[0]
 
 
@@ -192,12 +196,38 @@ def _check_arguments(
     own = _parameters(model_cls)
     known = own | _TIMM_ARGUMENTS
     if unknown := [str(name) for name in args if name not in known]:
-        raise ValueError(f"{what} has arguments that a {model_cls.__name__} has not: {', '.join(unknown)}")
+        raise ValueError(f"{what} has arguments that a {model_cls.__name__} has not: {weights.listed(unknown)}")
+    check_sizes({key: value for key, value in args.items() if key in own or key not in _TIMM_ARGUMENTS}, largest, what)
+    check_count(_empty_model(model_cls, args, what), what)
+
+
+def check_sizes(args: Mapping[str, Any], largest: Mapping[str, int], what: str) -> None:
+    """Refuse numbers that no argument of a model has.
+
+    Args:
+        args: Of a stranger's configuration.
+        largest: By name, where that is less than 65,536.
+        what: Of what the error speaks.
+
+    Raises:
+        ValueError: If a number is negative or too large, or a list too long.
+    """
     for name, value in args.items():
         most = largest.get(name, _LARGEST_ARGUMENT)
-        if isinstance(value, int) and (name in own or name not in _TIMM_ARGUMENTS) and not 0 <= value <= most:
-            raise ValueError(f"{what} has {name} = {value}; plasm builds it up to {most}")
-    count = sum(tensor.numel() for tensor in _empty_model(model_cls, args, what).state_dict().values())
+        numbers = value if isinstance(value, list | tuple) else [value]
+        if len(numbers) > _LONGEST_ARGUMENT:
+            raise ValueError(f"{what} has {len(numbers):,} values of {name}; plasm takes up to {_LONGEST_ARGUMENT}")
+        if any(isinstance(number, int) and not 0 <= number <= most for number in numbers):
+            raise ValueError(f"{what} has {weights.shown(name)} = {weights.shown(value)}; plasm builds it up to {most}")
+
+
+def check_count(model: nn.Module, what: str) -> None:
+    """Refuse a model, perhaps on the meta device, of more than 10^9 parameters; ``what`` describes it.
+
+    Raises:
+        ValueError: If it has more.
+    """
+    count = sum(tensor.numel() for tensor in model.state_dict().values())
     if count > _MOST_PARAMETERS:
         raise ValueError(
             f"{what} describes a model of {count:,} parameters; plasm builds it up to {_MOST_PARAMETERS:,}"
@@ -210,8 +240,9 @@ def _empty_model(model_cls: type[nn.Module], args: Mapping[str, Any], what: str)
     own = {name: value for name, value in args.items() if name not in foreign}
     try:
         return model_cls(**{**own, "device": "meta"})
-    except (TypeError, ValueError, KeyError, RuntimeError, ArithmeticError) as error:
-        raise ValueError(f"{what} describes no {model_cls.__name__}: {error}") from error
+    except Exception as error:
+        # A value of any type may be in it, and constructors trip over them in as many ways.
+        raise ValueError(f"{what} describes no {model_cls.__name__}: {weights.shown(error)}") from error
 
 
 def _read(
@@ -223,17 +254,16 @@ def _read(
     if where.get("url"):
         raise ValueError(f"{where['url']}: plasm loads weights from files, folders and the Hub, not from addresses")
     if where.get("source") == "local-dir":
-        file = weights.folder_weights(Path(where["file"]))
-    elif where.get("file"):
-        file = Path(where["file"])
+        return weights.load_folder(Path(where["file"]))
+    if where.get("file"):
         _refuse_pickle(where["file"])
-    elif where.get("hf_hub_id"):
-        file = _of_hub(where["hf_hub_id"], where.get("hf_hub_filename") or "model.safetensors", cache_dir)
-    else:
-        file = weights.find(variant, tag, cache_dir)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file} is not there")
-    return weights.load_tensors(file), file
+        file = Path(where["file"])
+        return weights.load_tensors(file), file
+    if where.get("hf_hub_id"):
+        file, sha256 = _of_hub(where["hf_hub_id"], where.get("hf_hub_filename") or "model.safetensors", cache_dir)
+        return weights.load_tensors(file, sha256 or weights.cached_sha256(file)), file
+    file = weights.find(variant, tag, cache_dir)
+    return weights.load_tensors(file, weights.entry(variant, tag).sha256), file
 
 
 def _refuse_pickle(name: str) -> None:
@@ -241,18 +271,18 @@ def _refuse_pickle(name: str) -> None:
         raise ValueError(f"{name} is no .safetensors file, the only kind plasm loads; `plasm convert` makes one of it")
 
 
-def _of_hub(name: str, filename: str, cache_dir: Path | str | None) -> Path:
-    """The weights of the very commit that config.json came from, though a branch may have moved on."""
+def _of_hub(name: str, filename: str, cache_dir: Path | str | None) -> tuple[Path, str | None]:
+    """The weights of the very commit that config.json came from, though a branch may have moved on; their sha256."""
     _refuse_pickle(filename)
     repo, _, revision = name.partition("@")
     config = weights.cached_file(repo, "config.json", revision or None, cache_dir)
     if config is None:
-        return weights.fetch(repo, filename, revision or None, None, cache_dir)
+        return weights.fetch(repo, filename, revision or None, None, cache_dir), None
     commit = config.parent.name if re.fullmatch("[0-9a-f]{40}", config.parent.name) else revision or None
     # One of timm's own says nothing of the weights; then what the Hub says counts.
     stated = weights.read_model_config(config).get("weights", {})
     sha256 = stated.get("sha256") if stated.get("file", filename) == filename else None
-    return weights.fetch(repo, filename, commit, sha256, cache_dir)
+    return weights.fetch(repo, filename, commit, sha256, cache_dir), sha256
 
 
 def _check_hub_config(name: str, cache_dir: Path | str | None) -> None:
@@ -302,7 +332,9 @@ def _adapt(
     weights.check_tensors(out, {**own, **{name: out[name] for name in timms}}, what)
     if misfits:
         shapes = (f"{name} {tuple(state[name].shape)} -> {tuple(own[name].shape)}" for name in misfits)
-        _logger.warning("%s: loaded as they are all tensors but %d, adapted: %s", what, len(misfits), ", ".join(shapes))
+        _logger.warning(
+            "%s: loaded as they are all tensors but %d, adapted: %s", what, len(misfits), weights.listed(shapes)
+        )
     return out
 
 

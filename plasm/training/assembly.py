@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from plasm.config import read_config
 from plasm.data import create_dataset
-from plasm.devices import choose_device, has_bf16
+from plasm.devices import choose_device, clear_failures, has_bf16
 from plasm.distributed import World, join_world
 from plasm.loading import frame_counts, initial_arguments, load_initial_weights, load_model, make_model
 from plasm.runs import (
@@ -47,12 +47,18 @@ def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_
         FloatingPointError: If the loss is not finite any more.
         RunInterruptedError: If SIGTERM or SIGINT came; the state was saved.
         LostProcessError: If another process of the run has gone.
+        MemoryError: If memory ran out.
+        ChildProcessError: If a process that loads clips was killed.
     """
-    if fast_dev_run:
-        _try_every_stage(config, resume)
-        return
-    with join_world(choose_device(config.device)) as world:
-        prepare(config, world, resume).fit()
+    with clear_failures(
+        f"a larger --accumulate, or a smaller --batch-size in another --out, takes less; what {config.out} holds stays, "
+        "and --resume goes on from its last checkpoint"
+    ):
+        if fast_dev_run:
+            _try_every_stage(config, resume)
+            return
+        with join_world(choose_device(config.device)) as world:
+            prepare(config, world, resume).fit()
 
 
 def _try_every_stage(config: PretrainConfig | TrainConfig, resume: bool) -> None:

@@ -7,6 +7,7 @@ from .files import (
     describe_folder,
     file_sha256,
     folder_weights,
+    load_folder,
     load_tensors,
     read_model_config,
     save_pretrained,
@@ -14,7 +15,8 @@ from .files import (
     tensors_sha256,
     write_beside,
 )
-from .hub import cached_file, check_cached, fetch, fetch_config, push
+from .foreign import check_depth, listed, parse_json, read_json, shown
+from .hub import cached_file, cached_sha256, check_cached, fetch, fetch_config, push
 from .manifest import Entry, WeightsNotFoundError, describe, entries, entry, markdown_table, tags
 from .sources import add_source, find, sources
 
@@ -24,7 +26,9 @@ __all__ = [
     "WeightsNotFoundError",
     "add_source",
     "cached_file",
+    "cached_sha256",
     "check_cached",
+    "check_depth",
     "check_tensors",
     "describe",
     "describe_folder",
@@ -35,15 +39,20 @@ __all__ = [
     "file_sha256",
     "find",
     "folder_weights",
+    "listed",
+    "load_folder",
     "load_tensors",
     "markdown_table",
+    "parse_json",
     "plain_state_dict",
     "push",
     "read_checkpoint",
     "read_entry",
+    "read_json",
     "read_model_config",
     "save_pretrained",
     "save_tensors",
+    "shown",
     "sources",
     "tags",
     "tensors_sha256",

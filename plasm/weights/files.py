@@ -12,19 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from timm.models import create_model
 from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
 
 from .card import Card
+from .foreign import listed, read_json, shown
 
 __all__ = [
     "check_tensors",
     "describe_folder",
     "file_sha256",
     "folder_weights",
+    "load_folder",
     "load_tensors",
     "read_model_config",
     "save_pretrained",
@@ -90,18 +91,43 @@ def _serialize(tensors: Mapping[str, Tensor]) -> bytes:
     return save(whole)
 
 
-def load_tensors(file: Path) -> dict[str, Tensor]:
-    """Read a safetensors file.
+def load_tensors(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
+    """Read a safetensors file, once: the bytes that are hashed are those that the tensors are made of.
+
+    Args:
+        file: Of safetensors.
+        sha256: What the file must have, if that is known.
 
     Raises:
-        OSError: If there is no such file, or it is not a whole safetensors file.
+        OSError: If there is no such file, its sha256 is another, it is not a whole safetensors file, or this machine
+            has not the memory for it.
     """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there")
+    if (size := file.stat().st_size) > _largest_file():
+        raise OSError(f"{file} has {size / 1e9:,.0f} GB, more than the memory of this machine can take")
     try:
-        return load_file(file)
-    except SafetensorError as error:
-        raise OSError(
-            f"{file} is not a whole safetensors file: it {foreign_content(file) or f'is damaged ({error})'}"
-        ) from error
+        content = file.read_bytes()
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise OSError(f"{file} is damaged: its sha256 is not the {sha256} that is stated of it")
+        # The tensors are copies of their parts of it; together with the model, which is made next, they take no more.
+        return dict(sorted(load(content).items()))
+    except OSError:
+        raise
+    except MemoryError as error:
+        raise OSError(f"{file} has {size / 1e9:,.1f} GB, more than there is memory for") from error
+    except Exception as error:
+        # Its own error, and others for a type that torch has not.
+        found = foreign_content(file) or f"is damaged ({shown(error)})"
+        raise OSError(f"{file} is not a whole safetensors file: it {found}") from error
+
+
+def _largest_file() -> float:
+    """Half of the machine's memory, since a file is there twice while it is read; no limit where that is not known."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    except (AttributeError, OSError, ValueError):
+        return float("inf")
 
 
 def file_sha256(file: Path) -> str:
@@ -120,21 +146,18 @@ def read_model_config(file: Path) -> dict[str, Any]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not the configuration of a model: it names none, or what is in it is of another kind.
     """
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+    config = read_json(file)
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), str):
         raise ValueError(f'{file} is no configuration of a model: it has no "architecture"')
     for part in ("model_args", "pretrained_cfg", "weights"):
         if not isinstance(config.get(part, {}), dict):
-            raise ValueError(f"{file} is no configuration of a model: {part} is {config[part]!r}")
+            raise ValueError(f"{file} is no configuration of a model: {part} is {shown(repr(config[part]))}")
     # Timm would take these for its own: a checkpoint_path it opens, whatever it is.
     if foreign := sorted(set(inspect.signature(create_model).parameters) & set(config.get("model_args", {}))):
-        raise ValueError(f"{file} has in model_args what is no argument of a model: {', '.join(foreign)}")
+        raise ValueError(f"{file} has in model_args what is no argument of a model: {listed(foreign)}")
     sha256 = config.get("weights", {}).get("sha256", "0" * 64)
     if not (isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
-        raise ValueError(f"{file} is no configuration of a model: its weights have the sha256 {sha256!r}")
+        raise ValueError(f"{file} is no configuration of a model: its weights have the sha256 {shown(repr(sha256))}")
     return config
 
 
@@ -146,13 +169,29 @@ def folder_weights(folder: Path) -> Path:
         OSError: If the sha256 is another.
         ValueError: If config.json is not the configuration of a model.
     """
-    file = folder / WEIGHTS_NAME
-    sha256 = read_model_config(folder / "config.json").get("weights", {}).get("sha256")
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder} holds no {WEIGHTS_NAME}, the only file plasm loads of it")
+    file, sha256 = _stated(folder)
     if sha256 is not None and file_sha256(file) != sha256:
         raise OSError(f"{file} is damaged: its sha256 is not the {sha256} of the config.json beside it")
     return file
+
+
+def load_folder(folder: Path) -> tuple[dict[str, Tensor], Path]:
+    """Read the tensors that ``folder_weights`` names, and the file's path: what is hashed is what is loaded.
+
+    Raises:
+        OSError: As ``folder_weights`` and ``load_tensors`` raise it.
+        ValueError: As ``folder_weights`` raises it.
+    """
+    file, sha256 = _stated(folder)
+    return load_tensors(file, sha256), file
+
+
+def _stated(folder: Path) -> tuple[Path, str | None]:
+    """The file of a folder, and what config.json beside it says that its sha256 is."""
+    file, sha256 = folder / WEIGHTS_NAME, read_model_config(folder / "config.json").get("weights", {}).get("sha256")
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} holds no {WEIGHTS_NAME}, the only file plasm loads of it")
+    return file, sha256
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:
@@ -184,7 +223,7 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
             name for name, tensor in tensors.items() if tensor.dtype in _DTYPES and not tensor.isfinite().all()
         ],
     }
-    found = [f"{len(names)} tensor(s) {kind}: {', '.join(names)}" for kind, names in problems.items() if names]
+    found = [f"{len(names)} tensor(s) {kind}: {listed(names)}" for kind, names in problems.items() if names]
     if found:
         raise ValueError(f"{what} does not fit the model: {'; '.join(found)}")
 

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from .files import file_sha256, read_model_config
 from .manifest import WeightsNotFoundError
 
-__all__ = ["cached_file", "check_cached", "fetch", "fetch_config", "push"]
+__all__ = ["cached_file", "cached_sha256", "check_cached", "fetch", "fetch_config", "push"]
 
 _SECONDS = 5.0
 _STORAGE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -119,6 +119,12 @@ def cached_file(repo: str, file: str, revision: str | None, cache_dir: Path | st
     """Where the cache has a file, if it has it."""
     found = huggingface_hub.try_to_load_from_cache(repo, file, cache_dir, revision)
     return Path(found) if isinstance(found, str) else None
+
+
+def cached_sha256(path: Path) -> str | None:
+    """The sha256 that the Hub said a file in its cache has, if the cache knows it: a large file is named by it there."""
+    name = path.readlink().name if path.is_symlink() else ""
+    return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
 
 def push(folder: Path, repo: str, private: bool = False) -> tuple[str, str]:

@@ -1,3 +1,8 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from plasm.data import clip_batches
+from plasm.devices import clear_failures
 
 
 class Items(Dataset[Tensor]):
@@ -37,3 +43,50 @@ class Whole(Listed):
 def test_batches_are_of_their_indices_in_order(kind: Any, workers: int) -> None:
     batches = list(clip_batches(kind(), [[3, 1], [2]], workers))
     assert [batch[:, 1, 0, 0, 0].tolist() for batch in batches] == [[3, 1], [2]]
+
+
+class Damaged(Items):
+    """Clips of which one cannot be read, or takes its process with it."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self.error = error
+
+    def __getitem__(self, index: int) -> Tensor:
+        if index == 2 and self.error is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if index == 2 and self.error is not None:
+            raise self.error
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a.npy is damaged"), FileNotFoundError("b.npy is not there"), OSError(5, "c.npy cannot be read")],
+)
+def test_an_error_of_a_worker_is_that_of_this_process(error: Exception) -> None:
+    for workers in (0, 1):
+        with pytest.raises(type(error)) as raised:
+            list(clip_batches(Damaged(error), [[1], [2]], workers))
+        assert str(raised.value) == str(error)
+
+
+def test_a_worker_that_is_killed_is_a_clear_error() -> None:
+    with pytest.raises(ChildProcessError, match=r"loads clips was killed \(.*pid.*--workers may help: start anew"):
+        with clear_failures("start anew"):
+            list(clip_batches(Damaged(None), [[1], [2]], 1))
+
+
+def test_a_data_set_of_a_users_module_goes_to_another_process(tmp_path: Path) -> None:
+    """As workers get it that do not begin with a fork; its folder is not on their path."""
+    (tmp_path / "users_clips.py").write_text(
+        "import torch, users_helper\nclass Clips:\n    def __getitem__(self, i): return torch.full((1,), users_helper.ONE)\n"
+    )
+    (tmp_path / "users_helper.py").write_text("ONE = 1.0")
+    program = (
+        "import pickle, sys; sys.path[:] = [p for p in sys.path if p]\n"
+        "from plasm.data.batches import _Batches; from plasm.data.extras import import_named\n"
+    )
+    write = "pickle.dump(_Batches(import_named('users_clips').Clips(), [[3]]), open('b', 'wb'))"
+    read = "assert pickle.load(open('b', 'rb'))[0].tolist() == [[1.0]]; assert 'users_clips' in sys.modules"
+    for end in (write, read):
+        subprocess.run([sys.executable, "-c", program + end], cwd=tmp_path, check=True)

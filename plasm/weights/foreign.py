@@ -1,0 +1,78 @@
+"""What other people wrote, on its way into an error message or out of JSON."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["check_depth", "listed", "parse_json", "read_json", "shown"]
+
+_DEPTH = 32
+_BYTES = 16 << 20
+_NAMES = 32
+
+
+def shown(text: object, most: int = 200, kept: str = "") -> str:
+    """Text of a file as a message can hold it: one line, cut, and with no character that a terminal would obey.
+
+    Args:
+        text: Whatever ``str`` makes text of.
+        most: Characters that are kept.
+        kept: Characters that stay as they are, a new line say.
+    """
+    whole = str(text)[: most + 1]
+    safe = "".join(c if c.isprintable() or c in kept else c.encode("unicode_escape").decode() for c in whole)
+    return safe if len(safe) <= most else f"{safe[:most]}..."
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names of a file as a message can hold them: the first 32, each as ``shown``, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else ""
+    return ", ".join(shown(name, 120) for name in names[:_NAMES]) + more
+
+
+def read_json(file: Path) -> Any:
+    """Read a small JSON file, a configuration say.
+
+    Raises:
+        OSError: If there is no such file, or it cannot be read.
+        ValueError: If it is no JSON, larger than 16 MiB, or nested deeper than 32 times.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there")
+    if (size := file.stat().st_size) > _BYTES:
+        raise ValueError(f"{file} is damaged: it has {size:,} bytes, far more than a file of its kind")
+    return parse_json(file.read_bytes(), str(file))
+
+
+def parse_json(content: bytes | str, what: str) -> Any:
+    """Read JSON, whatever it holds; ``what`` is of what the error speaks. See ``read_json``."""
+    try:
+        value = json.loads(content if isinstance(content, str) else content.decode())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{what} is damaged: no JSON at line {error.lineno}, column {error.colno}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{what} is damaged: its byte {error.start:,} is not UTF-8") from error
+    except RecursionError as error:
+        raise ValueError(f"{what} is damaged: it is nested too deeply") from error
+    except Exception as error:
+        # A number of thousands of digits, or one that memory does not hold.
+        raise ValueError(f"{what} is damaged: no JSON that can be read ({type(error).__name__})") from error
+    check_depth(value, what)
+    return value
+
+
+def check_depth(value: Any, what: str) -> None:
+    """Refuse what is nested so deeply that printing or copying it could fail.
+
+    Raises:
+        ValueError: If it is; ``what`` is of what the error speaks.
+    """
+    level = [value]
+    for _ in range(_DEPTH):
+        inner = (v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list))
+        level = [each for values in inner for each in values]
+        if not level:
+            return
+    raise ValueError(f"{what} is damaged: it is nested deeper than {_DEPTH} times")
