@@ -6,18 +6,18 @@ Importing it registers every model with timm; ``create_model`` is timm's, ``list
 import os
 import sys
 
-# Before anything else is imported: `python -m plasm` puts the current folder before all others, and whatever lies in it,
-# a downloaded av.py say, would be taken for the module of that name.
+# Before anything else is imported: `python -m plasm` puts the current folder before all others, and whatever lies in
+# it, a downloaded av.py say, would be taken for the module of that name.
 if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()] and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]
 
-from typing import Any  # noqa: E402
+from typing import Any
 
-from timm.models import create_model as _create_model  # noqa: E402
-from timm.models import list_models as _list_models  # noqa: E402
+from timm.models import create_model as _create_model
+from timm.models import list_models as _list_models
 
-from plasm import models, weights  # noqa: E402
-from plasm.exporting import export  # noqa: E402
+from plasm import models, weights
+from plasm.exporting import export
 
 __version__ = "0.1.0"
 

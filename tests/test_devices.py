@@ -57,5 +57,5 @@ def test_a_lack_of_memory_says_what_to_do(fail: Any) -> None:
 
 
 def test_other_errors_are_left_as_they_are() -> None:
-    with pytest.raises(RuntimeError, match="^shapes differ$"), clear_failures("use less"):
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), clear_failures("use less"):
         raise RuntimeError("shapes differ")

@@ -123,7 +123,7 @@ def test_a_folder_of_a_model_of_timms_own_is_refused(
     for name in (None, architecture):
         with pytest.raises(ValueError, match=f"run holds a {architecture}, which is timm's and no model of plasm"):
             load_model(name, str(run))
-    with pytest.raises(ValueError, match="no model of plasm|not a resnet18"):
+    with pytest.raises(ValueError, match=r"no model of plasm|not a resnet18"):
         load_initial_weights(timm.create_model("resnet18"), "resnet18", str(run))
 
 

@@ -41,7 +41,7 @@ class _Failure:
     message: str
 
 
-class _Batches(Dataset[Tensor]):
+class _Batches(Dataset[Any]):
     """A data set whose items are whole batches, which ``get_batch`` makes at once where there is one."""
 
     def __init__(self, dataset: Dataset[Tensor], index_batches: list[list[int]]) -> None:

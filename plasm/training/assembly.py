@@ -51,8 +51,8 @@ def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_
         ChildProcessError: If a process that loads clips was killed.
     """
     with clear_failures(
-        f"a larger --accumulate, or a smaller --batch-size in another --out, takes less; what {config.out} holds stays, "
-        "and --resume goes on from its last checkpoint"
+        f"a larger --accumulate, or a smaller --batch-size in another --out, takes less. What {config.out} holds "
+        "stays: --resume goes on from its last checkpoint"
     ):
         if fast_dev_run:
             _try_every_stage(config, resume)

@@ -122,7 +122,7 @@ def cached_file(repo: str, file: str, revision: str | None, cache_dir: Path | st
 
 
 def cached_sha256(path: Path) -> str | None:
-    """The sha256 that the Hub said a file in its cache has, if the cache knows it: a large file is named by it there."""
+    """The sha256 that the Hub said a file in its cache has, by which large ones are named there."""
     name = path.readlink().name if path.is_symlink() else ""
     return name if re.fullmatch("[0-9a-f]{64}", name) else None
 

@@ -16,10 +16,11 @@ from plasm import weights
 
 TRAP = "import os\nopen(os.environ['SPRUNG'], 'a').write(__name__ + '\\n')\n"
 PACKAGES = [
-    "av", "h5py", "PIL", "onnx", "onnxruntime", "onnxscript", "openvino", "matplotlib", "skimage", "tqdm", "torch", "timm",
-    "torchvision", "numpy", "scipy", "click", "tomli", "tomli_w", "einops", "safetensors", "huggingface_hub",
-    "tensorboard", "hickle", "netCDF4", "xarray", "tifffile", "imagecodecs", "rasterio", "cfgrib", "hdf5plugin", "accelerate",
-    "requests", "httpx", "yaml", "triton", "sympy", "networkx", "jinja2", "sitecustomize", "usercustomize",
+    "av", "h5py", "PIL", "onnx", "onnxruntime", "onnxscript", "openvino", "matplotlib", "skimage", "tqdm", "torch",
+    "timm", "torchvision", "numpy", "scipy", "click", "tomli", "tomli_w", "einops", "safetensors", "huggingface_hub",
+    "tensorboard", "hickle", "netCDF4", "xarray", "tifffile", "imagecodecs", "rasterio", "cfgrib",
+    "hdf5plugin", "accelerate",    "requests", "httpx", "yaml", "triton", "sympy", "networkx", "jinja2",
+    "sitecustomize", "usercustomize",
 ]  # fmt: skip
 # `python -m` has imported these before it looks for plasm, and before any line of plasm runs.
 BEFORE = {"runpy", "pkgutil", "importlib", "__future__", "this", "antigravity"}

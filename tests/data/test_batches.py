@@ -71,15 +71,16 @@ def test_an_error_of_a_worker_is_that_of_this_process(error: Exception) -> None:
 
 
 def test_a_worker_that_is_killed_is_a_clear_error() -> None:
-    with pytest.raises(ChildProcessError, match=r"loads clips was killed \(.*pid.*--workers may help: start anew"):
-        with clear_failures("start anew"):
-            list(clip_batches(Damaged(None), [[1], [2]], 1))
+    match = r"loads clips was killed \(.*pid.*--workers may help: start anew"
+    with pytest.raises(ChildProcessError, match=match), clear_failures("start anew"):
+        list(clip_batches(Damaged(None), [[1], [2]], 1))
 
 
 def test_a_data_set_of_a_users_module_goes_to_another_process(tmp_path: Path) -> None:
     """As workers get it that do not begin with a fork; its folder is not on their path."""
     (tmp_path / "users_clips.py").write_text(
-        "import torch, users_helper\nclass Clips:\n    def __getitem__(self, i): return torch.full((1,), users_helper.ONE)\n"
+        "import torch, users_helper\nclass Clips:\n"
+        "    def __getitem__(self, i): return torch.full((1,), users_helper.ONE)\n"
     )
     (tmp_path / "users_helper.py").write_text("ONE = 1.0")
     program = (

@@ -34,7 +34,8 @@ def test_what_a_user_names_is_imported_from_the_folder_that_is_on_the_path_at_no
     (tmp_path / "named_here.py").write_text("import sys\nWHERE = sys.path[-1]")
     (tmp_path / "cmd.py").write_text("raise RuntimeError('not this one')")
     monkeypatch.delitem(sys.modules, "cmd", raising=False)
-    assert import_named("named_here").WHERE == str(tmp_path)
+    named = import_named("named_here")
+    assert Path(named.WHERE) == tmp_path
     assert sys.path == before
     assert hasattr(import_named("cmd"), "Cmd")  # what is installed comes first
     (tmp_path / "broken_here.py").write_text("1 / 0")
