@@ -71,7 +71,11 @@ FAMILY = Family(
   booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
   year      = {2015}
 }""",
-    recipes=recipes("convlstm", lr=5e-4),
+    # OpenSTL's (commit c74deb5), file by file of its configs.
+    recipes=recipes(
+        "convlstm",
+        lr={"mmnist": 5e-4, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
+    ),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

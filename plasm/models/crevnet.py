@@ -128,6 +128,7 @@ FAMILY = Family(
   booktitle = {International Conference on Learning Representations (ICLR)},
   year      = {2020}
 }""",
+    # OpenSTL has no configuration of it: the rate is that of its PredRNN on Moving MNIST, the rest as for the others.
     recipes=recipes("crevnet", lr=5e-4),
     largest=LARGEST,
 )

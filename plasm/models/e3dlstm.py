@@ -36,6 +36,7 @@ class E3DLSTM(PatchRNN):
         layer_norm: See ``PatchRNN``.
         reverse_sampling: See ``PatchRNN``.
         sampling_stop: See ``PatchRNN``.
+        sampling_alpha: See ``PatchRNN``.
         window: W.
         stride: See ``Eidetic3DLSTMCell``.
         as_openstl: Compute as OpenSTL's code does where it departs from the authors'; see ``Eidetic3DLSTMCell``.
@@ -57,6 +58,7 @@ class E3DLSTM(PatchRNN):
         layer_norm: bool = False,
         reverse_sampling: bool = False,
         sampling_stop: int = 50_000,
+        sampling_alpha: float | None = None,
         window: int = 2,
         stride: int = 1,
         as_openstl: bool = False,
@@ -66,7 +68,7 @@ class E3DLSTM(PatchRNN):
         self._cell_options: dict[str, Any] = {"window": window, "stride": stride, "as_openstl": as_openstl}
         super().__init__(
             in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,
-            reverse_sampling, sampling_stop, device, dtype,
+            reverse_sampling, sampling_stop, sampling_alpha, device, dtype,
         )  # fmt: skip
         self.window = window
         self.num_features = window * self.hidden_dims[-1]
@@ -182,7 +184,12 @@ FAMILY = Family(
   booktitle = {International Conference on Learning Representations (ICLR)},
   year      = {2019}
 }""",
-    recipes=recipes("e3dlstm", lr=1e-4),
+    # OpenSTL's (commit c74deb5), file by file of its configs.
+    recipes=recipes(
+        "e3dlstm",
+        lr={"mmnist": 1e-4, "taxibj": 5e-3, "human36m": 1e-4, "caltech": 2.5e-3, "kth": 5e-4},
+        batch_size={"human36m": 4, "caltech": 4, "kth": 8},
+    ),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -281,7 +281,12 @@ FAMILY = Family(
   volume    = {34},
   year      = {2021}
 }""",
-    recipes=recipes("mau", lr=1e-3, phase_1=True),
+    # OpenSTL's (commit c74deb5), file by file of its configs.
+    recipes=recipes(
+        "mau",
+        lr={"mmnist": 1e-3, "taxibj": 1e-3, "human36m": 1e-4, "caltech": 1e-3, "kth": 5e-4},
+        phase_1=True,
+    ),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

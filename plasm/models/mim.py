@@ -114,7 +114,12 @@ FAMILY = Family(
   pages     = {9154--9162},
   year      = {2019}
 }""",
-    recipes=recipes("mim", lr=5e-4),
+    # OpenSTL's (commit c74deb5), file by file of its configs.
+    recipes=recipes(
+        "mim",
+        lr={"mmnist": 5e-4, "taxibj": 1e-2, "human36m": 1e-4, "caltech": 1e-2, "kth": 1e-4},
+        batch_size={"human36m": 4},
+    ),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -369,7 +369,12 @@ FAMILY = Family(
   pages     = {11474--11484},
   year      = {2020}
 }""",
-    recipes=recipes("phydnet", lr=1e-3, phase_1=True),
+    # OpenSTL's (commit c74deb5), file by file of its configs.
+    recipes=recipes(
+        "phydnet",
+        lr={"mmnist": 1e-3, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
+        phase_1=True,
+    ),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

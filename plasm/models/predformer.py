@@ -206,8 +206,17 @@ FAMILY = Family(
   journal = {arXiv preprint arXiv:2410.04733},
   year    = {2024}
 }""",
+    # The scripts of its authors' code (commit 595a478).
     recipes=recipes(
-        "predformer", lr=1e-3, benchmarks=("mmnist", "taxibj", "human36m"), optimizer="adamw", weight_decay=0.01
+        "predformer",
+        benchmarks=("mmnist", "taxibj", "human36m"),
+        lr=1e-3,
+        optimizer="adamw",
+        weight_decay=0.01,
+        epochs={"mmnist": 2000, "taxibj": 200},
+        schedule={"taxibj": "onecycle"},
+        warmup_epochs={"taxibj": 0},
+        batch_size={"human36m": 8},
     ),
     largest={"depth": 256},
 )

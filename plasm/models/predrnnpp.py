@@ -85,7 +85,11 @@ FAMILY = Family(
   pages     = {5110--5119},
   year      = {2018}
 }""",
-    recipes=recipes("predrnnpp", lr=1e-4),
+    # OpenSTL's (commit c74deb5), file by file of its configs.
+    recipes=recipes(
+        "predrnnpp",
+        lr={"mmnist": 1e-4, "taxibj": 1e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
+    ),
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

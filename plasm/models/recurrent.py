@@ -27,7 +27,7 @@ __all__ = ["LARGEST", "Inputs", "RecurrentModel", "patchify", "same_dims", "trut
 
 Inputs = tuple[Tensor, ...]
 
-LARGEST = {"sampling_stop": 1 << 40, "forcing_steps": 1 << 40}
+LARGEST = {"sampling_stop": 1 << 40, "sampling_alpha": 1 << 40, "forcing_steps": 1 << 40}
 """Arguments that count training steps, which may be many: see ``Family.largest``."""
 
 
@@ -41,14 +41,17 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
     return rearrange(patches, "n (p q c) h w -> n c (h p) (w q)", p=patch, q=patch)
 
 
-def truth_shown(batch: int, in_frames: int, out_frames: int, step: int, stop: int, reverse: bool) -> Tensor:
+def truth_shown(
+    batch: int, in_frames: int, out_frames: int, step: int, stop: int, reverse: bool, alpha: float | None = None
+) -> Tensor:
     """Which frames a training step shows as they are, where the others are the model's own forecasts.
 
     Scheduled sampling (Bengio et al., 2015): the T frames always; each later one with a chance that falls from 1 to 0
     over ``stop`` steps. Reverse scheduled sampling (PredRNNv2, Section 3.4): of the first T, too, each but the first
-    with a chance, which is .5 for half of ``stop``, then 1 - .5 exp(-10 s / stop) with s the steps since, and 1 after;
-    each later one with .5 for the first half, then falling to 0. These are the authors' numbers where ``stop`` is
-    50,000. Each clip is drawn on its own, from torch's generator.
+    with a chance, which is .5 for half of ``stop``, then 1 - .5 exp(-s / alpha) with s the steps since, and 1 after;
+    each later one with .5 for the first half, then falling to 0. With a ``stop`` of 50,000, OpenSTL has an alpha of
+    5,000, the script of PredRNNv2's authors for Moving MNIST 2,500. Each clip is drawn on its own, from torch's
+    generator.
 
     Args:
         batch: B.
@@ -57,6 +60,7 @@ def truth_shown(batch: int, in_frames: int, out_frames: int, step: int, stop: in
         step: Steps done before.
         stop: When sampling ends; 0 shows no later frame at all.
         reverse: Whether it is reverse.
+        alpha: Steps in which the share of the first T frames that are not shown falls to 1 / e; stop / 10 by default.
 
     Returns:
         bool, (B, T + T' - 2): of the second frame to the last but one.
@@ -65,7 +69,7 @@ def truth_shown(batch: int, in_frames: int, out_frames: int, step: int, stop: in
     before, after = 1.0, max(0.0, 1.0 - (step + 1) / stop) if stop else 0.0
     if reverse and step < stop:
         since = step - half
-        before = 0.5 if since < 0 else 1.0 - 0.5 * math.exp(-10 * since / stop)
+        before = 0.5 if since < 0 else 1.0 - 0.5 * math.exp(-since / (stop / 10 if alpha is None else alpha))
         after = 0.5 if since < 0 else 0.5 - 0.5 * since / half
     chances = torch.tensor([before] * (in_frames - 1) + [after] * (out_frames - 1))
     return torch.rand(batch, len(chances)) < chances
@@ -86,6 +90,10 @@ class RecurrentModel(VideoModel):
         size_multiple: What H and W are padded to a multiple of.
         sampling_stop: When a training step shows no later frame any more; see ``truth_shown``.
         reverse_sampling: Reverse scheduled sampling; see ``truth_shown``.
+        sampling_alpha: Of reverse sampling; see ``truth_shown``.
+
+    Raises:
+        ValueError: If ``sampling_alpha`` is not positive.
     """
 
     fixed_size = False
@@ -99,11 +107,15 @@ class RecurrentModel(VideoModel):
         size_multiple: int,
         sampling_stop: int,
         reverse_sampling: bool,
+        sampling_alpha: float | None = None,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames)
+        if sampling_alpha is not None and sampling_alpha <= 0:
+            raise ValueError(f"sampling_alpha is a number of steps, above 0, got {sampling_alpha}")
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.img_size, self.size_multiple = (height, width), size_multiple
         self.sampling_stop, self.reverse_sampling = sampling_stop, reverse_sampling
+        self.sampling_alpha = sampling_alpha
         self.grad_checkpointing = False
 
     @property
@@ -175,7 +187,7 @@ class RecurrentModel(VideoModel):
         """
         out_frames = target.shape[1]
         shown = truth_shown(
-            len(clip), self.in_frames, out_frames, step, self.sampling_stop, self.reverse_sampling
+            len(clip), self.in_frames, out_frames, step, self.sampling_stop, self.reverse_sampling, self.sampling_alpha
         )  # fmt: skip
         forecasts, extra = self.unroll(clip, target, shown)
         frames = torch.cat([clip, target], 1)

@@ -72,10 +72,11 @@ def input_sizes(
     return {f"{prefix}_{name}": (_SHAPES[name]["in_chans"], *_SHAPES[name]["img_size"]) for prefix, name in names}
 
 
-# Epochs and schedules of OpenSTL's benchmarks; r0 of the PLA-SM paper's Table I.
+# What OpenSTL (commit c74deb5) gives nearly every model on a benchmark: batches of 16, no clipping of the gradient.
+# (Epochs are of the tables of its documentation.) r0 is of the PLA-SM paper's Table I.
 _TRAIN: dict[str, dict[str, Any]] = {
     "mmnist": {"epochs": 200},
-    "taxibj": {"epochs": 50, "schedule": "cosine", "clips_per_epoch": 19_627},
+    "taxibj": {"epochs": 50, "schedule": "cosine", "warmup_epochs": 5, "clips_per_epoch": 19_627},
     "human36m": {"epochs": 50, "schedule": "cosine"},
     "caltech": {"epochs": 100},
     "kth": {"epochs": 100},
@@ -90,22 +91,25 @@ _PRETRAIN: dict[str, dict[str, Any]] = {
 
 
 def recipes(
-    *prefixes: str, lr: float, phase_1: bool = False, benchmarks: Sequence[str] = tuple(BENCHMARKS), **train: Any
+    prefix: str, phase_1: bool = False, benchmarks: Sequence[str] = tuple(BENCHMARKS), **train: Any
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """Recipes of ``Family`` for the constructors ``prefix_benchmark``.
+    """Recipes of ``Family`` for the constructors ``prefix_benchmark``: OpenSTL's, but for what is given.
 
     Args:
-        *prefixes: What their names start with.
-        lr: Peak learning rate.
-        phase_1: Whether they have an encoder to pretrain.
+        prefix: What their names start with.
+        phase_1: Whether they have an encoder to pretrain, as the PLA-SM paper does.
         benchmarks: Which of ``BENCHMARKS``.
-        **train: More of what training is told, the same on every benchmark.
+        **train: What training is told, ``lr`` among it: a value for all benchmarks, or a mapping with those of some.
     """
+    own = {
+        name: {key: value[name] if isinstance(value, Mapping) else value for key, value in train.items()
+               if not isinstance(value, Mapping) or name in value}
+        for name in benchmarks
+    }  # fmt: skip
     return {
         f"{prefix}_{name}": {
-            "train": {"lr": lr, **_TRAIN[name], **train},
+            "train": {"clip_grad": 0.0, **_TRAIN[name], **own[name]},
             **({"pretrain": _PRETRAIN[name]} if phase_1 else {}),
         }
-        for prefix in prefixes
         for name in benchmarks
     }

@@ -26,7 +26,7 @@ from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .registration import TINY, input_sizes, recipes, register_benchmarks
+from .registration import BENCHMARKS, TINY, input_sizes, recipes, register_benchmarks
 from .video_model import VideoModel, check_positive
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
@@ -481,6 +481,37 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
 # What the names begin with, and the translator.
 _TRANSLATORS = {"simvp": "incepu", **{f"simvp_{name}": name for name in BLOCKS if name != "tau"}}
 
+# OpenSTL's rates (commit c74deb5), file by file of its configs, in the order of BENCHMARKS. (That of the MLP-Mixer for
+# KTH names none, which is .001.)
+_RATES: dict[str, tuple[float, ...]] = {
+    "incepu": (1e-3, 1e-3, 1e-3, 5e-3, 1e-3),
+    "convmixer": (1e-2, 1e-3, 1e-2, 1e-2, 1e-2),
+    "convnext": (1e-2, 1e-3, 5e-3, 5e-3, 5e-3),
+    "gsta": (1e-3, 5e-4, 1e-3, 5e-3, 1e-3),
+    "hornet": (1e-3, 1e-3, 1e-3, 1e-3, 1e-3),
+    "mlpmixer": (1e-3, 1e-2, 1e-3, 5e-4, 1e-3),
+    "moganet": (1e-3, 1e-3, 1e-3, 5e-3, 5e-3),
+    "poolformer": (1e-3, 5e-4, 1e-3, 1e-3, 5e-4),
+    "swin": (1e-3, 5e-4, 5e-4, 5e-4, 5e-4),
+    "uniformer": (5e-4, 5e-4, 1e-3, 1e-3, 1e-3),
+    "van": (1e-3, 1e-3, 1e-3, 1e-2, 1e-3),
+    "vit": (5e-4, 5e-4, 1e-3, 1.25e-4, 1.3e-3),
+}
+_BATCHES: dict[str, dict[str, int]] = {
+    **{name: {"kth": 8} for name in ("incepu", "convmixer", "convnext", "mlpmixer", "poolformer")},
+    **{name: {"kth": 4} for name in ("gsta", "hornet", "moganet", "swin", "van")},
+    **{name: {"human36m": 4, "caltech": 4, "kth": 2} for name in ("uniformer", "vit")},
+}
+
+
+def _recipes() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for prefix, translator in _TRANSLATORS.items():
+        lr = dict(zip(BENCHMARKS, _RATES[translator], strict=True))
+        found |= recipes(prefix, phase_1=True, lr=lr, batch_size=_BATCHES[translator])
+    return found
+
+
 FAMILY = Family(
     title="SimVP: Simpler yet Better Video Prediction",
     authors="Zhangyang Gao, Cheng Tan, Lirong Wu, Stan Z. Li",
@@ -492,7 +523,7 @@ FAMILY = Family(
   pages     = {3170--3180},
   year      = {2022}
 }""",
-    recipes=recipes(*_TRANSLATORS, lr=1e-3),
+    recipes=_recipes(),
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     largest={"encoder_depth": 64, "translator_depth": 64},
     checkpoint_filter_fn=checkpoint_filter_fn,
@@ -517,12 +548,27 @@ _EXCEPTIONS: dict[tuple[str, str], dict[str, int]] = {
     ("moganet", "human36m"): {"translator_dim": 256, "translator_depth": 6},
     **{(name, benchmark): {"translator_depth": 4} for name in ("vit", "uniformer") for benchmark in ("caltech", "kth")},
 }
+# Its drop path is .1 but on Moving MNIST, and here.
+_DROPPED_MORE = {
+    ("gsta", "caltech"),
+    ("uniformer", "caltech"),
+    *((n, "kth") for n in ("gsta", "hornet", "moganet", "van")),
+}
 
 
 def sizes(translator: str) -> dict[str, dict[str, Any]]:
-    """For each benchmark, a translator and the sizes that OpenSTL gives it there."""
+    """For each benchmark, a translator, and the sizes and drop path that OpenSTL gives it there."""
     return {
-        benchmark: {"translator": translator, **args, **_EXCEPTIONS.get((translator, benchmark), {})}
+        benchmark: {
+            "translator": translator,
+            "drop_path_rate": 0.2
+            if (translator, benchmark) in _DROPPED_MORE
+            else 0.0
+            if benchmark == "mmnist"
+            else 0.1,
+            **args,
+            **_EXCEPTIONS.get((translator, benchmark), {}),
+        }
         for benchmark, args in _SIZES.items()
     }
 

@@ -75,7 +75,14 @@ FAMILY = Family(
   pages     = {18770--18782},
   year      = {2023}
 }""",
-    recipes=recipes("tau", lr=1e-3),
+    # OpenSTL's (commit c74deb5), file by file of its configs; that for Human3.6M names no schedule, which is one cycle.
+    recipes=recipes(
+        "tau",
+        lr={"mmnist": 1e-3, "taxibj": 5e-4, "human36m": 1e-3, "caltech": 1e-2, "kth": 1e-3},
+        schedule={"human36m": "onecycle"},
+        batch_size={"kth": 4},
+        phase_1=True,
+    ),
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     largest={"encoder_depth": 64, "translator_depth": 64},
     checkpoint_filter_fn=checkpoint_filter_fn,

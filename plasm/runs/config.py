@@ -26,10 +26,16 @@ class RunConfig(Config):
     batch_size: int = option(16, "Clips of a step, over all processes.", at_least=1)
     accumulate: int = option(1, "Parts that a process cuts its share of a batch into, one after the other.", at_least=1)
     lr: float = option(0.01, "Peak learning rate.")
-    schedule: Literal["onecycle", "cosine", "constant", "wsd"] = option(
+    schedule: Literal["onecycle", "cosine", "exponential", "constant", "wsd"] = option(
         "onecycle",
-        "Learning rate over the run: onecycle, cosine, constant, or wsd: warm-up, constant, decay. Until it decays, a "
-        "run of wsd can be resumed with more --epochs.",
+        "Learning rate over the run: onecycle, cosine, exponential (constant for a quarter of the run, then falling), "
+        "constant, or wsd: warm-up, constant, decay. Until it decays, a run of wsd can be resumed with more --epochs.",
+    )
+    warmup_epochs: int = option(
+        0,
+        "Epochs over which onecycle and cosine raise the rate to its peak, half of the run at most; at 0, onecycle "
+        "takes three tenths of it.",
+        at_least=0,
     )
     warmup_steps: int = option(0, "Steps over which wsd raises the rate to its peak.", at_least=0)
     decay_epochs: int = option(0, "Epochs at the end over which wsd lowers the rate to 0; 0 for none.", at_least=0)

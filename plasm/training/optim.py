@@ -1,5 +1,7 @@
 """Optimizer and learning rate of a run, from its configuration."""
 
+import math
+
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight_decay
 from torch import nn
@@ -27,16 +29,36 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:
-    """Learning rate of each step: torch's one-cycle (Smith and Topin), half a cosine down to 0, constant, or wsd.
+    """Learning rate of each step: torch's one-cycle (Smith and Topin), half a cosine down to 0, or one of the others.
+
+    Before a cosine the rate may rise linearly. Exponential is STAM's: constant for a quarter of the run, then times .9
+    75 times over, here a little at each step.
 
     Warm-up, stable, decay (Hu et al., arXiv 2404.06395): until it decays, a step's rate does not depend on how long the
     run is to be.
     """
+    # A recipe's warm-up is of its own number of epochs, of which a short trial has fewer.
+    rising = min(config.warmup_epochs * (num_steps // config.epochs), num_steps // 2)
     if config.schedule == "onecycle":
+        # torch cannot rise within one step.
+        share = max(rising, 2) / num_steps if rising else 0.3
         # torch would cycle Adam's beta1, too, by default; the paper keeps .9.
-        return OneCycleLR(optimizer, max_lr=config.lr, total_steps=num_steps, cycle_momentum=False)
+        return OneCycleLR(
+            optimizer, max_lr=config.lr, total_steps=num_steps, pct_start=min(share, 1.0), cycle_momentum=False
+        )
     if config.schedule == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=num_steps)
+        if not rising:
+            return CosineAnnealingLR(optimizer, T_max=num_steps)
+        falling = num_steps - rising
+        return LambdaLR(
+            optimizer,
+            lambda step: min(
+                (step + 1) / (rising + 1), 0.5 + 0.5 * math.cos(math.pi * max(0, step - rising) / falling)
+            ),
+        )
+    if config.schedule == "exponential":
+        held = num_steps // 4
+        return LambdaLR(optimizer, lambda step: min(1.0, 0.9 ** (75 * (step - held) / (num_steps - held))))
     if config.schedule == "wsd":
         warmup, decay = config.warmup_steps, num_steps // config.epochs * config.decay_epochs
         # The decay's first step is the last at the peak, so that a run that gets one joins on.

@@ -94,4 +94,4 @@ def test_positions_are_sines_and_cosines() -> None:
 
 def test_its_recipe_has_the_papers_weight_decay() -> None:
     config = make_config(TrainConfig, {"model": "predformer_mmnist", "data": "mmnist", "data_dir": ".", "out": "o"})
-    assert (config.optimizer, config.weight_decay, config.epochs) == ("adamw", 0.01, 200)
+    assert (config.optimizer, config.weight_decay, config.epochs) == ("adamw", 0.01, 2000)

@@ -205,6 +205,8 @@ def test_sampling_schedules() -> None:
     assert share(100, True) == pytest.approx((0.5, 0.5), abs=0.02)
     assert share(600, True) == pytest.approx((1 - 0.5 * 2.718281828**-1, 0.4), abs=0.02)
     assert share(1000, True) == (1, 0)
+    shown = truth_shown(4000, 3, 3, 600, 1000, True, alpha=50).float().mean(0)
+    assert shown[:2].mean().item() == pytest.approx(1 - 0.5 * 2.718281828**-2, abs=0.02)
     assert not truth_shown(100, 1, 3, 0, 0, False).any()
 
 

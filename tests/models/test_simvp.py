@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plasm import weights
 from plasm.layers.token_blocks import SwinBlock
 from plasm.layers.translator_blocks import BLOCKS
-from plasm.models import TAU, MaskedAutoencoder, SimVP, openstl, recipe
+from plasm.models import TAU, MaskedAutoencoder, SimVP, openstl
 from plasm.models.tau import differential_divergence
 
 SMALL: dict[str, Any] = {
@@ -244,9 +244,3 @@ def test_the_original_simvp_has_its_size_and_trains() -> None:
     assert phase1(clip).shape == clip.shape
     with pytest.raises(ValueError, match='coder is "openstl" or "original"'):
         small(coder="mine")
-
-
-def test_recipes_are_openstls() -> None:
-    for name in ("simvp_gsta_taxibj", "tau_taxibj"):
-        assert recipe(name, "train") == {"epochs": 50, "lr": 0.001, "schedule": "cosine", "clips_per_epoch": 19_627}
-    assert recipe("simvp_mmnist", "train") == {"epochs": 200, "lr": 0.001}

@@ -30,7 +30,7 @@ def test_what_is_given_goes_over_the_file_and_that_over_the_models_defaults(tmp_
         ('epochs = "many"', "epochs is int, got 'many'"),
         ("bf16 = 1", r"bf16 is bool \| None, got 1"),
         ("epochs = true", "epochs is int, got True"),
-        ('schedule = "linear"', "schedule is one of onecycle, cosine, constant, wsd, got 'linear'"),
+        ('schedule = "linear"', "schedule is one of onecycle, cosine, exponential, constant, wsd, got 'linear'"),
         ("model_args = 3", "model_args is dict"),
     ],
 )

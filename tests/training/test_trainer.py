@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import re
 import resource
 import shutil
@@ -243,6 +244,43 @@ def test_wsd_warms_up_stays_and_decays_to_zero() -> None:
         scheduler.step()
     expected = [0.02, 0.04, 0.06, 0.08, *[0.1] * 76, *(0.1 * k / 20 for k in range(20, 0, -1))]
     assert rates == pytest.approx(expected)
+
+
+def rates(num_steps: int, **told: Any) -> list[float]:
+    config = TrainConfig(model="", data="", data_dir="", out="", **{"lr": 1.0, **told})
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = make_scheduler(optimizer, config, num_steps)
+    found = []
+    for _ in range(num_steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step() if len(found) < num_steps else None
+    return found
+
+
+def test_warm_up_of_whole_epochs() -> None:
+    cosine = rates(100, schedule="cosine", epochs=10, warmup_epochs=2)
+    assert cosine[:20] == pytest.approx([(step + 1) / 21 for step in range(20)])
+    assert cosine[20:] == pytest.approx([0.5 + 0.5 * math.cos(math.pi * step / 80) for step in range(80)])
+    assert rates(100, schedule="cosine", epochs=10) == pytest.approx(
+        [0.5 + 0.5 * math.cos(math.pi * step / 100) for step in range(100)]
+    )
+    for epochs, peak in ((0, 29), (1, 9), (4, 39)):
+        found = rates(100, schedule="onecycle", epochs=10, warmup_epochs=epochs)
+        assert found.index(max(found)) == peak
+        assert max(found) == pytest.approx(1)
+    # A trial of fewer epochs than the recipe's warm-up rises for half of them; a run of one step has a rate, too.
+    short = rates(10, schedule="cosine", epochs=1, warmup_epochs=5)
+    assert short[5] == max(short) == 1
+    for schedule in ("cosine", "onecycle", "exponential"):
+        assert rates(2, schedule=schedule, epochs=2, warmup_epochs=5)[0] > 0
+
+
+def test_exponential_is_stams() -> None:
+    found = rates(200_000 // 50, schedule="exponential", epochs=4)
+    assert found[:1000] == [1.0] * 1000
+    for times in range(1, 75):
+        assert found[1000 + 40 * times] == pytest.approx(0.9**times)
 
 
 def test_an_optimizer_timm_has_not_is_an_error(tmp_path: Path) -> None:
