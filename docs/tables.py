@@ -21,7 +21,9 @@ from plasm import benchmark as measuring
 from plasm import layers as plasm_layers
 from plasm import weights
 from plasm.benchmark import Measurement
+from plasm.models import recipe
 from plasm.models.summary import ModelSummary, summarize
+from plasm.runs import TrainConfig, make_config
 
 RESULTS = Path(__file__).parent / "results"
 MARK = re.compile(r"^<!-- table: (?P<name>\w+) ?(?P<argument>[\w.-]*) -->$", re.MULTILINE)
@@ -125,6 +127,27 @@ def published(family: str) -> str:
     return markdown(
         titles, ((f"`{r['model']}`", r["epochs"], r["mse"], r["mae"], r["ssim"], r["source"]) for r in rows)
     )
+
+
+def recipes(family: str) -> str:
+    """What ``plasm train`` is told where the command line says nothing, for the models of a family, by its record."""
+    lines = []
+    for name in families()[family]:
+        told = recipe(name, "train")
+        if not told:
+            continue
+        given = {"model": name, "data": "mmnist", "data_dir": ".", "out": "."}
+        config = make_config(TrainConfig, given)
+        args = getattr(timm.create_model(name, device="meta"), "_model_args", {})
+        warm_up = f", {config.warmup_epochs} epochs of warm-up" if config.warmup_epochs else ""
+        decay = f", weight decay {config.weight_decay:g}" if config.weight_decay else ""
+        lines.append((
+            f"`{name}`", f"{config.optimizer}, {config.lr:g}{decay}", config.schedule + warm_up, config.epochs,
+            config.batch_size, f"{config.clip_grad:g}" if config.clip_grad else "-",
+            f"{args['drop_path_rate']:g}" if args.get("drop_path_rate") else "-",
+        ))  # fmt: skip
+    titles = ("model", "optimizer, rate", "schedule", "epochs", "batch", "clipping", "drop path")
+    return markdown(titles, lines)
 
 
 def layers(_: str = "") -> str:
@@ -235,6 +258,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "models": models,
     "precision": precision,
     "published": published,
+    "recipes": recipes,
     "runtime": runtime,
     "weights": published_weights,
 }
@@ -262,6 +286,8 @@ def with_family_tables(page: str, family: str) -> str:
         ("Models", f"<!-- table: models {family} -->"),
         ("Weights", f"<!-- table: weights {family} -->"),
     ]
+    if any(recipe(name, "train") for name in families()[family]):
+        sections.append(("Training", f"<!-- table: recipes {family} -->"))
     if any(row["model"] in families()[family] for row in _published()):
         sections.append(("Published results", f"<!-- table: published {family} -->"))
     for title, mark in sections:
