@@ -44,8 +44,8 @@ MACS, TOLERANCE, MOST_PARAMETERS = 1.05e9, 0.15, 4_000_000
 
 COMMON: dict[str, Any] = {
     "data": "mmnist", "batch_size": 8, "accumulate": 1, "schedule": "wsd", "warmup_epochs": 0, "weight_decay": 0.0,
-    "clip_grad": 1.0, "ema": 0.0, "bf16": True, "compile": False, "rollout": 1, "init": None, "freeze_encoder": None, "device": "cpu",
-    "val_clips": 500, "workers": 0, "data_args": {},
+    "clip_grad": 1.0, "ema": 0.0, "bf16": True, "compile": False, "rollout": 1, "init": None, "freeze_encoder": None,
+    "device": "cpu", "val_clips": 500, "workers": 0, "data_args": {},
 }  # fmt: skip
 """What all trainings share."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import timm
+import torch
 
 import plasm  # noqa: F401
 from plasm.models import openstl, recipe
@@ -36,7 +37,10 @@ def test_recipes_are_openstls() -> None:
         assert found.epochs == {"mmnist": 200, "taxibj": 50, "human36m": 50}.get(benchmark, 100), row
 
 
-def test_arguments_of_training_are_openstls() -> None:
+def test_arguments_of_training_are_openstls(monkeypatch: pytest.MonkeyPatch) -> None:
+    for draw in ("normal_", "uniform_"):
+        # Slow on the meta device, where there is nothing to draw.
+        monkeypatch.setattr(torch.Tensor, draw, lambda tensor, *_, **__: tensor)
     for row in CONFIGS:
         if row["model"].startswith(("simvp", "tau")):
             # A shallow one is made in no time.
