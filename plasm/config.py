@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 import tomli_w
 
-from plasm.weights import write_beside
+from plasm.weights import check_depth, listed, reason, shown, write_beside
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,6 +21,7 @@ else:
 
 __all__ = ["Config", "option", "parse_config", "read_config"]
 
+_LARGEST_FILE = 16 << 20
 AnyConfig = TypeVar("AnyConfig", bound="Config")
 
 
@@ -93,6 +94,8 @@ def read_config(kind: type[Config], file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise FileNotFoundError(f"no configuration file {file}")
     try:
+        if file.stat().st_size > _LARGEST_FILE:
+            raise ValueError("is not TOML of plasm: it has more than 16 MiB")
         return parse_config(kind, file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{file} {error}") from error
@@ -102,13 +105,17 @@ def parse_config(kind: type[Config], content: bytes) -> dict[str, Any]:
     """The fields that the content of a file gives; see ``read_config``."""
     try:
         values = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not TOML: its byte {error.start:,} is not UTF-8") from error
+    except Exception as error:
+        # Its own error, and Python's of what is nested deeply or a date that there is not.
+        raise ValueError(f"is not TOML: {reason(error)}") from error
+    check_depth(values, "what is in it")
     if (command := values.pop("command", kind.command)) != kind.command:
-        raise ValueError(f"is for `plasm {command}`, this is `plasm {kind.command}`")
+        raise ValueError(f"is for `plasm {shown(command)}`, this is `plasm {kind.command}`")
     known = {f.name for f in fields(kind)}
     if unknown := sorted(set(values) - known):
-        raise ValueError(f"has unknown options: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+        raise ValueError(f"has unknown options: {listed(unknown)}; there are: {', '.join(sorted(known))}")
     return values
 
 
@@ -116,14 +123,14 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
     allowed = tuple(str if get_origin(k) is Literal else get_origin(k) or k for k in (get_args(kind) or (kind,)))
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, got {value!r}")
+            raise ValueError(f"{name} is one of {', '.join(get_args(kind))}, got {shown(repr(value))}")
         return
     if get_origin(kind) is dict:
         allowed = (dict,)
     if float in allowed:
         allowed += (int,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise ValueError(f"{name} is {getattr(kind, '__name__', kind)}, got {value!r}")
+        raise ValueError(f"{name} is {getattr(kind, '__name__', kind)}, got {shown(repr(value))}")
     if isinstance(value, dict):
         try:
             tomli_w.dumps(value)

@@ -15,7 +15,7 @@ from .files import (
     tensors_sha256,
     write_beside,
 )
-from .foreign import check_depth, listed, parse_json, read_json, shown
+from .foreign import check_depth, listed, parse_json, read_json, reason, shown
 from .hub import cached_file, cached_sha256, check_cached, fetch, fetch_config, push
 from .manifest import Entry, WeightsNotFoundError, describe, entries, entry, markdown_table, tags
 from .sources import add_source, find, sources
@@ -50,6 +50,7 @@ __all__ = [
     "read_entry",
     "read_json",
     "read_model_config",
+    "reason",
     "save_pretrained",
     "save_tensors",
     "shown",

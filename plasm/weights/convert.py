@@ -7,13 +7,16 @@ import re
 import zipfile
 import zlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
-from .files import foreign_content
+from .files import check_size, foreign_content
+from .foreign import listed, reason, shown
 
 __all__ = ["plain_state_dict", "read_checkpoint", "read_entry"]
 
@@ -24,6 +27,10 @@ _AVERAGES = ("state_dict_ema", "model_ema", "params_ema", "ema_state_dict", "ema
 _CONTAINERS = ("state_dict", "model", "model_state_dict", "net_param", "params", "module", "net", "network", "weights")
 # A part of a name by which anything else is an average.
 _AVERAGE = re.compile(r"(^|_)(ema|swa|avg|average|averaged)(_|$)")
+# How many times more than what is stored tensors may be, and what they may be anyway, in bytes.
+_LARGEST_RATIO, _SMALL = 8, 1 << 20
+_DEEPEST = 4
+_LONGEST_PROGRAM = 4_000
 _PREFIXES = ("_orig_mod.", "module.", "model.")
 
 
@@ -54,6 +61,7 @@ def read_entry(file: Path, key: str | None = None) -> tuple[str, dict[str, Tenso
         raise FileNotFoundError(f"{file} is not there")
     if (foreign := foreign_content(file)) or (foreign := _no_container(file)):
         raise ValueError(f"{file} is no checkpoint of torch: it {foreign}")
+    check_size(file)
     _check_sums(file)
     try:
         # Never with weights_only=False, whatever the file asks for: that runs what it says.
@@ -64,10 +72,16 @@ def read_entry(file: Path, key: str | None = None) -> tuple[str, dict[str, Tenso
         raise ValueError(_more_than_tensors(file)) from error
     except Exception as error:
         # Of damaged bytes anything may come.
-        raise ValueError(f"{file} is no whole checkpoint of torch: {error!r}") from error
-    taken, found = _choose(content, str(file), key)
-    # Tied tensors share memory, which safetensors refuses.
-    return taken, {name: tensor.clone() for name, tensor in _plain(found, str(file)).items()}
+        raise ValueError(f"{file} is no whole checkpoint of torch: {reason(error)}") from error
+    try:
+        taken, found = _choose(content, str(file), key)
+    except RecursionError as error:
+        # A pickle can hold a dictionary that is in itself.
+        raise ValueError(f"{file} is no checkpoint of torch: {reason(error)}") from error
+    tensors = _plain(found, str(file))
+    _check_expanded(tensors, str(file))
+    # Tied tensors share memory, which safetensors refuses; what is only marked as negative or conjugate becomes so.
+    return taken, {name: tensor.resolve_conj().resolve_neg().clone() for name, tensor in tensors.items()}
 
 
 def plain_state_dict(content: Any, what: str, key: str | None = None) -> dict[str, Tensor]:
@@ -118,13 +132,34 @@ def _check_sums(file: Path) -> None:
         if not zipfile.is_zipfile(file):
             return
         with zipfile.ZipFile(file) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+            # torch compresses nothing.
+            if unpacked > _LARGEST_RATIO * file.stat().st_size + _SMALL:
+                raise ValueError(f"{file} is no checkpoint of torch: it would unpack to {unpacked / 1e9:,.1f} GB")
             wrong = archive.testzip()
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error, ValueError) as error:
-        raise ValueError(f"{file} is no whole checkpoint of torch: {error!r}") from error
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{file} is no whole checkpoint of torch: {reason(error)}") from error
     if wrong is not None:
         raise ValueError(
             f"{file} is no whole checkpoint of torch: {wrong} in it is damaged, its checksum is another (unless it was "
             "written under torch.serialization.set_crc32_options(False))"
+        )
+
+
+def _check_expanded(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Refuse tensors that say a few stored values again and again: written out, kilobytes would fill the machine.
+
+    Raises:
+        ValueError: If they would take many times what is stored; ties take a few times.
+    """
+    stored = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if needed > _LARGEST_RATIO * sum(stored.values()) + _SMALL:
+        largest = sorted(tensors, key=lambda name: -tensors[name].numel())[:3]
+        raise ValueError(
+            f"{what} holds {sum(stored.values()):,} bytes of values, which tensors repeat to {needed / 1e9:,.1f} GB: "
+            f"{listed(f'{name} {tuple(tensors[name].shape)}' for name in largest)}. Whoever made it and trusts it can "
+            "save them written out"
         )
 
 
@@ -139,7 +174,7 @@ def _choose(content: Any, what: str, key: str | None) -> tuple[str, Any]:
     named = named or [name for name in (*_AVERAGES, *_CONTAINERS) if entries.get(name)]
     if key is not None:
         if key not in entries:
-            there = ", ".join(holders) or "tensors alone"
+            there = listed(holders) or "tensors alone"
             raise ValueError(f'{what} has no entry "{key}" of tensors; it holds {there}')
         taken = key
     elif named and named[0] in _AVERAGES:
@@ -153,7 +188,7 @@ def _choose(content: Any, what: str, key: str | None) -> tuple[str, Any]:
     else:
         return "", content
     if key is None and (others := [name for name in holders if name != taken]):
-        _logger.warning('%s: took "%s"; --key takes another: %s', what, taken, ", ".join(others))
+        _logger.warning('%s: took "%s"; --key takes another: %s', what, shown(taken), listed(others))
     # What is found may be another such dictionary: the state of a wrapper, say.
     inner, found = _choose(content[taken], what, None)
     return ".".join(filter(None, (taken, inner))), found
@@ -161,19 +196,22 @@ def _choose(content: Any, what: str, key: str | None) -> tuple[str, Any]:
 
 def _only(names: list[str], what: str) -> str:
     if len(names) > 1:
-        raise ValueError(f"{what} holds several sets of tensors, {', '.join(names)}: choose one with --key")
+        raise ValueError(f"{what} holds several sets of tensors, {listed(names)}: choose one with --key")
     return names[0]
 
 
-def _holds_tensors(name: str, value: Mapping[Any, Any]) -> bool:
+def _holds_tensors(name: str, value: Mapping[Any, Any], depth: int = _DEEPEST) -> bool:
     """Whether an entry is a state dict or has one, rather than an optimizer's state or options of the run."""
+    if not depth:
+        # Each entry can be the same dictionary: looking without end would take for ever.
+        return False
     known = {*_AVERAGES, *_CONTAINERS}
     if value and all(_is_plain(inner, each) for inner, each in value.items()):
         return True
     if name in known and any(isinstance(each, Tensor) for each in value.values()):
         return True
     parts = ((inner, each) for inner, each in value.items() if inner in known and isinstance(each, Mapping))
-    return any(_holds_tensors(inner, each) for inner, each in parts)
+    return any(_holds_tensors(inner, each, depth - 1) for inner, each in parts)
 
 
 def _is_averaged_model(tensors: Mapping[str, Tensor]) -> bool:
@@ -184,13 +222,35 @@ def _is_averaged_model(tensors: Mapping[str, Tensor]) -> bool:
 def _state_dict(content: Any, what: str) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{what} holds a {type(content).__name__}, not tensors with names")
-    if wrong := [str(name) for name, value in content.items() if not _is_plain(name, value)]:
-        raise ValueError(f"{what} holds what is no dense tensor with a name: {', '.join(wrong)}")
+    if wrong := [f"{name}{_kind(value)}" for name, value in content.items() if not _is_plain(name, value)]:
+        raise ValueError(f"{what} holds what is no dense tensor with a name: {listed(wrong)}")
     return dict(content)
 
 
 def _is_plain(name: Any, value: Any) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor) and value.layout is torch.strided
+    dense = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_nested
+    return isinstance(name, str) and dense and not _kind(value)
+
+
+def _kind(value: Any) -> str:
+    """What is special about a tensor, in parentheses, if its values cannot be written as they are."""
+    if not isinstance(value, Tensor):
+        return ""
+    if value.is_meta:
+        return " (a meta tensor, which has no values)"
+    if value.is_quantized:
+        return " (quantized)"
+    return "" if _can_be_stored(value.dtype) else f" ({str(value.dtype).removeprefix('torch.')})"
+
+
+@cache
+def _can_be_stored(dtype: torch.dtype) -> bool:
+    """Whether safetensors has a type; its version decides."""
+    try:
+        save({"a": torch.empty(0, dtype=dtype)})
+    except Exception:
+        return False
+    return True
 
 
 def _without_prefixes(name: str) -> str:
@@ -206,12 +266,12 @@ def _more_than_tensors(file: Path) -> str:
     except Exception:
         # Of the format before torch 1.6, in which it does not look.
         names = []
-    if not names:
+    if not names or len(repr(names)) > _LONGEST_PROGRAM:
         return (
             f"{file} holds Python objects beside tensors, which plasm does not run to read it. Whoever made it and "
             "trusts it can save the tensors alone: torch.save(model.state_dict(), FILE)"
         )
-    return f"""{file} holds Python objects beside tensors, which plasm does not run to read it: {", ".join(names)}.
+    return f"""{file} holds Python objects beside tensors, which plasm does not run to read it: {listed(names)}.
 This Python program saves its tensors alone, and runs nothing of it either: an empty class stands for each of those.
 
 import torch

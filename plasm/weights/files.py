@@ -18,7 +18,7 @@ from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
 
 from .card import Card
-from .foreign import listed, read_json, shown
+from .foreign import listed, read_json, reason, shown
 
 __all__ = [
     "check_tensors",
@@ -104,8 +104,7 @@ def load_tensors(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file} is not there")
-    if (size := file.stat().st_size) > _largest_file():
-        raise OSError(f"{file} has {size / 1e9:,.0f} GB, more than the memory of this machine can take")
+    size = check_size(file)
     try:
         content = file.read_bytes()
         if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
@@ -118,16 +117,25 @@ def load_tensors(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
         raise OSError(f"{file} has {size / 1e9:,.1f} GB, more than there is memory for") from error
     except Exception as error:
         # Its own error, and others for a type that torch has not.
-        found = foreign_content(file) or f"is damaged ({shown(error)})"
+        found = foreign_content(file) or f"is damaged ({reason(error)})"
         raise OSError(f"{file} is not a whole safetensors file: it {found}") from error
 
 
-def _largest_file() -> float:
-    """Half of the machine's memory, since a file is there twice while it is read; no limit where that is not known."""
+def check_size(file: Path) -> int:
+    """Give the bytes of a file that is to be read whole.
+
+    Raises:
+        OSError: If they are more than half of the machine's memory: a file is there twice while it is read.
+    """
+    size = file.stat().st_size
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+        most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
     except (AttributeError, OSError, ValueError):
-        return float("inf")
+        # Windows says it elsewhere; there, a lack of memory is an error by itself.
+        return size
+    if size > most:
+        raise OSError(f"{file} has {size / 1e9:,.0f} GB, more than the memory of this machine can take")
+    return size
 
 
 def file_sha256(file: Path) -> str:

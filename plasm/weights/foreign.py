@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_depth", "listed", "parse_json", "read_json", "shown"]
+__all__ = ["check_depth", "listed", "parse_json", "read_json", "reason", "shown"]
 
 _DEPTH = 32
 _BYTES = 16 << 20
@@ -32,6 +32,17 @@ def listed(names: Iterable[object]) -> str:
     return ", ".join(shown(name, 120) for name in names[:_NAMES]) + more
 
 
+def reason(error: BaseException) -> str:
+    """Why a library could not read a file: in its own words, unless they are Python's, of code."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it asks for more memory than there is"
+    own = type(error).__module__ != "builtins" or isinstance(error, RuntimeError | OSError)
+    lines = str(error).strip().splitlines()
+    return shown(lines[0]) if own and lines else f"reading it ends in {type(error).__name__}"
+
+
 def read_json(file: Path) -> Any:
     """Read a small JSON file, a configuration say.
 
@@ -54,11 +65,9 @@ def parse_json(content: bytes | str, what: str) -> Any:
         raise ValueError(f"{what} is damaged: no JSON at line {error.lineno}, column {error.colno}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{what} is damaged: its byte {error.start:,} is not UTF-8") from error
-    except RecursionError as error:
-        raise ValueError(f"{what} is damaged: it is nested too deeply") from error
     except Exception as error:
-        # A number of thousands of digits, or one that memory does not hold.
-        raise ValueError(f"{what} is damaged: no JSON that can be read ({type(error).__name__})") from error
+        # Nested deeply, a number of thousands of digits, more than memory holds.
+        raise ValueError(f"{what} is damaged: {reason(error)}") from error
     check_depth(value, what)
     return value
 

@@ -1,4 +1,5 @@
 import argparse
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,70 @@ def test_what_lies_where_weights_should_is_named(tmp_path: Path, content: bytes,
     weights.save_tensors({"a": torch.zeros(3)}, tmp_path / "b.pth")
     with pytest.raises(ValueError, match="is a safetensors file already"):
         weights.read_checkpoint(tmp_path / "b.pth")
+
+
+def test_what_would_fill_the_machine_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "old.pth"
+    torch.save({"a": torch.zeros(1).expand(10**5, 10**5)}, file)
+    assert file.stat().st_size < 2000
+    with pytest.raises(
+        ValueError, match=r"old\.pth holds 4 bytes of values, .* repeat to 40\.0 GB: a \(100000, 100000\)"
+    ):
+        weights.read_checkpoint(file)
+    one = torch.zeros(10**6)
+    torch.save({f"t{number}": one for number in range(100)}, file)
+    with pytest.raises(ValueError, match=r"repeat to 0\.4 GB"):
+        weights.read_checkpoint(file)
+    torch.save({"a": torch.zeros(10**7)}, tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as old, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(ValueError, match=r"old\.pth is no checkpoint of torch: it would unpack to"):
+        weights.read_checkpoint(file)
+    torch.save({"a": torch.ones(1).expand(3, 4), "b": one, "c": one}, file)  # a few ties and repetitions are usual
+    assert weights.read_checkpoint(file)["a"].tolist() == [[1.0] * 4] * 3
+
+
+def test_values_that_no_file_of_weights_has(tmp_path: Path) -> None:
+    quantized = torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.quint8)
+    kinds = {
+        "meta": (torch.empty(2, device="meta"), "a meta tensor"),
+        "quantized": (quantized, "quantized"),
+        "complex": (torch.zeros(2, dtype=torch.complex128), "complex128"),
+    }
+    for name, (tensor, what) in kinds.items():
+        torch.save({"good": torch.ones(1), name: tensor}, tmp_path / "old.pth")
+        with pytest.raises(ValueError, match=rf"old\.pth holds what is no dense tensor with a name: {name} \({what}"):
+            weights.read_checkpoint(tmp_path / "old.pth")
+    torch.save({"a": torch.tensor([1 + 2j]).conj(), "b": torch.tensor([1 + 2j]).conj().imag}, tmp_path / "old.pth")
+    weights.save_tensors(weights.read_checkpoint(tmp_path / "old.pth"), tmp_path / "new.safetensors")
+    assert weights.load_tensors(tmp_path / "new.safetensors")["a"].tolist() == [1 - 2j]
+    assert weights.load_tensors(tmp_path / "new.safetensors")["b"].tolist() == [-2.0]
+
+
+def test_dictionaries_that_hold_themselves_have_an_end(tmp_path: Path) -> None:
+    loop: dict[str, Any] = {"epoch": 3}
+    loop["model"] = loop
+    torch.save(loop, tmp_path / "loop.pth")
+    names = ("state_dict", "model", "net", "params", "module", "network", "ema", "model_ema")
+    many: dict[str, Any] = {"epoch": 3}
+    for _ in range(30):
+        many = dict.fromkeys(names, many)
+    torch.save(many, tmp_path / "many.pth")
+    for name in ("loop", "many"):
+        with pytest.raises(ValueError, match=name) as error:
+            weights.read_checkpoint(tmp_path / f"{name}.pth")
+        assert "recursion" not in str(error.value)
+
+
+def test_names_of_a_file_do_not_steer_the_terminal_or_fill_it(tmp_path: Path) -> None:
+    names = [f"layer.{number}.\x1b[2J\x07\u202e\n" + "w" * 300 for number in range(1000)]
+    torch.save({name: [1] for name in names}, tmp_path / "old.pth")
+    torch.save({"a": torch.ones(1), "module.a": torch.ones(1)}, tmp_path / "two.pth")
+    with pytest.raises(ValueError, match=r"layer\.0\.\\x1b\[2J\\x07\\u202e\\nww.*and 968 more$") as error:
+        weights.read_checkpoint(tmp_path / "old.pth")
+    assert len(str(error.value)) < 8000
+    with pytest.raises(ValueError, match="and 968 more") as error:
+        weights.check_tensors({name: torch.ones(1) for name in names}, {"b": torch.ones(1)}, "it")
+    assert len(str(error.value)) < 8000
+    assert str(error.value).isprintable()
