@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from plasm.weights import read_json
+
 from .clips import StreamClips, cut_windows, hold_out
 from .datasets import register_dataset
 from .frames import FrameFormat
@@ -256,12 +258,26 @@ def _decode(
     return segments
 
 
+def _read_index(file: Path) -> list[Segment]:
+    try:
+        segments = [Segment(**entry) for entry in read_json(file)]
+        if not all(re.fullmatch(r"person\d\d_\w+", s.video) for s in segments):
+            raise TypeError
+        if not all(isinstance(number, int) for s in segments for number in (s.first, s.count, s.place, s.asked[1])):
+            raise TypeError
+        return segments
+    except TypeError as error:
+        raise ValueError(
+            f"{file} is damaged: delete it and its .npy, and run `plasm data prepare kth` again"
+        ) from error
+
+
 def _read_journal(file: Path) -> dict[str, Any]:
     entries: dict[str, Any] = {}
     for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else []:
         try:
             entries |= json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, TypeError, RecursionError):
             # The line that was being written when the run was stopped.
             break
     return entries
@@ -324,7 +340,7 @@ def kth(
     cache, index = _cache(root, size)
     if not cache.is_file() or not index.is_file():
         raise FileNotFoundError(f"{root} holds no {cache.name}; make it: plasm data prepare kth --data-dir {root}")
-    segments = [Segment(**entry) for entry in json.loads(index.read_text(encoding="utf-8"))]
+    segments = _read_index(index)
     if lists := _asked_lists(root, frames):
         segments = _only(segments, _read_lists(lists), _names(lists))
     persons = {segment.person for segment in segments}

@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         name = self.path.partition("?")[0].removeprefix("/") or "index.html"
-        gzipped = "gzip" in self.headers.get("Accept-Encoding", "")
+        gzipped = _takes_gzip(",".join(self.headers.get_all("Accept-Encoding", [])))
         try:
             body = self.server.compressed(name) if gzipped else self.server.content(name)
         except (KeyError, OSError):
@@ -157,3 +157,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the page says what fails."""
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether the header Accept-Encoding takes gzip: by name or by "*", with a weight above 0 (RFC 9110, 12.5.3)."""
+    weights = {}
+    for part in accepted.split(","):
+        coding, *parameters = (each.strip().lower() for each in part.split(";"))
+        given = [value for name, _, value in (each.partition("=") for each in parameters) if name.strip() == "q"]
+        try:
+            weights[coding] = float(given[0]) if given else 1.0
+        except ValueError:
+            weights[coding] = 0.0
+    return weights.get("gzip", weights.get("*", 0.0)) > 0

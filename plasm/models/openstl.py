@@ -171,9 +171,10 @@ def _read_file(file: Path) -> Mapping[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
         return _read_assignments(text) if file.suffix == ".py" else _read_json(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
-        # Of what is nested too deep, too.
-        raise ValueError(f"{file} is no {kind} of OpenSTL: {error}") from error
+    except (ValueError, SyntaxError) as error:
+        raise ValueError(f"{file} is no {kind} of OpenSTL: {weights.shown(error)}") from error
+    except (RecursionError, MemoryError) as error:
+        raise ValueError(f"{file} is no {kind} of OpenSTL: {weights.reason(error)}") from error
 
 
 def _read_json(text: str) -> Mapping[str, Any]:

@@ -86,5 +86,7 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
 def _measured(run: Path) -> dict[str, Any] | None:
     """What was measured, if it was measured on the weights that are there now."""
     file = run / "metrics.json"
-    measured: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    measured = weights.read_json(file) if file.is_file() else {}
+    if not isinstance(measured, dict) or not isinstance(measured.get("metrics", {}), dict):
+        raise ValueError(f"{file} is damaged: remove it, and run `plasm evaluate --weights {run}` again")
     return measured if measured.get("sha256") == weights.file_sha256(run / WEIGHTS_NAME) else None

@@ -60,6 +60,20 @@ def test_compressed_where_the_browser_takes_it_and_in_all_under_15_mb(server: De
     assert total < 15e6
 
 
+@pytest.mark.parametrize(
+    ("accepted", "gzipped"),
+    [
+        ("gzip", True), ("GZIP", True), ("br, gzip;q=0.5", True), ("*", True), ("*;q=0.1, br", True),
+        ("gzip; q=1.0", True), ("gzip;q=0", False), ("gzip; q=0.000, *", False), ("*;q=0", False), ("", False), ("br", False),
+        ("xgzip", False), ("gzip;q=no", False), ("gzip;q=nan", False), ("identity, *;q=0", False), ("gzip;Q=0", False),
+    ],
+)  # fmt: skip
+def test_a_browser_says_what_it_takes(server: DemoServer, accepted: str, gzipped: bool) -> None:
+    _, headers, body = get(server, "/main.js", accepted)
+    assert ("Content-Encoding" in headers) == gzipped
+    assert (gzip.decompress(body) if gzipped else body) == (SITE / "main.js").read_bytes()
+
+
 @pytest.mark.parametrize("path", ["/none.html", "/../server.py", "/%2e%2e/server.py", "//etc/passwd", "/models"])
 def test_nothing_else_comes(server: DemoServer, path: str) -> None:
     assert get(server, path)[0] == 404
