@@ -64,7 +64,8 @@ def test_compressed_where_the_browser_takes_it_and_in_all_under_15_mb(server: De
     ("accepted", "gzipped"),
     [
         ("gzip", True), ("GZIP", True), ("br, gzip;q=0.5", True), ("*", True), ("*;q=0.1, br", True),
-        ("gzip; q=1.0", True), ("gzip;q=0", False), ("gzip; q=0.000, *", False), ("*;q=0", False), ("", False), ("br", False),
+        ("gzip; q=1.0", True),
+        ("gzip;q=0", False), ("gzip; q=0.000, *", False), ("*;q=0", False), ("", False), ("br", False),
         ("xgzip", False), ("gzip;q=no", False), ("gzip;q=nan", False), ("identity, *;q=0", False), ("gzip;Q=0", False),
     ],
 )  # fmt: skip
