@@ -75,6 +75,7 @@ def main() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(message)s"))
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("plasm").setLevel(logging.INFO)
 
 
 @main.command(name="list")

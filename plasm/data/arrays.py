@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .frames import FrameFormat, nearly_black
 from .layouts import ArrayOptions
+from .limits import check_bytes
 from .sources import open_source
 from .streams import FrameStream
 
@@ -60,13 +61,22 @@ def read_streams(
 
     Returns:
         (B, T, C, H, W), floats in [0, 1].
+
+    Raises:
+        FileTooLargeError: If they would take more memory than the limit.
+        ValueError: If they are not equally long, or cannot be read.
     """
-    clips = []
-    for stream in streams:
-        count = -(-stream.num_frames // step)
-        count = count if limit is None else min(count, limit)
-        clips.append(frame_format(stream.read(0, count, step, gray=frame_format.channels == 1), stream.name))
-    pixels = torch.stack(clips)
+    counts = [-(-stream.num_frames // step) for stream in streams]
+    counts = counts if limit is None else [min(count, limit) for count in counts]
+    if other := next((stream for stream, count in zip(streams, counts, strict=True) if count != counts[0]), None):
+        raise ValueError(
+            f"{streams[0].name} has {streams[0].num_frames} frames and {other.name} {other.num_frames}, but clips that "
+            f"are read together are equally long"
+        )
+    height, width = frame_format.size or streams[0].size
+    needed = 4 * len(streams) * counts[0] * frame_format.channels * height * width
+    check_bytes(needed, streams[0].name, f"{len(streams):,} clip(s) of {counts[0]:,} frames of {width}x{height}")
+    pixels = torch.stack([stream.read_as(frame_format, 0, counts[0], step) for stream in streams])
     if frame_format.value_range is None and (hint := nearly_black(pixels)):
         _LOG.warning("%s %s", streams[0].name, hint)
     return pixels

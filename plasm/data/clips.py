@@ -3,7 +3,8 @@
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,17 @@ from torch.utils.data import Dataset
 from .datasets import register_dataset
 from .frames import Fit, FrameFormat, nearly_black
 from .layouts import ArrayOptions
+from .limits import check_bytes
 from .mnist import Split
-from .sources import OnError, find_sources, open_source, open_sources
+from .sources import OnError, find_sources, long_enough, open_source, open_sources
+from .splits import SplitFolders, find_splits
 from .streams import FrameStream
 
 __all__ = ["StreamClips", "cut_windows", "hold_out", "split_sources"]
 
 _LOG = logging.getLogger(__name__)
+# Of a clip in a list of clips, while that is made and shuffled.
+_WINDOW_BYTES = 64
 
 
 def cut_windows(length: int, span: int, stride: int, from_end: bool = False) -> list[int]:
@@ -35,19 +40,30 @@ def cut_windows(length: int, span: int, stride: int, from_end: bool = False) -> 
     Raises:
         ValueError: If a number is not positive.
     """
+    return list(_starts(length, span, stride, from_end))
+
+
+def _starts(length: int, span: int, stride: int, from_end: bool) -> range:
     if min(span, stride) < 1:
         raise ValueError(f"windows have a span and a stride of at least 1, got {span} and {stride}")
     offset = (length - span) % stride if from_end else 0
-    return list(range(offset, length - span + 1, stride))
+    return range(offset, length - span + 1, stride)
 
 
-def cut_all(streams: Sequence[FrameStream], span: int, stride: int, from_end: bool = False) -> list[tuple[int, int]]:
-    """(stream, first frame) of the windows of all streams; see ``cut_windows``."""
-    return [
-        (number, start)
-        for number, stream in enumerate(streams)
-        for start in cut_windows(stream.num_frames, span, stride, from_end)
+def cut_all(streams: Sequence[FrameStream], span: int, stride: int, from_end: bool = False) -> np.ndarray:
+    """(stream, first frame) of the windows of all streams, (N, 2); see ``cut_windows``.
+
+    Raises:
+        FileTooLargeError: If there are more than fit in the memory that is allowed.
+    """
+    starts = [_starts(stream.num_frames, span, stride, from_end) for stream in streams]
+    for stream, each in zip(streams, starts, strict=True):
+        check_bytes(_WINDOW_BYTES * len(each), stream.name, f"a list of {len(each):,} clips")
+    parts = [
+        np.stack([np.full(len(each), number), np.arange(each.start, each.stop, each.step)], 1)
+        for number, each in enumerate(starts)
     ]
+    return np.concatenate([np.empty((0, 2), np.int64), *parts])
 
 
 class StreamClips(Dataset[Tensor]):
@@ -67,12 +83,12 @@ class StreamClips(Dataset[Tensor]):
     def __init__(
         self,
         streams: Sequence[FrameStream],
-        windows: Sequence[tuple[int, int]],
+        windows: Sequence[tuple[int, int]] | np.ndarray,
         num_frames: int,
         frame_format: FrameFormat,
         step: int = 1,
     ) -> None:
-        if not windows:
+        if not len(windows):
             raise ValueError(f"no stream is long enough for a clip of {num_frames} frames, {step} apart")
         sizes = {stream.size: stream.name for stream in streams}
         if frame_format.size is None and len(sizes) > 1:
@@ -88,9 +104,7 @@ class StreamClips(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         stream, start = self.windows[index]
-        source = self.streams[stream]
-        frames = source.read(int(start), self.num_frames, self.step, gray=self.frame_format.channels == 1)
-        return self.frame_format(frames, source.name)
+        return self.streams[stream].read_as(self.frame_format, int(start), self.num_frames, self.step)
 
 
 def hold_out(names: Sequence[str], share: float) -> set[str]:
@@ -107,16 +121,17 @@ def hold_out(names: Sequence[str], share: float) -> set[str]:
 def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: float, test_share: float) -> list[Path]:
     """The sources of a split: whole files, never parts of one.
 
-    Folders ``train``, ``val`` and ``test`` below the root decide, where they are; else a hash of the names does.
-    Without a ``val`` folder validation files come out of ``train``.
+    Folders named after splits decide, where they are (see ``find_splits``); else a hash of the names does. Without one
+    for validation, validation files come out of the training folder.
 
     Raises:
         ValueError: If there are too few for three splits, or one of the folders is not there.
     """
     names = {source.relative_to(root).as_posix(): source for source in sources}
-    folders = {name: {key for key in names if key.split("/")[0] == name} for name in ("train", "val", "test")}
-    train, val, test = folders.values()
-    if not (train or test or val):
+    folders = find_splits(names)
+    train, val, test = (set(folders.sources[name]) for name in ("train", "val", "test"))
+    if not folders:
+        names = _without_twins(names)
         if len(names) < 3:
             raise ValueError(
                 f"{root} holds {len(names)} source(s), too few to split by file: bring 3, or make folders train and "
@@ -132,8 +147,32 @@ def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: 
         train = train - val
     chosen = {"train": train, "val": val, "test": test}[split]
     if not chosen:
-        raise ValueError(f"{root} has folders for splits, but nothing for {split}")
+        raise ValueError(f"{root} has folders for splits, but nothing for {split}: {folders.report(split, 0)}")
+    if folders:
+        _report(folders, split, chosen, names, root)
     return [source for name, source in names.items() if name in chosen]
+
+
+def _without_twins(names: dict[str, Path]) -> dict[str, Path]:
+    """Each source once, which links may name twice: else it would be in two splits."""
+    firsts: dict[str, str] = {}
+    for name, source in names.items():
+        firsts.setdefault(os.path.realpath(source), name)
+    return {name: names[name] for name in firsts.values()}
+
+
+def _report(folders: SplitFolders, split: Split, chosen: set[str], names: Mapping[str, Path], root: Path) -> None:
+    """Say what a split takes, and warn of what lies unused or is in two splits by links."""
+    _LOG.log(logging.WARNING if folders.unused else logging.INFO, "%s: %s", root, folders.report(split, len(chosen)))
+    others = {
+        os.path.realpath(names[name]): name for other in folders.sources if other != split
+        for name in folders.sources[other]
+    }  # fmt: skip
+    twice = [
+        (name, others[real]) for name in folders.sources[split] if (real := os.path.realpath(names[name])) in others
+    ]
+    if twice:
+        _LOG.warning("%s: %d source(s) of %s are in another split, too: %s is %s", root, len(twice), split, *twice[0])
 
 
 @register_dataset("clips")
@@ -161,7 +200,7 @@ def clips(
     """Clips of a user's own files: videos, GIFs, folders of images, .npy and .npz arrays, in any mixture.
 
     Args:
-        root: Folder with them. With folders train, (val) and test inside, these are the splits.
+        root: Folder with them. With folders train, (val) and test inside, or the like, these are the splits.
         split: "train", "val" or "test"; always whole files.
         num_clips: Not used: the files have as many as they have.
         num_frames: T + T'.
@@ -190,17 +229,15 @@ def clips(
     dark: dict[str, str] = {}
 
     def open_one(path: Path) -> list[FrameStream]:
-        streams = open_source(path, channels, options)
+        streams = long_enough(open_source(path, channels, options), span)
         for stream in streams:
-            if stream.num_frames < span:
-                raise ValueError(f"{stream.name} has {stream.num_frames} frames, too few for a clip of {span}")
             # The first frame tells whether values and channels can be used.
-            pixels = frame_format(stream.read(0, 1), stream.name)
+            pixels = stream.read_as(frame_format, 0, 1)
             if value_range is None and (hint := nearly_black(pixels)):
                 dark[stream.name] = hint
             if verify:
                 for number in range(0, stream.num_frames, span):
-                    stream.read(number, min(span, stream.num_frames - number))
+                    stream.read_as(frame_format, number, min(span, stream.num_frames - number))
         return streams
 
     sources = split_sources(find_sources(root), root, split, val_share, test_share)

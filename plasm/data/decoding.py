@@ -1,80 +1,183 @@
 """What FFmpeg decodes, as arrays: opening files, frames in them, pixel formats, upright pictures."""
 
-import struct
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from .extras import require
+from .image_files import ORIENTATIONS, inspect_image
+from .limits import check_bytes, read_limit
 
-__all__ = ["PAGED", "decode_image", "display_matrix", "has_pages", "open_video", "to_array", "upright"]
+__all__ = [
+    "IMAGE_FORMATS",
+    "PAGED",
+    "VIDEO_FORMATS",
+    "check_frame",
+    "decode_image",
+    "display_matrix",
+    "has_pages",
+    "open_video",
+    "to_array",
+    "upright",
+]
+
+# FFmpeg's names of the formats that are read, each with the endings of its files. No other format is opened: playlists
+# and scripts name other files and servers, and text becomes pictures.
+VIDEO_FORMATS = {
+    "mov": (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mj2"),
+    "matroska": (".mkv", ".mk3d", ".webm"),
+    "avi": (".avi", ".divx"),
+    "mpegts": (".ts", ".mts", ".m2ts", ".m2t", ".trp"),
+    "mpeg": (".mpg", ".mpeg", ".mpe", ".vob", ".mod", ".tod"),
+    "mpegvideo": (".m1v", ".m2v", ".mpv"),
+    "asf": (".wmv", ".asf"),
+    "flv": (".flv",),
+    "ogg": (".ogv", ".ogg", ".ogm", ".ogx"),
+    "rm": (".rm", ".rmvb"),
+    "mxf": (".mxf",),
+    "gxf": (".gxf",),
+    "dv": (".dv", ".dif"),
+    "nut": (".nut",),
+    "wtv": (".wtv",),
+    "ivf": (".ivf",),
+    "yuv4mpegpipe": (".y4m",),
+    "mjpeg": (".mjpeg", ".mjpg"),
+    "m4v": (".m4v",),
+    "h261": (".h261",),
+    "h263": (".h263",),
+    "h264": (".h264", ".264", ".avc", ".h26l"),
+    "hevc": (".hevc", ".h265", ".265"),
+    "vvc": (".vvc", ".h266", ".266"),
+    "obu": (".obu",),
+    "av1": (".obu",),
+    "vc1": (".vc1",),
+    "vc1test": (".rcv",),
+    "dirac": (".drc",),
+    "cavsvideo": (".cavs",),
+    "flic": (".flc", ".fli"),
+    "gif": (".gif",),
+    "apng": (".apng",),
+}
+IMAGE_FORMATS = {
+    "png_pipe": (".png",),
+    "jpeg_pipe": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "bmp_pipe": (".bmp",),
+    "webp_pipe": (".webp",),
+    "j2k_pipe": (".jp2", ".j2k"),
+    "pbm_pipe": (".pbm",),
+    "pgm_pipe": (".pgm",),
+    "ppm_pipe": (".ppm",),
+    "pam_pipe": (".pam",),
+    "tiff_pipe": (".tif", ".tiff"),
+}
 
 # Images that may hold several frames.
-PAGED = {".gif", ".tif", ".tiff", ".webp"}
+PAGED = {".gif", ".png", ".tif", ".tiff", ".webp"}
 # Beside the larger entry of a row: rotations by other angles than multiples of 90 degrees have both.
 _SKEW = 0.01
+# Bytes of a pixel while its frame is read, at most: decoded, converted to RGBA, and that as floats.
+_PIXEL_BYTES = 24
+# Profiles of colour in them crash PyAV, which frees their names twice.
+_NO_SIDE_DATA = {"png", "apng"}
 
 
 @contextmanager
 def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
     """The container and the video stream of a file, and one kind of error for all that can be wrong with it.
 
+    Nothing but the open file is read, whatever it says: FFmpeg gets no name, no protocol, and ``VIDEO_FORMATS`` and
+    ``IMAGE_FORMATS`` alone.
+
     Args:
-        content: The open file, rather than a path, since FFmpeg gives a meaning to %, : and * in names.
+        content: The open file.
         name: What errors call it.
 
     Raises:
+        FileTooLargeError: If a frame would take more memory than the limit.
         ValueError: If it is no video.
         ImportError: If PyAV is not installed.
     """
     av = require("av")
-    if content.read(3) == b"GIF":
-        _check_gif(content, name)
     content.seek(0)
+    if content.read(3) == b"GIF":
+        check_frame(*inspect_image(content, name).size, name)
+    content.seek(0)
+    pixels = str(int(min(read_limit() / _PIXEL_BYTES, 2**31 - 1)))
+    options = {
+        "protocol_whitelist": "",
+        "format_whitelist": ",".join([*VIDEO_FORMATS, *IMAGE_FORMATS]),
+        # Of the decoders that are tried while the file is opened.
+        "max_pixels": pixels,
+    }
+    # No name either: FFmpeg gives a meaning to %, : and * in names, and to endings.
+    source = SimpleNamespace(read=content.read, seek=content.seek, tell=content.tell)
     try:
         # Titles and the like may be in any encoding.
-        with av.open(content, metadata_errors="replace") as container:
-            if not container.streams.video:
-                raise ValueError(f"{name} holds no video")
-            if container.streams.video[0].codec_context is None:
+        with av.open(source, options=options, metadata_errors="replace") as container:
+            stream = _film(container, name)
+            codec = stream.codec_context
+            if codec is None:
                 raise ValueError(f"{name} cannot be decoded: what it says of its video is cut off or of no known codec")
-            yield container, container.streams.video[0]
+            if not codec.width or not codec.height:
+                raise ValueError(f"{name} holds frames of no size, or of more than {int(pixels):,} pixels")
+            check_frame(codec.height, codec.width, name)
+            codec.options = {**codec.options, "max_pixels": pixels}
+            yield container, stream
     except av.FFmpegError as error:
+        if error.errno == errno.EINVAL:
+            raise ValueError(
+                f"{name} cannot be decoded: it is a playlist, a text, or of another format that plasm does not read, "
+                f"or its frames have no size or more than {int(pixels):,} pixels"
+            ) from error
         raise ValueError(f"{name} cannot be decoded: {error.strerror}") from error
-    except OSError as error:
-        # Of an empty file.
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        ArithmeticError,
+    ) as error:
+        if isinstance(error, ValueError) and name in str(error):
+            raise
+        # Of an empty file, and whatever else PyAV meets in a damaged one.
         raise ValueError(f"{name} cannot be decoded: {error}") from error
+    except MemoryError as error:
+        raise ValueError(f"{name} cannot be decoded: its frames need more memory than there is") from error
 
 
-def _check_gif(content: BinaryIO, name: str) -> None:
-    """Refuse a GIF that ends within a block, as FFmpeg does not: it takes what is missing for background."""
+def _film(container: Any, name: str) -> Any:
+    """The first stream of pictures that is no cover."""
+    streams = container.streams.video
+    films = [stream for stream in streams if not stream.disposition & _cover()]
+    if films:
+        return films[0]
+    raise ValueError(f"{name} holds no video" + (", only a cover picture" if streams else ""))
 
-    def take(count: int) -> bytes:
-        taken = content.read(count)
-        if len(taken) < count:
-            raise ValueError(f"{name} is cut off")
-        return taken
 
-    def take_colours(flags: int) -> None:
-        take(3 << (flags & 7) + 1 if flags & 0x80 else 0)
+def _cover() -> Any:
+    kinds = require("av.stream").Disposition
+    return kinds.attached_pic | kinds.timed_thumbnails
 
-    content.seek(0)
-    take_colours(take(13)[10])
-    while (kind := content.read(1)) in (b"!", b","):
-        if kind == b"!":
-            take(1)
-        else:
-            take_colours(take(9)[8])
-            take(1)
-        while length := take(1)[0]:
-            take(length)
+
+def check_frame(height: int, width: int, name: str) -> None:
+    """Refuse frames that would take more memory than the limit.
+
+    Raises:
+        FileTooLargeError: If one of them would.
+    """
+    check_bytes(height * width * _PIXEL_BYTES, name, f"a frame of {width}x{height}")
 
 
 def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
-    """Decode an image file's content as it is stored: (H, W, K), uint8 or uint16. Orientations in EXIF are left alone.
+    """Decode an image file's content: (H, W, K), uint8 or uint16, upright as its EXIF says.
 
     Args:
         content: The open file.
@@ -82,49 +185,30 @@ def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
         gray: One channel is enough, where the file holds it apart.
 
     Raises:
-        ValueError: If it is none, or damaged.
+        FileTooLargeError: If it would take more memory than the limit.
+        ValueError: If it is none, damaged, cut off, or holds several frames.
         ImportError: If PyAV is not installed.
     """
+    file = inspect_image(content, name)
+    if file.several:
+        raise ValueError(f"{name} holds several frames; where others of its folder hold one, it is no frame")
+    check_frame(*file.size, name)
     with open_video(content, name) as (container, stream):
         frame = next(iter(container.decode(stream)), None)
         if frame is None:
             raise ValueError(f"{name} holds no image")
         if frame.is_corrupt:
             raise ValueError(f"{name} is damaged")
-        return to_array(frame, gray)
+        return upright(to_array(frame, gray), ORIENTATIONS.get(file.orientation))
 
 
 def has_pages(file: Path) -> bool:
-    """Whether a TIFF, WebP or GIF holds more than one frame; False for what is none of them, or damaged."""
+    """Whether a TIFF, WebP, PNG or GIF holds more than one frame; False for what is none of them, or damaged."""
     with file.open("rb") as content:
-        start = content.read(21)
-        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            return _next_page(content, start) != 0
-        if start[:4] == b"RIFF" and start[8:16] == b"WEBPVP8X":
-            return bool(start[20:] and start[20] & 2)
-        if start[:3] != b"GIF":
-            return False
-        content.seek(0)
         try:
-            with open_video(content, str(file)) as (container, stream):
-                packets = (packet for packet in container.demux(stream) if packet.size)
-                return next(packets, None) is not None and next(packets, None) is not None
+            return inspect_image(content, str(file)).several
         except ValueError:
             return False
-
-
-def _next_page(content: BinaryIO, start: bytes) -> int:
-    """Where the second page of a TIFF, or BigTIFF, begins; 0 if there is none."""
-    order, big = "<" if start[:1] == b"I" else ">", b"+" in start[:4]
-    offset, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
-
-    def number(kind: str, place: int) -> int:
-        content.seek(place)
-        read = content.read(struct.calcsize(kind))
-        return int(struct.unpack(order + kind, read)[0]) if len(read) == struct.calcsize(kind) else 0
-
-    first = number(offset, 8 if big else 4)
-    return number(offset, first + struct.calcsize(count) + entry * number(count, first)) if first else 0
 
 
 def to_array(frame: Any, gray: bool) -> np.ndarray:
@@ -150,12 +234,20 @@ def to_array(frame: Any, gray: bool) -> np.ndarray:
     return array.reshape(*array.shape[:2], -1)
 
 
-def display_matrix(frame: Any) -> tuple[float, float, float, float] | None:
-    """The a, b, c, d of a frame's display matrix, which takes a pixel at (x, y) to (a x + c y, b x + d y)."""
+def display_matrix(frame: Any, codec: str) -> tuple[float, float, float, float] | None:
+    """The a, b, c, d of a frame's display matrix, which takes a pixel at (x, y) to (a x + c y, b x + d y).
+
+    Args:
+        frame: PyAV's.
+        codec: FFmpeg's name of the codec that it comes from.
+    """
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = None if codec in _NO_SIDE_DATA else frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
-        # PyAV does not know all kinds of such data, and lists none if there is one of them. An angle it tells.
+        # PyAV does not know all kinds of such data, and lists none if there is one of them.
+        matrix = None
+    if matrix is None and frame.rotation:
+        # The angle it always tells.
         turn = np.deg2rad(frame.rotation)
         return float(np.cos(turn)), -float(np.sin(turn)), float(np.sin(turn)), float(np.cos(turn))
     if matrix is None:

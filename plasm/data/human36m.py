@@ -8,11 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from .clips import StreamClips, cut_all, hold_out
 from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
-from .sources import OnError, find_images, find_videos, natural_key, open_sources
+from .sources import OnError, find_images, find_videos, image_streams, long_enough, natural_key, open_sources
 from .streams import FrameStream, ImageStream
 from .video import VideoStream
 
@@ -78,12 +80,13 @@ def human36m(
 
     def open_one(name: Path) -> Sequence[FrameStream]:
         content = recordings[str(name)]
-        stream = ImageStream(content, str(name)) if isinstance(content, list) else VideoStream(content)
-        if stream.num_frames < span:
-            raise ValueError(f"{name} has {stream.num_frames} frames, too few for a clip of {span}")
-        return [stream]
+        if isinstance(content, Path):
+            return long_enough([VideoStream(content)], span)
+        # Where a list names the clips, it counts images.
+        return long_enough([ImageStream(content, str(name))] if starts else image_streams(content, str(name)), span)
 
     streams = open_sources(map(Path, names), open_one, on_error)
+    windows: Sequence[tuple[int, int]] | np.ndarray
     if starts:
         windows = [(number, start) for number, stream in enumerate(streams) for start in starts[stream.name]]
     else:
@@ -109,7 +112,7 @@ def _read_list(
     for line in filter(str.strip, file.read_text(encoding="utf-8").splitlines()):
         name, _, first = line.partition(",")
         number = first.split(",")[0].strip()
-        if not number.isdigit():
+        if not number.isdecimal():
             raise ValueError(f"{file} should hold lines such as images/S1_Walking.54138969_,1; it holds {line!r}")
         prefix = str(root / name.strip())
         known = places.get(prefix, {})

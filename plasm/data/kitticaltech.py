@@ -13,8 +13,8 @@ from .datasets import register_dataset
 from .frames import FrameFormat
 from .h5 import H5Stream, hickle_array, hickle_strings
 from .mnist import Split
-from .sources import OnError, find_sources, image_files, open_source, open_sources
-from .streams import FrameStream, ImageStream
+from .sources import OnError, find_folders, find_sources, long_enough, open_source, open_sources
+from .streams import FrameStream
 
 __all__ = ["kitticaltech"]
 
@@ -78,7 +78,7 @@ def kitticaltech(
         kept = _held_out([stream.name for stream in streams], split, root)
         streams = [stream for stream in streams if stream.name in kept and stream.num_frames >= num_frames]
     else:
-        folders = {folder.relative_to(root).as_posix(): folder for folder in sorted(root.glob(f"**/{camera}"))}
+        folders = {folder.relative_to(root).as_posix(): folder for folder in find_folders(root, camera)}
         if not folders:
             raise FileNotFoundError(
                 f"{root} holds no {camera} and no kitti_hkl/{_PREPARED}; see docs/data/kitticaltech.md"
@@ -127,10 +127,6 @@ def _at_least(num_frames: int) -> Callable[[Path], Sequence[FrameStream]]:
     def open_one(path: Path) -> Sequence[FrameStream]:
         # KITTI's images lie in image_03/data.
         data = path / "data"
-        streams = [ImageStream(image_files(data), str(data))] if data.is_dir() else open_source(path, 3)
-        for stream in streams:
-            if stream.num_frames < num_frames:
-                raise ValueError(f"{stream.name} has {stream.num_frames} frames, too few for a clip of {num_frames}")
-        return streams
+        return long_enough(open_source(data if data.is_dir() else path, 3), num_frames)
 
     return open_one

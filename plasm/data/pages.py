@@ -1,12 +1,13 @@
 """Images that hold several frames in one file, which FFmpeg does not read: pages of TIFF, frames of WebP."""
 
-import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .decoding import check_frame
 from .extras import require
+from .reading import reading
 from .streams import FrameStream, check_alike
 
 __all__ = ["PageStream"]
@@ -33,6 +34,7 @@ class PageStream(FrameStream):
 
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
         """Read frames; see ``FrameStream``."""
+        self._check_read(count)
         pages: list[np.ndarray] = []
 
         def read(image: Any) -> None:
@@ -46,15 +48,9 @@ class PageStream(FrameStream):
 
     def _open(self, use: Any) -> Any:
         pillow = require("PIL.Image")
-        try:
-            with pillow.open(self.file) as image:
-                return use(image)
-        except pillow.UnidentifiedImageError as error:
-            raise ValueError(
-                f"{self.file} holds pages that Pillow cannot read: bring 8-bit, or gray 16-bit, pages or an .npy"
-            ) from error
-        except (OSError, EOFError, SyntaxError, TypeError, LookupError, struct.error) as error:
-            raise ValueError(f"{self.file} cannot be decoded: {error}") from error
+        with reading(self.file, "an image of several frames that Pillow can read"), pillow.open(self.file) as image:
+            check_frame(image.height, image.width, self.name)
+            return use(image)
 
 
 def _pixels(image: Any) -> np.ndarray:

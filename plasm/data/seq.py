@@ -34,6 +34,8 @@ class SeqStream(FrameStream):
         ImportError: If PyAV is not installed.
     """
 
+    _frames_apart = True
+
     def __init__(self, file: Path) -> None:
         self.file, self.name = file, str(file)
         with file.open("rb") as handle:
@@ -75,6 +77,7 @@ class SeqStream(FrameStream):
 
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
         """Read frames; see ``FrameStream``."""
+        self._check_read(count)
         frames: list[np.ndarray] = []
         with self.file.open("rb") as handle:
             for number in range(start, start + count * step, step):

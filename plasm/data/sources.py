@@ -1,14 +1,15 @@
 """What lies on disk as streams: finding and opening many, and saying which cannot be used."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from .decoding import PAGED, has_pages
+from .decoding import IMAGE_FORMATS, PAGED, VIDEO_FORMATS, has_pages
 from .h5 import h5_streams
 from .layouts import ArrayOptions
-from .naming import natural_key
+from .naming import consecutive_runs, natural_key
 from .npy import array_streams
 from .pages import PageStream
 from .seq import SeqStream
@@ -17,10 +18,13 @@ from .video import VideoStream
 
 __all__ = [
     "OnError",
+    "find_folders",
     "find_images",
     "find_sources",
     "find_videos",
     "image_files",
+    "image_streams",
+    "long_enough",
     "natural_key",
     "open_source",
     "open_sources",
@@ -29,29 +33,54 @@ __all__ = [
 OnError = Literal["raise", "skip"]
 
 _LOG = logging.getLogger(__name__)
-_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+_IMAGES = {ending for endings in IMAGE_FORMATS.values() for ending in endings}
 _ARRAYS = {".npy", ".npz"}
 _H5 = {".h5", ".hdf5", ".nc", ".hkl"}
-_VIDEOS = {
-    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".ts", ".mts", ".wmv", ".flv", ".ogv",
-    ".3gp", ".mjpeg", ".mjpg", ".y4m", ".h264", ".gif", ".apng", ".seq",
-}  # fmt: skip
+_VIDEOS = {ending for endings in VIDEO_FORMATS.values() for ending in endings} | {".seq"}
 _KINDS = (
-    f"plasm reads videos, GIFs and .seq; images ({', '.join(sorted(_IMAGES))}, and GIFs of one frame) and folders of "
-    f"them; and arrays ({', '.join(sorted(_ARRAYS | _H5))})"
+    f"plasm reads videos ({', '.join(sorted(_VIDEOS))}); images ({', '.join(sorted(_IMAGES))}, and GIFs of one frame) "
+    f"and folders of them; and arrays ({', '.join(sorted(_ARRAYS | _H5))})"
 )
 _NAMED_IN_ERRORS = 5
 
 
-def _is_data(path: Path, root: Path) -> bool:
-    """A file that is not hidden, nor in a hidden folder: systems write ._1.png, .DS_Store and the like."""
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
-
-
 def _files(root: Path) -> list[Path]:
+    """Files below a folder and what links there lead to, but for what is hidden: ._1.png, .DS_Store and the like."""
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    return sorted((path for path in root.rglob("*") if _is_data(path, root)), key=natural_key)
+    return sorted((Path(entry.path) for entry in _walk(root) if entry.is_file()), key=natural_key)
+
+
+def find_folders(root: Path, name: str) -> list[Path]:
+    """All folders of a name below a folder, and where links there lead."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    return sorted(Path(entry.path) for entry in _walk(root) if entry.name == name and entry.is_dir())
+
+
+def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
+    """All that lies below a folder. What links reach twice is given once below each folder of the root."""
+    folders: list[tuple[str, set[str]]] = [(str(root), set())]
+    links: list[tuple[str, set[str]]] = []
+    while folders or links:
+        # Links last, so that a folder that is there itself keeps its own name.
+        folder, seen = folders.pop() if folders else links.pop(0)
+        real = os.path.realpath(folder)
+        if real in seen:
+            continue
+        seen.add(real)
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    below = {real} if folder == str(root) else seen
+                    (links if entry.is_symlink() else folders).append((entry.path, below))
+                elif not entry.is_file():
+                    _LOG.warning("%s is no regular file%s, and left out", entry.path,
+                                 ", but a link to none" if entry.is_symlink() else "")  # fmt: skip
+                    continue
+                yield entry
 
 
 def find_images(root: Path) -> list[Path]:
@@ -77,7 +106,7 @@ def find_sources(root: Path) -> list[Path]:
         folders.setdefault(path.parent, []).append(path)
     sources: list[Path] = []
     for folder, files in folders.items():
-        images = _images(files)
+        images = set(_images(files))
         sources += [folder] if images else []
         alone = _VIDEOS | _ARRAYS | _H5 | PAGED
         sources += [path for path in files if path.suffix.lower() in alone and path not in images]
@@ -88,7 +117,26 @@ def find_sources(root: Path) -> list[Path]:
 
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder that are a frame each, in natural order."""
-    return _images(sorted((path for path in folder.iterdir() if _is_data(path, folder)), key=natural_key))
+    files = (path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return _images(sorted(files, key=natural_key))
+
+
+def image_streams(files: Sequence[Path], name: str) -> list[FrameStream]:
+    """The images of a folder as a stream, or, where numbers are missing in their names, as one for each part.
+
+    Args:
+        files: The images, in order.
+        name: What errors call them.
+    """
+    runs = consecutive_runs([file.stem for file in files])
+    if len(runs) < 2:
+        return [ImageStream(files, name)]
+    parts = [files[run.start : run.stop] for run in runs]
+    names = [f"{name}, {part[0].name} to {part[-1].name}" for part in parts]
+    shown = "; ".join(f"{part[0].name} to {part[-1].name}" for part in parts[:_NAMED_IN_ERRORS])
+    _LOG.warning("%s lacks frames: it is read as %d clips, %s%s", name, len(parts), shown,
+                 "; ..." if len(parts) > _NAMED_IN_ERRORS else "")  # fmt: skip
+    return [ImageStream(part, each) for part, each in zip(parts, names, strict=True)]
 
 
 def _images(files: Sequence[Path]) -> list[Path]:
@@ -116,7 +164,7 @@ def open_source(path: Path, channels: int, options: ArrayOptions | None = None) 
         files = image_files(path)
         if not files:
             raise ValueError(f"{path} holds no frames: no images ({', '.join(sorted(_IMAGES))}) are in it")
-        return [ImageStream(files, str(path))]
+        return image_streams(files, str(path))
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     if not path.is_file():
@@ -128,15 +176,35 @@ def open_source(path: Path, channels: int, options: ArrayOptions | None = None) 
         return list(h5_streams(path, channels, options))
     if ending == ".seq":
         return [SeqStream(path)]
-    if ending in PAGED - {".gif"} and has_pages(path):
+    if ending in PAGED - {".gif", ".png"} and has_pages(path):
         return [PageStream(path)]
-    if ending in _IMAGES - {".png"}:
+    if ending in _IMAGES and not has_pages(path):
         return [ImageStream([path], str(path))]
     try:
-        # A PNG may be an animation.
         return [VideoStream(path)]
     except ValueError as error:
-        raise ValueError(str(error) if ending in _VIDEOS | _IMAGES else f"{error}. {_KINDS}") from error
+        if ending in _VIDEOS | _IMAGES:
+            raise
+        raise ValueError(f"{error}. {_KINDS}") from error
+
+
+def long_enough(streams: Sequence[FrameStream], span: int) -> list[FrameStream]:
+    """Those streams of a source that hold a clip; what is left out is logged.
+
+    Args:
+        streams: Of one source.
+        span: Frames from a clip's first to its last, both counted.
+
+    Raises:
+        ValueError: If none does.
+    """
+    short = [stream for stream in streams if stream.num_frames < span]
+    reasons = [f"{stream.name} has {stream.num_frames} frames, too few for a clip of {span}" for stream in short]
+    if len(short) == len(streams):
+        raise ValueError("; ".join(reasons[:_NAMED_IN_ERRORS]))
+    if short:
+        _LOG.warning("left out: %s", "; ".join(reasons[:_NAMED_IN_ERRORS]))
+    return [stream for stream in streams if stream.num_frames >= span]
 
 
 def open_sources(

@@ -5,22 +5,30 @@ Nothing is decoded before it is asked for.
 Shapes: T frames, H x W pixels, K channels as they are in the file.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from .decoding import PAGED, decode_image, has_pages
+from .decoding import decode_image
+from .frames import FrameFormat
+from .limits import check_bytes
 
 __all__ = [
     "FrameStream",
     "ImageStream",
     "check_alike",
     "check_finite",
+    "join_blocks",
 ]
 
+# Bytes of the frames that are converted together.
+BLOCK_BYTES = 1 << 22
 _COLOURS = {1: "gray", 3: "colour", 4: "colour with alpha"}
 
 
@@ -40,6 +48,8 @@ class FrameStream(ABC):
     size: tuple[int, int]
     channels: int
     rate: Fraction | None = None
+    # Frames read one by one cost no more than together, as those of an array that is unpacked as a whole do.
+    _frames_apart = False
 
     @abstractmethod
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
@@ -58,11 +68,61 @@ class FrameStream(ABC):
             ValueError: If the file turns out to be damaged, or its frames to differ in size.
         """
 
+    def read_as(self, frame_format: FrameFormat, start: int, count: int, step: int = 1) -> Tensor:
+        """Read frames as a model takes them.
+
+        They are converted a few at a time: where small ones are wanted, large ones never lie in memory together.
+
+        Args:
+            frame_format: Channels and size.
+            start: Index of the first.
+            count: How many.
+            step: Distance from one to the next.
+
+        Returns:
+            (count, C, H, W), floats in [0, 1].
+
+        Raises:
+            FileTooLargeError: If they would take more memory than the limit.
+            ValueError: See ``read`` and ``FrameFormat``.
+        """
+        self._check_size(frame_format, count)
+        gray = frame_format.channels == 1
+        several = max(1, BLOCK_BYTES // (math.prod(self.size) * self.channels))
+        blocks: Iterable[np.ndarray]
+        if self._frames_apart:
+            blocks = (
+                self.read(start + first * step, min(several, count - first), step, gray)
+                for first in range(0, count, several)
+            )
+        else:
+            frames = self.read(start, count, step, gray)
+            blocks = (frames[first : first + several] for first in range(0, count, several))
+        return join_blocks(frame_format(block, self.name) for block in blocks)
+
+    def _check_read(self, count: int) -> None:
+        # Of one frame that is not known yet, the decoder knows.
+        height, width = getattr(self, "size", (0, 0))
+        if not height:
+            return
+        check_bytes(count * height * width * self.channels, self.name, f"{count:,} frames of {width}x{height}")
+
+    def _check_size(self, frame_format: FrameFormat, count: int) -> None:
+        height, width = frame_format.size or self.size
+        needed = 4 * count * frame_format.channels * height * width
+        check_bytes(needed, self.name, f"{count:,} frames of {width}x{height}")
+
     def _probe(self) -> None:
         """Read the first and the last frame: a damaged or cut file shows early."""
         first, last = self.read(0, 1), self.read(self.num_frames - 1, 1)
         self.size, self.channels = (first.shape[1], first.shape[2]), first.shape[3]
         check_alike(first[0], last[0], f"the last frame of {self.name}", "the first")
+
+
+def join_blocks(blocks: Iterable[Tensor]) -> Tensor:
+    """Frames that were converted a few at a time, as one tensor."""
+    parts = list(blocks)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def check_finite(values: np.ndarray, name: str, first: int, step: int = 1, fill: float | None = None) -> np.ndarray:
@@ -129,6 +189,8 @@ class ImageStream(FrameStream):
         ImportError: If PyAV is not installed.
     """
 
+    _frames_apart = True
+
     def __init__(self, files: Sequence[Path], name: str) -> None:
         self.files, self.name, self.num_frames = files, name, len(files)
         if not files:
@@ -137,11 +199,29 @@ class ImageStream(FrameStream):
 
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
         """Read frames; see ``FrameStream``."""
+        self._check_read(count)
         frames: list[np.ndarray] = []
         for file in self.files[start : start + (count - 1) * step + 1 : step]:
-            if file.suffix.lower() in PAGED and has_pages(file):
-                raise ValueError(f"{file} holds several frames; where others of its folder hold one, it is no frame")
             with file.open("rb") as handle:
-                frames.append(decode_image(handle, str(file), gray))
+                frame = decode_image(handle, str(file), gray)
+            channels = max(frame.shape[2], frames[0].shape[2] if frames else 0)
+            if frames and frames[0].shape[2] < channels:
+                frames = [_with_channels(each, channels) for each in frames]
+            frames.append(_with_channels(frame, channels))
             check_alike(frames[0], frames[-1], str(file), f"others of {self.name}")
         return np.stack(frames)
+
+    def _probe(self) -> None:
+        ends = self.read(0, min(2, self.num_frames), max(1, self.num_frames - 1))
+        self.size, self.channels = (ends.shape[1], ends.shape[2]), ends.shape[3]
+
+
+def _with_channels(frame: np.ndarray, channels: int) -> np.ndarray:
+    """Gray as colour, and either with an alpha channel: the same picture beside others that have more channels."""
+    if frame.shape[2] == channels:
+        return frame
+    if frame.shape[2] == 1:
+        frame = frame.repeat(3, 2)
+    if channels == 4:
+        frame = np.concatenate([frame, np.full_like(frame[..., :1], np.iinfo(frame.dtype).max)], 2)
+    return frame

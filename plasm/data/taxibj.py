@@ -41,7 +41,7 @@ def complete_days(dates: Sequence[bytes | str]) -> list[tuple[str, int]]:
         ValueError: If one is no such date.
     """
     texts = [date.decode() if isinstance(date, bytes) else str(date) for date in dates]
-    if wrong := next((text for text in texts if len(text) != 10 or not text.isdigit()), None):
+    if wrong := next((text for text in texts if len(text) != 10 or not (text.isascii() and text.isdecimal())), None):
         raise ValueError(f"{wrong!r} is not a date YYYYMMDDSS")
     slots = [f"{slot:02d}" for slot in range(1, _SLOTS + 1)]
     return [

@@ -6,18 +6,20 @@ carries the place of its packet through the decoder, and frames must leave the d
 says. Where they do not, the file is decoded from the start, once, and the order remembered.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from .decoding import display_matrix, open_video, to_array, upright
 from .extras import require
-from .streams import FrameStream, check_alike
+from .frames import FrameFormat
+from .streams import BLOCK_BYTES, FrameStream, check_alike, join_blocks
 
 __all__ = ["VideoStream"]
 
@@ -25,9 +27,9 @@ __all__ = ["VideoStream"]
 _NEVER_SEEK = {"gif", "apng"}
 # Shorter packets of MPEG-4 may say "as before" and give no frame.
 _SHORTEST_MPEG4 = 20
-# Of the intervals of a video of constant rate at most so many, or one, are gaps; of a shorter one nothing is known.
-_IRREGULAR, _FEWEST = 0.05, 8
 _UNKNOWN = np.iinfo(np.int64).min
+
+Result = TypeVar("Result")
 
 
 class _UnprovedError(Exception):
@@ -44,7 +46,6 @@ class _Index:
         keys: Packets at which decoding can begin.
         order: (packets,), grows with the time of display.
         packets: (frames,), the packet of each frame as they are shown.
-        gaps: Frames after which others are missing, and how many.
         decoded: The order is known from decoding, not from the container.
     """
 
@@ -52,7 +53,6 @@ class _Index:
     keys: np.ndarray
     order: np.ndarray
     packets: np.ndarray
-    gaps: dict[int, int]
     decoded: bool
 
     def keyframe(self, frame: int) -> int:
@@ -79,17 +79,19 @@ class VideoStream(FrameStream):
 
     Raises:
         FileNotFoundError: If it is not there.
+        FileTooLargeError: If a frame would take more memory than the limit.
         ValueError: If it holds no frames, or its first or last cannot be decoded or are damaged, or differ in size.
         ImportError: If PyAV is not installed.
     """
 
     def __init__(self, file: Path) -> None:
         self.file, self.name = file, str(file)
+        self._seekable = True
         if not file.stat().st_size:
             raise ValueError(f"{file} is empty")
         with file.open("rb") as handle, open_video(handle, self.name) as (container, stream):
             self.rate: Fraction | None = stream.average_rate
-            index = _index_packets(container, stream)
+            index = _index_packets(container, stream, self.name)
         self._use(index or self._index_frames())
         try:
             self._probe()
@@ -102,57 +104,74 @@ class VideoStream(FrameStream):
 
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
         """Read frames; see ``FrameStream``. A damaged one, or one built on damage, is an error that names it."""
-        wanted = range(start, start + count * step, step)
+        self._check_read(count)
+        return self._proved(range(start, start + count * step, step), gray, lambda frames: np.stack(list(frames)))
+
+    def read_as(self, frame_format: FrameFormat, start: int, count: int, step: int = 1) -> Tensor:
+        """Read frames as a model takes them; see ``FrameStream``."""
+        self._check_size(frame_format, count)
+
+        def convert(frames: Iterator[np.ndarray]) -> Tensor:
+            return join_blocks(frame_format(np.stack(block), self.name) for block in _blocks(frames))
+
+        return self._proved(range(start, start + count * step, step), frame_format.channels == 1, convert)
+
+    def _proved(self, wanted: range, gray: bool, use: Callable[[Iterator[np.ndarray]], Result]) -> Result:
+        """What becomes of frames that are proved to be those wanted."""
         if wanted[-1] >= self.num_frames:
             raise _EndedEarlyError(f"{self.file} ends before frame {wanted[-1] + 1}: it has {self.num_frames}")
-        try:
-            return self._read(wanted, gray, seek=True)
-        except _UnprovedError:
-            if not self._index.decoded:
-                self._use(self._index_frames())
-                return self.read(start, count, step, gray)
-            return self._read(wanted, gray, seek=False)
+        sought = self._index.keyframe(wanted[0]) if self._seekable else 0
+        damaged = False
+        for key in (sought, 0) if sought else (0,):
+            try:
+                result = use(self._frames(wanted, gray, key))
+            except _UnprovedError:
+                if not self._index.decoded:
+                    self._use(self._index_frames())
+                    return self._proved(wanted, gray, use)
+            except _DamagedError:
+                # What the decoder must know may stand at the start alone.
+                if not key:
+                    raise
+                damaged = True
+            else:
+                self._seekable &= not damaged
+                return result
+        raise ValueError(f"{self.file} cannot be decoded: its frames come in another order each time")
 
-    def _read(self, wanted: range, gray: bool, seek: bool) -> np.ndarray:
-        frames: list[np.ndarray] = []
+    def _frames(self, wanted: range, gray: bool, key: int) -> Iterator[np.ndarray]:
+        count = 0
+        first: np.ndarray | None = None
         rotation: int | None = None
         matrix: tuple[float, float, float, float] | None = None
-        key = self._index.keyframe(wanted[0])
-        self._check_gaps(self._index.first_frame(key), wanted)
-        key = key if seek else 0
         with (
             self.file.open("rb") as handle,
             open_video(handle, self.name) as (container, stream),
             closing(self._decode(container, stream, key)) as decoded,
         ):
             for number, frame, damaged in decoded:
-                expected = wanted[len(frames)]
+                expected = wanted[count]
                 if number < expected:
                     continue
                 if number > expected or damaged is not None:
                     raise self._damaged(expected, expected if number > expected else damaged)
                 if frame.rotation != rotation:
                     # Looked up when it changes: that costs as much as decoding a small frame.
-                    rotation, matrix = frame.rotation, display_matrix(frame)
-                frames.append(upright(to_array(frame, gray), matrix))
-                check_alike(frames[0], frames[-1], f"frame {number + 1} of {self.file}", f"frame {wanted[0] + 1}")
-                if len(frames) == len(wanted):
-                    return np.stack(frames)
+                    rotation, matrix = frame.rotation, display_matrix(frame, stream.codec_context.name)
+                pixels = upright(to_array(frame, gray), matrix)
+                first = pixels if first is None else first
+                check_alike(first, pixels, f"frame {number + 1} of {self.file}", f"frame {wanted[0] + 1}")
+                yield pixels
+                count += 1
+                if count == len(wanted):
+                    return
         if key or not self._index.decoded:
             raise _UnprovedError
         raise _EndedEarlyError(f"{self.file} ends before frame {wanted[-1] + 1} of {self.num_frames}")
 
-    def _damaged(self, number: int, since: int | None) -> ValueError:
+    def _damaged(self, number: int, since: int | None) -> "_DamagedError":
         built = "" if since in (None, number) else f", on which frame {number + 1} is built"
-        return ValueError(f"{self.file} is damaged at frame {(number if since is None else since) + 1}{built}")
-
-    def _check_gaps(self, first: int, wanted: range) -> None:
-        for frame, missing in self._index.gaps.items():
-            if first <= frame < wanted[-1]:
-                raise ValueError(
-                    f"{self.file} lacks {missing} frame(s) after frame {frame + 1}, as the times of the others, which "
-                    f"are of constant rate, tell; packets were lost"
-                )
+        return _DamagedError(f"{self.file} is damaged at frame {(number if since is None else since) + 1}{built}")
 
     def _decode(self, container: Any, stream: Any, key: int) -> Generator[tuple[int, Any, int | None], None, None]:
         """Decode from a keyframe on: number, frame, and the damaged frame that it is or is built on, if any.
@@ -217,11 +236,27 @@ class VideoStream(FrameStream):
         order = np.full(len(marks), -1)
         order[shown] = np.arange(len(shown))
         usable = [key for key in keys if seekable and key in decodable]
-        return _Index(marks, np.array(usable, dtype=np.int64), order, shown, _gaps(marks, shown), decoded=True)
+        return _Index(marks, np.array(usable, dtype=np.int64), order, shown, decoded=True)
 
 
 class _EndedEarlyError(ValueError):
     """A video has fewer frames than its index says."""
+
+
+class _DamagedError(ValueError):
+    """A frame is damaged, or is built on one that is."""
+
+
+def _blocks(frames: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    """Frames, a few at a time."""
+    block: list[np.ndarray] = []
+    for frame in frames:
+        block.append(frame)
+        if len(block) * frame.nbytes >= BLOCK_BYTES:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 def _mark(packet: Any) -> tuple[int, int, int, int]:
@@ -297,7 +332,7 @@ def _decoded(codec: Any, packets: Iterator[Any]) -> Iterator[tuple[Any, list[Any
     yield None, codec.decode(None)
 
 
-def _index_packets(container: Any, stream: Any) -> _Index | None:
+def _index_packets(container: Any, stream: Any, name: str) -> _Index | None:
     """Index a video without decoding it; None if that does not prove which frame is which.
 
     Raises:
@@ -315,7 +350,7 @@ def _index_packets(container: Any, stream: Any) -> _Index | None:
         if not packet.is_discard and (codec.name != "vp8" or memoryview(packet)[0] & 0x10):
             shown.append(len(rows) - 1)
     if not shown:
-        raise ValueError(f"{container.name} holds no frames")
+        raise ValueError(f"{name} holds no frames")
     marks, packets = np.array(rows, dtype=np.int64), np.array(shown, dtype=np.int64)
     times = marks[packets, 0]
     if codec.name in _NEVER_SEEK:
@@ -332,25 +367,4 @@ def _index_packets(container: Any, stream: Any) -> _Index | None:
         if codec.has_b_frames:
             order = marks[:, 0]
             packets = packets[np.argsort(times)]
-    return _Index(marks, np.array(keys, dtype=np.int64), order, packets, _gaps(marks, packets), decoded=False)
-
-
-def _gaps(marks: np.ndarray, packets: np.ndarray) -> dict[int, int]:
-    """After which frames how many are missing, if all others come at a constant rate, to the tick."""
-    times = marks[packets, 0]
-    intervals = np.diff(times)
-    if len(times) < _FEWEST or (times == _UNKNOWN).any() or intervals.min() <= 0:
-        return {}
-    period = float(np.median(intervals))
-    steps = np.round(intervals / period).astype(np.int64)
-    if not steps.min() or not 0 < (steps > 1).sum() <= max(1, _IRREGULAR * len(steps)):
-        return {}
-    places = np.concatenate([[0], np.cumsum(steps)])
-    times = times - times[0]
-    slope, start = np.polyfit(places, times, 1)
-    if np.abs(times - start - slope * places).max() > 1:
-        return {}
-    # What is cut as it is stored ends with frames whose neighbours would have been stored after them.
-    depth = int(np.abs(np.argsort(packets) - np.arange(len(packets))).max())
-    end = len(marks) - 2 * depth
-    return {int(frame): int(steps[frame] - 1) for frame in np.flatnonzero(steps > 1) if packets[frame + 1] < end}
+    return _Index(marks, np.array(keys, dtype=np.int64), order, packets, decoded=False)

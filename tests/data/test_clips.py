@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,74 @@ def test_folders_decide_where_they_are(tmp_path: Path) -> None:
     (tmp_path / "test" / "0.avi").unlink()
     with pytest.raises(ValueError, match="nothing for test"):
         create_dataset("clips", tmp_path, "test", num_frames=6)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Train", "Test"), ("training", "testing"), ("frames/train", "frames/test"), ("TRAIN_set", "test-videos"),
+        ("a/Training", "b/Testing"), ("train2017", "test2017"),
+    ],
+)  # fmt: skip
+def test_the_usual_names_of_splits(tmp_path: Path, train: str, test: str, caplog: pytest.LogCaptureFixture) -> None:
+    for folder, count in ((train, 3), (test, 2)):
+        for number in range(count):
+            write_video(tmp_path / folder / f"{number}.avi", frames(6))
+    with caplog.at_level(logging.INFO):
+        sets = {
+            split: sources_of(create_dataset("clips", tmp_path, split, num_frames=6))
+            for split in ("train", "val", "test")
+        }
+    assert [len(each) for each in sets.values()] == [2, 1, 2]
+    assert all(name.startswith(str(tmp_path / test)) for name in sets["test"])
+    assert not any(name.startswith(str(tmp_path / test)) for name in sets["train"] | sets["val"])
+    assert f"train takes 2 source(s) of {train}/" in caplog.text
+    assert f"test takes 2 source(s) of {test}/" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["valid", "Validation", "val", "dev", "Val_frames"])
+def test_the_usual_names_of_validation(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    for folder in ("train", name, "test", "more"):
+        write_video(tmp_path / folder / "0.avi", frames(6))
+    for split, folder in (("train", "train"), ("val", name), ("test", "test")):
+        assert sources_of(create_dataset("clips", tmp_path, split, num_frames=6)) == {str(tmp_path / folder / "0.avi")}
+    assert "1 in no folder of a split are unused: more/0.avi" in caplog.text
+
+
+def test_a_link_is_no_second_source(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Else a file would be in training and in testing."""
+    for number in range(4):
+        write_video(tmp_path / "all" / f"{number}.avi", frames(6, first=number))
+    (tmp_path / "again").symlink_to(tmp_path / "all")
+    sets = [sources_of(create_dataset("clips", tmp_path, split, num_frames=6)) for split in ("train", "val", "test")]
+    assert sum(map(len, sets)) == 4
+    for split in ("train", "test"):
+        (tmp_path / "splits" / split).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "splits" / split / f"{number}.avi").symlink_to(tmp_path / "all" / f"{number}.avi")
+    assert len(create_dataset("clips", tmp_path / "splits", "test", num_frames=6)) == 3
+    assert "3 source(s) of test are in another split, too" in caplog.text
+
+
+def test_a_folder_that_lacks_frames_gives_no_clip_across_them(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for number, page in zip([*range(5), *range(60, 63)], frames(8), strict=True):
+            folder = write_images(tmp_path / split / "a", [page], f"{number:03d}.png")
+    dataset = create_dataset("clips", tmp_path, "test", num_frames=3, stride=1)
+    firsts = [(clip[:, 0, 0, 0] * 255 / 8).round().tolist() for clip in map(dataset.__getitem__, range(len(dataset)))]
+    assert firsts == [[0, 1, 2], [1, 2, 3], [2, 3, 4], [5, 6, 7]]
+    assert len(create_dataset("clips", tmp_path, "test", num_frames=4)) == 1
+    for file in folder.iterdir():
+        file.unlink() if file.stem > "059" else None
+    assert len(create_dataset("clips", tmp_path, "test", num_frames=5)) == 1
+
+
+def test_a_list_of_clips_that_fills_the_memory_is_refused(tmp_path: Path) -> None:
+    np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, (100_000_000, 1, 1)).flush()
+    (tmp_path / "test").mkdir()
+    (tmp_path / "a.npy").rename(tmp_path / "test" / "a.npy")
+    with pytest.raises(ValueError, match=r"a\.npy: a list of 99,999,999 clips would take"):
+        create_dataset("clips", tmp_path, "test", num_frames=2, stride=1, channels=1)
 
 
 def test_step_and_stride_and_size(tmp_path: Path) -> None:

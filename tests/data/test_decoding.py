@@ -1,13 +1,22 @@
+import re
+import socket
+import struct
+import subprocess
+import sys
+import zlib
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from PIL import Image
-from video_files import encode_image, noise
+from PIL import Image, ImageCms, ImageOps
+from video_files import encode_image, noise, write_video
 
 from plasm.data.decoding import decode_image, to_array
+from plasm.data.limits import FileTooLargeError
+from plasm.data.sources import open_source
 from plasm.data.video import VideoStream
 
 
@@ -58,20 +67,121 @@ def test_deep_colour_with_alpha_at_odd_widths() -> None:
 def test_an_image_that_is_cut_is_damaged() -> None:
     content = encode_image(noise(1)[0], "mjpeg")
     assert decode_image(BytesIO(content), "a.jpg", False).shape == (48, 64, 3)
-    with pytest.raises(ValueError, match=r"a\.jpg (is damaged|cannot be decoded)"):
-        decode_image(BytesIO(content[: len(content) // 2]), "a.jpg", False)
-    png = encode_image(noise(1)[0])
-    with pytest.raises(ValueError, match=r"a\.png (is damaged|cannot be decoded)"):
-        decode_image(BytesIO(png[: len(png) // 2]), "a.png", False)
+    for missing in (1, 2, 20, len(content) // 2):
+        with pytest.raises(ValueError, match=r"a\.jpg is cut off"):
+            decode_image(BytesIO(content[:-missing]), "a.jpg", False)
+    assert decode_image(BytesIO(content + b"what cameras append"), "a.jpg", False).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [
+        ("png", {}), ("jpeg", {"quality": 90}), ("jpeg", {"progressive": True}), ("webp", {}), ("bmp", {}), ("ppm", {}),
+        ("jpeg2000", {}),
+    ],
+)  # fmt: skip
+def test_every_kind_of_image_that_is_cut_is_refused(ending: str, options: dict[str, Any]) -> None:
+    content = BytesIO()
+    Image.fromarray(noise(1)[0]).save(content, ending, **options)
+    whole = content.getvalue()
+    assert decode_image(BytesIO(whole), "a.img", False).shape == (48, 64, 3)
+    for kept in (0.98, 0.5, 0.1):
+        with pytest.raises(ValueError, match=r"a\.img (is cut off|is damaged|cannot be decoded)"):
+            decode_image(BytesIO(whole[: int(kept * len(whole))]), "a.img", False)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_with_exif_are_read_as_stored(orientation: int) -> None:
-    image = Image.fromarray(noise(1)[0])
+@pytest.mark.parametrize("ending", ["png", "jpeg", "webp"])
+def test_images_are_upright_as_their_exif_says(orientation: int, ending: str) -> None:
+    image, content = Image.fromarray(noise(1)[0]), BytesIO()
+    image.save(content, ending)
+    plain = Image.fromarray(decode_image(BytesIO(content.getvalue()), "a.img", False))
     exif, content = image.getexif(), BytesIO()
-    exif[0x112] = orientation
-    image.save(content, "png", exif=exif)
-    np.testing.assert_array_equal(decode_image(BytesIO(content.getvalue()), "a.png", False), noise(1)[0])
+    exif[0x112] = plain.getexif()[0x112] = orientation
+    image.save(content, ending, exif=exif)
+    read = decode_image(BytesIO(content.getvalue()), "a.img", False)
+    np.testing.assert_array_equal(read, np.asarray(ImageOps.exif_transpose(plain)))
+
+
+def test_damaged_exif_leaves_a_picture_as_it_is() -> None:
+    content = BytesIO()
+    Image.fromarray(noise(1)[0]).save(content, "jpeg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff nonsense")
+    assert decode_image(BytesIO(content.getvalue()), "a.jpg", False).shape == (48, 64, 3)
+
+
+def test_a_profile_of_colour_is_no_end_of_the_process(tmp_path: Path) -> None:
+    """PyAV frees what such a profile is called twice: seen when the process ends, too."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    images = [Image.fromarray(page) for page in noise(3)]
+    images[0].save(tmp_path / "still.png", icc_profile=profile)
+    images[0].save(tmp_path / "moving.png", icc_profile=profile, save_all=True, append_images=images[1:])
+    script = (
+        "import sys, pathlib; from plasm.data import open_source\n"
+        "for name in sys.argv[1:]:\n"
+        "    stream, = open_source(pathlib.Path(name), 3)\n"
+        "    print(stream.read(0, stream.num_frames).shape[0])"
+    )
+    files = [str(tmp_path / name) for name in ("still.png", "moving.png")]
+    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, ["1", "3"]), done.stderr
+
+
+def test_frames_that_fill_the_memory_are_refused_before_they_are_decoded(tmp_path: Path) -> None:
+    header = b"GIF89a" + struct.pack("<HHBBB", 16000, 16000, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 16000, 16000, 0) + b"\x02\x02\x4c\x01\x00"
+    (tmp_path / "bomb.gif").write_bytes(header + 20 * frame + b";")
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">2I5B", 60000, 60000, 1, 0, 0, 0, 0))
+    (tmp_path / "bomb.png").write_bytes(png + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b""))
+    jpeg = encode_image(noise(1)[0], "mjpeg")
+    place = jpeg.index(b"\xff\xc0")
+    (tmp_path / "bomb.jpg").write_bytes(jpeg[: place + 5] + struct.pack(">2H", 65000, 65000) + jpeg[place + 9 :])
+    (tmp_path / "bomb.ppm").write_bytes(b"P6 50000 50000 255\n" + bytes(999))
+    for name, size in (("gif", "16000x16000"), ("png", "60000x60000"), ("jpg", "65000x65000")):
+        with pytest.raises(FileTooLargeError, match=rf"bomb\.{name}: a frame of {size} would take .*PLASM_READ_LIMIT"):
+            open_source(tmp_path / f"bomb.{name}", 3)
+    with pytest.raises(ValueError, match=r"bomb\.ppm (holds frames of no size|cannot be decoded|: a frame)"):
+        open_source(tmp_path / "bomb.ppm", 3)
+
+
+def test_a_gif_of_no_size_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.gif").write_bytes(b"GIF89a" + bytes(7) + b";")
+    with pytest.raises(ValueError, match=r"a\.gif holds no picture: it is 0x0"):
+        open_source(tmp_path / "a.gif", 3)
+
+
+PLAYLISTS = {
+    "concat": "ffconcat version 1.0\nfile '{secret}'\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{url}\n#EXTINF:9,\n{secret}\n#EXT-X-ENDLIST\n",
+    "hls_key": '#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXT-X-KEY:METHOD=AES-128,URI="{url}"\n#EXTINF:9,\n{secret}\n',
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration='
+    '"PT9S"><Period><AdaptationSet contentType="video" mimeType="video/mp4"><Representation id="0" bandwidth="9">'
+    "<BaseURL>{url}</BaseURL></Representation></AdaptationSet></Period></MPD>",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video {port} RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+    "text": "nothing but words\n" * 40,
+    "rtsp": "RTSPtext\r\nRTSPURL={url}\r\n",
+    "svg": '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="{url}"/></svg>',
+}
+
+
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_no_file_opens_another_or_a_connection(tmp_path: Path, kind: str) -> None:
+    secret = write_video(tmp_path / "secret.mp4", noise(3))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        port = listener.getsockname()[1]
+        text = PLAYLISTS[kind].format(secret=secret, url=f"http://127.0.0.1:{port}/a.ts", port=port)
+        for ending in ("m3u8", "mp4", "avi", "jpg", "png", "gif", "sdp", "txt", "mpd", "%d.jpg"):
+            file = tmp_path / f"a.{ending}"
+            file.write_text(text, encoding="utf-8")
+            with pytest.raises(ValueError, match=rf"{re.escape(file.name)} (cannot be decoded|holds no)"):
+                open_source(file, 3)
+        with pytest.raises(TimeoutError):
+            listener.accept()
 
 
 def test_a_gif_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:

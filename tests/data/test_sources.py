@@ -1,17 +1,22 @@
 import logging
+import os
+import stat
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from video_files import encode_image, frames, levels, write_images, write_video
 
+from plasm.data.frames import FrameFormat
 from plasm.data.sources import (
     find_images,
     find_sources,
     find_videos,
     image_files,
+    long_enough,
     natural_key,
     open_source,
     open_sources,
@@ -45,6 +50,7 @@ def test_what_is_found_and_in_which_order(tmp_path: Path) -> None:
     assert [path.name for path in find_videos(tmp_path)] == ["a.mp4", "c.seq"]
     assert len(find_images(tmp_path)) == 3
     assert sorted(["10", "9", "a1"], key=natural_key) == ["9", "10", "a1"]
+    assert sorted(["b²", "²", "a٣", "a2"], key=natural_key) == ["a2", "a٣", "b²", "²"]
 
 
 def test_hidden_files_are_no_data(tmp_path: Path) -> None:
@@ -123,9 +129,79 @@ def test_what_is_not_read_gets_the_kinds_that_are(tmp_path: Path, name: str) -> 
 
 def test_one_that_differs_is_told_how(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "a", frames(4))
-    (folder / "1.png").write_bytes(encode_image(frames(1)[0, ..., 0], "png", "gray"))
-    with pytest.raises(ValueError, match=r"1\.png is gray, others of .*a colour"):
-        open_source(folder, 3)[0].read(0, 4)
     (folder / "1.png").write_bytes(encode_image(frames(1)[0].astype(np.uint16), "png", "rgb48be"))
     with pytest.raises(ValueError, match=r"1\.png is of uint16, others of .*a of uint8"):
         open_source(folder, 3)[0].read(0, 4)
+
+
+def test_gray_palettes_and_colour_in_one_folder(tmp_path: Path) -> None:
+    """Tools write a picture of few colours as a palette, and one without any as gray."""
+    pages = [Image.fromarray(page) for page in frames(5)]
+    mixed = [pages[0].convert("L"), pages[1], pages[2].quantize(), pages[3].convert("RGBA"), pages[4].convert("L")]
+    for number, page in enumerate(mixed):
+        page.save(tmp_path / f"{number}.png")
+    (stream,) = open_source(tmp_path, 3)
+    for channels in (1, 3):
+        expected = torch.from_numpy(frames(5)[..., :channels]).movedim(3, 1) / 255
+        torch.testing.assert_close(stream.read_as(FrameFormat(channels), 0, 5), expected, atol=1e-6, rtol=0)
+        for number in range(5):
+            alone = stream.read_as(FrameFormat(channels), number, 1)
+            torch.testing.assert_close(alone, expected[number : number + 1], atol=1e-6, rtol=0)
+
+
+def test_animated_pngs_are_a_video_each_and_stills_are_frames(tmp_path: Path) -> None:
+    images = [Image.fromarray(page) for page in frames(6)]
+    for number in range(2):
+        images[0].save(tmp_path / f"{number}.png", save_all=True, append_images=images[1:])
+    assert find_sources(tmp_path) == [tmp_path / "0.png", tmp_path / "1.png"]
+    assert levels(open_source(tmp_path / "1.png", 3)[0].read(0, 6)).tolist() == list(range(6))
+    images[0].save(tmp_path / "0.png")
+    with pytest.raises(ValueError, match=r"1\.png holds several frames"):
+        open_source(tmp_path, 3)
+
+
+def test_missing_numbers_part_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number, page in zip([*range(5), *range(60, 65)], frames(10), strict=True):
+        (tmp_path / f"{number}.png").write_bytes(encode_image(page))
+    streams = open_source(tmp_path, 3)
+    assert [levels(stream.read(0, 5)).tolist() for stream in streams] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert "lacks frames: it is read as 2 clips, 0.png to 4.png; 60.png to 64.png" in caplog.text
+    with pytest.raises(ValueError, match=r"0\.png to 4\.png has 5 frames, too few for a clip of 6.*60\.png to 64\.png"):
+        long_enough(streams, 6)
+
+
+def test_links_are_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_images(tmp_path / "elsewhere" / "a", frames(2))
+    write_video(tmp_path / "elsewhere" / "b.avi", frames(2))
+    root = tmp_path / "root"
+    (root / "c").mkdir(parents=True)
+    (root / "a").symlink_to(tmp_path / "elsewhere" / "a")
+    (root / "b.avi").symlink_to(tmp_path / "elsewhere" / "b.avi")
+    (root / "c" / "again").symlink_to(root)
+    (root / "gone.avi").symlink_to(tmp_path / "nowhere.avi")
+    assert [path.relative_to(root).as_posix() for path in find_sources(root)] == ["a", "b.avi"]
+    assert "gone.avi is no regular file, but a link to none" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("ending", ["jpg", "gif", "mp4", "png", "npy", "h5", "seq", "webp"])
+def test_a_pipe_is_no_file(tmp_path: Path, ending: str, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / f"a.{ending}"
+    os.mkfifo(file)
+    with pytest.raises(ValueError, match=rf"a\.{ending} is a pipe or device"):
+        open_source(file, 3)
+    with pytest.raises(FileNotFoundError, match="holds nothing that is read"):
+        find_sources(tmp_path)
+    assert f"a.{ending} is no regular file" in caplog.text
+    assert stat.S_ISFIFO(file.stat().st_mode)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["m2ts", "264", "hevc", "ogg", "asf", "mxf", "dv", "nut", "3g2", "f4v", "vob", "m1v", "265", "h265", "ogm", "qt"],
+)
+def test_the_kinds_of_a_folder_are_those_of_a_file(tmp_path: Path, ending: str) -> None:
+    """Content decides what a file is; the list of what is read decides that it is looked at."""
+    file = write_video(tmp_path / "a.mkv", frames(3)).rename(tmp_path / f"a.{ending.upper()}")
+    assert find_sources(tmp_path) == [file] == find_videos(tmp_path)
+    assert levels(open_source(file, 3)[0].read(0, 3)).tolist() == [0, 1, 2]

@@ -1,14 +1,22 @@
 import hashlib
 import pickle
 import random
+import shutil
+import tracemalloc
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 from video_files import frames, levels, noise, set_matrix, write_packets, write_video
 
+from plasm.data import FrameFormat
+from plasm.data.limits import FileTooLargeError
 from plasm.data.sources import open_source
 from plasm.data.video import VideoStream
 
@@ -38,14 +46,14 @@ TIMED = {
 }  # fmt: skip
 
 
-def played(file: Path) -> list[np.ndarray]:
+def played(file: Path, stream: int = 0) -> list[np.ndarray]:
     """One decode from the start to the end."""
     with av.open(str(file)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=stream)]
 
 
-def check_every_frame(file: Path) -> None:
-    expected = played(file)
+def check_every_frame(file: Path, film: int = 0) -> None:
+    expected = played(file, film)
     stream = pickle.loads(pickle.dumps(VideoStream(file)))  # what workers get
     assert stream.num_frames == len(expected)
     numbers = list(range(len(expected)))
@@ -155,26 +163,68 @@ def test_damage_is_found_where_it_is_and_up_to_the_next_keyframe(tmp_path: Path,
         stream.read(18, 1)
 
 
-@pytest.mark.parametrize("name", ["b.mkv", "b.ts", "plain.mp4", "mpeg4.mkv", "vp9.webm"])
-def test_lost_packets_leave_gaps(tmp_path: Path, name: str) -> None:
-    stream = VideoStream(write_packets(tmp_path / name, noise(60), *WRITTEN[name], without={17, 18}))
-    assert stream.num_frames == 58
-    stream.read(0, 10)
-    stream.read(40, 18)
-    with pytest.raises(ValueError, match=rf"{name} lacks \d frame\(s\) after frame 1\d.*packets were lost"):
-        stream.read(8, 20)
-    with pytest.raises(ValueError, match="packets were lost"):
-        stream.read(19, 1)  # its keyframe comes before the gap
+@pytest.mark.parametrize("name", ["b.mkv", "plain.mp4", "vp9.webm", "mpeg2.mpg"])
+def test_a_pause_is_no_damage(tmp_path: Path, name: str) -> None:
+    """Recorders leave out frames that repeat the last one, and clips are joined with time between them."""
+    codec, options = ("mpeg1video", {"bf": "2"}) if name == "mpeg2.mpg" else WRITTEN[name]
+    times = None if name == "mpeg2.mpg" else [40 * number + 460 * (number > 17) for number in range(40)]
+    check_every_frame(write_packets(tmp_path / name, noise(40), codec, options, times=times))
 
 
-def test_a_cut_end_and_a_variable_rate_have_no_gaps(tmp_path: Path) -> None:
-    """The last frame of a stream copy may stand apart: those before it would have been stored after it."""
+@pytest.mark.parametrize("name", ["a.gif", "a.png"])
+def test_frames_that_are_shown_for_long_are_no_damage(tmp_path: Path, name: str) -> None:
+    images = [Image.fromarray(page) for page in noise(20)]
+    images[0].save(tmp_path / name, save_all=True, append_images=images[1:], duration=[500] + 18 * [100] + [900])
+    (stream,) = open_source(tmp_path / name, 3)
+    assert stream.num_frames == 20
+    assert len(stream.read(0, 20)) == 20
+
+
+def test_the_cut_end_of_a_stream_copy_is_no_damage(tmp_path: Path) -> None:
     file = write_packets(tmp_path / "a.mkv", noise(60), "libx264", {**B_FRAMES, "b-adapt": "0"}, without=range(58, 60))
     assert VideoStream(file).read(0, 58).shape[0] == 58
     check_every_frame(file)
-    times = [40 * number for number in range(45) if number % 9 != 4]
-    stream = VideoStream(write_packets(tmp_path / "b.mkv", noise(40), "libx264", NO_B_FRAMES, times=times))
-    assert len(stream.read(0, 40)) == 40
+
+
+def test_what_a_seek_shows_as_damage_is_decoded_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H.264 of old encoders says at its start alone how it is to be read."""
+    file = write_packets(tmp_path / "a.mp4", noise(40), *WRITTEN["plain.mp4"])
+    expected, stream, keys = played(file), VideoStream(file), []
+    decode = VideoStream._decode
+
+    def decode_without_the_start(self: VideoStream, container: Any, source: Any, key: int) -> Iterator[Any]:
+        keys.append(key)
+        return (
+            (number, frame, number if key else since) for number, frame, since in decode(self, container, source, key)
+        )
+
+    monkeypatch.setattr(VideoStream, "_decode", decode_without_the_start)
+    for number in (20, 3, 39):
+        np.testing.assert_array_equal(stream.read(number, 1)[0], expected[number])
+    assert keys[0] > 0 == sum(keys[1:])  # a seek is tried once
+
+
+def test_a_cover_picture_is_no_film(tmp_path: Path) -> None:
+    file = tmp_path / "a.mp4"
+    shutil.copy(CASES / "cover_first.mp4", file)
+    (stream,) = open_source(file, 3)
+    assert (stream.num_frames, stream.size) == (20, (96, 128))
+    check_every_frame(file, film=1)
+
+
+def test_frames_are_made_small_one_by_one(tmp_path: Path) -> None:
+    """A clip of small frames takes no more memory than a few of the large ones that it is made of."""
+    file = write_video(tmp_path / "a.avi", frames(30, 480, 640))
+    stream, small = VideoStream(file), FrameFormat(3, (24, 32))
+    expected = small(stream.read(0, 30), "all at once")
+    torch.testing.assert_close(stream.read_as(small, 0, 30), expected, rtol=0, atol=0)
+    tracemalloc.start()
+    stream.read_as(small, 0, 30)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * 480 * 640 * 3  # as floats, all of them take four times as much
+    with pytest.raises(FileTooLargeError, match=r"a\.avi: 12 frames of 90000x90000 would take"):
+        stream.read_as(FrameFormat(3, (90_000, 90_000)), 0, 12)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov"])

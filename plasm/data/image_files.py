@@ -1,0 +1,199 @@
+"""What image files say of themselves, read without decoding: whether they are whole, hold several frames, lie aslant.
+
+FFmpeg fills up what is missing of a JPEG or a GIF, and does not tell of EXIF in all its versions.
+"""
+
+import re
+import struct
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from .extras import require
+
+__all__ = ["ORIENTATIONS", "ImageFile", "inspect_image"]
+
+# EXIF's orientations as display matrices: a pixel at (x, y) is shown at (a x + c y, b x + d y).
+ORIENTATIONS = {
+    2: (-1.0, 0.0, 0.0, 1.0),
+    3: (-1.0, 0.0, 0.0, -1.0),
+    4: (1.0, 0.0, 0.0, -1.0),
+    5: (0.0, 1.0, 1.0, 0.0),
+    6: (0.0, 1.0, -1.0, 0.0),
+    7: (0.0, -1.0, -1.0, 0.0),
+    8: (0.0, -1.0, 1.0, 0.0),
+}
+_EXIF = b"Exif\0\0"
+_ORIENTATION = 0x112
+_PNG = b"\x89PNG\r\n\x1a\n"
+# Ends the image data of a scan: a marker that is no restart, nor a byte 0xFF of the data.
+_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+# Of the segments that begin with bits, height and width.
+_SIZES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_NO_LENGTH = {0x01, *range(0xD0, 0xD8)}
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """What an image file says of itself.
+
+    Attributes:
+        size: (H, W), where the header says so; (0, 0) if it does not.
+        several: It holds more than one frame.
+        orientation: EXIF's, 1 if there is none.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    several: bool = False
+    orientation: int = 1
+
+
+def inspect_image(content: BinaryIO, name: str) -> ImageFile:
+    """Look through a GIF, PNG, JPEG, WebP or TIFF; of other files nothing is known, and nothing said.
+
+    Args:
+        content: The open file; it is left at an arbitrary place.
+        name: What errors call it.
+
+    Raises:
+        ValueError: If it ends before its time, or says that its frames are of 0 pixels.
+    """
+    content.seek(0)
+    start = content.read(12)
+
+    def take(count: int) -> bytes:
+        taken = content.read(count)
+        if len(taken) < count:
+            raise ValueError(f"{name} is cut off")
+        return taken
+
+    content.seek(0)
+    if start.startswith(b"GIF"):
+        return _gif(take, content, name)
+    if start.startswith(_PNG):
+        return _png(take, content)
+    if start.startswith(b"\xff\xd8\xff"):
+        return _jpeg(content.read(), name)
+    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        return _webp(take, content)
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return ImageFile(several=_next_page(content, start) != 0)
+    return ImageFile()
+
+
+def _gif(take: Callable[[int], bytes], content: BinaryIO, name: str) -> ImageFile:
+    def skip_colours(flags: int) -> None:
+        take(3 << (flags & 7) + 1 if flags & 0x80 else 0)
+
+    header = take(13)
+    width, height = struct.unpack_from("<2H", header, 6)
+    if not width or not height:
+        raise ValueError(f"{name} holds no picture: it is {width}x{height} pixels large")
+    skip_colours(header[10])
+    frames = 0
+    while (kind := content.read(1)) in (b"!", b","):
+        if kind == b"!":
+            take(1)
+        else:
+            frames += 1
+            skip_colours(take(9)[8])
+            take(1)
+        while length := take(1)[0]:
+            take(length)
+    return ImageFile((height, width), frames > 1)
+
+
+def _png(take: Callable[[int], bytes], content: BinaryIO) -> ImageFile:
+    take(len(_PNG))
+    size, several, orientation = (0, 0), False, 1
+    while True:
+        length, kind = struct.unpack(">I4s", take(8))
+        if kind == b"IEND":
+            return ImageFile(size, several, orientation)
+        if kind == b"IHDR" and length >= 8:
+            width, height = struct.unpack(">2I", take(8))
+            size, length = (height, width), length - 8
+        if kind == b"acTL" and length >= 4:
+            several = struct.unpack(">I", take(4))[0] > 1
+            length -= 4
+        elif kind == b"eXIf":
+            orientation, length = _orientation(take(length)), 0
+        content.seek(length + 4, 1)
+
+
+def _jpeg(data: bytes, name: str) -> ImageFile:
+    size, orientation, place = (0, 0), 1, 2
+    while place + 4 <= len(data):
+        if data[place] != 0xFF or data[place + 1] == 0xFF:
+            # What stands between segments is no matter to decoders.
+            place = data.find(b"\xff", place + 1)
+            if place < 0:
+                break
+            continue
+        marker = data[place + 1]
+        if marker == 0xD9:
+            return ImageFile(size, False, orientation)
+        if marker in _NO_LENGTH:
+            place += 2
+            continue
+        (length,) = struct.unpack_from(">H", data, place + 2)
+        segment = data[place + 4 : place + 2 + length]
+        if marker == 0xE1 and segment.startswith(_EXIF):
+            orientation = _orientation(segment)
+        elif marker in _SIZES and len(segment) >= 5:
+            size = struct.unpack_from(">2H", segment, 1)
+        place += 2 + length
+        if marker == 0xDA:
+            found = _MARKER.search(data, place)
+            place = found.start() if found else len(data)
+    if place >= 0 and data[place : place + 2] == b"\xff\xd9":
+        return ImageFile(size, False, orientation)
+    raise ValueError(f"{name} is cut off")
+
+
+def _webp(take: Callable[[int], bytes], content: BinaryIO) -> ImageFile:
+    (size,) = struct.unpack("<4xI4x", take(12))
+    end = size + 8
+    size, several, orientation, place = (0, 0), False, 1, 12
+    while place + 8 <= end:
+        kind, length = struct.unpack("<4sI", take(8))
+        if kind == b"VP8X":
+            canvas = take(10)
+            several = bool(canvas[0] & 2)
+            width, height = (1 + int.from_bytes(canvas[i : i + 3], "little") for i in (4, 7))
+            size = height, width
+        elif kind == b"EXIF":
+            orientation = _orientation(take(length))
+        place += 8 + length + length % 2
+        content.seek(place)
+    if content.seek(0, 2) < end:
+        take(1)
+    return ImageFile(size, several, orientation)
+
+
+def _next_page(content: BinaryIO, start: bytes) -> int:
+    """Where the second page of a TIFF, or BigTIFF, begins; 0 if there is none."""
+    order, big = "<" if start[:1] == b"I" else ">", b"+" in start[:4]
+    offset, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
+
+    def number(kind: str, place: int) -> int:
+        content.seek(place)
+        read = content.read(struct.calcsize(kind))
+        return int(struct.unpack(order + kind, read)[0]) if len(read) == struct.calcsize(kind) else 0
+
+    first = number(offset, 8 if big else 4)
+    return number(offset, first + struct.calcsize(count) + entry * number(count, first)) if first else 0
+
+
+def _orientation(exif: bytes) -> int:
+    tags = require("PIL.Image").Exif()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tags.load(exif)
+            value = tags.get(_ORIENTATION, 1)
+    # A picture is no worse for notes that cannot be read; Pillow raises what it meets in them.
+    except Exception:
+        return 1
+    return value if value in ORIENTATIONS else 1
