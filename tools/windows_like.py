@@ -4,7 +4,8 @@ Usage: python tools/windows_like.py
 
 A locale that is not UTF-8, where every file that is opened without an encoding is an error; ``os.fsync`` that refuses
 what is opened for reading, and no opening of folders; worker processes that are spawned; no renaming of files that are
-mapped; and names of files that Windows reserves, in the repository and among all that a run writes.
+mapped, no deleting of files that are open; locks by ``msvcrt`` and not by ``fcntl``; and names of files that Windows
+reserves, in the repository and among all that a run writes.
 """
 
 import errno
@@ -19,6 +20,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +31,7 @@ _SMALL = ("encoder_dim=4", "translator_dim=8", "translator_depth=1")
 
 def emulate() -> None:
     """Make ``os`` behave as on Windows where it says no, and processes start by spawning."""
-    real_open, real_fsync, real_replace = os.open, os.fsync, os.replace
+    real_open, real_fsync, real_replace, real_unlink = os.open, os.fsync, os.replace, os.unlink
 
     def open_no_folder(path: Any, *args: Any, **kwargs: Any) -> int:
         if os.path.isdir(path) and kwargs.get("dir_fd") is None:
@@ -50,12 +52,26 @@ def emulate() -> None:
                 raise PermissionError(errno.EACCES, "The process cannot access the file", busy[0])
         real_replace(source, target, **kwargs)
 
-    for name, function in {"open": open_no_folder, "fsync": fsync, "replace": replace}.items():
+    def unlink(path: Any, **kwargs: Any) -> None:
+        opened = Path("/proc/self/fd")
+        names = {os.path.realpath(link) for link in opened.iterdir()} if opened.is_dir() else set()
+        if kwargs.get("dir_fd") is None and os.path.realpath(path) in names:
+            raise PermissionError(errno.EACCES, "The process cannot access the file", str(path))
+        real_unlink(path, **kwargs)
+
+    for name, function in {"open": open_no_folder, "fsync": fsync, "replace": replace, "unlink": unlink}.items():
         setattr(os, name, function)
+    sys.modules["fcntl"] = None  # type: ignore[assignment]
+    sys.modules["msvcrt"] = locks()  # type: ignore[assignment]
     # Which opens folders.
     shutil._use_fd_functions = False  # type: ignore[attr-defined]
     multiprocessing.set_start_method("spawn", force=True)
     warnings.filterwarnings("error", category=EncodingWarning, module="plasm")
+
+
+def locks() -> SimpleNamespace:
+    """What stands for ``msvcrt``: both lock bytes from where a file is read, for a process."""
+    return SimpleNamespace(LK_NBLCK=2, locking=lambda descriptor, _, count: os.lockf(descriptor, os.F_TLOCK, count))
 
 
 def reserved(paths: Iterable[str]) -> list[str]:

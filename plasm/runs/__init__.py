@@ -6,6 +6,7 @@ Needs the extra ``plasm[cli]``.
 from .config import PretrainConfig, RunConfig, TrainConfig, config_differences, make_config, model_defaults
 from .folder import RunFolder
 from .history import freezes_encoder, history_of, read_earlier, read_history, read_recipe
+from .lock import lock_folder
 from .publishing import export_run, record_metrics
 from .report import write_report
 
@@ -18,6 +19,7 @@ __all__ = [
     "export_run",
     "freezes_encoder",
     "history_of",
+    "lock_folder",
     "make_config",
     "model_defaults",
     "read_earlier",

@@ -16,7 +16,9 @@ RUN/
 import errno
 import importlib.util
 import json
+import logging
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,20 +28,11 @@ from torch import Tensor, nn
 from plasm import pictures, weights
 
 from .config import RunConfig, config_differences
+from .json_files import read_rows
 
-__all__ = ["RunFolder", "read_log"]
+__all__ = ["RunFolder"]
 
-
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, none if there is no log."""
-    file = run / "log.jsonl"
-    rows = []
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break  # a line that was being written when the run was killed
-    return rows
+_logger = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -63,11 +56,9 @@ class RunFolder:
         """Check, before hours are spent, that this run may write here.
 
         Raises:
-            FileExistsError: If another run lies here, or another file has the folder's name.
+            FileExistsError: If another run lies here.
             ValueError: If the run that lies here and is to be resumed had another configuration.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise FileExistsError(f"{self.path} is a file; --out is a folder")
         file = self.path / "config.toml"
         if not any((self.path / name).exists() for name in ("config.toml", "checkpoints", "log.jsonl")):
             return
@@ -106,9 +97,25 @@ class RunFolder:
             # Of a process that was killed while it wrote beside.
             remains.unlink(missing_ok=True)
 
-    def read_log(self, clips: int) -> None:
-        """Take up the log of a run that is resumed, without lines past ``clips``: these epochs come again."""
-        self.log = [row for row in read_log(self.path) if row["clips"] <= clips]
+    def read_log(self, epochs: int, clips_per_epoch: int) -> None:
+        """Take up the log of a run that is resumed, without lines past ``epochs``: these come again.
+
+        Raises:
+            ValueError: If a line is damaged, or lines are missing or of another run.
+        """
+        rows = read_rows(self.path, ("loss", "lr", "clips_per_second"))
+        self.log = [row for row in rows if row["epoch"] <= epochs]
+        found = [(row["epoch"], row["clips"]) for row in self.log]
+        # All of them, or those since it was moved away.
+        if found != [(epoch, epoch * clips_per_epoch) for epoch in range(1 + epochs - len(found), epochs + 1)]:
+            some = ", ".join(f"{epoch} ({clips} clips)" for epoch, clips in found[:5])
+            raise ValueError(
+                f"{self.path / 'log.jsonl'} is not the log of this run, whose checkpoint is of epoch {epochs} with "
+                f"{clips_per_epoch} clips each: it has {len(found)} epochs: {some}{', ...' * (len(found) > 5)}. Mend "
+                "it, or move it away and go on without it"
+            )
+        if epochs and not found:
+            _logger.warning("%s has no line of the %d epochs so far: going on without", self.path / "log.jsonl", epochs)
         with weights.write_beside(self.path / "log.jsonl") as beside:
             beside.write_text("".join(json.dumps(row) + "\n" for row in self.log), encoding="utf-8")
 
@@ -126,6 +133,9 @@ class RunFolder:
         self.log.append(row)
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+            # The checkpoint that follows is on the disk when it is saved: its log has to be, too.
+            file.flush()
+            os.fsync(file.fileno())
         pictures.curves(self.log, self.path / "curves.png")
         if board := self._open_board(row["clips"]):
             for name in set(row) - {"epoch", "clips"}:

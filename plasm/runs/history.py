@@ -1,15 +1,15 @@
 """Where the weights of a run come from: what it was told, and the runs before it whose weights it began with."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from plasm import weights
 from plasm.config import read_config
 from plasm.loading import is_pretraining, is_public
 
 from .config import PretrainConfig, TrainConfig
-from .folder import read_log
+from .json_files import is_count, read_rows
 
 __all__ = ["freezes_encoder", "history_of", "read_earlier", "read_history", "read_recipe"]
 
@@ -38,7 +38,7 @@ def read_history(run: Path) -> list[dict[str, Any]]:
     """
     earlier, recipe = read_earlier(run), read_recipe(run)
     # Weights are saved when they are measured.
-    clips = [row["clips"] for row in read_log(run) if "val_mse" in row]
+    clips = [row["clips"] for row in read_rows(run) if "val_mse" in row]
     if recipe["command"] == "train":
         recipe["freeze_encoder"] = freezes_encoder(recipe["freeze_encoder"], earlier)
     return [*earlier, {**recipe, "clips": clips[-1] if clips else None}]
@@ -51,11 +51,27 @@ def read_earlier(run: Path) -> list[dict[str, Any]]:
         ValueError: If the file is damaged.
     """
     file = run / "history.json"
-    try:
-        earlier: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
-    except ValueError as error:
-        raise ValueError(f"{file} is damaged: {error}") from error
+    earlier: Any = weights.read_json(file) if file.is_file() else []
+    if not isinstance(earlier, list) or not all(map(_is_entry, earlier)):
+        raise ValueError(
+            f"{file} is damaged: wanted a list of runs, each with its command, data and options, or the name of weights"
+        )
     return earlier
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a value can be what ``read_history`` makes."""
+    if not isinstance(entry, dict):
+        return False
+    if entry.keys() == {"weights"}:
+        return isinstance(entry["weights"], str)
+    return (
+        entry.get("command") in ("pretrain", "train")
+        and isinstance(entry.get("data"), str)
+        and (entry.get("clips") is None or is_count(entry["clips"]))
+        and isinstance(entry.get("data_args", {}), dict)
+        and isinstance(entry.get("model_args", {}), dict)
+    )
 
 
 def history_of(source: str) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from plasm.metrics import Metrics
 from plasm.weights.files import WEIGHTS_NAME, write_beside
 
 from .history import read_history
+from .json_files import is_count, is_number
 
 __all__ = ["export_run", "record_metrics"]
 
@@ -86,7 +87,19 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
 def _measured(run: Path) -> dict[str, Any] | None:
     """What was measured, if it was measured on the weights that are there now."""
     file = run / "metrics.json"
-    measured = weights.read_json(file) if file.is_file() else {}
-    if not isinstance(measured, dict) or not isinstance(measured.get("metrics", {}), dict):
-        raise ValueError(f"{file} is damaged: remove it, and run `plasm evaluate --weights {run}` again")
-    return measured if measured.get("sha256") == weights.file_sha256(run / WEIGHTS_NAME) else None
+    measured: Any = weights.read_json(file) if file.is_file() else {}
+    damaged = f"{file} is damaged: remove it, and run `plasm evaluate --weights {run}` again"
+    if not isinstance(measured, dict):
+        raise ValueError(damaged)
+    if measured.get("sha256") != weights.file_sha256(run / WEIGHTS_NAME):
+        return None
+    metrics = measured.get("metrics")
+    if (
+        not all(isinstance(measured.get(key), str) for key in ("data", "date", "options"))
+        or not is_count(measured.get("num_clips"))
+        or not isinstance(metrics, dict)
+        or "model" not in metrics
+        or not all(isinstance(means, dict) and all(map(is_number, means.values())) for means in metrics.values())
+    ):
+        raise ValueError(damaged)
+    return measured

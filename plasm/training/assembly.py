@@ -1,6 +1,7 @@
 """A run from its configuration to its end: model, weights to begin with, data sets and trainer are put together."""
 
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from plasm.runs import (
     TrainConfig,
     freezes_encoder,
     history_of,
+    lock_folder,
     read_earlier,
 )
 
@@ -42,7 +44,7 @@ def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_
 
     Raises:
         ValueError: If the configuration does not fit the model, the data, or the run that is to be resumed.
-        FileExistsError: If ``config.out`` holds a run already.
+        FileExistsError: If ``config.out`` holds a run already, or another process trains in it.
         OSError: If ``config.out`` cannot be written.
         FloatingPointError: If the loss is not finite any more.
         RunInterruptedError: If SIGTERM or SIGINT came; the state was saved.
@@ -57,15 +59,20 @@ def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_
         if fast_dev_run:
             _try_every_stage(config, resume)
             return
-        with join_world(choose_device(config.device)) as world:
+        with join_world(choose_device(config.device)) as world, _lock(Path(config.out), world):
             prepare(config, world, resume).fit()
+
+
+def _lock(out: Path, world: World) -> AbstractContextManager[None]:
+    """Of the processes that train together, the first one keeps others from the folder that it writes."""
+    return lock_folder(out) if world.is_first else nullcontext()
 
 
 def _try_every_stage(config: PretrainConfig | TrainConfig, resume: bool) -> None:
     """One step an epoch, two epochs, the second after a stop; then the weights are loaded again."""
     out = Path(config.out)
     folder = out.with_name(f".{out.name}.fast_dev_run")
-    with join_world(choose_device(config.device)) as world:
+    with join_world(choose_device(config.device)) as world, _lock(out, world):
         # A few clips, but enough for each process and part.
         whole = world.size * config.accumulate
         clips = min(config.batch_size, whole * max(1, 4 // whole))

@@ -1,13 +1,15 @@
 """Checkpoints of a run in progress: tensors as safetensors, the rest as JSON, written whole or not at all.
 
 A checkpoint is a folder, ``RUN/checkpoints/step_NNNNNNNN``, with ``state.safetensors`` and ``state.json``, which holds
-the sha256 of the former. The last two are kept: should the newest be damaged, there is another.
+the sha256 of both. The last two are kept: should the newest be damaged, there is another.
 """
 
 import errno
+import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,7 +57,9 @@ def save(tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path,
     beside.mkdir()
     try:
         weights.save_tensors(tensors, beside / "state.safetensors")
-        state = {**values, "sha256": weights.file_sha256(beside / "state.safetensors")}
+        # As it is read again: keys of JSON are text.
+        plain = json.loads(json.dumps(values))
+        state = {**plain, "sha256": _sha256(plain, weights.file_sha256(beside / "state.safetensors"))}
         (beside / "state.json").write_text(json.dumps(state, sort_keys=True), encoding="utf-8")
         for path in (beside / "state.safetensors", beside / "state.json", beside):
             _flush(path)
@@ -84,7 +88,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
     for path in found:
         try:
             return _load(path)
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError) as error:
             _logger.warning("checkpoint %s is damaged (%s): trying the one before", path, error)
     if found:
         raise OSError(f"every checkpoint in {folder} is damaged; start anew with another --out")
@@ -94,7 +98,7 @@ def load_newest(folder: Path) -> Checkpoint | None:
 def discard_after(folder: Path, step: int) -> None:
     """Delete the checkpoints after a step: they are damaged, and would pass for the newest."""
     for path in _all(folder):
-        if path.name > _name(step):
+        if _step(path) > step:
             shutil.rmtree(path)
 
 
@@ -102,16 +106,30 @@ def _name(step: int) -> str:
     return f"step_{step:08d}"
 
 
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step_"))
+
+
 def _load(path: Path) -> Checkpoint:
-    values: dict[str, Any] = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    if weights.file_sha256(path / "state.safetensors") != values.pop("sha256"):
-        raise ValueError("state.safetensors has another sha256 than state.json says")
+    values = weights.parse_json((path / "state.json").read_bytes(), "state.json")
+    if not isinstance(values, dict):
+        raise ValueError("state.json is damaged: wanted an object")
+    said, tensors = values.pop("sha256", None), weights.file_sha256(path / "state.safetensors")
+    # Before, state.json had the sha256 of the tensors alone.
+    if said not in (_sha256(values, tensors), tensors):
+        raise ValueError("state.json and state.safetensors are not those that were saved: their sha256 is another")
     return Checkpoint(weights.load_tensors(path / "state.safetensors"), values)
 
 
+def _sha256(values: Mapping[str, Any], tensors: str) -> str:
+    """Of what state.json says, and of the file of the tensors, whose own is given."""
+    return hashlib.sha256(f"{tensors} {json.dumps(values, sort_keys=True)}".encode()).hexdigest()
+
+
 def _all(folder: Path) -> list[Path]:
-    """Newest first."""
-    return sorted(folder.glob("step_*"), reverse=True)
+    """Newest first. What else lies there, a copy that somebody made, say, is none of them."""
+    found = (path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{8,}", path.name) and path.is_dir())
+    return sorted(found, key=_step, reverse=True)
 
 
 def _flush(path: Path) -> None:

@@ -111,8 +111,8 @@ class Trainer:
                 "the others: all of them must see the same --out"
             )
         if self.world.is_first:
+            self.folder.read_log(self.state.epoch, self.clips_per_epoch)
             checkpoints.discard_after(self.folder.checkpoints, self.state.steps_done)
-            self.folder.read_log(self.state.epoch * self.clips_per_epoch)
 
     def fit(self, epochs: int | None = None) -> None:
         """Train, and evaluate, save and draw every ``eval_every`` epochs and at the end.
@@ -142,7 +142,7 @@ class Trainer:
                 self.save()
                 if self.stop and state.epoch < last:
                     self._interrupt()
-        if state.epoch == last and self.world.is_first:
+        if state.epoch == last and self.world.is_first and self.folder.log:
             write_report(self.folder, config, self.task.model, self.device, self.world.size)
 
     def _train_epoch(self, progress: "tqdm[Any]") -> dict[str, float]:

@@ -8,7 +8,7 @@ import pytest
 from plasm import training, weights
 from plasm.data import SAMPLES
 from plasm.distributed import ALONE
-from plasm.runs import RunConfig, freezes_encoder, history_of, read_history
+from plasm.runs import RunConfig, export_run, freezes_encoder, history_of, read_earlier, read_history
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.assembly import prepare
 
@@ -116,3 +116,42 @@ def test_clips_are_those_of_the_weights(chain: list[Path], tmp_path: Path) -> No
     (copy / "history.json").write_text("[")
     with pytest.raises(ValueError, match=r"history\.json is damaged"):
         read_history(copy)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "null", "{}", '{"command": "train"}', "[1]", "[null]", "[[]]", '[{"weights": 1}]', '[{"command": "other"}]',
+        '[{"command": ["train"], "data": "mmnist"}]', '[{"command": "train", "data": "mmnist", "clips": "8"}]',
+        '[{"command": "train", "data": "mmnist", "clips": true}]', '[{"command": "train", "data": 3}]',
+        '[{"command": "train", "data": "mmnist", "data_args": [1]}]', "[" * 100_000, "", "[{]",
+    ],
+)  # fmt: skip
+def test_a_history_that_is_not_what_it_should_be(content: str, tmp_path: Path) -> None:
+    (tmp_path / "history.json").write_text(content)
+    with pytest.raises(ValueError, match=r"history\.json is damaged: ") as refused:
+        read_earlier(tmp_path)
+    assert len(str(refused.value)) < 400
+
+
+def test_what_was_measured_is_what_evaluate_wrote(chain: list[Path], tmp_path: Path) -> None:
+    run = chain[1]
+    sha256 = weights.file_sha256(run / "model.safetensors")
+    good: dict[str, Any] = {
+        "sha256": sha256, "data": "mmnist", "num_clips": 2, "date": "2025-01-01", "options": "--data mmnist",
+        "metrics": {"model": {"mse": 1.0}},
+    }  # fmt: skip
+    file = run / "metrics.json"
+    try:
+        file.write_text(json.dumps(good))
+        export_run(run, tmp_path, "a/b", "apache-2.0")
+        bad = [{**good, **change} for change in (
+            {"metrics": None}, {"metrics": {}}, {"metrics": {"model": [1]}}, {"metrics": {"model": {"mse": "1"}}},
+            {"num_clips": "2"}, {"data": 1}, {"options": None}, {"date": {}},
+        )]  # fmt: skip
+        for content in ("null", "[1]", "[" * 100_000, "{", *map(json.dumps, bad)):
+            file.write_text(content)
+            with pytest.raises(ValueError, match=r"metrics\.json is damaged"):
+                export_run(run, tmp_path, "a/b", "apache-2.0")
+    finally:
+        file.unlink()

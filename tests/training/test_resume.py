@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from plasm import training
 from plasm.data import SAMPLES
 from plasm.distributed import World
 from plasm.loading import load_model
+from plasm.runs import lock_folder
 from plasm.training import PretrainConfig, TrainConfig, checkpoints
 from plasm.training.assembly import prepare
 
@@ -128,6 +130,39 @@ def test_a_signal_saves_after_the_step_it_came_in(
     assert saved.name == f"step_{step:08d}"
     training.run(config, resume=True)
     assert result(tmp_path / "parts") == whole
+
+
+def test_a_run_that_lives_keeps_others_out_and_one_that_was_killed_does_not(tmp_path: Path) -> None:
+    """As a job that is started again while its first process lives; with workers, which end some seconds later."""
+    out = tmp_path / "run"
+    told = {"workers": 2, "epochs": 1000, "checkpoint_minutes": 0.0}
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "plasm", "train", "--model", "plasm_mmnist_tiny", "--data", "mmnist", "--data-dir",
+            str(SAMPLES), "--out", str(out), "--epochs", "1000", "--clips-per-epoch", "16", "--batch-size", "4",
+            "--val-clips", "2", "--device", "cpu", "--workers", "2", "--checkpoint-minutes", "0",
+            *(f"--model-arg={name}={value}" for name, value in MODEL.items()),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 100
+        while not list(out.glob("checkpoints/step_*8")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        config = training.make_config(TrainConfig, arguments(out, **told))
+        for resume in (True, False):
+            with pytest.raises(FileExistsError, match=f"is in use: process {process.pid} on .* trains in it"):
+                training.run(config, resume=resume)
+        with pytest.raises(FileExistsError, match="is in use"):
+            training.run(config, fast_dev_run=True)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    with lock_folder(out):
+        trainer = prepare(config, HERE, resume=True)
+    assert trainer.state.steps_done >= 8
+    assert [row["epoch"] for row in trainer.folder.log] == list(range(1, trainer.state.epoch + 1))
 
 
 class Dropped(nn.Module):
@@ -238,6 +273,64 @@ def test_a_line_that_was_being_written_is_forgotten(whole: dict[str, Any], tmp_p
         log.write('{"epoch": 3, "cl')
     training.run(config, resume=True)
     assert result(tmp_path / "parts") == whole
+
+
+ROW = {"epoch": 1, "clips": 16, "loss": 0.1, "lr": 0.01, "clips_per_second": 9.0}
+
+
+def rows(*changes: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps({**ROW, **change}).encode() + b"\n" for change in changes)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"null", "line 1 of .*log.jsonl is damaged: wanted numbers by name"),
+        (b"[1]\n", "line 1 of .*log.jsonl is damaged: wanted numbers by name"),
+        (b"[" * 100_000, "line 1 of .*log.jsonl is damaged: it is nested too deeply"),
+        (rows({}) + b'{"epoch": 2, "cl\n' + rows({"epoch": 2, "clips": 32}), "line 2 of .*log.jsonl is damaged"),
+        (rows({}) + b"garbage", "line 2 of .*log.jsonl is damaged"),
+        (b"\xff\xfe\n", "line 1 of .*log.jsonl is damaged"),
+        (rows({"clips": "16"}), "line 1 of .*log.jsonl is damaged: wanted numbers by name"),
+        (rows({"loss": float("nan")}), "line 1 of .*log.jsonl is damaged: wanted numbers by name"),
+        (b'{"epoch": 1, "clips": 16, "loss": 0.5}\n', "clips_per_second among them"),
+        (rows({"val_mse": None}), "line 1 of .*log.jsonl is damaged: wanted numbers by name"),
+        (rows({"epoch": 2, "clips": 16}, {"epoch": 2, "clips": 32}), "not the log of this run"),
+        (rows({}), r"not the log of this run, .* epoch 2 with 16 clips each: it has 1 epochs: 1 \(16 clips\)"),
+        (rows({}, {"epoch": 2, "clips": 64}), "not the log of this run"),
+    ],
+)
+def test_a_log_that_is_not_what_it_should_be_stays_as_it_is(
+    content: bytes, said: str, stopped: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    (tmp_path / "run" / "log.jsonl").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        training.run(TrainConfig(**arguments(tmp_path / "run")), resume=True)
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == content
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 2
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of ``arguments`` after two of its epochs."""
+    out = tmp_path_factory.mktemp("runs") / "stopped"
+    prepare(TrainConfig(**arguments(out)), HERE, resume=False).fit(epochs=2)
+    return out
+
+
+def test_a_log_that_was_moved_away_begins_again(
+    stopped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(stopped, tmp_path / "run")
+    (tmp_path / "run" / "log.jsonl").unlink()
+    config = TrainConfig(**arguments(tmp_path / "run"))
+    with caplog.at_level(logging.WARNING):
+        training.run(config, resume=True)
+    assert "log.jsonl has no line of the 2 epochs so far: going on without" in caplog.text
+    assert [row["epoch"] for row in result(tmp_path / "run")["log"]] == [3]
+    training.run(config, resume=True)
+    assert [row["epoch"] for row in result(tmp_path / "run")["log"]] == [3]
 
 
 def test_another_configuration_cannot_be_resumed(tmp_path: Path) -> None:
