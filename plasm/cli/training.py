@@ -31,6 +31,10 @@ _RUN_OPTIONS: dict[str, dict[str, Any]] = {
         "is_flag": True,
         "help": "Go on from the last checkpoint in --out, bit for bit; from the start if there is none.",
     },
+    "--allow-changed-data": {
+        "is_flag": True,
+        "help": "With --resume: go on, with a warning, where the data set's files are not those that the run has seen.",
+    },
     "--fast-dev-run": {
         "is_flag": True,
         "help": "Go through every stage with a few clips, to see that nothing fails, and keep nothing.",
@@ -45,9 +49,9 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _run(kind: type[Any], arguments: dict[str, Any]) -> None:
-    file, resume, fast_dev_run = (arguments.pop(name) for name in ("config", "resume", "fast_dev_run"))
-    config = training.make_config(kind, given(arguments), file)
-    training.run(config, resume=resume, fast_dev_run=fast_dev_run)
+    file = arguments.pop("config")
+    how = {name: arguments.pop(name) for name in ("resume", "fast_dev_run", "allow_changed_data")}
+    training.run(training.make_config(kind, given(arguments), file), **how)
 
 
 @click.command()

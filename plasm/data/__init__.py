@@ -4,6 +4,7 @@ from .arrays import read_clips, read_streams
 from .batches import clip_batches
 from .clips import StreamClips, clips
 from .datasets import count_clips, create_dataset, list_datasets, register_dataset
+from .fingerprint import fingerprint
 from .frames import Fit, FrameFormat
 from .human36m import human36m
 from .kitticaltech import kitticaltech
@@ -28,6 +29,7 @@ __all__ = [
     "clips",
     "count_clips",
     "create_dataset",
+    "fingerprint",
     "human36m",
     "kitticaltech",
     "kth",

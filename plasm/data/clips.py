@@ -5,6 +5,8 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from .sources import OnError, find_sources, long_enough, open_source, open_sourc
 from .splits import SplitFolders, find_splits
 from .streams import FrameStream
 
-__all__ = ["StreamClips", "cut_windows", "hold_out", "split_sources"]
+__all__ = ["StreamClips", "cut_windows", "hold_out", "hold_out_fixed", "split_sources"]
 
 _LOG = logging.getLogger(__name__)
 # Of a clip in a list of clips, while that is made and shuffled.
@@ -108,21 +110,36 @@ class StreamClips(Dataset[Tensor]):
 
 
 def hold_out(names: Sequence[str], share: float) -> set[str]:
-    """Choose some of the names, at least one, by a hash of each: the same whatever their order or number.
+    """Choose a share of the names by a hash of each: no other name has a say, so that none changes its side, ever.
 
     Args:
         names: Of files, or of groups of files that must stay together.
-        share: Of the names to choose.
+        share: Of all names there could be, from 0 to 1; of few, more or fewer are chosen, or none.
     """
-    order = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
-    return set(order[: max(1, math.floor(share * len(order)))])
+    return {name for name in names if _place(name) < share}
+
+
+def hold_out_fixed(names: Sequence[str], share: float) -> set[str]:
+    """Choose exactly a share of the names, at least one, by a hash of each: for data sets whose files are published.
+
+    Args:
+        names: All that the data set has. With others, others may be chosen.
+        share: Of the names, rounded down.
+    """
+    return set(sorted(names, key=_place)[: max(1, math.floor(share * len(names)))])
+
+
+def _place(name: str) -> Fraction:
+    """Where a name lies from 0 to 1, evenly spread over all names."""
+    return Fraction(int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest(), "big"), 1 << 256)
 
 
 def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: float, test_share: float) -> list[Path]:
     """The sources of a split: whole files, never parts of one.
 
-    Folders named after splits decide, where they are (see ``find_splits``); else a hash of the names does. Without one
-    for validation, validation files come out of the training folder.
+    Folders named after splits decide, where they are (see ``find_splits``); else a hash of the names does, of each name
+    alone, so that files that come later move no other. Without a folder for validation, validation files come out of
+    the training folder. So few files that a split would be empty are split by the rank of their hashes, which is logged.
 
     Raises:
         ValueError: If there are too few for three splits, or one of the folders is not there.
@@ -137,13 +154,15 @@ def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: 
                 f"{root} holds {len(names)} source(s), too few to split by file: bring 3, or make folders train and "
                 f"test in it"
             )
-        test = hold_out(list(names), test_share)
+        if val_share + test_share >= 1:
+            raise ValueError(f"val_share {val_share} and test_share {test_share} leave no share for training")
+        test = _take(list(names), test_share, 2, root, "test")
         train = set(names) - test
+        val_share += test_share
     if not val and split != "test":
         if len(train) < 2:
             raise ValueError(f"{root} leaves {len(train)} source(s) for training and validation; bring at least 2")
-        # Of all the files, not of those that the test set leaves.
-        val = hold_out(sorted(train), val_share * len(names) / len(train))
+        val = _take(list(train), val_share, 1, root, "val")
         train = train - val
     chosen = {"train": train, "val": val, "test": test}[split]
     if not chosen:
@@ -154,10 +173,12 @@ def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: 
 
 
 def _without_twins(names: dict[str, Path]) -> dict[str, Path]:
-    """Each source once, which links may name twice: else it would be in two splits."""
+    """Each source once, which links may name twice, else it would be in two splits: by its own name, if it lies here."""
     firsts: dict[str, str] = {}
     for name, source in names.items():
-        firsts.setdefault(os.path.realpath(source), name)
+        real = os.path.realpath(source)
+        if real not in firsts or real == os.path.abspath(source):
+            firsts[real] = name
     return {name: names[name] for name in firsts.values()}
 
 
@@ -173,6 +194,26 @@ def _report(folders: SplitFolders, split: Split, chosen: set[str], names: Mappin
     ]
     if twice:
         _LOG.warning("%s: %d source(s) of %s are in another split, too: %s is %s", root, len(twice), split, *twice[0])
+
+
+def _take(names: list[str], share: float, left: int, root: Path, split: str) -> set[str]:
+    """Hold out a share of the names, one at least, so that some are left; say so where this takes more than hashes."""
+    by_hash = len(hold_out(names, share))
+    count = min(max(1, by_hash), len(names) - left)
+    chosen = sorted(names, key=_place)[:count]
+    if count != by_hash:
+        _say(
+            f"{root}: the hashes of {len(names)} names put {by_hash} of them into {split}; so few files are split by "
+            f"rank, and {split} gets {', '.join(chosen[:5])}{', ...' * (count > 5)}. That may change when files are "
+            f"added or removed: folders train, val and test keep them apart, or give another {split}_share"
+        )
+    return set(chosen)
+
+
+@lru_cache
+def _say(message: str) -> None:
+    """Once: a run makes several splits of the same files."""
+    _LOG.warning("%s", message)
 
 
 @register_dataset("clips")

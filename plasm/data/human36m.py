@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .clips import StreamClips, cut_all, hold_out
+from .clips import StreamClips, cut_all, hold_out_fixed
 from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
@@ -143,5 +143,5 @@ def _of_split(names: Iterable[str], root: Path, split: Split, check_subject: boo
         return [name for _, name in sorted(chosen, key=lambda item: natural_key(item[0]))]
     if len(chosen) < 2:
         raise ValueError(f"{root} holds {len(chosen)} recording for training and validation, wanted at least 2")
-    held_out = hold_out([relative for relative, _ in chosen], 0.1)
+    held_out = hold_out_fixed([relative for relative, _ in chosen], 0.1)
     return [name for relative, name in chosen if (relative in held_out) == (split == "val")]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from .clips import StreamClips, cut_all, cut_windows, hold_out
+from .clips import StreamClips, cut_all, cut_windows, hold_out_fixed
 from .datasets import register_dataset
 from .frames import FrameFormat
 from .h5 import H5Stream, hickle_array, hickle_strings
@@ -91,7 +91,7 @@ def kitticaltech(
 def _held_out(names: list[str], split: Split, root: Path) -> set[str]:
     if len(set(names)) < 2:
         raise ValueError(f"{root} holds {len(names)} recording of KITTI, wanted 2: one is held out for validation")
-    val = hold_out(sorted(set(names)), 0.1)
+    val = hold_out_fixed(sorted(set(names)), 0.1)
     return val if split == "val" else set(names) - val
 
 

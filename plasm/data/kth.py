@@ -16,7 +16,7 @@ import numpy as np
 
 from plasm.weights import read_json
 
-from .clips import StreamClips, cut_windows, hold_out
+from .clips import StreamClips, cut_windows, hold_out_fixed
 from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
@@ -345,7 +345,7 @@ def kth(
         segments = _only(segments, _read_lists(lists), _names(lists))
     persons = {segment.person for segment in segments}
     train = {str(person) for person in persons if person not in _TEST_PERSONS}
-    val = {int(person) for person in hold_out(sorted(train), 0.1)} if len(train) > 1 else set()
+    val = {int(person) for person in hold_out_fixed(sorted(train), 0.1)} if len(train) > 1 else set()
     chosen = {
         "train": persons - val - set(_TEST_PERSONS), "val": val, "test": persons & set(_TEST_PERSONS)
     }[split]  # fmt: skip

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from plasm.config import read_config
-from plasm.data import create_dataset
+from plasm.data import create_dataset, fingerprint
 from plasm.devices import choose_device, clear_failures, has_bf16
 from plasm.distributed import World, join_world
 from plasm.loading import frame_counts, initial_arguments, load_initial_weights, load_model, make_model
@@ -32,7 +32,13 @@ from .trainer import Trainer
 __all__ = ["prepare", "run"]
 
 
-def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_run: bool = False) -> None:
+def run(
+    config: PretrainConfig | TrainConfig,
+    *,
+    resume: bool = False,
+    fast_dev_run: bool = False,
+    allow_changed_data: bool = False,
+) -> None:
     """Train a model from scratch or from weights, and leave weights, log and pictures in ``config.out``.
 
     Under torchrun every process calls it, with the same arguments.
@@ -41,6 +47,7 @@ def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_
         config: Of the run.
         resume: Go on from the last checkpoint in ``config.out``, if there is one.
         fast_dev_run: Go through every stage with a few clips, in a folder beside ``config.out`` that is deleted.
+        allow_changed_data: Go on, with a warning, where the files are not those that the run has seen.
 
     Raises:
         ValueError: If the configuration does not fit the model, the data, or the run that is to be resumed.
@@ -60,7 +67,7 @@ def run(config: PretrainConfig | TrainConfig, *, resume: bool = False, fast_dev_
             _try_every_stage(config, resume)
             return
         with join_world(choose_device(config.device)) as world, _lock(Path(config.out), world):
-            prepare(config, world, resume).fit()
+            prepare(config, world, resume, allow_changed_data).fit()
 
 
 def _lock(out: Path, world: World) -> AbstractContextManager[None]:
@@ -95,7 +102,9 @@ def _try_every_stage(config: PretrainConfig | TrainConfig, resume: bool) -> None
         print("every stage works: steps, validation, checkpoint, resuming, weights, report")
 
 
-def prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) -> Trainer:
+def prepare(
+    config: PretrainConfig | TrainConfig, world: World, resume: bool, allow_changed_data: bool = False
+) -> Trainer:
     """Make model and data sets, and check all that can be checked before anything is written."""
     folder = RunFolder(Path(config.out))
     if config.bf16 is None:
@@ -115,12 +124,15 @@ def prepare(config: PretrainConfig | TrainConfig, world: World, resume: bool) ->
         freeze_encoder(model, freezes_encoder(config.freeze_encoder, history))
     task = _make_task(model, config)
     train_set, val_set = _make_datasets(config, model)
-    trainer = Trainer(task, model, train_set, val_set, config, folder, world)
+    data = {
+        split: fingerprint(clips, Path(config.data_dir)) for split, clips in (("train", train_set), ("val", val_set))
+    }
+    trainer = Trainer(task, model, train_set, val_set, config, folder, world, data)
     trainer.check()
     if world.is_first:
         folder.create(config, history, needed_bytes=trainer.state.num_bytes * 4)
     if resume:
-        trainer.restore()
+        trainer.restore(allow_changed_data)
     return trainer
 
 

@@ -1,5 +1,6 @@
 """The state of a run: all that a checkpoint holds, by the names of the parameters."""
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,8 @@ from .task import Task
 
 __all__ = ["TrainState"]
 
+_logger = logging.getLogger(__name__)
+
 
 class TrainState:
     """Model, optimizer, learning rate, average of the weights, and the place in the run.
@@ -26,6 +29,7 @@ class TrainState:
         task: Of the run, its model on its device and in its memory format.
         config: Of the run.
         steps_per_epoch: Of the optimizer.
+        data: Fingerprints of the clips for "train" and "val", which a checkpoint keeps.
 
     Attributes:
         measured: The task that is measured, and whose model is saved: with the averaged weights, if there are.
@@ -34,8 +38,8 @@ class TrainState:
         loss_sum: Of these steps.
     """
 
-    def __init__(self, task: Task, config: RunConfig, steps_per_epoch: int) -> None:
-        self.task, self.config, self.steps_per_epoch = task, config, steps_per_epoch
+    def __init__(self, task: Task, config: RunConfig, steps_per_epoch: int, data: Mapping[str, Any]) -> None:
+        self.task, self.config, self.steps_per_epoch, self.data = task, config, steps_per_epoch, data
         self.average = ModelEmaV3(task, decay=config.ema) if config.ema else None
         self.measured: Task = self.average.module if self.average else task
         self.optimizer = make_optimizer(task.model, config)
@@ -76,6 +80,7 @@ class TrainState:
             "epoch": self.epoch,
             "step": self.step,
             "loss_sum": self.loss_sum,
+            "data": {"steps_per_epoch": self.steps_per_epoch, **self.data},
             "param_groups": optimizer["param_groups"],
             # Muon notes which of its two methods a parameter is for.
             "optimizer": {
@@ -87,12 +92,17 @@ class TrainState:
         checkpoints.save(self._tensors(model, optimizer), values, folder, self.steps_done)
 
     @torch.no_grad()
-    def restore(self, folder: Path) -> None:
+    def restore(self, folder: Path, allow_changed_data: bool = False) -> None:
         """Take up the newest checkpoint of ``RUN/checkpoints``, if there is one.
+
+        Args:
+            folder: The folder.
+            allow_changed_data: Warn where the data is not what the run has seen.
 
         Raises:
             OSError: If every checkpoint is damaged.
-            ValueError: If it is not one of this run: of an earlier version of plasm, or of another learning rate.
+            ValueError: If it is not one of this run: of an earlier version of plasm, of another learning rate, or of
+                other data.
         """
         found = checkpoints.load_newest(folder)
         if found is None:
@@ -106,6 +116,7 @@ class TrainState:
                 f"the checkpoints in {folder} have tensors of other names or shapes: an earlier plasm wrote them, or "
                 "this one with another model. Resume with the version that began the run, or start another with --init"
             )
+        self._compare_data(values.get("data"), folder.parent, allow_changed_data)
         for name, tensor in own.items():
             tensor.copy_(found.tensors[name])
         for name, plain in values["optimizer"].items():
@@ -114,6 +125,30 @@ class TrainState:
         set_state_dict(self.task.model, self.optimizer, model_state_dict=model, optim_state_dict=optimizer)
         self.epoch, self.step, self.loss_sum = values["epoch"], values["step"], values["loss_sum"]
         self._take_up_schedule(values["scheduler"], folder)
+
+    def _compare_data(self, seen: Mapping[str, Any] | None, run: Path, allow_changed: bool) -> None:
+        if seen is None:
+            _logger.warning("the checkpoint in %s does not say which data it has seen: it is not compared", run)
+            return
+        changed = [
+            _change(name, seen[split], self.data[split])
+            for split, name in (("train", "training"), ("val", "validation"))
+            if seen[split] != self.data[split]
+        ]
+        if not changed:
+            return
+        message = f"{self.config.data_dir} is not the data that {run} has seen: {'; '.join(changed)}"
+        if seen["steps_per_epoch"] != self.steps_per_epoch:
+            raise ValueError(
+                f"{message}. An epoch would have {self.steps_per_epoch} steps, and had {seen['steps_per_epoch']}: put "
+                f"the files back as they were, or start another run with --init {run}"
+            )
+        if not allow_changed:
+            raise ValueError(
+                f"{message}. Put the files back as they were, or start another run with --init {run}; "
+                "--allow-changed-data goes on nevertheless"
+            )
+        _logger.warning("%s: going on, as asked", message)
 
     def _take_up_schedule(self, state: Mapping[str, Any], folder: Path) -> None:
         planned = [rate(self.steps_done) * self.config.lr for rate in getattr(self.scheduler, "lr_lambdas", ())]
@@ -137,6 +172,14 @@ class TrainState:
         for name, state in optimizer["state"].items():
             tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items() if torch.is_tensor(value)}
         return tensors
+
+
+def _change(name: str, seen: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In what the fingerprints of a split differ."""
+    counts = [f"{data['files']} {name} files with {data['clips']} clips" for data in (now, seen)]
+    if counts[0] != counts[1]:
+        return f"{counts[0]}, were {counts[1].replace(f' {name}', '')}"
+    return f"other names, sizes or content of its {name} files, {counts[0].replace(f' {name}', '')}"
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:

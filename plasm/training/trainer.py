@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -43,6 +43,7 @@ class Trainer:
         config: Of the run, with ``bf16`` decided.
         folder: Where the run's files go.
         world: The processes that train together.
+        data: Fingerprints of both sets of clips, which a run that is resumed compares.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Trainer:
         config: RunConfig,
         folder: RunFolder,
         world: World,
+        data: Mapping[str, Any],
     ) -> None:
         self.exported, self.train_set, self.val_set = model, train_set, val_set
         self.config, self.folder, self.world, self.device = config, folder, world, world.device
@@ -66,7 +68,7 @@ class Trainer:
         self.task: Task = move(task, self.device)
         self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
         self.clips_per_epoch = self.steps_per_epoch * config.batch_size
-        self.state = TrainState(self.task, config, self.steps_per_epoch)
+        self.state = TrainState(self.task, config, self.steps_per_epoch, data)
         if config.compile:
             self.task.model.compile()
         self.replica: Any = DistributedDataParallel(self.task) if world.size > 1 else self.task
@@ -96,14 +98,17 @@ class Trainer:
         if self.world.is_first:
             self.state.save(self.folder.checkpoints)
 
-    def restore(self) -> None:
+    def restore(self, allow_changed_data: bool = False) -> None:
         """Take up the newest checkpoint, if there is one.
+
+        Args:
+            allow_changed_data: Warn where the data is not what the run has seen.
 
         Raises:
             OSError: If every checkpoint is damaged.
             ValueError: If it does not fit this run, or the processes do not see the same one.
         """
-        self.state.restore(self.folder.checkpoints)
+        self.state.restore(self.folder.checkpoints, allow_changed_data)
         taken = torch.tensor(float(self.state.steps_done))
         if self.world.sum(taken) != taken * self.world.size:
             raise ValueError(

@@ -1,14 +1,18 @@
 import logging
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from video_files import frames, write_images, write_video
 
 from plasm.data import StreamClips, create_dataset
-from plasm.data.clips import cut_windows, hold_out
+from plasm.data.clips import cut_windows, hold_out, hold_out_fixed, split_sources
+from plasm.data.mnist import Split
 
 
 def make_sources(root: Path) -> None:
@@ -32,7 +36,8 @@ def test_a_mixture_of_kinds_split_by_file(tmp_path: Path) -> None:
         for split in ("train", "val", "test")
     }
     names = {split: sources_of(dataset) for split, dataset in splits.items()}
-    assert [len(names[split]) for split in ("train", "val", "test")] == [7, 2, 1]
+    assert all(names.values())
+    assert len(names["train"]) > 5
     assert len(set.union(*names.values())) == 10
     for dataset in splits.values():
         assert len(dataset) == 2 * len(sources_of(dataset))
@@ -181,8 +186,70 @@ def test_windows() -> None:
         cut_windows(3, 4, 0)
 
 
-def test_held_out_names_do_not_depend_on_their_order() -> None:
+@settings(max_examples=25)
+@given(
+    st.sets(st.text(min_size=1), min_size=1), st.sets(st.text(min_size=1)), st.floats(0, 1), st.randoms()
+)  # fmt: skip
+def test_no_name_has_a_say_in_anothers_side(names: set[str], more: set[str], share: float, random: Random) -> None:
+    shuffled = random.sample(sorted(names | more), len(names | more))
+    assert hold_out(shuffled, share) & names == hold_out(sorted(names), share)
+    assert hold_out(sorted(names), share / 2) <= hold_out(sorted(names), share)
+
+
+def test_a_share_of_many_names_is_held_out() -> None:
+    names = [f"videos/{n}.avi" for n in range(10_000)]
+    assert 900 < len(hold_out(names, 0.1)) < 1100
+    assert hold_out(names, 0) == set()
+    assert hold_out(names, 1) == set(names)
+
+
+def split_all(root: Path, names: list[str], **shares: float) -> dict[Split, set[str]]:
+    told = {"val_share": 0.1, "test_share": 0.1, **shares}
+    paths = [root / name for name in names]
+    splits: list[Split] = ["train", "val", "test"]
+    return {
+        split: {path.relative_to(root).as_posix() for path in split_sources(paths, root, split, **told)}
+        for split in splits
+    }
+
+
+def test_files_that_are_added_move_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"{n}.mp4" for n in range(400)]
+    before = split_all(tmp_path, names[::2])
+    after = split_all(tmp_path, names)
+    for split, there in before.items():
+        assert there == after[split] & set(names[::2])
+    assert {split: len(there) > 10 for split, there in before.items()} == dict.fromkeys(before, True)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("count", [3, 4, 6, 10])
+@pytest.mark.parametrize(("val_share", "test_share"), [(0.1, 0.1), (0, 0), (0.01, 0.98), (0.98, 0.01), (0.45, 0.45)])
+def test_few_files_leave_no_split_empty_and_it_is_said(
+    count: int, val_share: float, test_share: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [f"{n}.mp4" for n in range(count)]
+    splits = split_all(tmp_path, names, val_share=val_share, test_share=test_share)
+    assert all(splits.values())
+    assert set.union(*splits.values()) == set(names)
+    assert sum(map(len, splits.values())) == count
+    by_hash = hold_out(names, test_share), hold_out(names, val_share + test_share)
+    if (splits["test"], splits["test"] | splits["val"]) == by_hash:
+        assert not caplog.messages
+    else:
+        assert f"{tmp_path}: the hashes of " in caplog.text
+        assert "folders train, val and test keep them apart, or give another" in caplog.text
+
+
+def test_shares_that_leave_none_for_training(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"val_share 0\.5 and test_share 0\.5 leave no share for training"):
+        split_all(tmp_path, ["a", "b", "c"], val_share=0.5, test_share=0.5)
+
+
+def test_splits_that_are_published_are_exact_shares_as_ever() -> None:
     names = [f"{n}.avi" for n in range(30)]
-    assert hold_out(names, 0.1) == hold_out(names[::-1], 0.1)
-    assert len(hold_out(names, 0.1)) == 3
-    assert len(hold_out(names, 0)) == 1
+    assert hold_out_fixed(names, 0.1) == hold_out_fixed(names[::-1], 0.1)
+    assert len(hold_out_fixed(names, 0.1)) == 3
+    assert len(hold_out_fixed(names, 0)) == 1
+    # KTH's person for validation, of the 16.
+    assert hold_out_fixed([str(person) for person in range(1, 17)], 0.1) == {"9"}

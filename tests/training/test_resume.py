@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import interrupted
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -273,6 +274,86 @@ def test_a_line_that_was_being_written_is_forgotten(whole: dict[str, Any], tmp_p
         log.write('{"epoch": 3, "cl')
     training.run(config, resume=True)
     assert result(tmp_path / "parts") == whole
+
+
+@pytest.fixture(scope="module")
+def on_clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Files, and a run on them after its first epoch."""
+    data, out = tmp_path_factory.mktemp("data"), tmp_path_factory.mktemp("runs") / "run"
+    for number in range(8):
+        frames = np.random.default_rng(number).integers(0, 255, (40, 64, 64), np.uint8)
+        for split in ("train", "val"):
+            (data / split).mkdir(exist_ok=True)
+            np.save(data / split / f"{number}.npy", frames)
+    prepare(TrainConfig(**of_clips(data, out)), HERE, resume=False).fit(epochs=1)
+    return data, out
+
+
+def of_clips(data: Path, out: Path, **changes: Any) -> dict[str, Any]:
+    told = {"data": "clips", "data_dir": str(data), "clips_per_epoch": 8, "epochs": 2, "data_args": {"channels": 1}}
+    return arguments(out, **{**told, **changes})
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: shutil.copy(data / "train" / "1.npy", data / "train" / "9.npy"),
+         "9 training files with 18 clips, were 8 files with 16 clips"),
+        (lambda data: (data / "val" / "1.npy").unlink(),
+         "7 validation files with 14 clips, were 8 files with 16 clips"),
+        (lambda data: shutil.copy(data / "train" / "1.npy", data / "train" / "2.npy"),
+         "other names, sizes or content of its training files, 8 files with 16 clips"),
+        (lambda data: (data / "train" / "1.npy").rename(data / "train" / "one.npy"), "other names, sizes or content"),
+    ],
+)  # fmt: skip
+def test_other_data_is_an_error_or_on_request_a_warning(
+    change: Any, said: str, on_clips: tuple[Path, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, out = (Path(shutil.copytree(path, tmp_path / path.name)) for path in on_clips)
+    config = TrainConfig(**of_clips(data, out))
+    before = result(out)
+    change(data)
+    with pytest.raises(ValueError, match=f"is not the data that .* has seen: {said}.*--init .*--allow-changed-data"):
+        training.run(config, resume=True)
+    assert result(out) == before
+    with caplog.at_level(logging.WARNING):
+        trainer = prepare(config, HERE, resume=True, allow_changed_data=True)
+    assert said in caplog.text
+    assert "going on, as asked" in caplog.text
+    assert trainer.state.epoch == 1
+    trainer.save()
+    caplog.clear()
+    prepare(config, HERE, resume=True)
+    assert not caplog.text
+
+
+def test_data_that_was_moved_is_the_same_data(on_clips: tuple[Path, Path], tmp_path: Path) -> None:
+    data, out = (Path(shutil.copytree(path, tmp_path / "other" / path.name)) for path in on_clips)
+    assert prepare(TrainConfig(**of_clips(data, out)), HERE, resume=True).state.epoch == 1
+
+
+def test_data_that_makes_other_steps_cannot_be_taken_up(on_clips: tuple[Path, Path], tmp_path: Path) -> None:
+    data, out = (Path(shutil.copytree(path, tmp_path / path.name)) for path in on_clips)
+    for number in range(1, 8):
+        (data / "train" / f"{number}.npy").unlink()
+    config = TrainConfig(**of_clips(data, out, batch_size=2))
+    config.save(out / "config.toml")
+    with pytest.raises(ValueError, match=r"An epoch would have 1 steps, and had 2: .*--init"):
+        prepare(config, HERE, resume=True, allow_changed_data=True)
+
+
+def test_a_checkpoint_that_knows_no_data_is_taken_up(
+    stopped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As those that an earlier plasm wrote."""
+    out = Path(shutil.copytree(stopped, tmp_path / "run"))
+    found = checkpoints.load_newest(out / "checkpoints")
+    assert found is not None
+    step = max((out / "checkpoints").iterdir())
+    checkpoints.save(found.tensors, {k: v for k, v in found.values.items() if k != "data"}, step.parent, 8)
+    with caplog.at_level(logging.WARNING):
+        assert prepare(TrainConfig(**arguments(out)), HERE, resume=True).state.epoch == 2
+    assert "does not say which data it has seen" in caplog.text
 
 
 ROW = {"epoch": 1, "clips": 16, "loss": 0.1, "lr": 0.01, "clips_per_second": 9.0}
