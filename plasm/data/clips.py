@@ -139,7 +139,7 @@ def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: 
 
     Folders named after splits decide, where they are (see ``find_splits``); else a hash of the names does, of each name
     alone, so that files that come later move no other. Without a folder for validation, validation files come out of
-    the training folder. So few files that a split would be empty are split by the rank of their hashes, which is logged.
+    the training folder. Files so few that a split would be empty are split by the rank of their hashes; it is logged.
 
     Raises:
         ValueError: If there are too few for three splits, or one of the folders is not there.
@@ -173,7 +173,7 @@ def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: 
 
 
 def _without_twins(names: dict[str, Path]) -> dict[str, Path]:
-    """Each source once, which links may name twice, else it would be in two splits: by its own name, if it lies here."""
+    """Each source once, by its own name if it has one here: links may name it twice, and it would be in two splits."""
     firsts: dict[str, str] = {}
     for name, source in names.items():
         real = os.path.realpath(source)
