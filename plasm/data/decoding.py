@@ -12,6 +12,7 @@ import numpy as np
 from .extras import require
 from .image_files import ORIENTATIONS, inspect_image
 from .limits import check_bytes, read_limit
+from .tiff import is_tiff, read_tiff, tiff_frames
 
 __all__ = [
     "IMAGE_FORMATS",
@@ -189,6 +190,8 @@ def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
         ValueError: If it is none, damaged, cut off, or holds several frames.
         ImportError: If PyAV is not installed.
     """
+    if is_tiff(content):
+        return read_tiff(content, name)
     file = inspect_image(content, name)
     if file.several:
         raise ValueError(f"{name} holds several frames; where others of its folder hold one, it is no frame")
@@ -206,6 +209,8 @@ def has_pages(file: Path) -> bool:
     """Whether a TIFF, WebP, PNG or GIF holds more than one frame; False for what is none of them, or damaged."""
     with file.open("rb") as content:
         try:
+            if is_tiff(content):
+                return tiff_frames(content, str(file)) > 1
             return inspect_image(content, str(file)).several
         except ValueError:
             return False

@@ -8,11 +8,14 @@ from typing import Any
 
 __all__ = ["UserModules", "import_named", "require"]
 
-_EXTRAS = {"av": "video", "PIL": "video", "h5py": "h5"}
+_EXTRAS = {
+    "av": "video", "PIL": "video", "h5py": "h5", "tifffile": "tiff", "imagecodecs": "tiff", "xarray": "netcdf",
+    "h5netcdf": "netcdf", "scipy": "netcdf", "netCDF4": "netcdf",
+}  # fmt: skip
 
 
 def require(module: str) -> ModuleType:
-    """Import "av", "h5py" or "PIL.Image".
+    """Import "av", "h5py", "tifffile" or the like.
 
     Raises:
         ImportError: If it is not installed; the message says what to install.

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from .extras import require
-from .layouts import ArrayOptions, layout_of, select_frames
+from .layouts import ArrayOptions, check_finite, layout_of, select_frames
 from .limits import check_bytes
 from .naming import natural_key
 from .reading import plain, reading
-from .streams import FrameStream, check_finite
+from .streams import FrameStream
 
 __all__ = [
     "H5Stream",

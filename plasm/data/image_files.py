@@ -50,7 +50,7 @@ class ImageFile:
 
 
 def inspect_image(content: BinaryIO, name: str) -> ImageFile:
-    """Look through a GIF, PNG, JPEG, WebP or TIFF; of other files nothing is known, and nothing said.
+    """Look through a GIF, PNG, JPEG or WebP; of other files nothing is known, and nothing said.
 
     Args:
         content: The open file; it is left at an arbitrary place.
@@ -77,8 +77,6 @@ def inspect_image(content: BinaryIO, name: str) -> ImageFile:
         return _jpeg(content.read(), name)
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
         return _webp(take, content)
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return ImageFile(several=_next_page(content, start) != 0)
     return ImageFile()
 
 
@@ -170,20 +168,6 @@ def _webp(take: Callable[[int], bytes], content: BinaryIO) -> ImageFile:
     if content.seek(0, 2) < end:
         take(1)
     return ImageFile(size, several, orientation)
-
-
-def _next_page(content: BinaryIO, start: bytes) -> int:
-    """Where the second page of a TIFF, or BigTIFF, begins; 0 if there is none."""
-    order, big = "<" if start[:1] == b"I" else ">", b"+" in start[:4]
-    offset, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
-
-    def number(kind: str, place: int) -> int:
-        content.seek(place)
-        read = content.read(struct.calcsize(kind))
-        return int(struct.unpack(order + kind, read)[0]) if len(read) == struct.calcsize(kind) else 0
-
-    first = number(offset, 8 if big else 4)
-    return number(offset, first + struct.calcsize(count) + entry * number(count, first)) if first else 0
 
 
 def _orientation(exif: bytes) -> int:

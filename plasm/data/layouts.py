@@ -11,7 +11,7 @@ import numpy as np
 
 from .reading import plain
 
-__all__ = ["ArrayOptions", "layout_of", "select_frames", "stated_layout"]
+__all__ = ["ArrayOptions", "check_finite", "layout_of", "select_frames", "stated_layout"]
 
 # What users and microscopes call the axes.
 _LETTERS = {"B": "b", "T": "t", "C": "c", "Y": "h", "X": "w"}
@@ -97,3 +97,33 @@ def select_frames(array: np.ndarray, layout: str, clip: int, rows: slice) -> np.
     frames = frames if "t" in rest else frames[None]
     frames = frames if "c" in rest else frames[..., None]
     return frames.astype(frames.dtype.newbyteorder("="), copy=False)
+
+
+def check_finite(values: np.ndarray, name: str, first: int, step: int = 1, fill: float | None = None) -> np.ndarray:
+    """Refuse NaN and infinities, which would turn every metric and weight into them.
+
+    Args:
+        values: (T, ...).
+        name: Of the file.
+        first: Row of the first of them in the file.
+        step: Rows from one to the next.
+        fill: What is taken for NaN, if anything.
+
+    Returns:
+        The values, NaN filled.
+
+    Raises:
+        ValueError: If there is one; it names file and row.
+    """
+    if values.dtype.kind != "f":
+        return values
+    if fill is not None:
+        values = np.where(np.isnan(values), values.dtype.type(fill), values)
+    rows = np.isfinite(values).reshape(len(values), -1).all(1)
+    if not rows.all():
+        row = first + int(rows.argmin()) * step
+        raise ValueError(
+            f"{name} should hold finite values (of images, in [0, 1]); its {values.dtype} are not finite in row {row:,}"
+            ", counted from 0: NaN (missing) or infinite. fill=0 takes 0 for what is missing"
+        )
+    return values

@@ -11,10 +11,10 @@ from typing import IO
 
 import numpy as np
 
-from .layouts import ArrayOptions, layout_of, select_frames
+from .layouts import ArrayOptions, check_finite, layout_of, select_frames
 from .limits import check_bytes
 from .reading import plain, reading
-from .streams import FrameStream, check_finite
+from .streams import FrameStream
 
 __all__ = ["ArrayStream", "array_streams", "load_array"]
 

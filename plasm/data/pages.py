@@ -1,4 +1,4 @@
-"""Images that hold several frames in one file, which FFmpeg does not read: pages of TIFF, frames of WebP."""
+"""Images that hold several frames in one file: pages of TIFF, read by tifffile, and frames of WebP, by Pillow."""
 
 from pathlib import Path
 from typing import Any
@@ -7,17 +7,23 @@ import numpy as np
 
 from .decoding import check_frame
 from .extras import require
+from .layouts import ArrayOptions, check_finite
+from .limits import check_bytes
 from .reading import reading
 from .streams import FrameStream, check_alike
+from .tiff import TIFF, TiffStack, open_tiff
 
-__all__ = ["PageStream"]
+__all__ = ["PageStream", "TiffStream", "tiff_streams"]
+
+# Bytes that a clip's object takes in memory, roughly.
+_STREAM_BYTES = 1000
 
 # What Pillow's modes become; others, palettes among them, become colour.
 _MODES = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "F": "F"}
 
 
 class PageStream(FrameStream):
-    """A TIFF of several pages, or an animated WebP, read by Pillow.
+    """An animated WebP, read by Pillow.
 
     Args:
         file: The file.
@@ -53,11 +59,61 @@ class PageStream(FrameStream):
             return use(image)
 
 
+class TiffStream(FrameStream):
+    """The frames of a TIFF file, or of one clip in it.
+
+    Args:
+        file: The file.
+        stack: What is in it.
+        clip: Which clip, if there is an axis of clips.
+        channels: C wanted, which tells what a fourth sample is.
+        fill: What is taken for NaN and for what the file says is missing.
+    """
+
+    def __init__(self, file: Path, stack: TiffStack, clip: int, channels: int, fill: float | None) -> None:
+        self.file, self.stack, self.clip, self.wanted, self.fill = file, stack, clip, channels, fill
+        self.name = f"{file}, clip {clip}" if "b" in stack.layout else str(file)
+        self.num_frames = stack.length("t")
+        self.size, self.channels = (stack.length("h"), stack.length("w")), stack.length("c")
+        stack.check(1, self.name)
+        # What a palette, an alpha channel or an orientation makes of it, only a frame tells.
+        self._probe()
+
+    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
+        """Read frames; see ``FrameStream``."""
+        self.stack.check(count, self.name)
+        with reading(self.file, TIFF), self.file.open("rb") as content, open_tiff(content, str(self.file)) as file:
+            numbers = range(start, start + count * step, step)
+            frames = [
+                self.stack.frame(file, number, self.clip, self.wanted, self.fill, self.name) for number in numbers
+            ]
+        return check_finite(np.stack(frames), self.name, start, step, self.fill)
+
+
+def tiff_streams(file: Path, channels: int, options: ArrayOptions | None = None) -> list[TiffStream]:
+    """The clips of a TIFF file.
+
+    Args:
+        file: The file.
+        channels: C wanted, which tells what a fourth sample is.
+        options: Its axes, and what is taken for missing values.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        FileTooLargeError: If a frame would take more memory than the limit.
+        ValueError: If it is damaged, or its axes are ambiguous.
+        ImportError: If tifffile is not installed.
+    """
+    options = options or ArrayOptions()
+    with reading(file, TIFF), file.open("rb") as content, open_tiff(content, str(file)) as opened:
+        stack = TiffStack.of(opened, str(file), options.axes)
+    clips = stack.length("b")
+    check_bytes(clips * _STREAM_BYTES, str(file), f"{clips:,} clips")
+    return [TiffStream(file, stack, clip, channels, options.fill) for clip in range(clips)]
+
+
 def _pixels(image: Any) -> np.ndarray:
     """The page that an image of Pillow's is at: (H, W, K)."""
-    if image.mode.startswith("I;16"):
-        pixels = np.asarray(image).astype(np.uint16)
-    else:
-        alpha = image.mode == "P" and "transparency" in image.info
-        pixels = np.asarray(image.convert("RGBA" if alpha else _MODES.get(image.mode, "RGB")))
+    alpha = image.mode == "P" and "transparency" in image.info
+    pixels = np.asarray(image.convert("RGBA" if alpha else _MODES.get(image.mode, "RGB")))
     return pixels.reshape(*pixels.shape[:2], -1)

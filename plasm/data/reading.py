@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .limits import FileTooLargeError
 
-__all__ = ["plain", "reading"]
+__all__ = ["naming", "plain", "reading"]
 
 _LONGEST = 200
 
@@ -35,14 +35,21 @@ def reading(file: Path, kind: str) -> Iterator[None]:
         raise FileNotFoundError(f"there is no file {file}")
     if not stat.S_ISREG(file.stat().st_mode):
         raise ValueError(f"{file} is a folder, pipe or device, wanted {kind}")
+    with naming(str(file), kind):
+        yield
+
+
+@contextmanager
+def naming(name: str, kind: str) -> Iterator[None]:
+    """What is raised in between names the file; see ``reading``."""
     try:
         yield
     except (ImportError, PermissionError):
         raise
     except MemoryError as error:
-        raise FileTooLargeError(f"{file} needs more memory than there is: {plain(error)}") from error
+        raise FileTooLargeError(f"{name} needs more memory than there is: {plain(error)}") from error
     except Exception as error:
         # Libraries raise what they like on damage; our own errors name the file already.
-        if isinstance(error, ValueError) and str(file) in str(error):
+        if isinstance(error, ValueError) and name in str(error):
             raise
-        raise ValueError(f"{file} is not {kind}: {plain(error) or type(error).__name__}") from error
+        raise ValueError(f"{name} is not {kind}: {plain(error) or type(error).__name__}") from error

@@ -11,9 +11,10 @@ from .h5 import h5_streams
 from .layouts import ArrayOptions
 from .naming import consecutive_runs, natural_key
 from .npy import array_streams
-from .pages import PageStream
+from .pages import PageStream, tiff_streams
 from .seq import SeqStream
 from .streams import FrameStream, ImageStream
+from .tiff import is_tiff
 from .video import VideoStream
 
 __all__ = [
@@ -174,6 +175,10 @@ def open_source(path: Path, channels: int, options: ArrayOptions | None = None) 
         return list(array_streams(path, channels, options))
     if ending in _H5:
         return list(h5_streams(path, channels, options))
+    with path.open("rb") as content:
+        if is_tiff(content):
+            # Whatever its ending is.
+            return list(tiff_streams(path, channels, options))
     if ending == ".seq":
         return [SeqStream(path)]
     if ending in PAGED - {".gif", ".png"} and has_pages(path):

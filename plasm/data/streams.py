@@ -23,7 +23,6 @@ __all__ = [
     "FrameStream",
     "ImageStream",
     "check_alike",
-    "check_finite",
     "join_blocks",
 ]
 
@@ -123,36 +122,6 @@ def join_blocks(blocks: Iterable[Tensor]) -> Tensor:
     """Frames that were converted a few at a time, as one tensor."""
     parts = list(blocks)
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def check_finite(values: np.ndarray, name: str, first: int, step: int = 1, fill: float | None = None) -> np.ndarray:
-    """Refuse NaN and infinities, which would turn every metric and weight into them.
-
-    Args:
-        values: (T, ...).
-        name: Of the file.
-        first: Row of the first of them in the file.
-        step: Rows from one to the next.
-        fill: What is taken for NaN, if anything.
-
-    Returns:
-        The values, NaN filled.
-
-    Raises:
-        ValueError: If there is one; it names file and row.
-    """
-    if values.dtype.kind != "f":
-        return values
-    if fill is not None:
-        values = np.where(np.isnan(values), values.dtype.type(fill), values)
-    rows = np.isfinite(values).reshape(len(values), -1).all(1)
-    if not rows.all():
-        row = first + int(rows.argmin()) * step
-        raise ValueError(
-            f"{name} should hold finite values (of images, in [0, 1]); its {values.dtype} are not finite in row {row:,}"
-            ", counted from 0: NaN (missing) or infinite. fill=0 takes 0 for what is missing"
-        )
-    return values
 
 
 def check_alike(first: np.ndarray, other: np.ndarray, name: str, others: str) -> None:

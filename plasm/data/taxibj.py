@@ -16,9 +16,9 @@ from .clips import StreamClips, cut_all
 from .datasets import register_dataset
 from .frames import FrameFormat
 from .h5 import H5Stream, h5_dataset, h5_values, open_h5
+from .layouts import check_finite
 from .mnist import Split
 from .npy import load_array
-from .streams import check_finite
 
 __all__ = ["PreparedTaxiBJ", "complete_days", "taxibj"]
 
