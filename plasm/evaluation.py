@@ -46,6 +46,13 @@ class EvaluateConfig(Config):
     workers: int = option(0, "Processes that load clips, for each that measures; 0 loads them in that one.", at_least=0)
     device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
     per_frame: bool = option(False, "Print every metric for each predicted frame, too.")
+    published: bool = option(
+        False, "Add the scores that compare with papers where their code computes others, by the names of those papers."
+    )
+    lpips: str | None = option(
+        None,
+        "Add LPIPS, with AlexNet's ImageNet weights of torchvision: a file of them, or `download`. Needs plasm[lpips].",
+    )
     data_args: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},
@@ -130,6 +137,8 @@ def evaluate(
     world: World = ALONE,
     workers: int = 0,
     ssim: bool = True,
+    published: bool = False,
+    lpips: nn.Module | None = None,
 ) -> dict[str, Metrics]:
     """Measure forecasts on the same clips, each clip in one process.
 
@@ -142,7 +151,9 @@ def evaluate(
         batch_size: B.
         world: The processes that measure together, and where the forecasts compute; by default this one, on the CPU.
         workers: Processes that load clips, for each that measures; 0 loads them in that one.
-        ssim: Compute both SSIMs.
+        ssim: Compute the SSIMs.
+        published: Add the scores that published code computes otherwise; see ``plasm.metrics.published_scores``.
+        lpips: Net of ``plasm.metrics.load_lpips``, for LPIPS too.
 
     Returns:
         The metrics of each forecast, over the clips of all processes.
@@ -155,7 +166,7 @@ def evaluate(
         raise ValueError(f"{total} clips are too few for {world.size} processes")
     index = world.share(list(range(total)))
     batches = [index[i : i + batch_size] for i in range(0, len(index), batch_size)]
-    metrics = {name: VideoMetrics(ssim) for name in forecasts}
+    metrics = {name: VideoMetrics(ssim, published, lpips) for name in forecasts}
     quiet = None if world.is_first else True
     with tqdm(total=len(index), desc="evaluate", unit="clip", leave=False, disable=quiet) as progress:
         for clips in clip_batches(dataset, batches, workers):

@@ -6,7 +6,23 @@ from plasm.metrics import Metrics
 
 __all__ = ["print_metrics"]
 
-_COLUMNS = {"MSE": "mse", "MAE": "mae", "SSIM": "ssim", "SSIM (published)": "ssim_published", "PSNR (dB)": "psnr"}
+_COLUMNS = {
+    "MSE": "mse",
+    "MAE": "mae",
+    "SSIM": "ssim",
+    "SSIM (published)": "ssim_published",
+    "PSNR (dB)": "psnr",
+    "LPIPS": "lpips",
+}
+# Under the names of those whose code scores so; see ``plasm.metrics``.
+_PUBLISHED = {
+    "MSE (PredRNN)": "mse_predrnn",
+    "SSIM (PredRNN)": "ssim_predrnn",
+    "PSNR (PredRNN)": "psnr_predrnn",
+    "SSIM (SimVP)": "ssim_published",
+    "PSNR (SimVP)": "psnr_simvp",
+}
+_FOUR_DIGITS = ("ssim", "lpip")
 # The factors by which the field's tables print these data sets.
 _TABLE_FACTORS: dict[str, dict[str, float]] = {"taxibj": {"mse": 100}, "human36m": {"mse": 0.1, "mae": 0.01}}
 # Table III prints a thousand times the mean over a frame's values, where all others print their sum.
@@ -23,15 +39,20 @@ def print_metrics(table: dict[str, Metrics], name: str = "", frame_values: int =
     """
     sums, means = _TABLE_FACTORS.get(name, {}), _TABLE_MEANS.get(name, {})
     factors = sums | {key: factor / frame_values for key, factor in means.items()}
-    known = {title: key for title, key in _COLUMNS.items() if all(key in metrics.means for metrics in table.values())}
     suffixes = {key: f" x{factor:g}" for key, factor in sums.items()}
     suffixes |= {key: f" x{factor:g} (mean)" for key, factor in means.items()}
-    titles = [title + suffixes.get(key, "") for title, key in known.items()]
+    factors |= {key: factors.get(key.partition("_")[0], 1) for key in _PUBLISHED.values()}
+    suffixes |= {key: suffixes.get(key.partition("_")[0], "") for key in _PUBLISHED.values()}
     width = max(map(len, table)) + 2
-    click.echo(" " * width + "".join(f"{title:>18}" for title in titles))
-    for row, metrics in table.items():
-        scaled = {key: metrics.means[key] * factors.get(key, 1) for key in known.values()}
-        values = (f"{value:>18.{4 if 'ssim' in key else 2}f}" for key, value in scaled.items())
-        click.echo(f"{row:<{width}}" + "".join(values))
+    asked = any("psnr_simvp" in metrics.means for metrics in table.values())
+    for columns in (_COLUMNS, _PUBLISHED) if asked else (_COLUMNS,):
+        known = {title: key for title, key in columns.items() if all(key in each.means for each in table.values())}
+        if columns is _PUBLISHED:
+            click.echo("as published code scores:")
+        click.echo(" " * width + "".join(f"{title + suffixes.get(key, ''):>18}" for title, key in known.items()))
+        for row, metrics in table.items():
+            scaled = {key: metrics.means[key] * factors.get(key, 1) for key in known.values()}
+            values = (f"{value:>18.{4 if key[:4] in _FOUR_DIGITS else 2}f}" for key, value in scaled.items())
+            click.echo(f"{row:<{width}}" + "".join(values))
     for note in dict.fromkeys(metrics.note for metrics in table.values() if metrics.note):
         click.echo(note)

@@ -11,6 +11,7 @@ from plasm import data, evaluation, training, weights
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import join_world
 from plasm.loading import frame_counts, load_model
+from plasm.metrics import load_lpips
 from plasm.runs import record_metrics
 from plasm.weights.card import without_folder
 from plasm.weights.files import WEIGHTS_NAME
@@ -94,12 +95,15 @@ def evaluate(**arguments: Any) -> None:
         config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
         **config.data_args,
     )  # fmt: skip
+    # Before the clips are read: it may fail.
+    lpips = load_lpips(None if config.lpips == "download" else config.lpips) if config.lpips else None
     with clear_failures("a smaller --batch-size takes less"), join_world(choose_device(config.device)) as world:
+        lpips = lpips and lpips.to(world.device)
         timed = evaluation.TimedForecast(evaluation.forecast(move(net, world.device)), world.device)
         forecasts: dict[str, evaluation.Forecast] = {"model": timed, **evaluation.TRIVIAL_FORECASTS}
         table = evaluation.evaluate(
             forecasts, clips, in_frames, out_frames, num_clips=config.num_clips, batch_size=config.batch_size,
-            world=world, workers=config.workers,
+            world=world, workers=config.workers, published=config.published, lpips=lpips,
         )  # fmt: skip
         speed = world.sum(torch.tensor(timed.frames_per_second, dtype=torch.float64)).item()
     if not world.is_first:
