@@ -114,6 +114,16 @@ def published_weights(family: str = "") -> str:
     return weights.markdown_table(rows) if rows else "No weights are published yet."
 
 
+def scores(_: str = "") -> str:
+    """Error of the published weights with other scores in PLA: what ``benchmarks/scores.py`` wrote."""
+    with (RESULTS / "scores.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return markdown(
+        ("scores of the heads", "MSE", "clips", "weights"),
+        [(row["scores"], row["mse"], row["clips"], f"`{row['weights']}`") for row in rows],
+    )
+
+
 @cache
 def _published() -> list[dict[str, str]]:
     with (Path(plasm.__file__).parent / "published.csv").open(encoding="utf-8", newline="") as stream:
@@ -260,6 +270,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "published": published,
     "recipes": recipes,
     "runtime": runtime,
+    "scores": scores,
     "weights": published_weights,
 }
 

@@ -66,7 +66,8 @@ def measure(file: Path, recipe: dict[str, Any], data_dir: Path) -> Metrics:
 @click.option("--data-dir", type=Path, required=True, help="Folder of the data set's files.")
 @click.option("--repo", help="Repository on the Hub that holds the run's weights.")
 @click.option("--revision", help="Commit of the repository.")
-def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | None) -> None:
+@click.option("--note", default="", help="What else one must know of them: where they depart from the paper.")
+def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | None, note: str) -> None:
     """Give the weights of RUN the TAG."""
     if (repo is None) != (revision is None):
         raise click.UsageError("--repo and --revision go together")
@@ -106,6 +107,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         command=f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR",
         date=datetime.fromtimestamp(source.stat().st_mtime, timezone.utc).date().isoformat(),
         model_args={key: value for key, value in recipe["model_args"].items() if default.get(key) != value},
+        note=note,
     )
     rows = [row for row in weights.entries() if row.name != entry.name]
     place = next((number for number, row in enumerate(rows) if row.model == name), len(rows))

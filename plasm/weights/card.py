@@ -8,6 +8,8 @@ from typing import Any
 
 import huggingface_hub
 
+from . import manifest
+
 __all__ = ["METRIC_DEFINITIONS", "Card"]
 
 METRIC_DEFINITIONS = {
@@ -131,6 +133,9 @@ class Card:
                 shown["data_args"] = {name: without_folder(value) for name, value in shown["data_args"].items()}
             title = _PHASES.get(shown.pop("command", ""), "earlier")
             lines.append(f"* {title}: " + ", ".join(f"{key} {value}" for key, value in shown.items()))
+        published = {row.name: row.note for row in manifest.entries() if row.note}
+        began = [run["weights"] for run in self.runs if run.get("weights") in published]
+        lines += [f"\nOf `{name}`, with which it began: {published[name]}" for name in dict.fromkeys(began)]
         return "\n".join(lines)
 
     def _metrics(self) -> str:

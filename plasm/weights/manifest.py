@@ -37,6 +37,7 @@ class Entry:
         command: What reproduces the metrics.
         date: Of the training, ISO 8601.
         model_args: Arguments of the constructor in which the weights differ from its defaults of today.
+        note: What else one must know of them: where they depart from the paper.
     """
 
     model: str
@@ -55,6 +56,7 @@ class Entry:
     command: str
     date: str
     model_args: dict[str, Any] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -114,6 +116,7 @@ def describe(row: Entry) -> dict[str, str]:
         "PSNR (dB)": f"{scores['psnr']:.2f}",
         "command": row.command,
         "date": row.date,
+        **({"note": row.note} if row.note else {}),
     }
 
 

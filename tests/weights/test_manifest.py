@@ -64,3 +64,14 @@ def test_the_table_shows_every_row_in_full() -> None:
     assert table["sha256"].count(here.sha256) == 2
     for value in (here.license, here.data, here.command, here.date, f"{here.clips:,}", f"{here.metrics['mse']:.2f}"):
         assert any(line.count(str(value)) >= 2 for line in lines)
+
+
+def test_a_card_says_what_the_weights_are_not_with_which_a_run_began() -> None:
+    row = weights.entry("plasm_mmnist_tiny")
+    assert "nearly constant" in row.note
+    assert "No figure of the paper is reproduced" in row.note
+    assert row.note in weights.markdown_table([row])
+    run = {"command": "train", "data": "mnist", "clips": 10, "clips_per_epoch": 10}
+    for runs, there in (([{"weights": row.name}, run], True), ([run], False)):
+        card = weights.Card(repo="", license="Apache-2.0", data="mnist", runs=runs)
+        assert (row.note in card._training()) == there
