@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pla_forms
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
@@ -97,7 +98,8 @@ TABLES: dict[str, list[Row]] = {
             (0.97, 18.5), (0.98, 20.8), (0.99, 21.1), (1.0, 22.8),
         )
     ],
-    # Its row of r = 0 equals Table VI's first one: the pixels were not masked there.
+    # Its row of r = 0 has the figure of Table VI's first one, which had no phase 1. Whether its pixels were masked is
+    # not said; here they are not.
     "IX": [
         Row(f"r = {ratio:.2f}", paper, {"mask_ratio": 0.0, "attn_mask_ratio": ratio}, model_args=_NONE)
         for ratio, paper in ((0.0, 22.8), (0.05, 22.2), (0.1, 21.5), (0.15, 23.4))
@@ -118,10 +120,16 @@ TABLES: dict[str, list[Row]] = {
         for name, args in (
             ("without PLA", _NONE),
             ("global, cosine score (default)", {"score": "cosine"}),
-            ("global, sigmoid (authors)", {"score": "sigmoid"}),
+            ("global, sigmoid", {"score": "sigmoid"}),
             ("gate: a number a channel", {"attention": "gate"}),
             ("local: a number a channel and place", {"attention": "local"}),
             ("cross: places of high in low", {"attention": "cross"}),
+        )
+    ] + [
+        Row(name, None, None, _MUON, {**_TINY, "skip": True}, model)
+        for name, model in (
+            ("a learned constant a head", pla_forms.plasm_constant_heads.__name__),
+            ("as in the authors' code", pla_forms.plasm_authors_attention.__name__),
         )
     ],
     "recipe": [
@@ -177,7 +185,11 @@ def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Pat
     sampling = {row.sampling: steps // 2} if row.sampling else {}
     model = row.model or common["model"]
     args = {**(_TINY if model == "plasm_mmnist_tiny" else {}), **row.model_args, **sampling}
-    shared = {**common, **length, "batch_size": BATCH_SIZE, "seed": seed, "model": model, "model_args": args}
+    # The recipes of other people's models do not clip; here all rows do.
+    shared = {
+        **common, **length, "batch_size": BATCH_SIZE, "clip_grad": 1.0, "seed": seed, "model": model,
+        "model_args": args,
+    }  # fmt: skip
     init: dict[str, Any] = {}
     if row.phase1 is not None:
         first = folder / "phase1"

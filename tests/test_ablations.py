@@ -85,3 +85,27 @@ def test_what_is_scaled_by_active_taps(stride: int, monkeypatch: pytest.MonkeyPa
     expected = F.conv2d(x * visible, layer.weight, stride=stride, padding=1) * all_taps / there
     expected = expected + layer.bias[:, None, None]
     torch.testing.assert_close(found.features, found.sites.gather(expected))
+
+
+def test_the_forms_that_are_none_of_plasms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    forms = importlib.import_module("pla_forms")
+    torch.manual_seed(0)
+    low, high = torch.randn(2, 2, 32, 5, 4).unbind(0)
+    heads = forms.ConstantHeads(32)
+    with torch.no_grad():
+        heads.logit_bias.copy_(torch.tensor([0.0, 100.0]))
+    factors = torch.tensor([0.5, 1.0]).repeat_interleave(16)[:, None, None]
+    torch.testing.assert_close(heads(low, high), factors * heads.value(high))
+    model = forms.plasm_authors_attention(encoder_dim=4, translator_dim=32, in_frames=2, out_frames=2)
+    shared, blocks = model.translator.shared, model.translator.pla
+    z, pooled = blocks[0].block(high), F.pad(low.mean((-2, -1)), (1, 1)).unfold(-1, 3, 1)
+    q, k = (pooled @ conv.weight.flatten() for conv in (shared.query, shared.key))
+    score = ((q * k).unflatten(1, (2, 16)).sum(-1) / 4).sigmoid().repeat_interleave(16, 1)[..., None, None]
+    value = F.conv2d(z, shared.value.weight, padding=1, groups=32)
+    norm = F.group_norm(score * value + z, 8, shared.norm.weight, shared.norm.bias)
+    torch.testing.assert_close(blocks[0](low, high), z + norm)
+    torch.testing.assert_close(blocks[-1](low, high), blocks[-1].block(high))
+    model(torch.rand(1, 2, 1, 16, 16)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert len({id(p) for p in model.parameters()}) == len(model.state_dict())

@@ -64,7 +64,8 @@ class PairwiseLayerAttention(nn.Module):
 
     * ``"cosine"``: sigmoid(scale * cos(q, k) + bias), scale (from 4) and bias (from 0) learned for each head. The
       product stays small whatever the weights, which is what the text divides for ("to avoid too large value").
-    * ``"sigmoid"``: sigmoid(q k^T / sqrt(d)), the authors' code. It runs away within a few steps.
+    * ``"sigmoid"``: sigmoid(q k^T / sqrt(d)). The authors' code takes a sigmoid, too, of a q and a k that are both of
+      the low layer. It runs away within a few steps.
     * ``"softmax"``: softmax(q k^T / sqrt(d)) over the heads.
 
     Each head scales by sqrt(d), d = dim / heads, which for one head is the paper's sqrt(dim).

@@ -298,7 +298,7 @@ FAMILY = Family(
         "decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans),
     },
     largest={"encoder_depth": 64, "translator_depth": 64},
-    # The authors' score was the default before the bounded one.
+    # A sigmoid of the product was the default before the bounded score.
     former_defaults={"score": "sigmoid"},
 )
 
