@@ -1,18 +1,31 @@
-"""Feed plasm what is damaged, thousands of times, and count what comes of it.
+"""Feed plasm what is damaged or hostile, thousands of times, and count what comes of it.
 
-Usage: python tools/campaign.py weights|clips|kills --n 1000 --seed S
+Usage: python tools/campaign.py weights|clips|exports|runs|kills --n 1000 --seed S
 
-weights: files and folders of weights, mutated. clips: malformed arrays, images and videos. kills: training runs that
-are killed at random moments and resumed. Each prints a table; a case that is wrongly taken or crashes is a failure, is
-named, and makes the command fail. A case is a function of the seed and its number: `--only NUMBER` runs it alone.
+weights: files and folders of weights, mutated or made to harm. clips: malformed arrays, images and videos, playlists, and
+files that declare more than a machine holds. exports: .onnx and .pt2 files. runs: folders of training runs that are
+damaged, used twice at once, or resumed on other data. kills: training runs of both phases that are killed at random
+moments, or lose a loader process, and are resumed. Each prints a table; a case that is wrongly taken or crashes is a
+failure, is named, and makes the command fail. A case is a function of the seed and its number: `--only NUMBER` runs it
+alone. Cases run in a process with a limit on its memory and, where the kernel allows it, without a network.
 """
 
+# ruff: noqa: E402
 import contextlib
 import importlib
 import multiprocessing
+import os
+import signal
 import sys
 import tempfile
 import traceback
+
+from campaigns.isolation import limit_memory, without_network
+
+if multiprocessing.parent_process() is not None:
+    # Before numpy starts threads, of which each would keep the network.
+    without_network()
+
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -23,9 +36,15 @@ import numpy as np
 from campaigns.case import Campaign, Outcome, judge
 from tqdm import tqdm
 
-CAMPAIGNS = ("weights", "clips", "kills")
+CAMPAIGNS = ("weights", "clips", "exports", "runs", "kills")
 _SECONDS = 120.0
 """A case that takes longer has hung."""
+_PREPARATION = 900.0
+_STARTS = 3
+"""So often a campaign may fail to start in a row, before what is left is given up."""
+_MEMORY = 4 << 30
+_READ_LIMIT = "1"
+"""GiB that plasm may take to read a clip here, less than the limit above."""
 
 
 def _load(name: str) -> Campaign:
@@ -35,48 +54,68 @@ def _load(name: str) -> Campaign:
 
 def _work(name: str, seed: int, numbers: list[int], folder: Path, results: Connection) -> None:
     """Run cases in a process of its own, which a case may bring down."""
+    # Whatever a case starts ends with this process.
+    os.setsid()
+    os.environ["PLASM_READ_LIMIT"] = _READ_LIMIT
     campaign = _load(name)
     shared = folder / "shared"
     shared.mkdir(exist_ok=True)
     state = campaign.prepare(shared)
+    limit_memory(_MEMORY)
+    results.send(("prepared", None))
     for number in numbers:
         with tempfile.TemporaryDirectory(dir=folder) as own:
-            results.send((number, "begun", ""))
+            results.send((number, None))
             try:
                 case = campaign.make(np.random.default_rng([seed, number]), number, Path(own), state)
             except Exception:
-                results.send((number, Outcome("the campaign itself", "crashed", traceback.format_exc()), ""))
+                results.send((number, Outcome("the campaign itself", "crashed", traceback.format_exc())))
                 continue
-            results.send((number, judge(case), ""))
+            results.send((number, judge(case)))
 
 
 def outcomes(name: str, seed: int, numbers: list[int], folder: Path) -> Iterator[tuple[int, Outcome]]:
     """What came of each case. When one brings its process down or hangs, the next process goes on after it."""
-    left = list(numbers)
+    left, starts = list(numbers), 0
     while left:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         process = multiprocessing.get_context("spawn").Process(target=_work, args=(name, seed, left, folder, theirs))
         process.start()
         theirs.close()
         begun: int | None = None
+        starts += 1
         try:
+            patience = _PREPARATION
             while left:
-                if not ours.poll(_SECONDS):
+                if not ours.poll(patience):
                     raise TimeoutError
-                number, outcome, _ = ours.recv()
-                begun = number
+                number, outcome = ours.recv()
+                patience = _SECONDS
+                if number == "prepared":
+                    continue
+                begun, starts = number, 0
                 if isinstance(outcome, Outcome):
                     left.remove(number)
                     yield number, outcome
-        except (EOFError, TimeoutError) as error:
-            if begun is None or begun not in left:
-                raise RuntimeError(f"the campaign {name} does not start") from error
-            left.remove(begun)
+        except (EOFError, ConnectionError, TimeoutError) as error:
             how = "hung" if isinstance(error, TimeoutError) else f"brought its process down ({process.exitcode})"
-            yield begun, Outcome("?", "crashed", how)
+            if begun in left:
+                left.remove(begun)
+                yield begun, Outcome("?", "crashed", how)
+            elif starts >= _STARTS:
+                # What was found by then is not lost.
+                yield from ((number, Outcome("not tried", "crashed", f"the campaign {how}")) for number in left)
+                left = []
         finally:
-            process.kill()
-            process.join()
+            _end(process)
+
+
+def _end(process: multiprocessing.process.BaseProcess) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if process.pid is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
 
 
 def table(found: dict[int, Outcome]) -> str:
@@ -105,7 +144,8 @@ def main(name: str, n: int, seed: int, only: int | None) -> None:
     numbers = list(range(n)) if only is None else [only]
     found: dict[int, Outcome] = {}
     # Ctrl-C ends a long one early, with the table of what was tried by then.
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+    folders = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with folders as folder, contextlib.suppress(KeyboardInterrupt):
         for number, outcome in tqdm(outcomes(name, seed, numbers, Path(folder)), name, len(numbers), unit="case"):
             found[number] = outcome
             if outcome.what in ("wrongly taken", "crashed") or only is not None:

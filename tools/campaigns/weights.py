@@ -212,7 +212,7 @@ def _config(numbers: np.random.Generator, out: Path, text: str, shared: Shared) 
     return Case(
         f"config.json: {title}", lambda: load_model(None, str(out)),
         # What does not say how the model is built may be anything.
-        lambda model: _as_written(out / "model.safetensors", model),
+        lambda model: _as_written(out / "model.safetensors", model), str(out),
     )  # fmt: skip
 
 
