@@ -2,15 +2,14 @@
 
 Usage: python tools/campaign.py weights|clips|exports|runs|kills --n 1000 --seed S
 
-weights: files and folders of weights, mutated or made to harm. clips: malformed arrays, images and videos, playlists, and
-files that declare more than a machine holds. exports: .onnx and .pt2 files. runs: folders of training runs that are
+weights: files and folders of weights, mutated or made to harm. clips: malformed arrays, images and videos, playlists,
+and files that declare more than a machine holds. exports: .onnx and .pt2 files. runs: folders of training runs that are
 damaged, used twice at once, or resumed on other data. kills: training runs of both phases that are killed at random
 moments, or lose a loader process, and are resumed. Each prints a table; a case that is wrongly taken or crashes is a
 failure, is named, and makes the command fail. A case is a function of the seed and its number: `--only NUMBER` runs it
 alone. Cases run in a process with a limit on its memory and, where the kernel allows it, without a network.
 """
 
-# ruff: noqa: E402
 import contextlib
 import importlib
 import multiprocessing

@@ -17,9 +17,9 @@ What = Literal["refused", "taken", "wrongly taken", "crashed"]
 _CLEAR = (ValueError, OSError, ImportError, WeightsNotFoundError, FloatingPointError)
 # What Python says of its own code, and libraries of theirs: no user can do anything with it.
 PYTHONS_OWN = (
-    "Traceback", "invalid literal", "object is not", "object has no attribute", "not supported between", "maximum recursion",
-    "unpack", "unexpected keyword", "positional argument", "list index", "out of range", "string indices", "codec can't",
-    "must be str", "must be a string", "must be real number", "NoneType", "unhashable", "Invalid argument", "KeyError",
+    "Traceback", "invalid literal", "object is not", "object has no attribute", "not supported between",
+    "maximum recursion", "values to unpack", "unexpected keyword", "positional argument", "list index",
+    "index out of range", "string indices", "codec can't", "must be str", "must be a string", "must be real number", "NoneType", "unhashable", "Invalid argument", "KeyError",
     "cannot reshape", "could not convert", "embedded null", "Exceeds the limit", "math domain", "division by zero",
     "Unable to allocate", "can't allocate", "enforce fail", "INTERNAL ASSERT", "Expecting value", "bad_alloc",
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import io
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from plasm.data import open_source, read_clips
+from plasm.data import FrameFormat, open_source, read_clips, read_streams
 
 from .case import Campaign, Case
 
@@ -168,15 +169,19 @@ def _video(numbers: np.random.Generator, folder: Path, whole: dict[str, bytes]) 
     return Case("video, whole" if tenth == 10 else f"video, {tenth} tenths", read, right, file.name)
 
 
-def _lost(numbers: np.random.Generator, folder: Path, whole: dict[str, bytes]) -> Case:
-    """A video that lacks packets in its middle: never whole, and never read across the gap."""
+def _pause(numbers: np.random.Generator, folder: Path, whole: dict[str, bytes]) -> Case:
+    """A video that lacks a group of pictures in its middle, as one whose recorder paused: the frames that are there."""
     ending = str(numbers.choice([name for name, *_ in _VIDEOS if not name.endswith((".avi", ".mpg", ".ts"))]))
     (folder / f"whole{ending}").write_bytes(whole[ending])
-    file, first = folder / f"v{ending}", int(numbers.integers(1, 3))
+    file = folder / f"v{ending}"
     with av.open(str(folder / f"whole{ending}")) as source, av.open(str(file), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
-        for number, packet in enumerate(source.demux(video=0)):
-            if packet.size and not first <= number <= first + 1:
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        keys = [number for number, packet in enumerate(packets) if packet.is_keyframe] + [len(packets)]
+        group = int(numbers.integers(1, len(keys) - 1)) if len(keys) > 2 else 0
+        gone = range(keys[group], keys[group + 1]) if group else range(0)
+        for number, packet in enumerate(packets):
+            if number not in gone:
                 packet.stream = stream
                 target.mux(packet)
 
@@ -184,7 +189,14 @@ def _lost(numbers: np.random.Generator, folder: Path, whole: dict[str, bytes]) -
         stream = open_source(file, 3)[0]
         return stream.read(0, stream.num_frames)
 
-    return Case("video, packets lost", read, None, file.name)
+    def right(frames: np.ndarray) -> bool:
+        levels = frames[..., :3].astype(float).mean((1, 2, 3))
+        played = np.round(levels / 10)
+        return (
+            len(levels) == 20 - len(gone) and np.allclose(levels, 10 * played, atol=4) and (np.diff(played) > 0).all()
+        )
+
+    return Case("video, a pause", read, right, file.name)
 
 
 def _image(numbers: np.random.Generator, folder: Path) -> Case:
@@ -235,11 +247,113 @@ def _h5(numbers: np.random.Generator, folder: Path) -> Case:
     return Case(f"HDF5, {title}", lambda: read_clips(file, 1), right, file.name)
 
 
+def _playlist(numbers: np.random.Generator, folder: Path, whole: dict[str, bytes]) -> Case:
+    """A text that names other files and addresses, under the name of a video or picture: nothing of them is read."""
+    other = folder / "private.mp4"
+    other.write_bytes(whole[".mp4"])
+    address = f"http://127.0.0.1:{int(numbers.integers(1025, 65000))}/a.ts"
+    texts = {
+        "HLS": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nprivate.mp4\n#EXT-X-ENDLIST\n",
+        "HLS of an address": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
+        "concat script": f"ffconcat version 1.0\nfile private.mp4\nfile '{other}'\n",
+        "SDP": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+        "a=rtpmap:96 H264/90000\n",
+        "DASH": f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011"><BaseURL>{address}</BaseURL></MPD>',
+        "SVG": f'<svg xmlns="http://www.w3.org/2000/svg"><image href="{address}"/></svg>',
+        "text": "Dear diary, " * 300,
+    }
+    title = str(numbers.choice(list(texts)))
+    file = (
+        folder / f"v{numbers.choice(['.mp4', '.avi', '.mkv', '.gif', '.jpg', '.png', '.m3u8', '.txt', '.ts', '.sdp'])}"
+    )
+    file.write_text(texts[title], encoding="utf-8")
+    return Case(f"playlist, {title}", lambda: open_source(file, 3)[0].read(0, 1), None, file.name)
+
+
+def _elsewhere(numbers: np.random.Generator, folder: Path) -> Case:
+    """An HDF5 file whose values lie in another file."""
+    frames = numbers.integers(0, 256, (5, 8, 9), dtype=np.uint8)
+    private = folder / "private.bin"
+    private.write_bytes(frames.tobytes())
+    with h5py.File(folder / "private.h5", "w") as other:
+        other["frames"] = frames
+    file = folder / f"a{numbers.choice(['.h5', '.hdf5', '.nc', '.hkl'])}"
+    title = str(numbers.choice(["external", "virtual", "link"]))
+    with h5py.File(file, "w") as content:
+        if title == "external":
+            content.create_dataset("frames", frames.shape, "u1", external=[(str(private), 0, frames.nbytes)])
+        elif title == "virtual":
+            layout = h5py.VirtualLayout(frames.shape, "u1")
+            layout[:] = h5py.VirtualSource(str(folder / "private.h5"), "frames", frames.shape)
+            content.create_virtual_dataset("frames", layout)
+        else:
+            content["frames"] = h5py.ExternalLink(str(folder / "private.h5"), "frames")
+    return Case(f"HDF5, {title}", lambda: read_clips(file, 1), None, file.name)
+
+
+def _bomb(numbers: np.random.Generator, folder: Path) -> Case:
+    """A small file that declares more than a machine holds."""
+    title = str(
+        numbers.choice(["GIF", "PNG", "TIFF", "npz", "npy", "HDF5 of many bytes", "HDF5 of many frames", "Y4M"])
+    )
+    side, channels, name = int(numbers.integers(20_000, 30_000)), 1, f"a.{title.lower()[:4].strip()}"
+    if title == "GIF":
+        block = b"\x2c" + struct.pack("<4H", 0, 0, side, side) + b"\x00\x02\x02\x44\x01\x00"
+        header = b"GIF89a" + struct.pack("<2H", side, side) + b"\x80\x00\x00\x00\x00\x00\xff\xff\xff"
+        content, channels = header + block * 20 + b";", 3
+    elif title == "PNG":
+        parts = (
+            (b"IHDR", struct.pack(">2I5B", side, side, 8, 2, 0, 0, 0)),
+            (b"IDAT", zlib.compress(bytes(999))),
+            (b"IEND", b""),
+        )
+        chunks = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts)
+        content, channels = b"\x89PNG\r\n\x1a\n" + b"".join(chunks), 3
+    elif title == "TIFF":
+        tags = ((256, side), (257, side), (258, 8), (259, 32773), (262, 1), (273, 8), (277, 1), (278, side), (279, 2))
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        offset = struct.pack("<I", 10)
+        content = b"II*\0" + offset + b"\x81\0" + struct.pack("<H", len(tags)) + entries + bytes(4)
+        name = "a.tif"
+    elif title == "npz":
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as member:
+            member.write(_header_of((20, side, side)))
+            for _ in range(40):
+                member.write(bytes(10_000_000))
+        content = packed.getvalue()
+    elif title == "npy":
+        content = _header_of((20, side, side)) + bytes(1000)
+    elif title == "Y4M":
+        content, channels = f"YUV4MPEG2 W{side * 3} H{side * 3} F25:1 C444\nFRAME\n".encode() + bytes(500), 3
+    else:
+        shape = (20, side, side) if title == "HDF5 of many bytes" else (10**9, 8, 8)
+        with h5py.File(folder / "a.h5", "w") as target:
+            target.create_dataset("frames", shape, "u1", chunks=(1, min(shape[1], 64), min(shape[2], 64)))
+        content, name = (folder / "a.h5").read_bytes(), "a.h5"
+    file = folder / name
+    file.write_bytes(content)
+    small = FrameFormat(channels, (16, 16), "stretch")
+
+    def read() -> Any:
+        return read_streams(open_source(file, channels), small, 4)
+
+    # Of frames that can be read one by one, some may come out.
+    right = (lambda clips: clips.shape[-2:] == (16, 16)) if title.startswith("HDF5") else None
+    return Case(f"bomb, {title}", read, right, file.name)
+
+
+def _header_of(shape: tuple[int, ...]) -> bytes:
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
 def make(numbers: np.random.Generator, number: int, folder: Path, whole: dict[str, bytes]) -> Case:
     """Make one malformed source."""
     if number % 2:
-        return (_lost if number % 16 == 1 else _video)(numbers, folder, whole)
-    return (_array, _image, _npy_header, _array, _image, _array_bytes, _h5)[number // 2 % 7](numbers, folder)
+        return (_pause if number % 16 == 1 else _playlist if number % 8 == 3 else _video)(numbers, folder, whole)
+    kinds = (_array, _image, _npy_header, _array, _image, _array_bytes, _h5, _bomb, _elsewhere)
+    return kinds[number // 2 % len(kinds)](numbers, folder)
 
 
 CAMPAIGN = Campaign(prepare, make)

@@ -1,4 +1,4 @@
-"""Training runs that signals end at random moments, and that go on: each must end as if nothing had been."""
+"""Training runs of both phases that signals end, or that lose a loader process, and go on: as if nothing had been."""
 
 import contextlib
 import importlib
@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ from plasm.data import SAMPLES, create_dataset
 
 from .case import Campaign, Case
 
-_SMALL = {"encoder_dim": 4, "encoder_depth": 2, "translator_dim": 8, "translator_depth": 1, "num_heads": 2}
+SMALL = {"encoder_dim": 4, "encoder_depth": 2, "translator_dim": 8, "translator_depth": 1, "num_heads": 2}
 _MOST_SIGNALS = 3
+_PHASES = ("train", "pretrain")
+_HANGS = 60.0
+_LOADER = 97
+"""How a run ends that says that its loader process was killed."""
 _SIGNALS = {"SIGKILL": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "SIGINT": signal.SIGINT}
 
 
@@ -36,38 +41,68 @@ class Whole:
     seconds: float
 
 
-def _attempt(out: Path, delay: float | None, number: int = 0) -> int:
-    """Begin or go on with the run, in a fork, and signal it after a delay; how it ended: 0, or minus a signal."""
+def _config(out: Path, phase: str, workers: int = 0) -> Any:
+    kind = training.TrainConfig if phase == "train" else training.PretrainConfig
+    return kind(
+        model="plasm_mmnist", data="mmnist", data_dir=str(SAMPLES), out=str(out), epochs=2, clips_per_epoch=8,
+        batch_size=4, val_clips=1, device="cpu", ema=0.9, checkpoint_minutes=0.0, model_args=SMALL, workers=workers,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """What the loop says is of no interest."""
+    nothing = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    with nothing, contextlib.redirect_stderr(nothing), contextlib.redirect_stdout(nothing):
+        yield
+
+
+def _attempt(out: Path, delay: float | None, number: int = 0, phase: str = "train", loader: bool = False) -> int:
+    """Begin or go on with the run, in a fork, and signal it after a delay; how it ended: 0, or minus a signal.
+
+    With ``loader`` it is its loader process that is signalled, if there is one then.
+    """
     started = time.monotonic()
     process = os.fork()
     if process == 0:
         try:
-            # What the loop says is of no interest, and a signal's handler is Python's again.
+            # A signal's handler is Python's again.
             nothing = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(nothing, stream)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            training.run(
-                training.TrainConfig(
-                    model="plasm_mmnist", data="mmnist", data_dir=str(SAMPLES), out=str(out), epochs=2,
-                    clips_per_epoch=8, batch_size=4, val_clips=1, device="cpu", ema=0.9, checkpoint_minutes=0.0,
-                    model_args=_SMALL,
-                ),
-                resume=True,
-            )  # fmt: skip
+            training.run(_config(out, phase, int(loader)), resume=True)
             os._exit(0)
         except training.RunInterruptedError as end:
             os._exit(128 + end.signal)
         except KeyboardInterrupt:
             os._exit(128 + signal.SIGINT)
+        except ChildProcessError as error:
+            os._exit(_LOADER if str(out) in str(error) and "Traceback" not in str(error) else 98)
         except BaseException as error:
             out.with_suffix(".error").write_text(repr(error), encoding="utf-8")
             os._exit(99)
     if delay is not None:
         time.sleep(max(0.0, delay - (time.monotonic() - started)))
-        os.kill(process, number)
-    _, status = os.waitpid(process, 0)
+        for target in _children(process) if loader else [process]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(target, number)
+    while not (ended := os.waitpid(process, os.WNOHANG))[0]:
+        if time.monotonic() - started > _HANGS:
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
+            raise RuntimeError(f"a run hangs after {_HANGS:.0f} seconds")
+        time.sleep(0.01)
+    status = ended[1]
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def _children(process: int) -> list[int]:
+    file = Path(f"/proc/{process}/task/{process}/children")
+    try:
+        return [int(number) for number in file.read_text(encoding="ascii").split()]
+    except OSError:
+        return []
 
 
 def _result(run: Path) -> dict[str, Any]:
@@ -85,40 +120,48 @@ def _result(run: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def prepare(folder: Path) -> Whole:
-    """Let one run end by itself."""
+def prepare(folder: Path) -> dict[str, Whole]:
+    """Let one run of each phase end by itself."""
     # What an attempt would import is imported once, before the forks.
     for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.tensorboard", "torch._dynamo"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     create_dataset("mmnist", SAMPLES, "train")[0]
     pictures.curves([{"clips": 1, "loss": 1.0, "val_mse": 1.0, "lr": 1.0}], folder / "warm.png")
-    out = folder / "whole"
-    shutil.rmtree(out, ignore_errors=True)
-    # The first one reads from a disk what the second finds in memory.
-    for _ in range(2):
-        shutil.rmtree(out, ignore_errors=True)
-        started = time.monotonic()
-        if end := _attempt(out, None):
-            raise RuntimeError(f"the run does not end by itself: {end}")
-    return Whole(_result(out), time.monotonic() - started)
+    wholes = {}
+    for phase in _PHASES:
+        out = folder / phase
+        # The first one reads from a disk what the second finds in memory.
+        for _ in range(2):
+            shutil.rmtree(out, ignore_errors=True)
+            started = time.monotonic()
+            if end := _attempt(out, None, phase=phase):
+                raise RuntimeError(f"the run does not end by itself: {end}")
+        wholes[phase] = Whole(_result(out), time.monotonic() - started)
+    return wholes
 
 
-def make(numbers: np.random.Generator, number: int, folder: Path, whole: Whole) -> Case:
-    """Signal a run once or more, at moments drawn from all of its time."""
-    names = [str(name) for name in numbers.choice(list(_SIGNALS), size=int(numbers.integers(1, _MOST_SIGNALS + 1)))]
-    delays = numbers.uniform(0, whole.seconds, size=len(names))
+def make(numbers: np.random.Generator, number: int, folder: Path, wholes: dict[str, Whole]) -> Case:
+    """Signal a run, or its loader process, once or more, at moments drawn from all of its time."""
+    phase, loader = _PHASES[number % 2], number % 8 >= 6
+    count = 1 if loader else int(numbers.integers(1, _MOST_SIGNALS + 1))
+    names = ["SIGKILL"] if loader else [str(name) for name in numbers.choice(list(_SIGNALS), size=count)]
+    delays = numbers.uniform(0, wholes[phase].seconds, size=count)
     out = folder / "run"
 
     def run() -> dict[str, Any]:
-        ends = [_attempt(out, float(delay), _SIGNALS[name]) for name, delay in zip(names, delays, strict=True)]
-        ends.append(_attempt(out, None))
-        if 99 in ends or ends[-1]:
+        ends = [
+            _attempt(out, float(delay), _SIGNALS[name], phase, loader)
+            for name, delay in zip(names, delays, strict=True)
+        ]
+        ends.append(_attempt(out, None, phase=phase))
+        if {98, 99} & {*ends} or ends[-1]:
             error = out.with_suffix(".error")
             raise RuntimeError(f"{ends}: {error.read_text(encoding='utf-8') if error.is_file() else ''}")
         return _result(out)
 
-    return Case(f"{len(names)} signal{'s' * (len(names) > 1)}", run, lambda result: result == whole.result)
+    what = "its loader killed" if loader else f"{count} signal{'s' * (count > 1)}"
+    return Case(f"{phase}, {what}", run, lambda result: result == wholes[phase].result)
 
 
 CAMPAIGN = Campaign(prepare, make)

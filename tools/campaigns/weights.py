@@ -1,9 +1,11 @@
 """Mutated weights: in a folder whose config.json states their sha256, in one that does not, alone, and old ones."""
 
+import contextlib
 import io
 import json
 import shutil
 import struct
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,7 +177,10 @@ def _as_written(file: Path, model: nn.Module) -> bool:
 
 def make(numbers: np.random.Generator, number: int, folder: Path, shared: Shared) -> Case:
     """Mutate weights in one of the places that weights come from."""
-    where = ("folder with sha256", "folder without", "file", "config.json", "old checkpoint")[number % 5]
+    places = ("folder with sha256", "folder without", "file", "config.json", "old checkpoint", "hostile")
+    where = places[number % len(places)]
+    if where == "hostile":
+        return _hostile(numbers, folder, shared)
     title = str(numbers.choice(list(MUTATIONS)))
     if where == "old checkpoint":
         return _old(numbers, title, folder / "old.pth", shared)
@@ -233,6 +238,54 @@ def _old(numbers: np.random.Generator, title: str, file: Path, shared: Shared) -
         )
 
     return Case(f"old checkpoint: {title}", convert, right, file.name)
+
+
+def _hostile(numbers: np.random.Generator, folder: Path, shared: Shared) -> Case:
+    """What was made to harm: each is refused."""
+    file, out = folder / "old.pth", folder / "weights"
+    shutil.copytree(shared.folder, out)
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    title = str(
+        numbers.choice(["expanded", "deflated", "itself", "names", "deep", "timm's", "absurd", "sparse", "meta"])
+    )
+    name = "\x1b[2J\x07" + "w" * 500
+    loop: dict[str, Any] = {}
+    loop["model"] = loop
+    contents: dict[str, Any] = {
+        "expanded": {"a": torch.zeros(1).expand(int(numbers.integers(10**5, 10**6)), 10**5)},
+        "deflated": {"a": torch.zeros(20_000_000)},
+        "itself": loop,
+        "names": {f"{name}{number}": number for number in range(1000)},
+        "meta": {"a": torch.empty(3, device="meta")},
+    }
+    if title in contents:
+        torch.save(contents[title], file)
+        if title == "deflated":
+            with zipfile.ZipFile(file) as stored, zipfile.ZipFile(folder / "small", "w", zipfile.ZIP_DEFLATED) as small:
+                for entry in stored.namelist():
+                    small.writestr(entry, stored.read(entry))
+            (folder / "small").replace(file)
+        return Case(f"hostile: {title}", lambda: weights.read_checkpoint(file), None, file.name)
+    depth = int(numbers.integers(40, 100_000))
+    if title == "sparse":
+        # Of a consistent header, and larger than any machine.
+        numel = 1 << 50
+        header = json.dumps({"a": {"dtype": "F32", "shape": [numel], "data_offsets": [0, 4 * numel]}}).encode()
+        with (out / "model.safetensors").open("wb") as stream:
+            stream.write(struct.pack("<Q", len(header)) + header)
+            with contextlib.suppress(OSError):
+                stream.truncate(8 + len(header) + (1 << 42))
+    elif title == "timm's":
+        config["architecture"] = str(numbers.choice(["vit_tiny_patch16_224", "resnet18", "convnext_atto"]))
+        config["model_args"] = {"embed_dim": 30_000, "depth": 10**9}
+    elif title == "absurd":
+        name = str(numbers.choice(["encoder_dim", "translator_dim", "in_frames", "encoder_depth"]))
+        config["model_args"][name] = int(numbers.choice([10**5, 10**9, 10**18]))
+    elif title == "deep":
+        config["model_args"]["x"] = "DEEP"
+    text = json.dumps(config).replace('"DEEP"', "[" * depth + "]" * depth)
+    (out / "config.json").write_text(text, encoding="utf-8")
+    return Case(f"hostile: {title}", lambda: load_model(None, str(out)), None, str(out))
 
 
 CAMPAIGN = Campaign(prepare, make)
