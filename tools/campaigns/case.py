@@ -19,7 +19,8 @@ _CLEAR = (ValueError, OSError, ImportError, WeightsNotFoundError, FloatingPointE
 PYTHONS_OWN = (
     "Traceback", "invalid literal", "object is not", "object has no attribute", "not supported between",
     "maximum recursion", "values to unpack", "unexpected keyword", "positional argument", "list index",
-    "index out of range", "string indices", "codec can't", "must be str", "must be a string", "must be real number", "NoneType", "unhashable", "Invalid argument", "KeyError",
+    "index out of range", "string indices", "codec can't", "must be str", "must be a string",
+    "must be real number", "NoneType", "unhashable", "Invalid argument", "KeyError",
     "cannot reshape", "could not convert", "embedded null", "Exceeds the limit", "math domain", "division by zero",
     "Unable to allocate", "can't allocate", "enforce fail", "INTERNAL ASSERT", "Expecting value", "bad_alloc",
 )  # fmt: skip

@@ -52,9 +52,10 @@ def prepare(folder: Path) -> Shared:
     told: dict[str, Any] = {
         "model": "plasm_mmnist", "data": "clips", "data_dir": str(clips), "epochs": 2, "clips_per_epoch": 4,
         "batch_size": 2, "val_clips": 1, "device": "cpu", "checkpoint_minutes": 0.0, "model_args": SMALL,
+        "data_args": {"channels": 1},
     }  # fmt: skip
     first = folder / "pretrain_whole"
-    configs = {
+    configs: dict[str, Any] = {
         "pretrain": training.PretrainConfig(out=str(first), **told),
         "train": training.TrainConfig(out=str(folder / "train_whole"), init=str(first), freeze_encoder=False, **told),
     }
