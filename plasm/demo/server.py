@@ -106,6 +106,12 @@ class DemoServer(ThreadingHTTPServer):
         """Where the page is."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
+    @property
+    def hosts(self) -> list[list[str]]:
+        """What browsers of this machine call it."""
+        port = self.server_address[1]
+        return [[f"{name}{end}"] for name in ("127.0.0.1", "localhost") for end in (f":{port}", *[""] * (port == 80))]
+
     def content(self, name: str) -> bytes:
         """A file of the page.
 
@@ -116,8 +122,8 @@ class DemoServer(ThreadingHTTPServer):
         return content if isinstance(content, bytes) else content.read_bytes()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away in the middle of a file is no error."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
+        """A browser that goes away in the middle of a file, or takes no more of it, is no error."""
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
     def _compressed(self, name: str) -> bytes:
@@ -126,6 +132,8 @@ class DemoServer(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: DemoServer
+    # Of a browser that says nothing, or takes nothing.
+    timeout = 30.0
     protocol_version = "HTTP/1.1"
     server_version = "plasm"
     sys_version = ""
@@ -137,6 +145,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def _answer(self, with_body: bool) -> None:
+        # Another name that leads here is another page's, which would read what is served to this machine alone.
+        if self.headers.get_all("Host", []) not in self.server.hosts:
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
+            return
         name = self.path.partition("?")[0].removeprefix("/") or "index.html"
         gzipped = _takes_gzip(",".join(self.headers.get_all("Accept-Encoding", [])))
         try:

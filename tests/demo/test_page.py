@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import shutil
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import timm
@@ -245,6 +247,30 @@ def test_a_clip_of_ones_own(page: Any, tmp_path: Path) -> None:
     sync_api.expect(page.locator("#message")).to_contain_text("no.gif")
     page.click("#shuffle")
     sync_api.expect(page.locator("#message")).to_be_hidden()
+
+
+def test_a_file_without_pictures_or_with_giant_ones_is_refused(page: Any, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "sound.webm"), "w") as container:
+        stream = container.add_stream("libopus", rate=48000, layout="mono")
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 96000), np.int16), format="s16", layout="mono")
+        samples.sample_rate = 48000
+        for packet in [*stream.encode(samples), *stream.encode(None)]:
+            container.mux(packet)
+
+    def gif(side: int) -> bytes:
+        header = b"GIF89a" + struct.pack("<2H3B", side, side, 0x80, 0, 0) + bytes(3) + b"\xff" * 3
+        return header + 20 * (b"," + struct.pack("<4HB", 0, 0, side, side, 0) + b"\x02\x02\x4c\x01\x00") + b";"
+
+    (tmp_path / "none.gif").write_bytes(gif(0))
+    (tmp_path / "giant.gif").write_bytes(gif(16000))
+    for name, said in (
+        ("sound.webm", "has no pictures, only sound"),
+        ("none.gif", "has no picture: it is 0x0 pixels"),
+        ("giant.gif", "is 16000x16000 pixels large; make it smaller"),
+    ):
+        page.set_input_files("#open", tmp_path / name)
+        sync_api.expect(page.locator("#message")).to_contain_text(f"{name} {said}")
+    assert page.evaluate(f"{STATE}.own?.name") not in ("sound.webm", "none.gif", "giant.gif")
 
 
 def test_it_fits_a_phone_and_says_whose_digits_they_are(page: Any) -> None:

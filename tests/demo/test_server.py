@@ -1,6 +1,7 @@
 import gzip
 import http.client
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -11,6 +12,7 @@ import plasm
 from plasm import weights
 from plasm.data import SAMPLES, load_digits
 from plasm.demo import SITE, DemoServer, copy_site, packaged_models, site_files
+from plasm.demo.server import _Handler
 from plasm.prediction import DEFAULT_MODEL
 
 NOTICE = Path(plasm.__file__).parents[1] / "NOTICE"
@@ -24,10 +26,14 @@ def server() -> Iterator[DemoServer]:
         server.shutdown()
 
 
-def get(server: DemoServer, path: str, encoding: str = "identity", method: str = "GET") -> tuple[int, dict, bytes]:
+def get(
+    server: DemoServer, path: str, encoding: str = "identity", method: str = "GET", host: str | None = None
+) -> tuple[int, dict, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1])
     try:
-        connection.request(method, path, headers={"Accept-Encoding": encoding})
+        connection.request(
+            method, path, headers={"Accept-Encoding": encoding, **({} if host is None else {"Host": host})}
+        )
         answer = connection.getresponse()
         return answer.status, dict(answer.getheaders()), answer.read()
     finally:
@@ -78,6 +84,24 @@ def test_a_browser_says_what_it_takes(server: DemoServer, accepted: str, gzipped
 @pytest.mark.parametrize("path", ["/none.html", "/../server.py", "/%2e%2e/server.py", "//etc/passwd", "/models"])
 def test_nothing_else_comes(server: DemoServer, path: str) -> None:
     assert get(server, path)[0] == 404
+
+
+@pytest.mark.parametrize(
+    "host", ["attacker.example", "attacker.example:{port}", "127.0.0.1:1", "127.0.0.1.attacker.example:{port}", ""]
+)
+def test_another_name_gets_nothing(server: DemoServer, host: str) -> None:
+    """A page elsewhere may let its own name lead to this machine (DNS rebinding)."""
+    assert get(server, "/", host=host.format(port=server.server_address[1]))[0] == 421
+    assert get(server, "/", host=f"localhost:{server.server_address[1]}")[0] == 200
+
+
+def test_a_browser_that_says_nothing_is_not_waited_for(server: DemoServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _Handler.timeout is not None
+    monkeypatch.setattr(_Handler, "timeout", 0.1)
+    with socket.create_connection(("127.0.0.1", server.server_address[1])) as connection:
+        connection.sendall(b"GET / HT")
+        connection.settimeout(20)
+        assert connection.recv(100) == b""
 
 
 def test_it_listens_on_this_machine_alone(server: DemoServer) -> None:
