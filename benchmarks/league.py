@@ -131,7 +131,7 @@ class Row:
         lr: Peak rate.
         clips: Training clips.
         seed: Of initialisation and clips.
-        digest: First digits of the sha256 of all that decides the result (``Plan.values``).
+        digest: First digits of the sha256 of all that decides the result; see ``Plan.digest``.
         val_mse: On the 500 validation clips at the end; NaN if the loss was not finite.
         hours: Of training, on the machine as it was (other work beside it).
         parameters: Of the model.
@@ -185,8 +185,10 @@ class Plan:
         return training.make_config(training.TrainConfig, {**self.values(), "data_dir": data_dir, "out": out})
 
     def digest(self) -> str:
-        """Of its values."""
-        return hashlib.sha256(json.dumps(self.values(), sort_keys=True).encode()).hexdigest()[:12]
+        """Of its values, but those that are an option's own default: options that come later change no digest."""
+        defaults = {f.name: f.default for f in fields(training.TrainConfig)}
+        told = {name: value for name, value in self.values().items() if value != defaults[name] and value != {}}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     def folder(self, out: Path) -> Path:
         """Where its run lies."""

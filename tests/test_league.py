@@ -48,6 +48,17 @@ def test_a_plan_states_every_option_of_training(league: Any) -> None:
     }  # fmt: skip
 
 
+def test_a_digest_is_of_what_decides_the_result(league: Any) -> None:
+    plan = league.Plan("predrnn_mmnist_tiny", "shape", {"patch_size": 4}, "muon", 0.004)
+    others = [
+        replace(plan, **change)
+        for change in ({"stage": "league"}, {"shape": {}}, {"optimizer": "adam"}, {"lr": 0.01}, {"seed": 1})
+    ]
+    assert len({each.digest() for each in (plan, *others)}) == 6
+    # The same training, at another time: a stage that has the settings of another is not trained again.
+    assert replace(plan, stage="recipe").digest() == plan.digest()
+
+
 def test_sampling_ends_at_two_fifths_of_every_run(league: Any) -> None:
     trial, final = (
         league.Plan("predrnn_mmnist_tiny", stage, {}, "adam", 0.001).values() for stage in ("shape", "league")
