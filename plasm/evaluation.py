@@ -51,7 +51,7 @@ class EvaluateConfig(Config):
     )
     lpips: str | None = option(
         None,
-        "Add LPIPS, with AlexNet's ImageNet weights of torchvision: a file of them, or `download`. Needs plasm[lpips].",
+        "Add LPIPS, with AlexNet's ImageNet weights of torchvision: a file of them, or `download`. Needs the extra lpips.",
     )
     data_args: dict[str, Any] = field(
         default_factory=dict,

@@ -97,7 +97,7 @@ def export(
 
     Raises:
         ExportError: If the file's output differs from eager's by more than 1e-3 of its range. Nothing is left then.
-        ImportError: If something is missing: ``pip install 'plasm[onnx]'``.
+        ImportError: If something is missing: ``pip install 'plasm-video[onnx]'``.
         OSError: If the file cannot be written, or "aoti" finds no C++ compiler.
         ValueError: If an argument is wrong.
     """
@@ -144,7 +144,7 @@ def through_onnx(
 
     Raises:
         ExportError: As ``export`` raises it.
-        ImportError: If something is missing: ``pip install 'plasm[onnx]'``.
+        ImportError: If something is missing: ``pip install 'plasm-video[onnx]'``.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = export(model, Path(folder) / "model.onnx", num_frames=num_frames, size=size).file
@@ -179,7 +179,7 @@ def _check_arguments(file: Path, format: str, num_frames: int | None) -> None:
             import onnxruntime  # noqa: F401
             import onnxscript  # noqa: F401
         except ImportError as error:
-            raise ImportError(f"exporting to ONNX needs more ({error}): pip install 'plasm[onnx]'") from error
+            raise ImportError(f"exporting to ONNX needs more ({error}): pip install 'plasm-video[onnx]'") from error
     if format == "aoti":
         _check_compiler()
 

@@ -75,7 +75,7 @@ def frame_ssim(prediction: Tensor, target: Tensor, data_range: float = 1.0) -> T
     try:
         import skimage.metrics  # noqa: F401
     except ImportError as error:
-        raise ImportError("SSIM needs scikit-image: pip install 'plasm[cli]'") from error
+        raise ImportError("SSIM needs scikit-image: pip install 'plasm-video[cli]'") from error
     x, y = (clip.cpu().numpy() for clip in (prediction.clamp(0, 1).float(), target.float()))
     return _ssim(x, y, data_range)
 
@@ -135,7 +135,7 @@ def load_lpips(backbone: str | Path | None = None) -> nn.Module:
     try:
         import lpips
     except ImportError as error:
-        raise ImportError("LPIPS needs the library lpips: pip install 'plasm[lpips]'") from error
+        raise ImportError("LPIPS needs the library lpips: pip install 'plasm-video[lpips]'") from error
     if backbone is None:
         url = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url
         try:

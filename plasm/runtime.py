@@ -134,7 +134,7 @@ def _onnx_session(file: Path, threads: int) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ImportError(f"onnx files need onnxruntime ({error}): pip install 'plasm[onnx]'") from error
+        raise ImportError(f"onnx files need onnxruntime ({error}): pip install 'plasm-video[onnx]'") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Warnings about what it optimises are for its authors.

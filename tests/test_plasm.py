@@ -56,4 +56,4 @@ def test_arrows_point_down() -> None:
 def test_version() -> None:
     from importlib.metadata import version
 
-    assert plasm.__version__ == version("plasm")
+    assert plasm.__version__ == version("plasm-video")

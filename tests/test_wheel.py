@@ -1,9 +1,11 @@
 """The built wheel, as a separate project uses it that knows nothing of the checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -29,7 +31,7 @@ import plasm
 from plasm.demo import DemoServer, packaged_models, site_files
 
 assert plasm.__file__.startswith(sys.argv[1]), plasm.__file__
-assert plasm.__version__ == version("plasm")
+assert plasm.__version__ == version("plasm-video")
 assert timm.list_models("plasm*", pretrained=True) == plasm.list_models(pretrained=True)
 for name in ("plasm_mmnist_tiny", "hf-hub:someone/model"):
     model = timm.create_model(name, pretrained=True).eval()
@@ -66,7 +68,7 @@ def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, stranger: Path
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(ROOT / name, source)
     pip("wheel", source, "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path)
-    (wheel,) = tmp_path.glob("plasm-*.whl")
+    (wheel,) = tmp_path.glob("plasm_video-*.whl")
     pip("install", wheel, "--no-deps", "--target", site)
     project.mkdir()
     (project / "main.py").write_text(PROJECT)
@@ -88,3 +90,61 @@ def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, stranger: Path
     assert second == "hf-hub:someone/model (1, 10, 1, 64, 64)"
     assert third.startswith("no weights are published for plasm_kth; there are: plasm_mmnist_tiny.")
     assert page == f"page: ['index.html', '{packaged_models()[0].file}', 'ort/ort-wasm-simd-threaded.wasm']"
+
+
+@pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="needs the checkout")
+def test_an_editable_install_is_imported_from_the_parent_folder(tmp_path: Path) -> None:
+    """Where the clone is called plasm, its folder could be a package of that name, too: one without a file."""
+    pytest.importorskip("setuptools", minversion="77")
+    clone, site = tmp_path / "plasm", tmp_path / "site"
+    ignored = shutil.ignore_patterns("__pycache__", "*.safetensors", "site", "samples")
+    shutil.copytree(ROOT / "plasm", clone / "plasm", ignore=ignored)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, clone)
+    build = f"from setuptools.build_meta import build_editable; build_editable({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=clone, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("plasm_video-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    # Before whatever is installed here, and after the current folder.
+    script = (
+        f"import site, sys; count = len(sys.path); site.addsitedir({str(site)!r}); sys.path[1:1] = sys.path[count:]; "
+        "import plasm; print(plasm.__file__, plasm.create_model)"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(str(clone / "plasm" / "__init__.py"))
+
+
+# The project of that name on the package index is another one.
+_OTHER = re.compile(
+    r"(?<![\w-])plasm\\?\[|pip3? install(?:(?! && |[;`|]).)*?[\s'\"](?:plasm|plasm[=<>~!][^\s'\"]*)(?:$|[\s'\"`])"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong"),
+    [
+        ('pip install "plasm[cli]"', True), ("pip install plasm", True), ("`pip install -U plasm`", True),
+        ("pip install 'plasm>=0.1'", True), ("the extra `plasm[onnx]`", True), ("test = plasm[cli,video]", True),
+        ('pip install "plasm-video[cli]"', False), ('pip install ".[cli]" && plasm predict', False),
+        ("pip install plasm-video", False), ("pip install -e . && cd plasm", False), ("import plasm", False),
+    ],
+)  # fmt: skip
+def test_the_other_project_is_recognised(line: str, wrong: bool) -> None:
+    assert bool(_OTHER.search(line)) == wrong
+
+
+@pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="needs the checkout")
+def test_nothing_says_to_install_the_other_project() -> None:
+    endings = {".md", ".py", ".cfg", ".toml", ".yml", ".html", ".js", ".cff", ".ipynb", ""}
+    folders = [ROOT / name for name in ("plasm", "docs", "benchmarks", "tools", ".ci", ".github")]
+    files = [*ROOT.iterdir(), *(file for folder in folders for file in folder.rglob("*"))]
+    found = [
+        f"{file}: {line}"
+        for file in files
+        if file.is_file() and file.suffix in endings and "__pycache__" not in file.parts
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines()
+        if _OTHER.search(line)
+    ]
+    assert not found

@@ -17,7 +17,7 @@ model.in_frames, model.in_chans
 
 # %% [markdown]
 # `read_clips` reads videos, GIFs, folders of images and arrays, and gives (batch, frames, channels, height, width) in
-# [0, 1]. Put the name of your own file in place of the sample clips. Videos need `pip install "plasm[cli,video]"`.
+# [0, 1]. Put the name of your own file in place of the sample clips. Videos need `pip install "plasm-video[cli,video]"`.
 
 # %%
 clips = read_clips(SAMPLES / "clips.npz", channels=1)[:2]

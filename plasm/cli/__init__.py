@@ -12,7 +12,7 @@ try:
     import skimage  # noqa: F401
     import tomli_w  # noqa: F401
 except ImportError as error:
-    raise SystemExit(f"the plasm command needs more than the library ({error}): pip install 'plasm[cli]'") from error
+    raise SystemExit(f"the command needs more than the library ({error}): pip install 'plasm-video[cli]'") from error
 
 import plasm
 from plasm.distributed import LostProcessError

@@ -29,7 +29,7 @@ __all__ = ["demo"]
 def demo(sources: tuple[str, ...], port: int, browser: bool, out: Path | None) -> None:
     """Throw digits in a browser and see what a model forecasts, without a network.
 
-    Weights other than those that ship are exported first, which needs plasm[onnx].
+    Weights other than those that ship are exported first, which needs plasm-video[onnx].
     """
     with tempfile.TemporaryDirectory(prefix="plasm-demo-") as folder:
         files = site_files([_page_model(source, Path(folder)) for source in sources], Path(folder))

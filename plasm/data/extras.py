@@ -25,7 +25,7 @@ def require(module: str) -> ModuleType:
     except ImportError as error:
         package = module.split(".")[0]
         raise ImportError(
-            f"reading these files needs {package} ({error}): pip install 'plasm[{_EXTRAS[package]}]'"
+            f"reading these files needs {package} ({error}): pip install 'plasm-video[{_EXTRAS[package]}]'"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Models as the page takes them: ONNX files that ``plasm.export`` has checked. Needs the extra ``plasm[onnx]``.
+"""Models as the page takes them: ONNX files that ``plasm.export`` has checked. Needs the extra ``plasm-video[onnx]``.
 
 Weights that half precision holds without loss are stored in it and computed with in single precision: such a file is
 half the size, and forecasts the same.

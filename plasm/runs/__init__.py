@@ -1,6 +1,6 @@
 """Runs as they lie on a disk: what a run was told, what it leaves, and what goes from it to others.
 
-Needs the extra ``plasm[cli]``.
+Needs the extra ``plasm-video[cli]``.
 """
 
 from .config import PretrainConfig, RunConfig, TrainConfig, config_differences, make_config, model_defaults

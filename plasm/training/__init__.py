@@ -1,4 +1,4 @@
-"""Training in two phases. Needs the extra ``plasm[cli]``."""
+"""Training in two phases. Needs the extra ``plasm-video[cli]``."""
 
 from plasm.runs import PretrainConfig, TrainConfig, make_config, model_defaults
 

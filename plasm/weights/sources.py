@@ -52,7 +52,7 @@ def find(model: str, tag: str | None = None, cache_dir: Path | str | None = None
         if (file := folder / row.local_name).is_file():
             return _verified(file, row, "copy it there anew, or take it away")
     if row.repo is None:
-        return _verified(manifest.FOLDER / row.file, row, "install plasm anew")
+        return _verified(manifest.FOLDER / row.file, row, "install plasm-video anew")
     try:
         return hub.fetch(row.repo, row.file, row.revision, row.sha256, cache_dir)
     except ConnectionError as error:

@@ -13,7 +13,7 @@ from plasm.loading import make_model
 def test_without_pyav_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write_video(tmp_path / "a.avi", frames(2))
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ImportError, match=r"pip install 'plasm\[video\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'plasm-video\[video\]'"):
         open_source(file, 3)
 
 

@@ -58,7 +58,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ValueError, match="0 arrays"):
         hickle_array(write_hickle(tmp_path / "c.hkl", NAMES))
     monkeypatch.setitem(sys.modules, "h5py", None)
-    with pytest.raises(ImportError, match=r"pip install 'plasm\[h5\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'plasm-video\[h5\]'"):
         hickle_array(file)
 
 
