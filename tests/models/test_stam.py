@@ -107,7 +107,7 @@ def written_out(
 def test_formulas_written_out(change: dict[str, Any], paper: bool) -> None:
     config = {**CONFIG, **change}
     tensors, clip = theirs(config), torch.rand(2, 5, 2, 16, 32)
-    model: Any = openstl.load(config, {f"model.{name}": tensor for name, tensor in tensors.items()})
+    model: Any = openstl.load(config, {"net_param": tensors, "epoch": 3})
     if paper:
         model = STAM(**{**model._model_args, "as_paper": True}).eval()
         model.load_state_dict(checkpoint_filter_fn(tensors, model))
