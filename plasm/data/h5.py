@@ -16,8 +16,10 @@ from .reading import plain, reading
 from .streams import FrameStream
 
 __all__ = [
+    "STREAM_BYTES",
     "H5Stream",
     "check_own",
+    "choose_array",
     "find_arrays",
     "h5_dataset",
     "h5_streams",
@@ -28,7 +30,7 @@ __all__ = [
 ]
 
 # Bytes that a clip's object takes in memory, roughly.
-_STREAM_BYTES = 1000
+STREAM_BYTES = 1000
 # Where hickle 5 keeps the types of all that is in a file, as pickles, which are not read.
 _TYPES = "hickle_types_table"
 
@@ -166,6 +168,21 @@ def find_arrays(content: Any, file: Path) -> dict[str, Any]:
     return found
 
 
+def choose_array(names: list[str], file: Path, wanted: str | None) -> str:
+    """The name of the array that is wanted, or of the only one.
+
+    Raises:
+        ValueError: If none is named and there is none, or there are several.
+    """
+    if wanted is not None:
+        return str(wanted)
+    if len(names) == 1:
+        return names[0]
+    found = f" ({', '.join(map(plain, names[:5]))})" if names else ""
+    hint = "wanted one: give array=NAME" if names else "wanted one of three or more axes"
+    raise ValueError(f"{file} holds {len(names)} arrays of frames{found}, {hint}")
+
+
 def h5_streams(file: Path, channels: int, options: ArrayOptions | None = None) -> list[H5Stream]:
     """The clips of the one array of frames in an HDF5 (or hickle) file, or of the one that is named.
 
@@ -180,20 +197,13 @@ def h5_streams(file: Path, channels: int, options: ArrayOptions | None = None) -
     """
     options = options or ArrayOptions()
     with open_h5(file) as content:
-        arrays = find_arrays(content, file)
-        if options.array is not None:
-            key, dataset = options.array, h5_dataset(content, options.array, file)
-        elif len(arrays) == 1:
-            ((key, dataset),) = arrays.items()
-        else:
-            names = f" ({', '.join(map(plain, list(arrays)[:5]))})" if arrays else ""
-            wanted = "wanted one: give array=NAME" if arrays else "wanted one of three or more axes"
-            raise ValueError(f"{file} holds {len(arrays)} arrays of frames{names}, {wanted}")
+        key = choose_array(list(find_arrays(content, file)), file, options.array)
+        dataset = h5_dataset(content, key, file)
         shape = dataset.shape or ()
         layout = layout_of(shape, dataset.dtype, channels, str(file), options.axes)
     sizes = dict(zip(layout, shape, strict=True))
     clips, frames = sizes.get("b", 1), sizes.get("t", 1)
-    check_bytes(clips * _STREAM_BYTES, str(file), f"{clips:,} clips")
+    check_bytes(clips * STREAM_BYTES, str(file), f"{clips:,} clips")
     return [H5Stream(file, key, layout, 0, frames, clip=clip, shape=shape, fill=options.fill) for clip in range(clips)]
 
 

@@ -10,6 +10,7 @@ from .decoding import IMAGE_FORMATS, PAGED, VIDEO_FORMATS, has_pages
 from .h5 import h5_streams
 from .layouts import ArrayOptions
 from .naming import consecutive_runs, natural_key
+from .netcdf import is_packed, netcdf_streams
 from .npy import array_streams
 from .pages import PageStream, tiff_streams
 from .seq import SeqStream
@@ -36,11 +37,12 @@ OnError = Literal["raise", "skip"]
 _LOG = logging.getLogger(__name__)
 _IMAGES = {ending for endings in IMAGE_FORMATS.values() for ending in endings}
 _ARRAYS = {".npy", ".npz"}
-_H5 = {".h5", ".hdf5", ".nc", ".hkl"}
+_H5 = {".h5", ".hdf5", ".hkl"}
+_NETCDF = {".nc", ".nc4", ".cdf", ".netcdf"}
 _VIDEOS = {ending for endings in VIDEO_FORMATS.values() for ending in endings} | {".seq"}
 _KINDS = (
     f"plasm reads videos ({', '.join(sorted(_VIDEOS))}); images ({', '.join(sorted(_IMAGES))}, and GIFs of one frame) "
-    f"and folders of them; and arrays ({', '.join(sorted(_ARRAYS | _H5))})"
+    f"and folders of them; and arrays ({', '.join(sorted(_ARRAYS | _H5 | _NETCDF))})"
 )
 _NAMED_IN_ERRORS = 5
 
@@ -109,7 +111,7 @@ def find_sources(root: Path) -> list[Path]:
     for folder, files in folders.items():
         images = set(_images(files))
         sources += [folder] if images else []
-        alone = _VIDEOS | _ARRAYS | _H5 | PAGED
+        alone = _VIDEOS | _ARRAYS | _H5 | _NETCDF | PAGED
         sources += [path for path in files if path.suffix.lower() in alone and path not in images]
     if not sources:
         raise FileNotFoundError(f"{root} holds nothing that is read: {_KINDS}")
@@ -173,6 +175,8 @@ def open_source(path: Path, channels: int, options: ArrayOptions | None = None) 
     ending = path.suffix.lower()
     if ending in _ARRAYS:
         return list(array_streams(path, channels, options))
+    if ending in _NETCDF or (ending in _H5 - {".hkl"} and is_packed(path)):
+        return list(netcdf_streams(path, channels, options))
     if ending in _H5:
         return list(h5_streams(path, channels, options))
     with path.open("rb") as content:

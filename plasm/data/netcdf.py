@@ -1,0 +1,225 @@
+"""NetCDF files of any version, read by xarray: it knows scales, offsets, missing values, and the names of axes."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .extras import require
+from .h5 import STREAM_BYTES, choose_array, find_arrays, open_h5
+from .layouts import ArrayOptions, check_finite, layout_of, select_frames
+from .limits import check_bytes
+from .reading import plain, reading
+from .streams import FrameStream
+
+__all__ = ["NetCDFStream", "is_packed", "netcdf_streams"]
+
+_NETCDF = "a whole NetCDF file"
+# What xarray reads each version with, by the first bytes: never guessed, and nothing but a file.
+_ENGINES = {b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4", b"\x89HDF": "h5netcdf"}
+_MODULES = {"scipy": "scipy", "netcdf4": "netCDF4", "h5netcdf": "h5netcdf"}
+# Attributes by which the values that are stored are not those that are meant.
+_PACKING = {"scale_factor", "add_offset", "_FillValue", "missing_value"}
+# Bytes of a value while it is unpacked.
+_FLOATS = 8
+# What dimensions are called, without numbers behind.
+_NAMES = {
+    "t": {"t", "time", "times", "frame", "frames", "date", "datetime", "valid_time", "forecast_time", "step", "nt"},
+    "h": {
+        "y", "lat", "latitude", "lats", "rlat", "nlat", "row", "rows", "ny", "yc", "north_south", "south_north", "j",
+        "northing", "projection_y_coordinate", "height", "nrows", "azimuth",
+    },
+    "w": {
+        "x", "lon", "longitude", "lons", "rlon", "nlon", "column", "columns", "col", "cols", "nx", "xc", "west_east",
+        "i", "easting", "projection_x_coordinate", "width", "ncols", "range",
+    },
+    "c": {"c", "channel", "channels", "band", "bands", "rgb", "component", "components", "feature", "features"},
+    "b": {"b", "clip", "clips", "batch", "sample", "samples", "sequence", "sequences", "case", "cases"},
+}  # fmt: skip
+_CF_AXES = {"T": "t", "Y": "h", "X": "w"}
+_CF_NAMES = {
+    "time": "t", "latitude": "h", "longitude": "w", "projection_y_coordinate": "h", "projection_x_coordinate": "w",
+    "grid_latitude": "h", "grid_longitude": "w",
+}  # fmt: skip
+_UNNAMED = re.compile(r"(phony_)?dim_?\d+$")
+
+
+class NetCDFStream(FrameStream):
+    """Frames of a variable of a NetCDF file, in the units that it tells.
+
+    Args:
+        file: The file.
+        key: The variable, after the groups that it is in.
+        layout: Of its axes; see ``layouts``.
+        clip: Which clip, if the layout has a "b".
+        shape: Of the variable.
+        fill: What is taken for missing values.
+    """
+
+    def __init__(
+        self, file: Path, key: str, layout: str, clip: int, shape: tuple[int, ...], fill: float | None
+    ) -> None:
+        self.file, self.key, self.layout, self.clip, self.fill = file, key, layout, clip, fill
+        self.name = f"{file}, clip {clip}" if "b" in layout else str(file)
+        sizes = dict(zip(layout, shape, strict=True))
+        self.num_frames = sizes.get("t", 1)
+        self.size, self.channels = (sizes["h"], sizes["w"]), sizes.get("c", 1)
+
+    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
+        """Read frames; see ``FrameStream``."""
+        group, _, name = self.key.rpartition("/")
+        rows = slice(start, start + (count - 1) * step + 1, step)
+        with reading(self.file, _NETCDF), _opened(self.file, group) as content:
+            variable = content[name].variable
+            values = math.prod((count, *self.size, self.channels))
+            needed = max(values, math.prod(variable.encoding.get("chunksizes") or ())) * _FLOATS
+            check_bytes(needed, self.name, f"{count:,} frame(s) of {self.size[1]}x{self.size[0]}")
+            frames = select_frames(variable, self.layout, self.clip, rows)
+            stored = np.dtype(variable.encoding.get("dtype", frames.dtype))
+            scaled = {"scale_factor", "add_offset"} & set(variable.encoding)
+        frames = check_finite(frames, self.name, start, step, self.fill)
+        if stored.kind in "ui" and frames.dtype.kind == "f" and not scaled:
+            # Floats only because some values may be missing.
+            frames = frames.astype(stored.newbyteorder("="))
+        return frames
+
+
+def is_packed(file: Path) -> bool:
+    """Whether an HDF5 file has an array whose values are to be scaled, or may be missing, as in NetCDF."""
+    with open_h5(file) as content:
+        return any(_PACKING & set(array.attrs) for array in find_arrays(content, file).values())
+
+
+def netcdf_streams(file: Path, channels: int, options: ArrayOptions | None = None) -> list[NetCDFStream]:
+    """The clips of the one variable of frames in a NetCDF file, or of the one that is named.
+
+    Args:
+        file: The file.
+        channels: C wanted, for variables whose dimensions have no names.
+        options: What the file does not say.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        FileTooLargeError: If what it declares would take more memory than the limit.
+        ValueError: If it is no whole NetCDF file, its values lie in other files, it holds several variables, or one
+            whose dimensions are ambiguous.
+        ImportError: If xarray, or what it reads this version with, is not installed.
+    """
+    options = options or ArrayOptions()
+    with reading(file, _NETCDF):
+        key = options.array
+        if _engine(file) == "h5netcdf":
+            # Before another library opens it.
+            key = _check_h5(file, options.array)
+        if key is None:
+            with _opened(file, "") as content:
+                arrays = [n for n, v in content.variables.items() if v.ndim > 2 and v.dtype.kind in "buif"]
+            key = choose_array(arrays, file, None)
+        group, _, name = key.strip("/").rpartition("/")
+        with _opened(file, group) as content:
+            if name not in content.variables:
+                raise ValueError(f"{file} holds no array {plain(key)}")
+            variable = content[name].variable
+            shape, dtype = tuple(map(int, variable.shape)), variable.dtype
+            attributes = {d: content[d].attrs if d in content.variables else {} for d in variable.dims}
+    layout = _layout(attributes, shape, str(file)) if options.axes is None else None
+    layout = layout or layout_of(shape, dtype, channels, str(file), options.axes)
+    if 0 in shape:
+        raise ValueError(f"{file} holds no frames: an array of {shape}")
+    clips = shape[layout.index("b")] if "b" in layout else 1
+    check_bytes(clips * STREAM_BYTES, str(file), f"{clips:,} clips")
+    return [NetCDFStream(file, key.strip("/"), layout, clip, shape, options.fill) for clip in range(clips)]
+
+
+def _engine(file: Path) -> str:
+    with file.open("rb") as content:
+        start = content.read(4)
+    if start not in _ENGINES:
+        raise ValueError(f"{file} is no NetCDF file: it begins with {plain(start)}")
+    return _ENGINES[start]
+
+
+@contextmanager
+def _opened(file: Path, group: str) -> Iterator[Any]:
+    """The file as xarray's data set; nothing is read but what it says of itself."""
+    xarray, engine = require("xarray"), _engine(file)
+    require(_MODULES[engine])
+    more: dict[str, Any] = {"group": group or None} if engine != "scipy" else {}
+    if engine == "h5netcdf":
+        more["phony_dims"] = "sort"
+    # The whole path: a name alone might read as an address.
+    with xarray.open_dataset(
+        str(file.absolute()), engine=engine, decode_times=False, decode_timedelta=False, decode_coords=False,
+        cache=False, **more,
+    ) as content:  # fmt: skip
+        yield content
+
+
+def _check_h5(file: Path, wanted: str | None) -> str:
+    """The name of the array of frames in an HDF5 file, of which nothing lies in other files.
+
+    Raises:
+        ValueError: If something does, or there is none, or several.
+    """
+    h5py = require("h5py")
+
+    links: list[str] = []
+
+    def visit(name: str, link: Any) -> None:
+        # h5py bears no exception from here.
+        links.extend([name] if isinstance(link, h5py.ExternalLink) else [])
+
+    with open_h5(file) as content:
+        content.visititems_links(visit)
+        if links:
+            raise ValueError(f"{file}: {plain(links[0])} is a link to another file, which is not opened")
+        arrays = find_arrays(content, file)
+
+        def check(name: str, item: Any) -> None:
+            # What names the places along an axis is read whole.
+            if isinstance(item, h5py.Dataset) and len(item.shape or ()) == 1:
+                check_bytes(int(item.size) * max(8, item.dtype.itemsize), str(file), f"the {item.size:,} {plain(name)}")
+
+        content.visititems(check)
+        return choose_array(list(arrays), file, wanted)
+
+
+def _role(name: str, attributes: Mapping[str, Any]) -> str | None:
+    """What a dimension is, by what its variable says, or else by its name."""
+    axis = _CF_AXES.get(str(attributes.get("axis", "")).upper())
+    standard = _CF_NAMES.get(str(attributes.get("standard_name", "")))
+    since = "t" if " since " in str(attributes.get("units", "")) else None
+    plain_name = re.sub(r"[_-]?\d+$", "", name.lower())
+    known = (role for role, names in _NAMES.items() if name.lower() in names or plain_name in names)
+    return axis or standard or since or next(known, None)
+
+
+def _layout(dimensions: Mapping[str, Mapping[str, Any]], shape: tuple[int, ...], name: str) -> str | None:
+    """The layout that the dimensions' names tell; None if they have no names.
+
+    Raises:
+        ValueError: If it is ambiguous.
+    """
+    if all(_UNNAMED.match(dimension) for dimension in dimensions):
+        return None
+    letters = [_role(dimension, attributes) for dimension, attributes in dimensions.items()]
+    letters = [
+        "_" if size == 1 and letter not in ("t", "h", "w") else letter
+        for letter, size in zip(letters, shape, strict=True)
+    ]
+    open_places = [place for place, letter in enumerate(letters) if letter is None]
+    if "t" in letters and not {"h", "w"} & set(letters) and len(open_places) == 2:
+        # Time is known, and of two others rows come first.
+        letters[open_places[0]], letters[open_places[1]] = "h", "w"
+    named = [letter for letter in letters if letter != "_"]
+    if None in letters or len(set(named)) < len(named) or not {"h", "w"} <= set(named) or not {"t", "b"} & set(named):
+        found = ", ".join(f"{plain(d)} ({size})" for d, size in zip(dimensions, shape, strict=True))
+        raise ValueError(
+            f"{name} has the dimensions {found}: say what each is, in this order, of T frames, C channels, Y rows, X "
+            f"columns and B clips, such as axes={'TYX' if len(named) == 3 else 'TCYX'}"
+        )
+    return "".join(str(letter) for letter in letters)
