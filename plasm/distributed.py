@@ -18,6 +18,8 @@ __all__ = ["ALONE", "LostProcessError", "World", "join_world"]
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, which may be decoding a data set; one that died is noticed at once."""
 
+_CURE = "start several processes with torchrun, which sets it, or unset WORLD_SIZE for one process"
+
 
 class LostProcessError(RuntimeError):
     """Another process of the run has gone."""
@@ -73,13 +75,17 @@ def join_world(device: torch.device) -> Iterator[World]:
 
     Raises:
         LostProcessError: If another process goes in the meantime.
-        ValueError: If a machine has fewer GPUs than processes.
+        ConnectionError: If the processes do not meet.
+        ValueError: If a machine has fewer GPUs than processes, or the environment is not what torchrun makes it.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _number("WORLD_SIZE", "1", at_least=1)
     if size == 1:
         yield World(0, 1, device)
         return
-    rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+    rank, local = _number("RANK", None, below=size), _number("LOCAL_RANK", "0")
+    _number("MASTER_PORT", None, below=2**16)
+    if not os.environ.get("MASTER_ADDR"):
+        raise ValueError(f"the environment variable MASTER_ADDR is not set; {_CURE}")
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
             raise ValueError(
@@ -88,7 +94,14 @@ def join_world(device: torch.device) -> Iterator[World]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise ConnectionError(
+            f"process {rank} of {size} did not meet the others at {where}, which MASTER_ADDR and MASTER_PORT name: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
     try:
         yield World(rank, size, device)
     except RuntimeError as error:
@@ -100,6 +113,23 @@ def join_world(device: torch.device) -> Iterator[World]:
         raise
     finally:
         dist.destroy_process_group()
+
+
+def _number(name: str, default: str | None, at_least: int = 0, below: int | None = None) -> int:
+    """An environment variable of torchrun's.
+
+    Raises:
+        ValueError: If it is not set and has no default, or is no such number.
+    """
+    value = os.environ.get(name, default)
+    if value is None:
+        raise ValueError(f"the environment variable {name} is not set, though WORLD_SIZE is; {_CURE}")
+    if not value.isdecimal() or int(value) < at_least or (below is not None and int(value) >= below):
+        most = "" if below is None else f" and below {below}"
+        raise ValueError(
+            f"the environment variable {name} is a whole number of at least {at_least}{most}, got {value!r}; {_CURE}"
+        )
+    return int(value)
 
 
 def _is_of_communication(error: RuntimeError) -> bool:

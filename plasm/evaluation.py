@@ -17,6 +17,7 @@ from plasm.config import Config, option
 from plasm.data import clip_batches
 from plasm.distributed import ALONE, World
 from plasm.metrics import Metrics, VideoMetrics
+from plasm.models.forecasting import forecasting
 
 __all__ = ["TRIVIAL_FORECASTS", "EvaluateConfig", "Forecast", "TimedForecast", "evaluate", "forecast"]
 
@@ -73,17 +74,17 @@ TRIVIAL_FORECASTS: dict[str, Forecast] = {"black": predict_black, "last frame": 
 
 
 def forecast(model: nn.Module) -> Forecast:
-    """A model as a forecast of any number of frames, in eval mode and without gradient.
+    """A model as a forecast of any number of frames, in eval mode and without gradient; its own mode is restored.
 
     A model without ``predict(clip, num_frames)`` forecasts its T' frames or fewer; more are a ValueError.
     """
-    if hasattr(model, "predict"):
-        predict: Forecast = model.predict  # type: ignore[assignment]
-        return predict
 
-    @torch.no_grad()
-    def cut(clip: Tensor, num_frames: int) -> Tensor:
-        frames: Tensor = model(clip)
+    def predict(clip: Tensor, num_frames: int) -> Tensor:
+        with forecasting(model):
+            if hasattr(model, "predict"):
+                predicted: Tensor = model.predict(clip, num_frames)  # type: ignore[operator]
+                return predicted
+            frames: Tensor = model(clip)
         if frames.shape[1] < num_frames:
             raise ValueError(
                 f"{type(model).__name__} gives {frames.shape[1]} frames and has no predict(clip, num_frames) for "
@@ -91,7 +92,7 @@ def forecast(model: nn.Module) -> Forecast:
             )
         return frames[:, :num_frames]
 
-    return cut
+    return predict
 
 
 class TimedForecast:
@@ -168,7 +169,12 @@ def evaluate(
     batches = [index[i : i + batch_size] for i in range(0, len(index), batch_size)]
     metrics = {name: VideoMetrics(ssim, published, lpips) for name in forecasts}
     quiet = None if world.is_first else True
-    with tqdm(total=len(index), desc="evaluate", unit="clip", leave=False, disable=quiet) as progress:
+    # A model's own predict, given as it is, leaves the model's mode to us.
+    models = [owner for f in forecasts.values() if isinstance(owner := getattr(f, "__self__", f), nn.Module)]
+    with (
+        forecasting(*models),
+        tqdm(total=len(index), desc="evaluate", unit="clip", leave=False, disable=quiet) as progress,
+    ):
         for clips in clip_batches(dataset, batches, workers):
             clips = clips.to(world.device)
             clip, target = clips[:, :in_frames], clips[:, in_frames : in_frames + out_frames]

@@ -27,6 +27,7 @@ from plasm.evaluation import TRIVIAL_FORECASTS, forecast
 from plasm.exporting import through_onnx
 from plasm.loading import frame_counts, load_model
 from plasm.metrics import Metrics, VideoMetrics
+from plasm.models.forecasting import forecasting
 from plasm.models.summary import summarize
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
@@ -102,6 +103,7 @@ class Prediction:
     published: weights.Entry | None = None
 
 
+@forecasting()
 def predict(config: PredictConfig) -> Prediction:
     """Predict the frames that follow a clip, draw them, and measure them where the truth is known.
 
@@ -125,7 +127,7 @@ def _predict(config: PredictConfig) -> Prediction:
     file = Path(config.input) if config.input else _SAMPLE_CLIPS
     streams = open_source(file, _channels(given) if given else 1, options)
     source = config.weights or config.model or _fitting_model(streams[0], config.step)
-    net = move(given or load_model(source, None), device).eval()
+    net = move(given or load_model(source, None), device)
     in_frames, out_frames = frame_counts(net)
     num_frames = config.frames or out_frames
     frame_format = FrameFormat(_channels(net), config.size, config.fit, value_range=value_range)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from plasm.models import VideoModel
+from plasm.models.forecasting import forecasts
 
 __all__ = ["METADATA", "Engine", "ExportedModel", "is_exported", "load_exported", "read_metadata"]
 
@@ -52,7 +53,7 @@ class ExportedModel(VideoModel):
         fixed = metadata["dynamic_size"] != "true"
         self.size = (int(metadata["height"]), int(metadata["width"])) if fixed else None
 
-    @torch.no_grad()
+    @forecasts
     def forward(self, clip: Tensor) -> Tensor:
         """Predict the next frames.
 
@@ -100,7 +101,9 @@ def load_exported(file: Path | str, threads: int | None = None, engine: Engine =
         return ExportedModel(_ENGINES[engine](file, threads or torch.get_num_threads()), metadata)
     if metadata["format"] == "aoti":
         return ExportedModel(_aoti(file), metadata)
-    return ExportedModel(torch.export.load(file).module(), metadata)
+    program = torch.export.load(file).module()
+    # Not the module itself: it would be moved, and put into a mode, with the model that holds it.
+    return ExportedModel(lambda clip: program(clip), metadata)
 
 
 def read_metadata(file: Path | str) -> dict[str, str]:
@@ -164,7 +167,7 @@ def _openvino(file: Path, threads: int) -> _Run:
     try:
         import openvino
     except ImportError as error:
-        raise ImportError(f"OpenVINO is not installed ({error}): pip install openvino") from error
+        raise ImportError(f"OpenVINO is not installed ({error}): pip install 'plasm[openvino]'") from error
     # It computes in bfloat16 by itself where the CPU can.
     given = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     compiled = openvino.Core().compile_model(str(file), "CPU", given)

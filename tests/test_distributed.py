@@ -101,8 +101,36 @@ def test_a_dead_process_ends_the_others_with_a_message(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "RANK is not set, though WORLD_SIZE is; start several processes with torchrun"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE is a whole number of at least 1, got ''; .* unset WORLD_SIZE for one process"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is a whole number of at least 1, got '0'"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is .* got 'two'"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE is .* got '-1'"),
+        ({"WORLD_SIZE": "2", "RANK": ""}, "RANK is a whole number of at least 0 and below 2, got ''"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK is .* and below 2, got '2'"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "x"}, "LOCAL_RANK is .* got 'x'"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_PORT is not set"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "http"}, "MASTER_PORT is .* got 'http'"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "1"}, "MASTER_ADDR is not set"),
+    ],
+)
+def test_an_environment_that_torchrun_did_not_make(
+    given: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message), join_world(torch.device("cpu")):
+        pass
+
+
 def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "64"}.items():
+    given = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "64", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="process 64 of this machine has no GPU"), join_world(torch.device("cuda")):
         pass

@@ -13,7 +13,8 @@ from commands import fails, ok
 from torch import Tensor, nn
 
 import plasm
-from plasm import exporting, weights
+from plasm import exporting, runtime, weights
+from plasm.data import SAMPLES, read_clips
 from plasm.exporting import ExportError
 from plasm.loading import load_model
 from plasm.models import PLASM
@@ -129,8 +130,37 @@ def test_compiled_by_torch(tmp_path: Path) -> None:
         torch.testing.assert_close(load_exported(done.file)(clips(batch)), model(clips(batch)), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kwargs", [{}, {"half": True}, {"dynamic_size": True}])
+def test_openvino_is_right_for_several_clips_at_once(kwargs: dict[str, Any], tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    model = timm.create_model("plasm_mmnist_tiny", pretrained=True)
+    # Less of it is quicker; its scores differ from clip to clip as those of the whole do.
+    del model.translator.convnext[1:], model.translator.pla[1:]
+    done = plasm.export(model, tmp_path / "m.onnx", size=(32, 32), engines=["openvino"], **kwargs)
+    assert done.metadata["checked_in"].startswith("openvino 2")
+    four = read_clips(SAMPLES / "clips.npz", 1)[:4, :10, ..., 16:48, 16:48]
+    together = load_exported(done.file, engine="openvino")(four)
+    torch.testing.assert_close(together, model.predict(four), atol=1e-3 * done.range, rtol=0)
+
+
+def test_an_engine_that_is_wrong_for_several_clips_keeps_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        runtime._ENGINES, "openvino", lambda file, threads: lambda clip: small()(clip) + (len(clip) - 1)
+    )
+    with pytest.raises(ExportError, match=r"not kept: in openvino the output of 3 clip\(s\) differs"):
+        plasm.export(small(), tmp_path / "m.onnx", size=SIZE, engines=["onnxruntime", "openvino"])
+    assert not list(tmp_path.iterdir())
+    assert plasm.export(small(), tmp_path / "m.onnx", size=SIZE, engines=["onnxruntime"]).file.exists()
+    with pytest.raises(ValueError, match="engines are onnxruntime, openvino, got 'tensorrt'"):
+        plasm.export(small(), tmp_path / "n.onnx", size=SIZE, engines=["tensorrt"])  # type: ignore[list-item]
+
+
 def test_what_differs_is_not_kept(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="was not kept: as onnx the output differs from eager by"):
+    with pytest.raises(
+        ExportError, match="was not kept: in onnxruntime the output of 1 clip\\(s\\) differs from eager by"
+    ):
         plasm.export(Slow(), tmp_path / "s.onnx", size=SIZE)
     assert not list(tmp_path.iterdir())
 

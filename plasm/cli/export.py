@@ -1,12 +1,13 @@
 """The command that exports."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from plasm import exporting
 from plasm.loading import load_model
+from plasm.runtime import Engine
 
 __all__ = ["export"]
 
@@ -20,15 +21,17 @@ __all__ = ["export"]
 @click.option("--size", type=int, nargs=2, metavar="H W", help="Height and width; the model's own if not given.")
 @click.option("--half", is_flag=True, help="Weights and arithmetic in half precision; input and output stay float32.")
 @click.option("--dynamic-size", is_flag=True, help="Take any height and width that the model's strides divide.")
+@click.option("--engine", "engines", multiple=True, type=click.Choice(get_args(Engine)),
+              help="Check .onnx in this engine alone; may be repeated.  [default: all that are installed]")  # fmt: skip
 @click.option("--license", help="Of the weights; that of published ones is known.")
-def export(weights: str, model: str | None, out: Path, **arguments: Any) -> None:
+def export(weights: str, model: str | None, out: Path, engines: tuple[Engine, ...], **arguments: Any) -> None:
     """Write a model with its WEIGHTS as one file for other runtimes, checked against eager on real clips.
 
     WEIGHTS is a run, folder, hf-hub:OWNER/NAME, published name or .safetensors file. The batch is always free. Formats:
     onnx; pt2, of torch.export; aoti, compiled by AOTInductor for this kind of machine (it needs a C++ compiler).
     """
-    done = exporting.export(load_model(model, weights), out, **arguments)
+    done = exporting.export(load_model(model, weights), out, engines=engines or None, **arguments)
     click.echo(
         f"{done.file}: {done.file.stat().st_size / 1e6:.1f} MB, {done.metadata['format']}; largest difference from "
-        f"eager {done.difference:.2g}, of an output whose range is {done.range:.3g}"
+        f"eager {done.difference:.2g}, of an output whose range is {done.range:.3g}, in {done.metadata['checked_in']}"
     )

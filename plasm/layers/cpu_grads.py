@@ -179,7 +179,9 @@ class _BiasGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, y: Tensor, bias: Tensor) -> Tensor:
         ctx.dtype = bias.dtype
-        return y.view_as(y)
+        # A view of it could not be changed in place afterwards, as activations do.
+        ctx.mark_dirty(y)
+        return y
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:

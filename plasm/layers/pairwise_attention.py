@@ -21,6 +21,8 @@ Attention = Literal["global", "channel", "spatial", "gate", "local", "cross", "n
 Block = Literal["convnext", "conv7x7"]
 Score = Literal["cosine", "sigmoid", "softmax"]
 
+# Below it a query or key counts as zero, as in F.cosine_similarity.
+_EPS = 1e-8
 _GATED = ("gate", "local")
 
 BLOCKS: dict[str, type[nn.Module]] = {"convnext": ConvNeXtBlock, "conv7x7": ConvBlock}
@@ -168,7 +170,10 @@ class PairwiseLayerAttention(nn.Module):
             with without_autocast(low):
                 weight = self.query.weight.dtype
                 q, k = self._project_pooled(low.to(weight), high.to(weight))
-                return (self.logit_scale * F.cosine_similarity(q, k, -1) + self.logit_bias).sigmoid()
+                # Not F.cosine_similarity: OpenVINO fuses the scale into its sum, wrongly for more than one clip.
+                unit_q, unit_k = (F.normalize(x, dim=-1, eps=_EPS) for x in (q, k))
+                cosine = torch.einsum("b n d, b n d -> b n", unit_q, unit_k)
+                return (self.logit_scale * cosine + self.logit_bias).sigmoid()
         q, k = self._project_pooled(low, high)
         products = torch.einsum("b n d, b n d -> b n", q, k) / math.sqrt(self.dim_head)
         return products.sigmoid() if self.score == "sigmoid" else products.softmax(-1)

@@ -157,7 +157,11 @@ class _RowTiles(torch.autograd.Function):
         products = F.conv2d(tiles.flatten(3).permute(0, 3, 1, 2), kernels, padding=(0, _KERNEL // 2), groups=_POINTS)
         products = products.permute(0, 2, 3, 1).unflatten(3, (_POINTS, -1))
         y = _A_T.to(x.dtype) @ products  # (N, Q, W, 4, O)
-        return y.transpose(2, 3).flatten(1, 2).permute(0, 3, 1, 2)
+        # No view of another tensor leaves a function: it could not be changed in place afterwards.
+        n, q, width, _, out_channels = y.shape
+        out = torch.empty((n, out_channels, q * _ROWS, width), dtype=y.dtype, memory_format=torch.channels_last)
+        out.permute(0, 2, 3, 1).unflatten(1, (q, _ROWS)).copy_(y.transpose(2, 3))
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -17,6 +17,7 @@ from plasm.layers.conv import run_block
 from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 
 from .family import Family
+from .forecasting import forecasts
 from .recurrent import patchify, unpatchify
 from .registration import TINY, input_sizes, recipes, register_benchmarks
 from .video_model import VideoModel
@@ -125,7 +126,7 @@ class PredFormer(VideoModel):
             forecasts.append(self._next(forecasts[-1]))
         return torch.cat(forecasts, 1)[:, : self.out_frames]
 
-    @torch.no_grad()
+    @forecasts
     def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
         """Predict any number of frames: whole forecasts of T frames are fed back, and the last is cut.
 

@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from plasm.layers.winograd import kernels_transformed_once
 
+from .forecasting import forecasts
 from .video_model import VideoModel, pad_to_multiple
 
 __all__ = ["LARGEST", "Inputs", "RecurrentModel", "patchify", "same_dims", "truth_shown", "unpatchify"]
@@ -155,7 +156,7 @@ class RecurrentModel(VideoModel):
         """
         return self._forecast(clip, self.out_frames)
 
-    @torch.no_grad()
+    @forecasts
     def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
         """Predict any number of frames: the recurrence goes on, and nothing is encoded again.
 

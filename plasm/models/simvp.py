@@ -25,6 +25,7 @@ from plasm.layers.simvp_coders import Coder, SimVPDecoder, SimVPEncoder
 from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
 from .family import Family
+from .forecasting import forecasts
 from .pretrained import adapt_out_channels
 from .registration import BENCHMARKS, TINY, input_sizes, recipes, register_benchmarks
 from .video_model import VideoModel, check_positive
@@ -253,7 +254,7 @@ class SimVP(VideoModel):
         """Whether one exported graph can take any H and W. Not of Swin, which lays windows by them."""
         return not self.fixed_size and getattr(self.translator, "name", "") != "swin"
 
-    @torch.no_grad()
+    @forecasts
     def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
         """Predict any number of frames: whole forecasts of T frames are fed back, and the last is cut.
 

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
+from .forecasting import forecasts
+
 __all__ = ["VideoModel", "check_positive", "pad_to_multiple", "set_grad_checkpointing"]
 
 Model = TypeVar("Model", bound="VideoModel")
@@ -127,7 +129,7 @@ class VideoModel(nn.Module):
         """Whether one exported graph can take any H and W."""
         return not self.fixed_size
 
-    @torch.no_grad()
+    @forecasts
     def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
         """Predict any number of frames: fewer than T' are cut, for more the last T frames are fed back.
 

@@ -1,6 +1,9 @@
 """Optimizer and learning rate of a run, from its configuration."""
 
+import json
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight_decay
@@ -9,6 +12,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, O
 
 from plasm.runs import RunConfig
 
+from .encoding import encode
+
 __all__ = ["make_optimizer", "make_scheduler"]
 
 
@@ -16,7 +21,7 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
     """The optimizer of a name of timm's, over the parameters that require a gradient.
 
     Raises:
-        ValueError: If timm has none of that name.
+        ValueError: If timm has none of that name, or it cannot take a step here whose state can be saved.
     """
     name = config.optimizer
     if name not in list_optimizers():
@@ -24,8 +29,40 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
     # The paper's betas (timm would take them for Adam, too, but lets each optimizer have its own) and torch's one-pass
     # step, where it has one.
     fused = {"fused": True} if name in ("adam", "adamw") else {}
-    groups = param_groups_weight_decay(model, config.weight_decay)
-    return create_optimizer_v2([group for group in groups if group["params"]], name, lr=config.lr, **fused)
+    groups = [group for group in param_groups_weight_decay(model, config.weight_decay) if group["params"]]
+
+    def make(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return create_optimizer_v2(groups, name, lr=config.lr, **fused)
+
+    _try(make, name, groups[0]["params"][0].device if groups else torch.device("cpu"))
+    return make(groups)
+
+
+def _try(make: Callable[[list[dict[str, Any]]], torch.optim.Optimizer], name: str, device: torch.device) -> None:
+    """Take two steps with an optimizer of a few numbers, and write down what it keeps.
+
+    Raises:
+        ValueError: If it cannot, in whatever way: better now than at the end of the first epoch.
+    """
+    drawn = torch.Generator().manual_seed(0)
+    shapes = (4, 2, 3, 3), (6, 4), (4,)
+    parameters = [nn.Parameter(torch.randn(shape, generator=drawn).to(device)) for shape in shapes]
+    try:
+        optimizer = make([{"params": parameters[:2], "weight_decay": 0.01}, {"params": parameters[2:]}])
+        if getattr(optimizer, "is_second_order", False):
+            raise ValueError("it needs second derivatives, which the trainer does not take")
+        with torch.compiler.set_stance("force_eager"), torch.random.fork_rng(devices=[]):
+            for _ in range(2):
+                for parameter in parameters:
+                    parameter.grad = torch.randn(parameter.shape, generator=drawn).to(device)
+                optimizer.step()
+        state = [list(optimizer.state[parameter].values()) for parameter in parameters]
+        others = {key: value for key, value in optimizer.state_dict().items() if key not in ("state", "param_groups")}
+        groups = [{**group, "params": None} for group in optimizer.param_groups]
+        json.dumps(encode([state, groups, others], name, {}))
+    except Exception as error:  # Whatever it raises: those that need another package raise all kinds.
+        reason = str(error) or f"{type(error).__name__}; is the package that it is from installed?"
+        raise ValueError(f"the optimizer {name!r} cannot train here: {reason}") from error
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:

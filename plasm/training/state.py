@@ -2,24 +2,26 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from plasm.runs import RunConfig
 
 from . import checkpoints
+from .encoding import decode, encode
 from .optim import make_optimizer, make_scheduler
 from .task import Task
 
 __all__ = ["TrainState"]
 
 _logger = logging.getLogger(__name__)
+_OPTIMIZER = "optimizer."
+_OF_EVERY_OPTIMIZER = ("state", "param_groups")
 
 
 class TrainState:
@@ -60,7 +62,9 @@ class TrainState:
 
     def take_step(self) -> None:
         """Move the weights along their gradients, and the learning rate and the average with them."""
-        self.optimizer.step()
+        # Some compile parts of themselves, which takes longer than it saves.
+        with torch.compiler.set_stance("force_eager"):
+            self.optimizer.step()
         self.scheduler.step()
         if self.average:
             self.average.update(self.task)
@@ -75,21 +79,16 @@ class TrainState:
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint into ``RUN/checkpoints``."""
-        model, optimizer = self._state_dicts()
+        tensors = self._model_tensors()
         values = {
             "epoch": self.epoch,
             "step": self.step,
             "loss_sum": self.loss_sum,
             "data": {"steps_per_epoch": self.steps_per_epoch, **self.data},
-            "param_groups": optimizer["param_groups"],
-            # Muon notes which of its two methods a parameter is for.
-            "optimizer": {
-                name: {key: value for key, value in state.items() if not torch.is_tensor(value)}
-                for name, state in optimizer["state"].items()
-            },
+            **self._optimizer_values(tensors),
             "scheduler": self.scheduler.state_dict(),
         }
-        checkpoints.save(self._tensors(model, optimizer), values, folder, self.steps_done)
+        checkpoints.save(tensors, values, folder, self.steps_done)
 
     @torch.no_grad()
     def restore(self, folder: Path, allow_changed_data: bool = False) -> None:
@@ -108,21 +107,17 @@ class TrainState:
         if found is None:
             return
         values = found.values
-        # A fresh optimizer's state has the memory format of the parameters, which files do not know: fill it.
-        model, optimizer = self._state_dicts()
-        own = self._tensors(model, optimizer)
-        if _shapes(own) != _shapes(found.tensors):
+        own = self._model_tensors()
+        saved = {name: tensor for name, tensor in found.tensors.items() if not name.startswith(_OPTIMIZER)}
+        if _shapes(own) != _shapes(saved) or not self._knows_optimizer_of(found):
             raise ValueError(
                 f"the checkpoints in {folder} have tensors of other names or shapes: an earlier plasm wrote them, or "
                 "this one with another model. Resume with the version that began the run, or start another with --init"
             )
         self._compare_data(values.get("data"), folder.parent, allow_changed_data)
         for name, tensor in own.items():
-            tensor.copy_(found.tensors[name])
-        for name, plain in values["optimizer"].items():
-            optimizer["state"][name].update(plain)
-        optimizer["param_groups"] = values["param_groups"]
-        set_state_dict(self.task.model, self.optimizer, model_state_dict=model, optim_state_dict=optimizer)
+            tensor.copy_(saved[name])
+        self._restore_optimizer(found)
         self.epoch, self.step, self.loss_sum = values["epoch"], values["step"], values["loss_sum"]
         self._take_up_schedule(values["scheduler"], folder)
 
@@ -160,18 +155,117 @@ class TrainState:
                 "cannot be made longer; start another with --init"
             )
 
-    def _state_dicts(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Of the model, and of the optimizer, by the names of the parameters; of a fresh one, too."""
-        model, optimizer = get_state_dict(self.task.model, self.optimizer)
-        return model, dict(optimizer)
+    def _model_tensors(self) -> dict[str, Tensor]:
+        """Every tensor of model and average, by name: the very ones, not copies."""
+        parts = {"model": self.task.model.state_dict()}
+        if self.average:
+            parts["ema"] = self.average.module.model.state_dict()
+        return {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
 
-    def _tensors(self, model: Mapping[str, Any], optimizer: Mapping[str, Any]) -> dict[str, Tensor]:
-        """Every tensor of the state, by name: the very ones, not copies."""
-        parts = {"model": model, "ema": self.average.module.model.state_dict() if self.average else {}}
-        tensors = {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
-        for name, state in optimizer["state"].items():
-            tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items() if torch.is_tensor(value)}
-        return tensors
+    def _optimizer_values(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """All that the optimizer knows, but for its tensors, which ``tensors`` gets: ``optimizer.PARAMETER.KEY``."""
+        state: dict[str, dict[str, Any]] = {}
+        kept: dict[str, Tensor] = {}
+        for name, parameter in self._trained().items():
+            state[name] = {}
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                encoded = encode(value, f"{_OPTIMIZER}{name}.{key}", kept)
+                if not torch.is_tensor(value):
+                    state[name][key] = encoded
+        names = {id(parameter): name for name, parameter in self._trained().items()}
+        groups = [
+            {
+                key: [names[id(parameter)] for parameter in value]
+                if key == "params"
+                else encode(value, f"{_OPTIMIZER}group {number}.{key}", kept)
+                for key, value in group.items()
+            }
+            for number, group in enumerate(self.optimizer.param_groups)
+        ]
+        others = {key: value for key, value in self.optimizer.state_dict().items() if key not in _OF_EVERY_OPTIMIZER}
+        values = {
+            "param_groups": groups,
+            "optimizer": state,
+            "optimizer_others": {key: encode(value, f"{_OPTIMIZER}{key}", kept) for key, value in others.items()},
+            # The sum of a tensor depends on the order in which it lies in memory, to rounding.
+            "strides": {name: tensor.stride() for name, tensor in kept.items() if not tensor.is_contiguous()},
+        }
+        tensors |= kept
+        return values
+
+    def _trained(self) -> dict[str, Tensor]:
+        """The parameters of the optimizer, by name."""
+        own = {id(parameter) for parameter in self.parameters}
+        return {name: p for name, p in self.task.model.named_parameters() if id(p) in own}
+
+    def _knows_optimizer_of(self, found: checkpoints.Checkpoint) -> bool:
+        """Whether all that a checkpoint has of an optimizer is of the parameters that this one trains."""
+        names = [set(group["params"]) for group in found.values["param_groups"]]
+        own = {id(parameter): name for name, parameter in self._trained().items()}
+        if names != [{own[id(p)] for p in group["params"]} for group in self.optimizer.param_groups]:
+            return False
+        known = {f"{_OPTIMIZER}{name}" for name in own.values()}
+        plain = [found.values["optimizer"], found.values.get("optimizer_others"), found.values["param_groups"]]
+        nested = set(_tensor_names(plain))
+        tensors = (name for name in found.tensors if name.startswith(_OPTIMIZER) and name not in nested)
+        return all(name.rpartition(".")[0] in known for name in tensors)
+
+    def _restore_optimizer(self, found: checkpoints.Checkpoint) -> None:
+        values, trained = found.values, self._trained()
+        strides = values.get("strides", {})
+        tensors = {
+            name: torch.empty_strided(tensor.shape, strides[name], dtype=tensor.dtype).copy_(tensor)
+            if name in strides
+            else tensor
+            for name, tensor in found.tensors.items()
+            if name.startswith(_OPTIMIZER)
+        }
+        states: dict[str, dict[str, Any]] = {
+            name: {key: decode(value, tensors) for key, value in values["optimizer"].get(name, {}).items()}
+            for name in trained
+        }
+        for name, tensor in tensors.items():
+            parameter, _, key = name.removeprefix(_OPTIMIZER).rpartition(".")
+            if parameter in states:
+                states[parameter][key] = tensor
+        # The optimizer's own way puts things where it wants them, and what is not a parameter's; it may cast them.
+        numbers = {id(p): number for number, p in enumerate(self.parameters)}
+        groups = [
+            {
+                **{key: decode(value, tensors) for key, value in saved.items() if key != "params"},
+                "params": [numbers[id(parameter)] for parameter in own["params"]],
+            }
+            for own, saved in zip(self.optimizer.param_groups, values["param_groups"], strict=True)
+        ]
+        others = {key: decode(value, tensors) for key, value in values.get("optimizer_others", {}).items()}
+        state = {numbers[id(trained[name])]: each for name, each in states.items() if each}
+        self.optimizer.load_state_dict({**others, "state": state, "param_groups": groups})
+        for name, exact in states.items():
+            placed = self.optimizer.state.get(trained[name], {})
+            for key, value in exact.items():
+                if key in placed:
+                    placed[key] = _placed(value, placed[key], None if strides else trained[name])
+
+
+def _placed(exact: Any, placed: Any, like: Tensor | None) -> Any:
+    """A value of a checkpoint where the optimizer has put it, in its own dtype and layout, or the layout of another."""
+    if isinstance(exact, (list, tuple)) and type(placed) is type(exact):
+        return type(exact)(_placed(one, other, like) for one, other in zip(exact, placed, strict=True))
+    if not (torch.is_tensor(exact) and torch.is_tensor(placed)):
+        return placed
+    if like is not None and like.shape == exact.shape:
+        return torch.empty_like(like, dtype=exact.dtype, device=placed.device).copy_(exact)
+    # Not the file's own, which may be mapped, nor one that a loader has cast.
+    return torch.empty_strided(exact.shape, exact.stride(), dtype=exact.dtype, device=placed.device).copy_(exact)
+
+
+def _tensor_names(value: Any) -> Iterator[str]:
+    """Of what ``encode`` gave, the names of the tensors in it."""
+    if isinstance(value, dict) and "$tensor" in value:
+        yield value["$tensor"]
+    elif isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensor_names(item)
 
 
 def _change(name: str, seen: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -53,6 +53,37 @@ def test_a_convolution_without_gradient_is_torchs(name: str) -> None:
         torch.testing.assert_close(conv2d(conv, x), conv(x))
 
 
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("trained", ["all", "bias"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_an_activation_in_place_may_follow_a_convolution(name: str, trained: str, bf16: bool) -> None:
+    conv = CONVOLUTIONS[name]()
+    x = torch.randn(3, 6, 9, 11, requires_grad=trained == "all")
+    conv.weight.requires_grad_(trained == "all")
+    wanted = [tensor for tensor in (x, *conv.parameters()) if tensor.requires_grad]
+    if not wanted:
+        pytest.skip("there is no bias to train")
+    found = []
+    for apply in (lambda x: conv2d(conv, x), conv):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            y = F.leaky_relu_(apply(x), 0.1)
+        found.append([y, *torch.autograd.grad(y.float().square().sum(), wanted)])
+    for ours, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=3e-2 if bf16 else 1e-4, atol=0.3 if bf16 else 1e-4)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_an_activation_in_place_may_follow_a_group_norm(memory_format: torch.memory_format) -> None:
+    norm = nn.GroupNorm(2, 8)
+    x = torch.randn(2, 8, 6, 6).to(torch.bfloat16, memory_format=memory_format).requires_grad_()
+    found = []
+    for apply in (lambda x: group_norm(norm, x), norm):
+        y = F.leaky_relu_(apply(x), 0.1)
+        found.append([y, *torch.autograd.grad(y.float().square().sum(), [x, *norm.parameters()])])
+    for ours, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=5e-2, atol=0.5)
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_second_derivatives_of_convolutions(dilation: int) -> None:
     conv = nn.Conv2d(2, 2, (1, 5), padding=(0, 2 * dilation), dilation=dilation, groups=2).double()

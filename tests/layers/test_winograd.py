@@ -58,6 +58,15 @@ def test_the_error_of_fp32_is_small() -> None:
     assert (conv2d_5x5(x, weight) - exact).abs().max() < 1e-5 * exact.abs().max()
 
 
+@pytest.mark.parametrize("height", [8, 9])
+def test_an_activation_in_place_may_follow(height: int) -> None:
+    x, weight = torch.randn(2, 3, height, 7).double().requires_grad_(), torch.randn(4, 3, 5, 5).double()
+    found = []
+    for apply in (conv2d_5x5, lambda x, weight: F.conv2d(x, weight, padding=2)):
+        found.append(torch.autograd.grad(apply(x, weight).tanh_().square().sum(), x)[0])
+    torch.testing.assert_close(*found)
+
+
 def test_no_frames() -> None:
     assert conv2d_5x5(torch.zeros(0, 3, 8, 8), torch.zeros(4, 3, 5, 5)).shape == (0, 4, 8, 8)
 

@@ -28,7 +28,7 @@ SMALL: dict[str, Any] = {
 class TestPLASM(BaseModelTester):
     models = tuple(name for name in plasm.list_models() if family_of(name) is FAMILY)
     inductor_models = ("plasm_mmnist_tiny",)
-    onnx_models = ("plasm_mmnist_tiny",)
+    onnx_models = openvino_models = ("plasm_mmnist_tiny",)
 
     def blocks(self, model: nn.Module) -> Iterator[nn.Module]:
         for part in (model.encoder.blocks, model.translator.convnext, model.translator.pla, model.decoder.blocks):

@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {"in_frames": 2, "out_frames": 2, "patch_size": 4, "dim"
 
 
 class TestPredFormer(BaseModelTester):
-    models = ("predformer_mmnist",)
+    models = openvino_models = ("predformer_mmnist",)
     arguments: Mapping[str, Mapping[str, Any]] = {"predformer_mmnist": SMALL}
 
     def not_promised(self, name: str) -> dict[str, str]:

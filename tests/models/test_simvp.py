@@ -30,6 +30,7 @@ BATCH_NORM = ("convmixer", "gsta", "moganet", "tau", "uniformer", "van")
 class TestSimVP(BaseModelTester):
     models = tuple(NAMES.values())
     compile_backend = "eager"
+    openvino_models = ("simvp_gsta_mmnist", "tau_mmnist")
     export_arguments: Mapping[str, Any] = {"translator_depth": 2}
     references = tuple(
         f"openstl_SimVP_{name}.safetensors"

@@ -1,6 +1,7 @@
 """One tester for every model: a family's test file subclasses it."""
 
 import copy
+import importlib.util
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 import plasm
 from plasm import weights
-from plasm.runtime import load_exported
+from plasm.runtime import Engine, load_exported
 
 REFERENCES = Path(os.environ.get("PLASM_PARITY", Path(__file__).parents[3] / "shared" / "parity"))
 """Files of inputs and outputs of other people's code, with its weights."""
@@ -47,6 +48,7 @@ class BaseModelTester:
         arguments: For the name of a model, what its constructor is given: a small configuration.
         references: Files in REFERENCES of stored inputs and outputs, ``load_reference`` of which makes the model.
         onnx_models: Those that are exported to ONNX, all by default; the others as torch's own format, which is faster.
+        openvino_models: Those of ``onnx_models`` whose files are compared in OpenVINO, too: one of a family at least.
         export_arguments: What makes a model smaller still for that.
         size: H and W of the clips.
         bf16_tolerance: Of bf16 autocast against fp32: the root mean square of the difference, over that of the output.
@@ -58,6 +60,7 @@ class BaseModelTester:
     arguments: Mapping[str, Mapping[str, Any]] = {}
     references: tuple[str, ...] = ()
     onnx_models: tuple[str, ...] | None = None
+    openvino_models: tuple[str, ...] = ()
     export_arguments: Mapping[str, Any] = {}
     size: tuple[int, int] = (16, 16)
     bf16_tolerance: float = 0.05
@@ -176,7 +179,12 @@ class BaseModelTester:
         # torch 2.6 cannot write every layer to ONNX at a dynamic size: BatchNorm is one.
         onnx = (self.onnx_models is None or name in self.onnx_models) and not torch.__version__.startswith("2.6")
         file = tmp_path / ("model.onnx" if onnx else "model.pt2")
-        done = plasm.export(model, file, file.suffix[1:], size=self.size, dynamic_size=model.dynamic_size)
+        engines: list[Engine] = ["onnxruntime"]
+        if name in self.openvino_models and importlib.util.find_spec("openvino") is not None:
+            engines.append("openvino")
+        done = plasm.export(
+            model, file, file.suffix[1:], size=self.size, dynamic_size=model.dynamic_size, engines=engines
+        )
         assert done.range > 0
         clip = self.clip(model, 2)
         torch.testing.assert_close(load_exported(file)(clip), model.eval()(clip), atol=2e-3 * done.range, rtol=0)

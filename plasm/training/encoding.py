@@ -1,0 +1,61 @@
+"""The state of any optimizer as a checkpoint holds it: tensors by name, and the rest as JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["decode", "encode"]
+
+_TENSOR, _TUPLE, _DTYPE, _ITEMS = "$tensor", "$tuple", "$dtype", "$items"
+
+
+def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A value as JSON has it.
+
+    Args:
+        value: Of numbers, texts, tensors, dtypes, lists, tuples and dictionaries.
+        name: Of the value; tensors in it are named after it.
+        tensors: Gets them, the very ones.
+
+    Raises:
+        TypeError: If it holds anything else.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if torch.is_tensor(value):
+        tensors[name] = value
+        return {_TENSOR: name}
+    if isinstance(value, torch.dtype):
+        return {_DTYPE: str(value).removeprefix("torch.")}
+    if isinstance(value, (list, tuple)):
+        items = [encode(item, f"{name}.{number}", tensors) for number, item in enumerate(value)]
+        return items if isinstance(value, list) else {_TUPLE: items}
+    if isinstance(value, dict):
+        return {
+            _ITEMS: [
+                [encode(key, name, tensors), encode(item, f"{name}.{number}", tensors)]
+                for number, (key, item) in enumerate(value.items())
+            ]
+        }
+    raise TypeError(f"{name} is a {type(value).__name__}, which no checkpoint can hold")
+
+
+def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What ``encode`` was given, with these tensors by their names.
+
+    Raises:
+        KeyError: If a tensor is missing.
+    """
+    if isinstance(value, list):
+        return [decode(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == _TENSOR:
+        return tensors[content]
+    if kind == _DTYPE:
+        return getattr(torch, content)
+    items = [decode(item, tensors) for item in content]
+    return dict(map(tuple, items)) if kind == _ITEMS else tuple(items)
