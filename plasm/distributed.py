@@ -4,7 +4,7 @@ One process without torchrun is a world of one, for which everything here does n
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -60,6 +60,15 @@ class World:
         there = values.to(self.device, copy=True)
         dist.all_reduce(there)
         return there.to(values.device)
+
+    def take_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Overwrite tensors, where this process computes, with those of the first process."""
+        if self.size == 1:
+            return
+        for tensor in tensors:
+            there = tensor.detach().to(self.device).contiguous()
+            dist.broadcast(there, 0)
+            tensor.detach().copy_(there)
 
 
 ALONE = World(0, 1, torch.device("cpu"))

@@ -54,6 +54,9 @@ class EvaluateConfig(Config):
         None,
         "Add LPIPS, with AlexNet's ImageNet weights of torchvision: a file of them, or `download`. Needs the extra lpips.",
     )
+    trust: bool = option(
+        False, "Run an exported file that was not exported on this machine: it is a program, so know its author."
+    )
     data_args: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},

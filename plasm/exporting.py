@@ -25,7 +25,7 @@ from torch.export import Dim, ExportedProgram
 from plasm import weights
 from plasm.models.forecasting import forecasting
 
-from .runtime import METADATA, Engine, ExportedModel, load_exported
+from .runtime import METADATA, Engine, ExportedModel, load_exported, remember
 
 __all__ = [
     "FORMATS",
@@ -94,6 +94,9 @@ def export(
     ``dynamic_size`` H and W are multiples of the model's ``size_multiple``: whoever calls it pads with zeros at the
     bottom and the right, and crops.
 
+    That this user exported the file on this machine is noted in ``plasm.runtime.record_file()``: others are loaded only
+    with trust.
+
     The file's metadata says the name of the model and the sha256 of its weights, their license, frame counts, channels,
     sizes, range of values, the difference from eager, and the versions of plasm and torch: ``metadata_props`` of ONNX,
     ``extra/plasm.json`` of the archive that a .pt2 file is.
@@ -123,9 +126,11 @@ def export(
     if clips is not None and len(clips) < 3:
         raise ValueError(f"clips to check on are 3 or more, got {len(clips)}")
     with forecasting(model):
-        return _export(
+        done = _export(
             model, file, format, num_frames, size or _own_size(model), half, dynamic_size, clips, license, engines
         )
+    remember(file)
+    return done
 
 
 def _export(
@@ -189,8 +194,10 @@ def through_onnx(
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        export(model, file, num_frames=num_frames, size=size, engines=(engine,))
-        return load_exported(file, engine=engine)
+        _check_arguments(file, "onnx", num_frames)
+        with forecasting(model):
+            _export(model, file, "onnx", num_frames, size, False, False, None, None, (engine,))
+        return load_exported(file, engine=engine, trust=True)
 
 
 class _Forecast(nn.Module):
@@ -277,6 +284,8 @@ def _write_onnx(program: ExportedProgram, file: Path) -> None:
 
 
 def _write_pt2(program: ExportedProgram, file: Path) -> None:
+    # A program needs no sample, which would be a pickle.
+    program.example_inputs = None
     torch.export.save(program, file)
 
 
@@ -417,7 +426,7 @@ def check_file(
     spread = highest - min(frames.min().item() for frames in expected)
     largest = 0.0
     for engine in engines or (None,):
-        exported = load_exported(file, engine=engine or "onnxruntime")
+        exported = load_exported(file, engine=engine or "onnxruntime", trust=True)
         for clip, frames in zip(checks, expected, strict=True):
             difference = (exported(clip) - frames).abs().nan_to_num(float("inf")).max().item()
             if not difference <= TOLERANCE * spread:

@@ -195,7 +195,7 @@ def _compute_the_same(one: Any, other: Any) -> bool:
     return torch.allclose(one.eval()(clip), other.eval()(clip), rtol=1e-3, atol=1e-3)
 
 
-def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module:
+def load_model(name: str | None, source: str | None, *, trust: bool = False, **kwargs: Any) -> nn.Module:
     """Make a model with weights.
 
     Args:
@@ -203,11 +203,12 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
         source: Folder of a run or of ``weights.save_pretrained``; "hf-hub:OWNER/NAME"; name of published weights
             (MODEL or MODEL.TAG); a safetensors file for ``name``; what ``plasm.export`` wrote; None for the published
             weights of ``name``.
+        trust: Run an exported file of any origin; see ``plasm.runtime.load_exported``.
         **kwargs: Arguments of the constructor, where they are others than those of the weights.
 
     Raises:
         OSError: If there is no such folder or file, it is damaged, or cannot be had.
-        ValueError: If the weights are of another model, of phase 1 alone, or do not fit.
+        ValueError: If the weights are of another model, of phase 1 alone, or do not fit, or a file is not trusted.
         plasm.weights.WeightsNotFoundError: If the model has no published weights, or the Hub no such repository.
     """
     if source is None:
@@ -217,7 +218,7 @@ def load_model(name: str | None, source: str | None, **kwargs: Any) -> nn.Module
     is_here(source)
     path = Path(source)
     if is_exported(path):
-        return load_exported(path)
+        return load_exported(path, trust=trust)
     if source.startswith("hf-hub:"):
         architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
         if not is_plasm_model(architecture):

@@ -80,6 +80,9 @@ class PredictConfig(Config):
     runtime: Literal["eager", "onnx"] = option(
         "eager", "eager, or onnx: by onnxruntime on the CPU, exported first; --weights FILE.onnx does so anyway."
     )
+    trust: bool = option(
+        False, "Run an exported file that was not exported on this machine: it is a program, so know its author."
+    )
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def predict(config: PredictConfig) -> Prediction:
 def _predict(config: PredictConfig) -> Prediction:
     device, out = choose_device(config.device), Path(config.out)
     is_video = _check_out(out)
-    given = load_model(config.model, config.weights) if config.model or config.weights else None
+    given = load_model(config.model, config.weights, trust=config.trust) if config.model or config.weights else None
     value_range, options = _reading(config.data_args)
     file = Path(config.input) if config.input else _SAMPLE_CLIPS
     streams = open_source(file, _channels(given) if given else 1, options)

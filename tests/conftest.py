@@ -1,6 +1,8 @@
 """What several tests need."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,9 +22,16 @@ settings.load_profile("plasm")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Of several test processes each computes with one thread, and so do those they start: more would spin."""
+    # The user's own record of exports is none of the tests'.
+    os.environ["PLASM_CACHE"] = tempfile.mkdtemp(prefix="plasm-tests-")
     if hasattr(config, "workerinput"):
         torch.set_num_threads(1)
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing."""
+    shutil.rmtree(os.environ["PLASM_CACHE"], ignore_errors=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

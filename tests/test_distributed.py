@@ -1,5 +1,6 @@
 """Two gloo processes compute what one does."""
 
+import json
 import os
 import socket
 import subprocess
@@ -15,7 +16,9 @@ from safetensors.torch import load_file
 from plasm import training
 from plasm.data import SAMPLES, create_dataset
 from plasm.distributed import ALONE, World, join_world
-from plasm.evaluation import TRIVIAL_FORECASTS, evaluate
+from plasm.evaluation import TRIVIAL_FORECASTS, evaluate, forecast
+from plasm.loading import load_model
+from plasm.metrics import frame_mse
 
 
 def start(task: str, out: Path, rank: int, port: int) -> "subprocess.Popen[str]":
@@ -73,6 +76,18 @@ def test_torchrun_gives_the_weights_of_one_process_and_one_writes(tmp_path: Path
     for name in one:
         assert (two[name] - one[name]).norm() < 0.02 * moved[name] + 1e-6, name
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
+
+
+@pytest.mark.parametrize("task", ["norm", "norm-average"])
+def test_what_is_measured_is_what_is_saved_whatever_each_process_saw(task: str, tmp_path: Path) -> None:
+    """BatchNorm's statistics are of the clips of one process."""
+    ends = both(task, tmp_path / "run")
+    assert [code for code, _ in ends] == [0, 0], ends
+    (row,) = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    model = load_model(None, str(tmp_path / "run"))
+    clips = create_dataset("mmnist", SAMPLES, "val", num_clips=5, num_frames=20)
+    errors = [frame_mse(forecast(model)(clips[i][None, :10], 10), clips[i][None, 10:]).mean() for i in range(5)]
+    assert row["val_mse"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
 
 
 def test_evaluation_covers_every_clip_once(tmp_path: Path) -> None:

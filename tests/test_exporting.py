@@ -120,16 +120,6 @@ def test_torchs_format(tmp_path: Path) -> None:
     assert read_metadata(done.file) == done.metadata
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="there is no C++ compiler")
-def test_compiled_by_torch(tmp_path: Path) -> None:
-    model = small()
-    done = plasm.export(model, tmp_path / "a.pt2", "aoti", size=SIZE)
-    assert done.metadata["format"] == "aoti"
-    assert read_metadata(done.file) == done.metadata
-    for batch in (1, 3):
-        torch.testing.assert_close(load_exported(done.file)(clips(batch)), model(clips(batch)), atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize("kwargs", [{}, {"half": True}, {"dynamic_size": True}])
 def test_openvino_is_right_for_several_clips_at_once(kwargs: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("openvino")

@@ -23,16 +23,19 @@ __all__ = ["demo"]
     help="Run, folder, hf-hub:OWNER/NAME, published name, .safetensors or .onnx file; may be given again, for a switch "
     "between them.  [default: those that ship]",
 )
+@click.option(
+    "--trust", is_flag=True, help="Take .onnx files that were not exported on this machine: they are programs."
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Of 127.0.0.1; 0 for a free one.")
 @click.option("--browser/--no-browser", default=True, help="Open the page in a browser, where there is one.")
 @click.option("--out", type=Path, help="Write the page into this folder, for any web server, and serve nothing.")
-def demo(sources: tuple[str, ...], port: int, browser: bool, out: Path | None) -> None:
+def demo(sources: tuple[str, ...], trust: bool, port: int, browser: bool, out: Path | None) -> None:
     """Throw digits in a browser and see what a model forecasts, without a network.
 
     Weights other than those that ship are exported first, which needs plasm-video[onnx].
     """
     with tempfile.TemporaryDirectory(prefix="plasm-demo-") as folder:
-        files = site_files([_page_model(source, Path(folder)) for source in sources], Path(folder))
+        files = site_files([_page_model(source, Path(folder), trust) for source in sources], Path(folder))
         if out is not None:
             copy_site(files, out)
             click.echo(f"{out}/index.html, with {len(files) - 1} more files")
@@ -58,7 +61,7 @@ def _has_screen() -> bool:
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def _page_model(source: str, folder: Path) -> PageModel:
+def _page_model(source: str, folder: Path, trust: bool) -> PageModel:
     """A model that ships, or one exported into the folder."""
     for model in packaged_models():
         if not is_here(source) and source in (model.name, model.name.partition(".")[0]):
@@ -66,6 +69,6 @@ def _page_model(source: str, folder: Path) -> PageModel:
     # What it needs is an extra.
     from plasm.demo.export import page_model
 
-    model = page_model(source, folder)
+    model = page_model(source, folder, trust)
     click.echo(f"{source}: exported, {model.size / 1e6:.1f} MB")
     return model

@@ -88,7 +88,7 @@ def evaluate(**arguments: Any) -> None:
     folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
     # Of what is loaded now: a run that still trains writes others.
     sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
-    net = load_model(config.model, config.weights).eval()
+    net = load_model(config.model, config.weights, trust=config.trust)
     in_frames, out_frames = frame_counts(net)
     out_frames = config.frames or out_frames
     clips = data.create_dataset(

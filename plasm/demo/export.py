@@ -12,19 +12,20 @@ import numpy as np
 
 from plasm import weights
 from plasm.exporting import check_file, export, sample_clips
-from plasm.runtime import is_exported, load_exported, read_metadata
+from plasm.runtime import check_origin, is_exported, load_exported, read_metadata
 
 from .models import PageModel
 
 __all__ = ["page_model"]
 
 
-def page_model(source: str, folder: Path) -> PageModel:
+def page_model(source: str, folder: Path, trust: bool = False) -> PageModel:
     """Write a model as ONNX into a folder, for the page.
 
     Args:
         source: Weights, by any name that ``plasm predict --weights`` takes, or an ONNX file of ``plasm export``.
         folder: Where to, as ``models/NAME.onnx``.
+        trust: Whether an ONNX file may be of any origin.
 
     Raises:
         ImportError: If the exporter is not installed.
@@ -42,6 +43,8 @@ def page_model(source: str, folder: Path) -> PageModel:
             raise ValueError(f"{source} runs in torch: the page takes .onnx files")
         _check_shape(source, metadata["in_chans"], metadata["out_chans"])
         shutil.copyfile(source, written)
+        if not trust:
+            check_origin(written, named=Path(source))
     else:
         from plasm.loading import load_model
 
@@ -104,7 +107,7 @@ def _make_small(file: Path) -> None:
     nodes = [*casts, *proto.graph.node]
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
-    whole = load_exported(file)
+    whole = load_exported(file, trust=True)
     assert whole.size is not None
     clips = sample_clips(whole, whole.size)
     onnx.save(proto, file)

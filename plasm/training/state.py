@@ -188,7 +188,11 @@ class TrainState:
             "optimizer": state,
             "optimizer_others": {key: encode(value, f"{_OPTIMIZER}{key}", kept) for key, value in others.items()},
             # The sum of a tensor depends on the order in which it lies in memory, to rounding.
-            "strides": {name: tensor.stride() for name, tensor in kept.items() if not tensor.is_contiguous()},
+            "strides": {
+                name: tensor.stride()
+                for name, tensor in kept.items()
+                if tensor.stride() != torch.empty(tensor.shape, device="meta").stride()
+            },
         }
         tensors |= kept
         return values
@@ -244,7 +248,7 @@ class TrainState:
             placed = self.optimizer.state.get(trained[name], {})
             for key, value in exact.items():
                 if key in placed:
-                    placed[key] = _placed(value, placed[key], None if strides else trained[name])
+                    placed[key] = _placed(value, placed[key], None if "strides" in values else trained[name])
 
 
 def _placed(exact: Any, placed: Any, like: Tensor | None) -> Any:

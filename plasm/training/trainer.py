@@ -259,6 +259,8 @@ class Trainer:
     def _evaluate(self) -> float:
         """Frame MSE on the validation clips, each measured by one process; the first of them as a picture."""
         task = self.state.measured.eval()
+        # Of BatchNorm, each process has seen its own clips; what is saved is the first one's.
+        self.world.take_from_first(task.buffers())
         available = len(self.val_set)  # type: ignore[arg-type]
         count = min(self.config.val_clips, available)
         # Spread over all files, in which neighbours look alike.

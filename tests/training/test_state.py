@@ -22,6 +22,8 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.norm = nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4)
+        # Both of them lie alike in either format, with other strides.
+        self.point, self.depthwise = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 4, 3, groups=4)
         self.linear = nn.Linear(6, 4)
         self.never = nn.Parameter(torch.zeros(2, 2))
 

@@ -1,11 +1,12 @@
 """A script for torchrun, or for one process: what processes that train together compute, for the first to save.
 
-python together.py step|evaluate|die OUT DATA
+python together.py step|evaluate|die|run|norm|norm-average OUT DATA
 """
 
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ def config(out: str, data: str, accumulate: int = 1) -> TrainConfig:
     )  # fmt: skip
 
 
+def with_batch_norm(out: str, data: str, average: bool) -> TrainConfig:
+    args = {"encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 2}
+    return replace(
+        config(out, data), model="simvp_gsta_mmnist", model_args=args, epochs=1, lr=0.01, ema=0.5 if average else 0.0
+    )
+
+
 def gradients(world: World, out: str, data: str, accumulate: int = 1) -> dict[str, torch.Tensor]:
     """Of the first step, not clipped; and the error on the validation clips before it."""
     settings = config(out, data, accumulate)
@@ -46,6 +54,9 @@ def main() -> None:
     task, out, data = sys.argv[1:]
     if task == "run":
         training.run(config(out, data))
+        return
+    if task.startswith("norm"):
+        training.run(with_batch_norm(out, data, average=task == "norm-average"))
         return
     with join_world(torch.device("cpu")) as world:
         if task == "step":
