@@ -22,7 +22,13 @@ from plasm.loading import load_model
 from .case import Campaign, Case
 
 NAME = "plasm_mmnist"
-ARGUMENTS: dict[str, Any] = {"encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1, "num_heads": 2}
+ARGUMENTS: dict[str, Any] = {
+    "encoder_dim": 4,
+    "translator_dim": 8,
+    "encoder_depth": 2,
+    "translator_depth": 1,
+    "num_heads": 2,
+}
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
 
 
