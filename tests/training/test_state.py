@@ -34,7 +34,7 @@ def state(optimizer: str, **changes: Any) -> TrainState:
     config = TrainConfig(
         model="", data="", data_dir="", out="", optimizer=optimizer, lr=0.01, weight_decay=0.01, epochs=2, **changes
     )
-    return TrainState(Task(net), config, 4)
+    return TrainState(Task(net), config, 4, {"train": {}, "val": {}})
 
 
 def step(state: TrainState) -> None:
