@@ -52,7 +52,7 @@ class EvaluateConfig(Config):
     )
     lpips: str | None = option(
         None,
-        "Add LPIPS, with AlexNet's ImageNet weights of torchvision: a file of them, or `download`. Needs the extra lpips.",
+        "Add LPIPS, with torchvision's ImageNet weights of AlexNet: a file, or `download`. Needs the extra lpips.",
     )
     trust: bool = option(
         False, "Run an exported file that was not exported on this machine: it is a program, so know its author."

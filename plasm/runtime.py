@@ -383,7 +383,7 @@ def _openvino(file: Path, threads: int) -> _Run:
     try:
         import openvino
     except ImportError as error:
-        raise ImportError(f"OpenVINO is not installed ({error}): pip install 'plasm[openvino]'") from error
+        raise ImportError(f"OpenVINO is not installed ({error}): pip install 'plasm-video[openvino]'") from error
     # It computes in bfloat16 by itself where the CPU can.
     given = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     try:
