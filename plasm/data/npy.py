@@ -1,6 +1,7 @@
 """Arrays of frames in .npy and .npz files, mapped where they are not compressed. Pickles in them are never read."""
 
 import math
+import os
 import struct
 import zipfile
 from collections import OrderedDict
@@ -100,9 +101,10 @@ def load_array(file: Path, member: str | None = None) -> np.ndarray:
         start = content.tell()
         if info is not None:
             start += _member_start(file, info)
-        if start + size > file.stat().st_size:
+        if start + size > (os.fstat(content.fileno()) if info is None else file.stat()).st_size:
             raise ValueError(f"{file} is not a whole file: it ends before the {size:,} bytes of its array")
-        return np.memmap(file, dtype, "r", start, shape, "F" if fortran else "C") if size else np.empty(shape, dtype)
+        source = content if info is None else file
+        return np.memmap(source, dtype, "r", start, shape, "F" if fortran else "C") if size else np.empty(shape, dtype)
 
 
 @contextmanager

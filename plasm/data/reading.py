@@ -31,9 +31,11 @@ def reading(file: Path, kind: str) -> Iterator[None]:
         ValueError: If it is no regular file (a pipe would be waited for), or anything is raised in between.
         FileTooLargeError: If the memory does not suffice.
     """
-    if not file.exists():
-        raise FileNotFoundError(f"there is no file {file}")
-    if not stat.S_ISREG(file.stat().st_mode):
+    try:
+        mode = file.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"there is no file {file}") from None
+    if not stat.S_ISREG(mode):
         raise ValueError(f"{file} is a folder, pipe or device, wanted {kind}")
     with naming(str(file), kind):
         yield

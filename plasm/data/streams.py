@@ -192,5 +192,6 @@ def _with_channels(frame: np.ndarray, channels: int) -> np.ndarray:
     if frame.shape[2] == 1:
         frame = frame.repeat(3, 2)
     if channels == 4:
-        frame = np.concatenate([frame, np.full_like(frame[..., :1], np.iinfo(frame.dtype).max)], 2)
+        opaque = 1 if frame.dtype.kind == "f" else np.iinfo(frame.dtype).max
+        frame = np.concatenate([frame, np.full_like(frame[..., :1], opaque)], 2)
     return frame

@@ -78,6 +78,12 @@ def test_both_phases_evaluation_and_prediction(sample_root: Path, tmp_path: Path
     model = timm.create_model(f"local-dir:{tmp_path / 'two'}", pretrained=True)
     expected = model.predict(torch.from_numpy(clip[2:]).view(1, 10, 1, 64, 64).float() / 255, 15)
     np.testing.assert_allclose(np.load(tmp_path / "p" / "prediction.npy"), expected.numpy(), atol=1e-5)
+    np.savez(tmp_path / "camera.npz", other=clip, camera=clip.transpose(1, 2, 0).astype(np.int16) * 16)
+    ok(
+        "predict", "--weights", tmp_path / "two", "--input", tmp_path / "camera.npz", "--frames", 15, "--out",
+        tmp_path / "p", "--data-arg", "array=camera", "--data-arg", "axes=YXT", "--data-arg", "value_range=(0,4080)",
+    )  # fmt: skip
+    np.testing.assert_allclose(np.load(tmp_path / "p" / "prediction.npy"), expected.numpy(), atol=1e-5)
 
 
 def test_a_clip_long_enough_is_split_into_input_and_truth(tmp_path: Path) -> None:

@@ -311,3 +311,13 @@ def test_damage_is_named(tmp_path: Path, options: dict[str, Any]) -> None:
 def test_a_tiff_by_another_name(tmp_path: Path) -> None:
     file = pages(tmp_path / "a.tif", GRAY, photometric="minisblack").rename(tmp_path / "a.mp4")
     np.testing.assert_array_equal(FrameFormat(1)(open_source(file, 1)[0].read(0, 5), "a")[:, 0].numpy() * 255, GRAY)
+
+
+def test_floats_with_and_without_alpha_in_a_folder(tmp_path: Path) -> None:
+    four = np.concatenate([COLOUR, np.full_like(COLOUR[..., :1], 255)], 3) / np.float32(255)
+    pages(tmp_path / "0.tif", four[:1], photometric="rgb", extrasamples=["unassalpha"])
+    pages(tmp_path / "1.tif", four[1:2, ..., :3], photometric="rgb")
+    pages(tmp_path / "2.tif", four[2:3, ..., 0], photometric="minisblack")
+    read = open_source(tmp_path, 3)[0].read(0, 3)
+    np.testing.assert_array_equal(read[:2], four[:2])
+    np.testing.assert_array_equal(read[2, ..., 1], four[2, ..., 0])
