@@ -109,23 +109,19 @@ def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
         check_frame(*inspect_image(content, name).size, name)
     content.seek(0)
     pixels = str(int(min(read_limit() / _PIXEL_BYTES, 2**31 - 1)))
-    options = {
-        "protocol_whitelist": "",
-        "format_whitelist": ",".join([*VIDEO_FORMATS, *IMAGE_FORMATS]),
-        # Of the decoders that are tried while the file is opened.
-        "max_pixels": pixels,
-    }
+    # Not for the streams, too: PyAV 15 crashes if there are some that a header does not list.
+    options = {"protocol_whitelist": "", "format_whitelist": ",".join([*VIDEO_FORMATS, *IMAGE_FORMATS])}
     # No name either: FFmpeg gives a meaning to %, : and * in names, and to endings.
     source = SimpleNamespace(read=content.read, seek=content.seek, tell=content.tell)
     try:
         # Titles and the like may be in any encoding.
-        with av.open(source, options=options, metadata_errors="replace") as container:
+        with av.open(source, container_options=options, metadata_errors="replace") as container:
             stream = _film(container, name)
             codec = stream.codec_context
             if codec is None:
                 raise ValueError(f"{name} cannot be decoded: what it says of its video is cut off or of no known codec")
             if not codec.width or not codec.height:
-                raise ValueError(f"{name} holds frames of no size, or of more than {int(pixels):,} pixels")
+                raise ValueError(f"{name} holds frames of no size")
             check_frame(codec.height, codec.width, name)
             codec.options = {**codec.options, "max_pixels": pixels}
             yield container, stream
