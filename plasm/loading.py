@@ -4,6 +4,8 @@ A training run is a folder that timm reads as "local-dir:RUN".
 """
 
 import difflib
+import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,12 +56,29 @@ def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
     try:
         model: nn.Module = timm.create_model(short, pretrained=pretrained, **kwargs)
     except TypeError as error:
-        raise ValueError(f"{name} was given what it does not take: {error}") from error
+        raise ValueError(_not_taken(name, short, error)) from error
     for attribute in ("num_classes", "num_features"):
         # timm asks for them when it describes a model; to a user's model of clips they mean nothing.
         if not hasattr(model, attribute):
             setattr(model, attribute, 0)
     return model
+
+
+def _not_taken(name: str, short: str, error: TypeError) -> str:
+    """Of a constructor's error, what the user can mend: which argument it lacks, and which it has in its place."""
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if not unexpected:
+        return f"{name} was given what it does not take: {error}"
+    try:
+        with torch.device("meta"):
+            known = list(inspect.signature(type(timm.create_model(short))).parameters)
+    except Exception:
+        # A user's model may do anything when it is built; the name alone is said then.
+        known = []
+    near = difflib.get_close_matches(unexpected[1], known, n=3, cutoff=0.5)
+    meant = f"; do you mean {', '.join(near)}?" if near else ""
+    has = f" It has: {', '.join(known)}" if known else ""
+    return f"{name} was given what it does not take: it has no argument {unexpected[1]}{meant or '.'}{has}"
 
 
 def frame_counts(model: nn.Module) -> tuple[int, int]:

@@ -90,6 +90,7 @@ class Prediction:
     """What was predicted.
 
     Attributes:
+        source: Whose weights predicted: a published name, or what was given.
         clip: What the model saw, (B, T, C, H, W).
         frames: What it predicted, (B, T', C, H, W), not clamped.
         metrics: Of the model and of the forecasts that need none, where the input goes on long enough to know.
@@ -98,6 +99,7 @@ class Prediction:
         published: Where the input is the user's and the weights are published ones: what is known of them.
     """
 
+    source: str
     clip: Tensor
     frames: Tensor
     metrics: dict[str, Metrics] | None
@@ -145,8 +147,9 @@ def _predict(config: PredictConfig) -> Prediction:
         forecasts = {"model": frames} | {title: make(clip, num_frames) for title, make in TRIVIAL_FORECASTS.items()}
         metrics = {title: _measure(made, target) for title, made in forecasts.items()}
     saved = _save(clip, frames, target, out, streams[0].rate, is_video)
-    row = _published(source) if config.input else None
-    return Prediction(clip, frames, metrics, saved, min(_DRAWN, len(clip)), row)
+    row = _published(source)
+    name = f"{row.model}.{row.tag}" if row else source
+    return Prediction(name, clip, frames, metrics, saved, min(_DRAWN, len(clip)), row if config.input else None)
 
 
 def _reading(given: dict[str, Any]) -> tuple[tuple[float, float] | None, ArrayOptions]:

@@ -1,5 +1,6 @@
 """The ``plasm`` command."""
 
+import difflib
 import fnmatch
 import logging
 import os
@@ -24,6 +25,7 @@ from .benchmark import benchmark
 from .data import data_command
 from .demo import demo
 from .export import export
+from .options import Group
 from .predict import predict
 from .training import evaluate, pretrain, train
 from .weights import convert, print_weights, push
@@ -45,7 +47,7 @@ _USER_ERRORS = (
 _LONGEST_MESSAGE = 20_000
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Turns what a user can mend into one clear line."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,7 +93,8 @@ def list_command(pattern: str, of_weights: bool) -> None:
         return
     names = fnmatch.filter(plasm.list_models(), pattern)
     if not names:
-        raise ValueError(f"no model is called {pattern!r}; there are: {', '.join(plasm.list_models())}")
+        near = difflib.get_close_matches(pattern.lower(), plasm.list_models(), n=3, cutoff=0)
+        raise ValueError(f"no model is called {pattern!r}; do you mean {', '.join(near)}? `plasm list` names all")
     width = max(map(len, names)) + 2
     click.echo(f"{'model':<{width}}{'parameters':>12}{'multiply-adds':>15}  {'input':<19}{'output':<19}weights")
     for name in names:

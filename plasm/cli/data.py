@@ -9,14 +9,14 @@ import torch
 
 from plasm import data, pictures
 
-from .options import pairs
+from .options import Group, pairs
 
 __all__ = ["data_command"]
 
 _SHOWN_CLIPS = 4
 
 
-@click.group(name="data")
+@click.group(name="data", cls=Group)
 def data_command() -> None:
     """Prepare data sets, count their clips, and draw some."""
 

@@ -1,15 +1,52 @@
 """Command-line options from typed configurations: one for each field, with its type, default and help."""
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Literal, get_args, get_origin
 
 import click
 
-__all__ = ["given", "options", "pairs"]
+__all__ = ["Group", "GroupedCommand", "given", "options", "pairs"]
 
 _DICTIONARIES = ("data_args", "model_args")
+
+
+class Group(click.Group):
+    """Commands, each with the whole first sentence of its help."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, uncut."""
+        rows = [(name, self.commands[name].get_short_help_str(limit=1000)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+class GroupedCommand(click.Command):
+    """A command with its options in groups.
+
+    Args:
+        groups: Names of parameters by the title of their group; those of no group come last.
+    """
+
+    def __init__(self, *args: Any, groups: Mapping[str, Sequence[str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.groups = groups
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, a group after the other."""
+        records = {
+            str(parameter.name): record
+            for parameter in self.get_params(ctx)
+            if (record := parameter.get_help_record(ctx)) is not None
+        }
+        for title, names in self.groups.items():
+            if rows := [records.pop(name) for name in names if name in records]:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+        if records:
+            with formatter.section("Other"):
+                formatter.write_dl(list(records.values()))
 
 
 def options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -30,6 +67,7 @@ def options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., 
                 name = f"{name}/--no-{name[2:]}"
             elif get_origin(kinds[0]) is tuple:
                 kwargs |= {"type": get_args(kinds[0])[0], "nargs": len(get_args(kinds[0]))}
+                kwargs |= {"metavar": "H W"} if f.name == "size" else {}
             else:
                 kwargs["type"] = kinds[0]
             if f.default is MISSING and f.default_factory is MISSING:

@@ -16,7 +16,7 @@ from plasm.runs import record_metrics
 from plasm.weights.card import without_folder
 from plasm.weights.files import WEIGHTS_NAME
 
-from .options import given, options
+from .options import GroupedCommand, given, options
 from .tables import print_metrics
 
 __all__ = ["evaluate", "pretrain", "train"]
@@ -43,6 +43,20 @@ _RUN_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+_GROUPS = {
+    "Model and data": ("model", "model_args", "init", "freeze_encoder", "data", "data_dir", "data_args"),
+    "Run": (
+        "out", "config", "resume", "allow_changed_data", "fast_dev_run", "eval_every", "val_clips",
+        "checkpoint_minutes",
+    ),
+    "Steps": ("epochs", "clips_per_epoch", "batch_size", "accumulate", "rollout", "seed"),
+    "Optimizer": ("optimizer", "lr", "weight_decay", "clip_grad", "ema"),
+    "Schedule": ("schedule", "warmup_epochs", "warmup_steps", "decay_epochs"),
+    "Masking": ("mask_ratio", "mask_ratio_end", "mask_patch", "spatial_masking", "attn_mask_ratio"),
+    "Machine": ("device", "bf16", "compile", "workers"),
+}  # fmt: skip
+
+
 def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     for name, kwargs in reversed(_RUN_OPTIONS.items()):
         command = click.option(name, **kwargs)(command)
@@ -55,7 +69,7 @@ def _run(kind: type[Any], arguments: dict[str, Any]) -> None:
     training.run(training.make_config(kind, given(arguments), file), **how)
 
 
-@click.command()
+@click.command(cls=GroupedCommand, groups=_GROUPS)
 @_run_options
 @options(training.PretrainConfig)
 def pretrain(**arguments: Any) -> None:
@@ -66,7 +80,7 @@ def pretrain(**arguments: Any) -> None:
     _run(training.PretrainConfig, arguments)
 
 
-@click.command()
+@click.command(cls=GroupedCommand, groups=_GROUPS)
 @_run_options
 @options(training.TrainConfig)
 def train(**arguments: Any) -> None:

@@ -4,6 +4,7 @@ Digits: Y. LeCun, C. Cortes, C. J. C. Burges, CC BY-SA 3.0.
 """
 
 import gzip
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -21,6 +22,8 @@ SAMPLES = Path(__file__).parent / "samples"
 
 _FILES = {"train": "train-images-idx3-ubyte", "val": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 _MAGIC = 2051
+# What may lie where MNIST is downloaded to: parts of it, the public test file, hidden files.
+_OWN = re.compile(r"MNIST$|mnist_test_seq|t10k-|train-|\.")
 
 
 def read_idx_images(file: Path) -> Tensor:
@@ -51,8 +54,8 @@ def load_digits(root: Path, split: Split) -> Tensor:
     """Load the digits of a split: the training file without its last twelfth, that twelfth, or the t10k file.
 
     Args:
-        root: Folder with the MNIST image files, gzipped or not, or with torchvision's ``MNIST/raw`` below it. Where
-            they are missing, torchvision downloads them into it.
+        root: Folder with the MNIST image files, gzipped or not, or with torchvision's ``MNIST/raw`` below it. Into an
+            empty one torchvision downloads them.
         split: "train", "val" (held out of the training file: nothing is chosen on the test digits) or "test".
 
     Returns:
@@ -78,6 +81,16 @@ def _find(root: Path, name: str) -> Path | None:
 
 
 def _download(root: Path, name: str) -> Path:
+    # A name that was mistyped is no reason to fetch what lies elsewhere.
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {root}: give that of MNIST's files, or make it (mkdir {root}), and they are downloaded"
+        )
+    if other := sorted(path.name for path in root.iterdir() if not _OWN.match(path.name)):
+        raise FileNotFoundError(
+            f"{root} holds no {name}[.gz], but {', '.join(other[:3])}{', ...' * (len(other) > 3)}: give the folder of "
+            "MNIST's files, or an empty one, into which they are downloaded"
+        )
     # torchvision takes a second to import, and most calls find the files.
     from torchvision.datasets import MNIST
 

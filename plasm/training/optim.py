@@ -1,5 +1,6 @@
 """Optimizer and learning rate of a run, from its configuration."""
 
+import difflib
 import json
 import math
 from collections.abc import Callable
@@ -25,7 +26,10 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
     """
     name = config.optimizer
     if name not in list_optimizers():
-        raise ValueError(f"no optimizer is called {name!r}; timm.optim has: {', '.join(list_optimizers())}")
+        near = difflib.get_close_matches(name, list_optimizers(), n=3, cutoff=0)
+        raise ValueError(
+            f"no optimizer is called {name!r}; do you mean {', '.join(near)}? timm.optim.list_optimizers() names all"
+        )
     # The paper's betas (timm would take them for Adam, too, but lets each optimizer have its own) and torch's one-pass
     # step, where it has one.
     fused = {"fused": True} if name in ("adam", "adamw") else {}

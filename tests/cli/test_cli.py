@@ -14,6 +14,7 @@ from PIL import Image
 from video_files import frames, write_images, write_video
 
 from plasm import evaluation, prediction, training, weights
+from plasm.cli import main
 from plasm.config import read_config
 from plasm.data import open_source
 from plasm.runs import publishing
@@ -195,6 +196,57 @@ def test_every_field_of_the_config_is_an_option_with_help(command: str, config: 
         assert field.metadata["help"].split(".")[0].split(":")[0] in text
 
 
+@pytest.mark.parametrize("command", ["pretrain", "train"])
+def test_options_of_a_run_are_in_groups(command: str) -> None:
+    text = ok(command, "--help")
+    titles = [line[:-1] for line in text.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    phase = ["Masking"] if command == "pretrain" else []
+    assert titles == ["Model and data", "Run", "Steps", "Optimizer", "Schedule", *phase, "Machine", "Other"]
+    assert text.rstrip().splitlines()[-2:] == ["Other:", "  --help  Show this message and exit."]
+    parameters = {parameter.name for parameter in main.commands[command].params}
+    grouped = [name for names in main.commands[command].groups.values() for name in names]  # type: ignore[attr-defined]
+    assert len(grouped) == len(set(grouped))
+    assert parameters <= set(grouped)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["data", "--help"]])
+def test_no_line_of_help_is_cut(arguments: list[str]) -> None:
+    text = ok(*arguments)
+    assert "..." not in text.replace("[ARGS]...", "")
+    group = main if arguments == ["--help"] else main.commands["data"]
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        first = " ".join(str(command.help).split("\n\n")[0].split()).partition(". ")[0]
+        assert f"{name} {first.removesuffix('.')}" in " ".join(text.split())
+
+
+def test_height_and_width_are_called_so() -> None:
+    for command in ("predict", "export"):
+        assert "--size H W" in ok(command, "--help")
+
+
+@pytest.mark.parametrize(("given", "meant"), [("foo", ""), ("simvp_mnist", "simvp_mmnist"), ("TAU*", "tau")])
+def test_list_suggests(given: str, meant: str) -> None:
+    said = fails("list", given)
+    assert f"no model is called {given!r}; do you mean " in said
+    assert len(said.partition("do you mean ")[2].partition("?")[0].split(", ")) == 3
+    assert meant in said
+
+
+def test_what_is_mistyped_is_named_as_it_is_called(sample_root: Path, tmp_path: Path) -> None:
+    common = [
+        "train", "--model", "plasm_mmnist_tiny", "--data", "mmnist", "--data-dir", sample_root, "--out", tmp_path / "r",
+        "--device", "cpu",
+    ]  # fmt: skip
+    said = fails(*common, "--model-arg", "in_chan=3")
+    assert "it has no argument in_chan; do you mean in_chans" in said
+    assert "unexpected keyword" not in said
+    assert "no argument nonsense. It has: " in fails(*common, "--model-arg", "nonsense=3")
+    said = fails(*common, "--optimizer", "adm")
+    assert "no optimizer is called 'adm'; do you mean adam, " in said
+    assert len(said.partition("do you mean ")[2].partition("?")[0].split(", ")) == 3
+    assert not (tmp_path / "r").exists()
+
+
 def test_options_over_the_papers_defaults_over_the_records(
     sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +313,7 @@ def test_predict_says_what_the_weights_know(tmp_path: Path) -> None:
     street = numbers.integers(0, 256, (1, 16, 16, 1)) + np.zeros((20, 1, 1, 1))
     np.save(tmp_path / "street.npy", street.astype(np.uint8)[..., 0])
     out = ok("predict", "--input", tmp_path / "street.npy", "--out", tmp_path / "p")
+    assert "model: plasm_mmnist_tiny." in out
     assert "were trained on Moving MNIST and know nothing else" in out
     assert "plasm train --model plasm_mmnist_tiny --data clips --data-dir FOLDER" in out
     assert "the forecast scores below the last frame repeated (PSNR " in out

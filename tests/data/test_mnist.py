@@ -56,6 +56,22 @@ def test_missing_files_are_downloaded_by_torchvision(tmp_path: Path, monkeypatch
     assert load_digits(tmp_path, "test").shape == (400, 28, 28)
 
 
+def test_a_wrong_folder_does_not_begin_with_a_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision.datasets
+
+    def download(*args: Any, **kwargs: Any) -> None:
+        pytest.fail("a download began")
+
+    monkeypatch.setattr(torchvision.datasets, "MNIST", download)
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*mnits.*mkdir .*mnits"):
+        load_digits(tmp_path / "mnits", "train")
+    assert not (tmp_path / "mnits").exists()
+    (tmp_path / "holiday.mp4").touch()
+    (tmp_path / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(3)))
+    with pytest.raises(FileNotFoundError, match=r"no train-images-idx3-ubyte\[.gz\], but holiday.mp4: .*an empty one"):
+        load_digits(tmp_path, "train")
+
+
 def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torchvision.datasets
 
