@@ -23,7 +23,7 @@ def predict(**arguments: Any) -> None:
     Of a clip long enough for input and truth, the first frames are the input; of a shorter one the last.
     """
     done = run(PredictConfig(**given(arguments)))
-    click.echo(f"model: {done.source}")
+    click.echo(f"predicted by {done.source}")
     click.echo(f"{len(done.clip)} clip(s), {done.clip.shape[1]} -> {done.frames.shape[1]} frames: {done.saved}")
     if done.drawn < len(done.clip):
         click.echo(f"the first {done.drawn} of {len(done.clip)} clips are drawn")

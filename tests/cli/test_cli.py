@@ -313,7 +313,7 @@ def test_predict_says_what_the_weights_know(tmp_path: Path) -> None:
     street = numbers.integers(0, 256, (1, 16, 16, 1)) + np.zeros((20, 1, 1, 1))
     np.save(tmp_path / "street.npy", street.astype(np.uint8)[..., 0])
     out = ok("predict", "--input", tmp_path / "street.npy", "--out", tmp_path / "p")
-    assert "model: plasm_mmnist_tiny." in out
+    assert "predicted by plasm_mmnist_tiny." in out
     assert "were trained on Moving MNIST and know nothing else" in out
     assert "plasm train --model plasm_mmnist_tiny --data clips --data-dir FOLDER" in out
     assert "the forecast scores below the last frame repeated (PSNR " in out
