@@ -1,8 +1,13 @@
 """Short campaigns of tools/campaign.py, whose long ones docs/campaigns.md has."""
 
 import importlib
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,3 +55,75 @@ def test_a_case_is_judged_by_how_it_ends() -> None:
         assert case.judge(crash).what == "crashed"
     assert case.judge(case.Case("x", lambda: 3)).what == "wrongly taken"
     assert sys.path[0] == str(TOOLS)
+
+
+@pytest.mark.parametrize(
+    ("text", "clear"),
+    [
+        ("a.npy is damaged", True),
+        ("it is damaged", False),
+        ("a.npy: 'int' object is not iterable", False),
+        ("a.npy: invalid literal for int()", False),
+        ("a.npy: \x1b[2J", False),
+        ("a.npy " + "x" * 30_000, False),
+        ("a.npy is damaged\nand more", True),
+    ],
+)
+def test_an_error_is_clear_if_it_names_the_file_and_holds_nothing_of_pythons(text: str, clear: bool) -> None:
+    case = importlib.import_module("campaigns.case")
+    assert (case.unclear(text, "a.npy") is None) == clear
+    assert case.unclear(text, "") is not None
+
+
+class Scripted:
+    """A process that says what it is told, and then nothing."""
+
+    pid, exitcode = None, None
+
+    def __init__(self, said: list[list[Any]], args: tuple[Any, ...]) -> None:
+        self.said, self.results = said, args[-1]
+
+    def start(self) -> None:
+        self.kept = self.results
+        for message in self.said.pop(0) if self.said else []:
+            self.results.send(message)
+        self.results = os.dup(self.results.fileno())
+
+    def kill(self) -> None:
+        os.close(self.results)
+
+    def join(self) -> None:
+        pass
+
+
+def test_a_case_that_hangs_and_a_campaign_that_does_not_start_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign, case = importlib.import_module("campaign"), importlib.import_module("campaigns.case")
+    taken, ready = case.Outcome("x", "taken", ""), ("prepared", None)
+    said = [[ready, (0, None), (0, taken), (1, None)], [ready, (2, None), (2, taken), (3, None), (3, taken)]]
+    context = SimpleNamespace(Process=lambda target, args: Scripted(said, args))
+    monkeypatch.setattr(campaign.multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr(campaign, "_SECONDS", 0.05)
+    monkeypatch.setattr(campaign, "_PREPARATION", 0.05)
+    found = dict(campaign.outcomes("kills", 0, [0, 1, 2, 3, 4, 5], tmp_path))
+    assert [outcome.what for outcome in found.values()] == ["taken", "crashed", "taken", "taken", "crashed", "crashed"]
+    assert [outcome.why for outcome in found.values()][1] == "hung"
+    assert found[5].kind == "not tried"
+    assert "| all | 6 |" in campaign.table(found)
+
+
+def test_the_network_and_the_memory_of_a_case_have_an_end() -> None:
+    program = (
+        "from campaigns.isolation import limit_memory, without_network\nimport socket, sys\n"
+        "if without_network():\n"
+        "    try: socket.create_connection(('127.0.0.1', int(sys.argv[1])), 5); raise SystemExit(1)\n"
+        "    except OSError: pass\n"
+        "limit_memory(1 << 28)\n"
+        "try: bytearray(1 << 30); raise SystemExit(2)\n"
+        "except MemoryError: pass\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        command = [sys.executable, "-c", program, str(server.getsockname()[1])]
+        done = subprocess.run(command, cwd=TOOLS, capture_output=True, text=True, check=False)
+    assert done.returncode in ((0,) if sys.platform.startswith("linux") else (0, 2)), done.stderr

@@ -1,5 +1,6 @@
 """What other people wrote, on its way into an error message or out of JSON."""
 
+import errno
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,6 +40,9 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
     own = type(error).__module__ != "builtins" or isinstance(error, RuntimeError | OSError)
+    if isinstance(error, OSError) and error.errno == errno.EINVAL:
+        # A place that the file names and has not.
+        own = False
     lines = str(error).strip().splitlines()
     return shown(lines[0]) if own and lines else f"reading it ends in {type(error).__name__}"
 
