@@ -74,7 +74,6 @@ IMAGE_FORMATS = {
     "pgm_pipe": (".pgm",),
     "ppm_pipe": (".ppm",),
     "pam_pipe": (".pam",),
-    "tiff_pipe": (".tif", ".tiff"),
 }
 
 # Images that may hold several frames.

@@ -35,7 +35,7 @@ __all__ = [
 OnError = Literal["raise", "skip"]
 
 _LOG = logging.getLogger(__name__)
-_IMAGES = {ending for endings in IMAGE_FORMATS.values() for ending in endings}
+_IMAGES = {ending for endings in IMAGE_FORMATS.values() for ending in endings} | {".tif", ".tiff"}
 _ARRAYS = {".npy", ".npz"}
 _H5 = {".h5", ".hdf5", ".hkl"}
 _NETCDF = {".nc", ".nc4", ".cdf", ".netcdf"}
