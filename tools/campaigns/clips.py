@@ -222,7 +222,7 @@ def _image(numbers: np.random.Generator, folder: Path) -> Case:
 
     def right(frames: np.ndarray) -> bool:
         levels = frames[..., :3].astype(float).mean((1, 2, 3))
-        return title == "whole" and np.allclose(levels, [0, 40, 80, 120], atol=4)
+        return title in ("whole", "gray") and np.allclose(levels, [0, 40, 80, 120], atol=4)
 
     return Case(f"image in a folder, {title}", lambda: open_source(folder, 3)[0].read(0, 4), right, file.name)
 
