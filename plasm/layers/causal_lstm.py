@@ -76,16 +76,16 @@ class CausalLSTMCell(nn.Module):
         """
         h, c = (None, None) if state is None else state
         x_c, x_m, x_o = gates.split([3 * self.dim, 3 * self.dim, self.dim], 1)
-        from_h = self.conv_h.of_state(h)
+        from_h = self.conv_h.of_state(h, gates)
         h_c, h_o = (None, None) if from_h is None else from_h.split([3 * self.dim, self.dim], -3)
-        i, f, g = add_gates(x_c, h_c, self.conv_c.of_state(c)).chunk(3, 1)
+        i, f, g = add_gates(x_c, h_c, self.conv_c.of_state(c, gates)).chunk(3, 1)
         c_next = torch.sigmoid(i) * torch.tanh(g)
         if c is not None:
             c_next = torch.sigmoid(f + _FORGET_BIAS) * c + c_next
 
         x_i, x_f, x_g = x_m.chunk(3, 1)
         c_i, c_g, c_f, c_o = self.conv_c2m(c_next).chunk(4, 1)
-        from_m = self.conv_m.of_state(m)
+        from_m = self.conv_m.of_state(m, gates)
         m_i, m_f, m_m = (None, None, None) if from_m is None else from_m.chunk(3, -3)
         m_next = torch.sigmoid(add_gates(x_i, m_i, c_i)) * torch.tanh(x_g + c_g)
         if m_m is not None:
@@ -132,6 +132,6 @@ class GradientHighwayUnit(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor | None = None) -> Tensor:
         """X and z (None at the start), (N, D, h, w) each, to the next z."""
-        p, s = add_gates(self.conv_x(x), self.conv_z.of_state(z)).chunk(2, 1)
+        p, s = add_gates(self.conv_x(x), self.conv_z.of_state(z, x)).chunk(2, 1)
         p, s = torch.tanh(p), torch.sigmoid(s)
         return s * p if z is None else s * p + (1 - s) * z

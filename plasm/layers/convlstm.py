@@ -51,19 +51,26 @@ class GateConv(nn.Module):
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv = WinogradConv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, bias=bias, **dd)
         self.norm = None if size is None else nn.LayerNorm([out_dim, *size], **dd)
+        self.has_bias, self.norm_shape = bias, (out_dim, *(size or ()))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_dim, h, w) -> (N, out_dim, h, w)."""
         x = self.conv(x)
         return x if self.norm is None else self.norm(x)
 
-    def of_state(self, x: Tensor | None) -> Tensor | None:
-        """What ``forward`` gives, of a state: of None, which is zeros, what LayerNorm makes of them (its bias)."""
+    def of_state(self, x: Tensor | None, like: Tensor) -> Tensor | None:
+        """What ``forward`` gives of a state; of None, which is zeros, what LayerNorm makes of them: (1, out_dim, h, w).
+
+        Args:
+            x: (N, in_dim, h, w), or None.
+            like: Any tensor of the right device and data type.
+        """
         if x is not None:
             return self(x)
-        if self.conv.bias is not None:
+        if self.has_bias:
             raise ValueError("a convolution with a bias has no shortcut for a state of zeros")
-        return None if self.norm is None else self.norm.bias
+        # By the module, whose weights may lie elsewhere until it is called.
+        return None if self.norm is None else self.norm(like.new_zeros(1, *self.norm_shape))
 
 
 class ConvLSTMCell(nn.Module):
@@ -112,7 +119,7 @@ class ConvLSTMCell(nn.Module):
             h and c.
         """
         h, c = (None, None) if state is None else state
-        i, f, g, o = add_gates(gates, self.conv_h.of_state(h)).chunk(4, 1)
+        i, f, g, o = add_gates(gates, self.conv_h.of_state(h, gates)).chunk(4, 1)
         c_next = torch.sigmoid(i) * torch.tanh(g)
         if c is not None:
             c_next = torch.sigmoid(f) * c + c_next

@@ -55,14 +55,10 @@ class WindowConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, W * C, h, w), channels of a frame together, to (N, out_dim, 1 or W, h, w)."""
-        return self.normalize(self.spread(self.conv(x), x))
-
-    def spread(self, y: Tensor, x: Tensor) -> Tensor:
-        """Repeat what the stride skipped, to the size of ``x``."""
-        return y if self.stride == 1 else F.interpolate(y, size=x.shape[-2:], mode="nearest")
-
-    def normalize(self, y: Tensor) -> Tensor:
-        """(N, out_dim, h, w) to (N, out_dim, 1 or W, h, w)."""
+        y = self.conv(x)
+        if self.stride != 1:
+            # What the stride skipped is repeated.
+            y = F.interpolate(y, size=x.shape[-2:], mode="nearest")
         y = y.unsqueeze(2)
         return y if self.norm is None else self.norm(y.expand(-1, -1, self.window, -1, -1))
 

@@ -66,7 +66,7 @@ class MIMMemory(nn.Module):
         Returns:
             h and c.
         """
-        terms = [part for part in (self.conv_x.of_state(x), self.conv_h.of_state(h)) if part is not None]
+        terms = [part for part in (self.conv_x.of_state(x, like), self.conv_h.of_state(h, like)) if part is not None]
         zeros = like.new_zeros(like.shape[0], 4 * len(self.weight_o), *self.weight_o.shape[1:])
         i, g, f, o = (add_gates(*terms).expand_as(zeros) if terms else zeros).chunk(4, 1)
         if c is not None:
@@ -131,7 +131,7 @@ class MIMBlock(nn.Module):
         """
         h, c, s = (None, None, None) if state is None else state
         x_i, x_g, x_f, x_o = self.conv_x(x).chunk(4, 1)
-        from_h = self.conv_h.of_state(h)
+        from_h = self.conv_h.of_state(h, x)
         h_i, h_g, h_o = (None, None, None) if from_h is None else from_h.chunk(3, -3)
         m_i, m_g, m_f, m_o = self.conv_m(m).chunk(4, 1)
         m_next = torch.sigmoid(x_i + m_i) * torch.tanh(x_g + m_g)

@@ -65,10 +65,10 @@ class SpatioTemporalLSTMCell(nn.Module):
         """``step``, and what was added to the two memories: h, c, m, i g, i' g', (N, D, h, w) each."""
         h, c = (None, None) if state is None else state
         x_h, x_m, x_o = gates.split([3 * self.dim, 3 * self.dim, self.dim], 1)
-        from_h = self.conv_h.of_state(h)
+        from_h = self.conv_h.of_state(h, gates)
         h_gates, h_o = (None, None) if from_h is None else from_h.split([3 * self.dim, self.dim], -3)
         delta_c, c = _remember(add_gates(x_h, h_gates), c)
-        delta_m, m = _remember(add_gates(x_m, self.conv_m.of_state(m)), m)
+        delta_m, m = _remember(add_gates(x_m, self.conv_m.of_state(m, gates)), m)
         memory = torch.cat([c, m], 1)
         o = add_gates(x_o, h_o, self.conv_o(memory))
         return torch.sigmoid(o) * torch.tanh(self.conv_last(memory)), c, m, delta_c, delta_m

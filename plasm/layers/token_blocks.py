@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from timm.models.mlp_mixer import MixerBlock
-from timm.models.swin_transformer import SwinTransformerBlock
+from timm.models.swin_transformer import SwinTransformerBlock, WindowAttention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -90,6 +90,25 @@ class MLPMixerBlock(MixerBlock):
         return _to_plane(super().forward(_to_tokens(x)), x)
 
 
+class _WindowAttention(WindowAttention):
+    """timm's, without its buffer of indices: a model made on the meta device has no values for what is never loaded."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        del self.relative_position_index
+
+    def init_non_persistent_buffers(self) -> None:
+        """There are none."""
+
+    def _get_rel_pos_bias(self) -> Tensor:
+        """(1, heads, places of a window, places of a window)."""
+        table, (height, width) = self.relative_position_bias_table, self.window_size
+        rows, columns = (torch.arange(side, device=table.device) for side in (height, width))
+        down = (rows[:, None] - rows + height - 1)[:, None, :, None]
+        right = (columns[:, None] - columns + width - 1)[:, None, :]
+        return rearrange(table[down * (2 * width - 1) + right], "y x v u n -> 1 n (y x) (v u)")
+
+
 class SwinBlock(SwinTransformerBlock):
     """timm's Swin block (Liu et al., arXiv 2103.14030), without the mask: windows that a shift cut attend to all of it.
 
@@ -126,6 +145,9 @@ class SwinBlock(SwinTransformerBlock):
         super().__init__(
             dim, size, _NUM_HEADS, window_size=window, shift_size=window // 2 if shifted else 0, mlp_ratio=mlp_ratio,
             proj_drop=drop, attn_drop=drop, drop_path=drop_path, **dd,
+        )  # fmt: skip
+        self.attn = _WindowAttention(
+            dim, _NUM_HEADS, window_size=self.window_size, attn_drop=drop, proj_drop=drop, **dd
         )  # fmt: skip
         init_fan_out_(self)
 

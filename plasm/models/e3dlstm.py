@@ -90,31 +90,23 @@ class E3DLSTM(PatchRNN):
         return Conv2d(self._cell_options["window"] * self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
 
     def encode_frames(self, frames: Tensor) -> Inputs:
-        """(N, C, H, W) to (N, W * 7 D, h, w): what a frame gives the first gates in each place of a window."""
-        first: Any = self.cells[0]
-        x, conv = patchify(frames, self.patch_size), first.conv_x
-        weight = conv.conv.weight.unflatten(1, (self.window, -1)).transpose(0, 1).flatten(0, 1)
-        return (conv.spread(F.conv2d(x, weight, stride=conv.conv.stride, padding=conv.conv.padding), x),)
+        """Patches: (N, C, H, W) to (N, p^2 C, h, w). The first cell sees them in windows, step by step."""
+        return (patchify(frames, self.patch_size),)
 
     def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
-        """One step; the state is that of each layer, m, and what the last W - 1 frames gave."""
+        """One step; the state is that of each layer, m, and the patches of the last W - 1 frames."""
         cells: list[Any] = list(self.cells)
         if state is None:
             states = [cell.start(inputs[0]) for cell in cells]
-            m, past = torch.zeros_like(states[0][0]), []
+            m, past = torch.zeros_like(states[0][0]), [torch.zeros_like(inputs[0])] * (self.window - 1)
         else:
             states, m, past = list(state[0]), state[1], state[2]
-        # The newest frame is in the last place of the window.
-        seen = [*past, inputs[0]]
-        summed = torch.stack(
-            [each.chunk(self.window, 1)[self.window - len(seen) + place] for place, each in enumerate(seen)]
-        ).sum(0)
-        gates = cells[0].conv_x.normalize(summed)
+        window = [*past, inputs[0]]
+        below = torch.cat(window, 1)
         for index, cell in enumerate(cells):
-            if index:
-                gates = cell.conv_x(_join(states[index - 1][0]))
-            states[index], m = cell.step(gates, states[index], m)
-        return _join(states[-1][0]), (states, m, seen[1:] if len(seen) == self.window else seen)
+            states[index], m = cell.step(cell.conv_x(below), states[index], m)
+            below = _join(states[index][0])
+        return below, (states, m, window[1:])
 
     def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
         """(N, W * D, h, w) to (N, C, H, W)."""

@@ -35,6 +35,13 @@ PROMISES = {
 }
 
 
+class Doubled(nn.Module):
+    """What stands for an adapter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
 class BaseModelTester:
     """What every registered model promises. Subclasses name the models and how small a clip will do.
 
@@ -338,6 +345,52 @@ class BaseModelTester:
             torch.testing.assert_close(feature, other)
         (last,) = self.create(name, features_only=True, out_indices=(-1,)).train(model.training)(clip)
         assert last.shape == features[-1].shape
+
+    def test_every_module_with_weights_is_called(self, name: str, model: nn.Module) -> None:
+        """Hooks, adapters and offloading know of nothing else. What belongs to a loss alone is called in training."""
+        called: set[str] = set()
+        for key, part in model.named_modules():
+            part.register_forward_hook(lambda *_, key=key: called.add(key))
+        clip = self.clip(model.eval())
+        model(clip)
+        if hasattr(model, "training_loss"):
+            model.train().training_loss(clip, torch.rand(self.out_shape(model)), 0)
+        own = {key for key, part in model.named_modules() if [*part.parameters(False), *part.buffers(False)]}
+        assert own <= called, own - called
+
+    def test_an_adapter_in_place_of_a_module_counts(self, model: nn.Module) -> None:
+        clip = self.clip(model.eval())
+        expected = model(clip)
+        leaves = [key for key, part in model.named_modules() if [*part.parameters(False)] and not [*part.children()]]
+        # Several of each model: the first, the last, and some between.
+        for key in {*leaves[:: max(1, len(leaves) // 4)], leaves[-1]} - {"adapter"}:
+            part = model.get_submodule(key)
+            model.set_submodule(key, nn.Sequential(part, Doubled()))
+            assert not torch.equal(model(clip), expected), key
+            model.set_submodule(key, part)
+
+    @pytest.mark.parametrize("way", ["to_empty", "assign", "from_meta"])
+    def test_made_on_the_meta_device_it_is_whole_once_loaded(self, name: str, model: nn.Module, way: str) -> None:
+        clip = self.clip(model.eval())
+        empty = self.create(name).to("meta") if way == "from_meta" else self.create(name, device="meta")
+        if way == "to_empty":
+            empty.to_empty(device="cpu")
+            for tensor in (*empty.parameters(), *empty.buffers()):
+                tensor.data.fill_(7)  # whatever was there
+        empty.load_state_dict(model.state_dict(), assign=way != "to_empty")
+        assert torch.equal(empty.eval()(clip), model(clip))
+
+    @pytest.mark.parametrize("buffers", [False, True])
+    def test_accelerate_makes_it_empty_and_offloads_it(self, name: str, model: nn.Module, buffers: bool) -> None:
+        accelerate = pytest.importorskip("accelerate")
+        clip = self.clip(model.eval())
+        expected = model(clip).detach()
+        with accelerate.init_empty_weights(include_buffers=buffers):
+            empty = self.create(name)
+        empty.load_state_dict(model.state_dict(), assign=True)
+        assert torch.equal(empty.eval()(clip), expected)
+        with torch.no_grad():
+            torch.testing.assert_close(accelerate.cpu_offload(empty, "cpu")(clip), expected)
 
     def test_device_and_dtype_arguments(self, name: str) -> None:
         assert all(p.is_meta for p in self.create(name, device="meta").parameters())
