@@ -12,6 +12,7 @@ from torch import nn
 
 from plasm import cli, weights
 from plasm.loading import frame_counts, initial_arguments, load_initial_weights, load_model, make_model
+from plasm.models import family
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -187,3 +188,35 @@ def test_a_name_that_is_published_and_lies_here_is_ambiguous(
         load_model("plasm_kth", "plasm_kth")
     assert load_model(None, "plasm_kth")
     assert load_model(None, published.name)
+
+
+FIXED_SIZE: dict[str, dict[str, Any]] = {
+    "mau_mmnist": {"hidden_dims": (8, 8), "kernel_size": 3, "tau": 2},
+    "mim_mmnist": {"hidden_dims": (8, 8), "kernel_size": 3},
+    "simvp_mlpmixer_mmnist": {"encoder_dim": 4, "translator_dim": 16, "translator_depth": 2},
+}
+
+
+@pytest.mark.parametrize("name", FIXED_SIZE)
+def test_training_goes_on_from_a_model_of_fixed_size(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What config.json states is compared, and no model is made to learn it."""
+    args = {**FIXED_SIZE[name], "img_size": (32, 32)}
+    first = timm.create_model(name, **args)
+    weights.save_pretrained(first, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(family, "build_model_with_cfg", None)
+        found = initial_arguments(name, str(tmp_path))
+    assert {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()} == args
+    model = timm.create_model(name, **found)
+    load_initial_weights(model, name, str(tmp_path), **found)
+    assert all(torch.equal(first.state_dict()[key], tensor) for key, tensor in model.state_dict().items())
+
+
+def test_arguments_that_only_the_size_of_frames_hides_are_not_lost(tmp_path: Path) -> None:
+    args = FIXED_SIZE["mau_mmnist"]
+    weights.save_pretrained(timm.create_model("mau_mmnist", **args, cell_mode="residual"), tmp_path)
+    model = timm.create_model("mau_mmnist", **args)
+    with pytest.raises(ValueError, match=r"made with other arguments.*--model-arg cell_mode=residual"):
+        load_initial_weights(model, "mau_mmnist", str(tmp_path), **args)

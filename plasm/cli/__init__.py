@@ -61,6 +61,9 @@ class _Group(Group):
         except RunInterruptedError as error:
             click.echo(str(error), err=True)
             sys.exit(128 + error.signal)
+        except BrokenPipeError:
+            # Whoever reads has seen enough, `| head` say: click ends without a word.
+            raise
         except _USER_ERRORS as error:
             raise click.ClickException(shown(error, _LONGEST_MESSAGE, "\n") or "out of memory") from error
 

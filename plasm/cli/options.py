@@ -84,7 +84,7 @@ def pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
     """NAME=VALUE items of an option that may be repeated; a value is a Python literal, or else text.
 
     Raises:
-        ValueError: If an item is no NAME=VALUE.
+        ValueError: If an item is no NAME=VALUE, or the value None.
     """
     values = {}
     for item in items:
@@ -95,7 +95,14 @@ def pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
             values[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             values[name] = value
+        if _has_none(values[name]):
+            raise ValueError(f"--{option.removesuffix('s').replace('_', '-')} {item}: leave it out, for its default")
     return values
+
+
+def _has_none(value: Any) -> bool:
+    """Whether None is in a value, which no configuration of a run can hold."""
+    return value is None or (isinstance(value, list | tuple) and any(map(_has_none, value)))
 
 
 def given(arguments: dict[str, Any]) -> dict[str, Any]:

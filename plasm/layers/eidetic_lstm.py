@@ -177,7 +177,7 @@ class Eidetic3DLSTMCell(nn.Module):
     def _rows(self, x: Tensor) -> Tensor:
         """(N, D, W, h, w) to (N, S, D): places, and the channels of each."""
         if self.as_openstl:
-            return x.reshape(x.shape[0], -1, self.dim)
+            return x.flatten(1).unflatten(1, (-1, self.dim))
         return x.flatten(2).transpose(1, 2)
 
 

@@ -85,7 +85,7 @@ class MAUCell(nn.Module):
         """
         from_s, query = projected
         stacked_s, stacked_t = torch.stack(list(past_s), 1), torch.stack(list(past_t), 1)  # (N, tau, D, h, w)
-        scores = (stacked_s * query.unsqueeze(1)).flatten(2).sum(2) / math.sqrt(query[0].numel())
+        scores = (stacked_s * query.unsqueeze(1)).flatten(2).sum(2) / math.sqrt(math.prod(query.shape[1:]))
         attended = (stacked_t * torch.softmax(scores, 1)[..., None, None, None]).sum(1)
         keep = torch.sigmoid(self.conv_t_next(t))
         fused = t * keep + (1 - keep) * attended

@@ -156,6 +156,9 @@ class SwinBlock(SwinTransformerBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
+        if not len(x):
+            # timm's attention cannot tell its heads' width from no clips.
+            return x
         return rearrange(super().forward(rearrange(x, "n c h w -> n h w c")), "n h w c -> n c h w")
 
 

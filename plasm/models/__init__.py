@@ -6,7 +6,7 @@ import pkgutil
 from .convlstm import ConvLSTM
 from .crevnet import CrevNet
 from .e3dlstm import E3DLSTM
-from .family import Family, family_of, is_plasm_model, recipe
+from .family import Family, arguments_of, family_of, is_plasm_model, recipe
 from .mau import MAU
 from .mim import MIM
 from .phydnet import PhyDNet
@@ -38,6 +38,7 @@ __all__ = [
     "PredRNNv2",
     "SimVP",
     "VideoModel",
+    "arguments_of",
     "family_of",
     "is_plasm_model",
     "recipe",

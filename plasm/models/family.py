@@ -18,11 +18,12 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import timm
-from timm.models import build_model_with_cfg, generate_default_cfgs
+from timm.models import build_model_with_cfg, generate_default_cfgs, get_pretrained_cfg
 from timm.models._features import FeatureGetterNet
 from torch import nn
 
@@ -30,9 +31,11 @@ from plasm import weights
 
 from .pretrained import Adapter, Filter, resolve_pretrained
 
-__all__ = ["Family", "family_of", "is_plasm_model", "recipe"]
+__all__ = ["Family", "arguments_of", "family_of", "is_plasm_model", "recipe"]
 
 _PACKAGE = __package__ or ""
+
+_describing: ContextVar[bool] = ContextVar("describing", default=False)
 
 Model = TypeVar("Model", bound=nn.Module)
 Size = tuple[int, int, int]
@@ -115,6 +118,14 @@ class Family:
             self.checkpoint_filter_fn,
         )  # fmt: skip
         kwargs = {**source.defaults, **asked}
+        # Every argument, so that no later change of a default changes a saved model; timm adds what it was given.
+        parameters = inspect.signature(model_cls).parameters.values()
+        spelled = {p.name: kwargs.get(p.name, p.default) for p in parameters if p.name not in ("device", "dtype")}
+        if _describing.get():
+            channels = kwargs.get("in_chans", get_pretrained_cfg(variant).input_size[0])
+            described: Any = nn.Module()
+            described._model_args = {**spelled, "in_chans": channels}
+            return described
         model: Any = build_model_with_cfg(
             model_cls,
             variant,
@@ -130,9 +141,6 @@ class Family:
             },
         )
         model.pretrained_cfg.pop("state_dict", None)
-        # Every argument, so that no later change of a default changes a saved model; timm adds what it was given.
-        parameters = inspect.signature(model_cls).parameters.values()
-        spelled = {p.name: kwargs.get(p.name, p.default) for p in parameters if p.name not in ("device", "dtype")}
         model._model_args = {**spelled, "in_chans": getattr(model, "in_chans", spelled["in_chans"])}
         return model
 
@@ -172,6 +180,24 @@ def _without_timms(model_cls: type[nn.Module], variant: str, asked: Mapping[str,
             raise ValueError(f"{variant} has no {name}, which is {asked[name]}: leave it out, or 0")
     # A model that does not take the size of the frames takes any.
     return {name: value for name, value in asked.items() if name not in foreign}
+
+
+def arguments_of(name: str) -> dict[str, Any]:
+    """All arguments with which a model of this package would be made, which is not done.
+
+    Args:
+        name: As ``timm.create_model`` takes it: of a constructor, or "local-dir:FOLDER" or "hf-hub:OWNER/NAME".
+
+    Raises:
+        OSError: If a file is damaged or cannot be had.
+        ValueError: If its configuration is none of such a model.
+    """
+    token = _describing.set(True)
+    try:
+        described: Any = timm.create_model(name)
+    finally:
+        _describing.reset(token)
+    return dict(described._model_args)
 
 
 def family_of(name: str) -> Family | None:

@@ -5,8 +5,13 @@ Paper: Tan, Gao, Wu, Xu, Xia, Li, Li, CVPR 2023, arXiv 2206.12126.
 Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixels. Pixels are floats in [0, 1].
 """
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from plasm.layers.simvp_coders import Coder
 
 from .family import Family
 from .pretrained import adapt_out_channels
@@ -41,11 +46,42 @@ def differential_divergence(prediction: Tensor, target: Tensor, temperature: flo
 class TAU(SimVP):
     """SimVP with the translator "tau", whose training adds the differential divergence to the squared error.
 
+    Arguments as ``SimVP``.
+
     Attributes:
         divergence_weight: Of the divergence: alpha in the paper.
     """
 
     divergence_weight = 0.1
+
+    def __init__(
+        self,
+        in_chans: int = 1,
+        in_frames: int = 10,
+        out_frames: int = 10,
+        out_chans: int | None = None,
+        img_size: int | tuple[int, int] = 64,
+        encoder_dim: int = 64,
+        translator_dim: int = 512,
+        encoder_depth: int = 4,
+        translator_depth: int = 8,
+        translator: str = "tau",
+        mlp_ratio: float = 8.0,
+        encoder_kernel_size: int = 3,
+        decoder_kernel_size: int = 3,
+        coder: Coder = "openstl",
+        inception_kernel_sizes: Sequence[int] = (3, 5, 7, 11),
+        inception_groups: int = 8,
+        drop_rate: float = 0.0,
+        drop_path_rate: float | tuple[float, float] = 0.0,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(
+            in_chans, in_frames, out_frames, out_chans, img_size, encoder_dim, translator_dim, encoder_depth,
+            translator_depth, translator, mlp_ratio, encoder_kernel_size, decoder_kernel_size, coder,
+            inception_kernel_sizes, inception_groups, drop_rate, drop_path_rate, device, dtype,
+        )  # fmt: skip
 
     def training_loss(self, clip: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Mean squared error and divergence, Eq. 9.

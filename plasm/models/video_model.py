@@ -211,14 +211,17 @@ class VideoModel(nn.Module):
         """Features of the last block, (N, D, h, w), of a clip (B, T, C, H, W)."""
         return self.forward_blocks(clip, len(self.feature_info))[-1]
 
-    def forward_head(self, x: Tensor, clip: Tensor | None = None, pre_logits: bool = False) -> Tensor:
+    def forward_head(
+        self, x: Tensor, clip: Tensor | bool | None = None, pre_logits: bool | Tensor | None = False
+    ) -> Tensor:
         """Make frames of what ``forward_features`` gives.
 
         Args:
             x: (N, D, h, w).
             clip: (B, T, C, H, W) that they are of: its size is cut from the frames, and its first features go past the
                 blocks where the model has such a skip.
-            pre_logits: Give features for a head of one's own: the mean over all places.
+            pre_logits: Give features for a head of one's own: the mean over all places. It may come second, as
+                timm has it: ``forward_head(x, True)``.
 
         Returns:
             (B, T', C', H, W), what ``forward(clip)`` gives; without ``clip`` of the padded size; or (N, D).
@@ -226,7 +229,9 @@ class VideoModel(nn.Module):
         Raises:
             ValueError: If the model needs ``clip``, and it is not given.
         """
-        if pre_logits:
+        if isinstance(clip, bool):
+            clip, pre_logits = (pre_logits if isinstance(pre_logits, Tensor) else None), clip
+        if pre_logits is True:
             return x.mean((-2, -1))
         frames = self.decode(x, clip)
         return frames if clip is None else self.crop(frames, clip)

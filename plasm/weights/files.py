@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from timm.models import create_model
 from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from .card import Card
 from .foreign import listed, read_json, reason, shown
@@ -259,8 +260,7 @@ def save_pretrained(
     Raises:
         ValueError: If the model was not made by ``timm.create_model``.
     """
-    # What torch.compile wrapped has the names.
-    folder, model = Path(folder), getattr(model, "_orig_mod", model)
+    folder, model = Path(folder), _unwrapped(model)
     _check_savable(model)
     folder.mkdir(parents=True, exist_ok=True)
     if tensors is not None:
@@ -290,10 +290,32 @@ def describe_folder(
         beside.write_text((card or Card()).render(folder, saved, picture, family), encoding="utf-8")
 
 
+def _unwrapped(model: Any) -> Any:
+    """The model in what torch puts around one: of a compiled one, of several devices, of an average."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel | AveragedModel):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        else:
+            return model
+
+
 def _check_savable(model: Any) -> None:
     if not getattr(model, "pretrained_cfg", None):
         raise ValueError(
             f"a {type(model).__name__} that timm.create_model did not make cannot be saved so that it loads by name"
+        )
+    parameters, args = inspect.signature(type(model)).parameters, getattr(model, "_model_args", {})
+    if "device" not in parameters or not args:
+        return
+    # Its arguments make it again; what was done to it since, they do not.
+    again = type(model)(**{name: value for name, value in args.items() if name in parameters}, device="meta")
+    own, made = ({name: tensor.shape for name, tensor in net.state_dict().items()} for net in (model, again))
+    if changed := sorted(name for name in {**own, **made} if own.get(name) != made.get(name)):
+        raise ValueError(
+            f"a {type(model).__name__} whose tensors are not those that its arguments make would not load again; "
+            f"take off what was put on it, a weight norm or adapters, or save its state_dict(): {', '.join(changed)}"
         )
 
 

@@ -417,3 +417,16 @@ def test_a_value_that_is_not_finite_leaves_good_metrics_alone(tmp_path: Path) ->
     assert "c.npy should hold finite values" in (message := fails(*common))
     assert "in row 13, counted from 0" in message
     assert (tmp_path / "w" / "metrics.json").read_text(encoding="utf-8") == good
+
+
+def test_an_argument_of_none_is_left_out() -> None:
+    for value in ("None", "(1, None)"):
+        command = ["train", "--model", "plasm_mmnist_tiny", "--data", "mmnist", "--model-arg", f"out_chans={value}"]
+        assert f"--model-arg out_chans={value}: leave it out, for its default" in fails(*command)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    command = f"{sys.executable} -m plasm list 'plasm_*' | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("model")
+    assert "rror" not in done.stderr

@@ -309,7 +309,9 @@ class BaseModelTester:
         self.require(name, "features")
         clip = self.clip(model.eval(), size=None if "any_size" in self.not_promised(name) else (17, 22))
         features = model.forward_features(clip)
-        assert model.forward_head(features, pre_logits=True).shape == (len(features), model.head_hidden_size)
+        pooled = model.forward_head(features, pre_logits=True)
+        assert pooled.shape == (len(features), model.head_hidden_size)
+        assert torch.equal(model.forward_head(features, True), pooled)
         try:
             frames = model.forward_head(features, clip)
         except NotImplementedError as error:
@@ -345,6 +347,14 @@ class BaseModelTester:
             torch.testing.assert_close(feature, other)
         (last,) = self.create(name, features_only=True, out_indices=(-1,)).train(model.training)(clip)
         assert last.shape == features[-1].shape
+
+    def test_no_clips_and_frames_of_one_pixel(self, name: str, model: nn.Module) -> None:
+        model.eval()
+        assert model(self.clip(model, 0)).shape == self.out_shape(model, 0)
+        if "any_size" not in self.not_promised(name):
+            out = model(self.clip(model, 1, (1, 1)))
+            assert out.shape == self.out_shape(model, 1, (1, 1))
+            assert out.isfinite().all()
 
     def test_every_module_with_weights_is_called(self, name: str, model: nn.Module) -> None:
         """Hooks, adapters and offloading know of nothing else. What belongs to a loss alone is called in training."""

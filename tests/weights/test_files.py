@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import timm
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from plasm import weights
 from plasm.models import PLASM
@@ -154,3 +156,23 @@ def test_tensors_that_do_not_fit_are_listed() -> None:
         "1 tensor(s) not finite: d",
     ]
     weights.check_tensors({name: torch.zeros(2).half() for name in expected}, expected, "it")
+
+
+def test_what_is_put_around_a_model_is_not_saved(tmp_path: Path) -> None:
+    model = timm.create_model("plasm_mmnist_tiny", encoder_dim=8, translator_dim=16, translator_depth=1)
+    for index, wrapped in enumerate((nn.DataParallel(model), AveragedModel(nn.DataParallel(model)))):
+        weights.save_pretrained(wrapped, tmp_path / str(index))
+        loaded = timm.create_model(f"local-dir:{tmp_path / str(index)}", pretrained=True)
+        assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_a_model_that_would_not_load_again_is_not_saved(tmp_path: Path) -> None:
+    normed, pruned = (
+        timm.create_model("plasm_mmnist_tiny", encoder_dim=8, translator_dim=16, translator_depth=2) for _ in range(2)
+    )
+    nn.utils.parametrizations.weight_norm(normed.decoder.readout)
+    pruned.prune_intermediate_layers([0])
+    for model in (normed, pruned):
+        with pytest.raises(ValueError, match=r"a PLASM whose tensors .* would not load again.*decoder\.readout"):
+            weights.save_pretrained(model, tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
