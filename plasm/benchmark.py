@@ -101,6 +101,7 @@ class Published:
         ssim: As its source computes it.
         parameters: In millions, as reported.
         multiply_adds: In billions, as reported.
+        whose: Who reports it, in a word or two.
         source: Where the numbers stand.
     """
 
@@ -111,33 +112,32 @@ class Published:
     ssim: float | None
     parameters: float | None
     multiply_adds: float | None
+    whose: str
     source: str
 
 
 def published() -> list[Published]:
-    """The rows of published.csv, and what was measured with the weights that plasm publishes."""
+    """The rows of published.csv."""
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     numbers = ("mae", "ssim", "parameters", "multiply_adds")
-    reported = [
+    return [
         Published(
             model=row["model"],
             epochs=int(row["epochs"]) if row["epochs"] else None,
             mse=float(row["mse"]),
+            whose=row["whose"],
             source=row["source"],
             **{name: float(row[name]) if row[name] else None for name in numbers},
         )
         for row in rows
     ]
-    own = [
-        Published(
-            entry.model, round(entry.clips / EPOCH_CLIPS), entry.metrics["mse"], entry.metrics.get("mae"),
-            entry.metrics.get("ssim_published"), None, None, f"measured: {entry.name}",
-        )
-        for entry in weights.entries()
-        if entry.data == "mmnist" and "mse" in entry.metrics
-    ]  # fmt: skip
-    return reported + own
+
+
+def measured_here() -> dict[str, weights.Entry]:
+    """For the name of a constructor, its default weights, where they were measured on Moving MNIST."""
+    rows = [row for row in weights.entries() if row.data == "mmnist" and "mse" in row.metrics]
+    return {row.model: row for row in reversed(rows)}
 
 
 def measure(
@@ -269,14 +269,21 @@ def read_csv(file: Path) -> list[Measurement]:
 
 
 def table(rows: Iterable[Measurement]) -> list[tuple[str, ...]]:
-    """Measurements to read, with published errors beside them: a line of titles, then one a row."""
+    """Measurements to read: a line of titles, then one a row.
+
+    Beside each model stand the errors that others published of the same architecture, and that of the weights in the
+    manifest; of these the test clips are ours.
+    """
     errors = {(row.model, row.epochs): row for row in published()}
+    own = measured_here()
     lines: list[tuple[str, ...]] = [
         ("model", "mode", "runtime", "threads", "from eager", "M", "G", "clips/s", "range", "frames/s", "MB",
-         "of peak", "MSE 200", "MSE 2,000")
+         "of peak", "published, 200 epochs (whose)", "published, 2,000 epochs (whose)",
+         "measured here (weights, clips)")
     ]  # fmt: skip
     for row in rows:
         found = [errors.get((row.model, epochs)) for epochs in (200, 2000)]
+        weight = own.get(row.model)
         lines.append(
             (
                 row.model,
@@ -291,49 +298,121 @@ def table(rows: Iterable[Measurement]) -> list[tuple[str, ...]]:
                 f"{row.frames_per_second:.1f}",
                 f"{row.peak_memory / 2**20:.0f}",
                 f"{row.share:.0%}",
-                *(f"{error.mse:.2f}" if error else "-" for error in found),
+                *(f"{error.mse:.2f} ({error.whose})" if error else "-" for error in found),
+                f"{weight.metrics['mse']:.2f} ({weight.tag}, {weight.clips:,})" if weight else "-",
             )
         )
     return lines
 
 
+class _Point(NamedTuple):
+    x: float
+    mse: float
+    label: str
+    measured: bool
+
+
 def picture(rows: Sequence[Measurement], file: Path) -> None:
     """Draw error against multiply-adds and against measured clips a second, of inference, a row for each length.
 
-    Errors of 200 epochs and of 2,000 stand in rows of their own: they are not to be compared.
+    Published errors are circles, at the multiply-adds that their source reports, and stand in a row for each length of
+    training: lengths are not to be compared. Errors measured here are stars, in a row of their own.
 
     Args:
         rows: Of which those of models with a published or measured error are drawn.
         file: PNG to write.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     # Of several runtimes, the first.
     measured = {row.model: row for row in reversed(rows) if row.mode == "inference"}
-    points = [point for point in published() if point.model in measured]
-    lengths = sorted({point.epochs or 0 for point in points}) or [0]
-    figure = Figure(figsize=(11, 4.2 * len(lengths)), layout="constrained")
-    grid = figure.subplots(len(lengths), 2, squeeze=False)
-    for axes, epochs in zip(grid, lengths, strict=True):
-        titles = "length of training not given" if epochs == 0 else f"{epochs:,} epochs of {EPOCH_CLIPS:,} clips"
-        for axis, column, unit, label in (
-            (axes[0], "multiply_adds", 1e9, "multiply-adds of a clip (G)"),
-            (axes[1], "clips_per_second", 1, "clips a second, measured"),
-        ):
-            for point in (point for point in points if (point.epochs or 0) == epochs):
-                place = (getattr(measured[point.model], column) / unit, point.mse)
-                axis.scatter(*place, color="tab:red" if point.model.startswith("plasm") else "tab:blue", s=18)
-                name = point.model.removesuffix("_mmnist")
-                axis.annotate(name, place, fontsize=7, xytext=(3, 3), textcoords="offset points")
-            axis.set(xlabel=label, ylabel="MSE, Moving MNIST", title=titles, xscale="log")
+    panels: dict[str, list[tuple[str, float, float | None, bool]]] = {}
+    for point in published():
+        if point.model in measured:
+            length = f"{point.epochs:,} epochs" if point.epochs else "a length not given"
+            panels.setdefault(f"published, {length}", []).append((point.model, point.mse, point.multiply_adds, False))
+    for model, weight in measured_here().items():
+        if model in measured:
+            panels.setdefault("measured here, clips as in the label", []).append(
+                (f"{model} ({weight.clips:,})", weight.metrics["mse"], None, True)
+            )
+    panels = dict(sorted(panels.items(), key=lambda panel: ("measured" in panel[0], len(panel[0])))) or {
+        "no model with a known error": []
+    }
+    figure = Figure(figsize=(13, 5 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(panels), 2, squeeze=False)
+    for axes, (title, points) in zip(grid, panels.items(), strict=True):
+        for axis, by_cost in zip(axes, (True, False), strict=True):
+            drawn = []
+            for label, mse, reported, own in points:
+                row = measured[label.partition(" ")[0]]
+                cost = reported if reported is not None else row.multiply_adds / 1e9
+                drawn.append(_Point(cost if by_cost else row.clips_per_second, mse, label, own))
+            axis.set(
+                xlabel="multiply-adds of a clip (G)" if by_cost else "clips a second of plasm's model, measured here",
+                ylabel="MSE, Moving MNIST", title=title, xscale="log",
+            )  # fmt: skip
             # Names stay within the axes, and numbers within a decade are few and plain.
-            axis.margins(x=0.2, y=0.1)
+            axis.margins(x=0.3, y=0.15)
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.3)
+            for point in drawn:
+                color = "tab:red" if point.label.startswith("plasm") else "tab:blue"
+                axis.scatter(point.x, point.mse, color=color, s=90 if point.measured else 18,
+                             marker="*" if point.measured else "o")  # fmt: skip
+    figure.draw_without_rendering()
+    for axes, points in zip(grid, panels.values(), strict=True):
+        for axis in axes:
+            _label(axis, [label.replace("_mmnist", "") for label, *_ in points])
     figure.savefig(file, dpi=110)
+
+
+def _label(axis: Any, labels: Sequence[str]) -> None:
+    """Write a label beside each of the collections of an axis, where it covers no other label and no point."""
+    from matplotlib.text import Text
+
+    renderer = axis.figure.canvas.get_renderer()
+    taken = [
+        axis.transData.transform(collection.get_offsets())[0] + side for collection in axis.collections
+        for side in ((-4, -4), (4, 4))
+    ]  # fmt: skip
+    boxes = [(*low, *high) for low, high in zip(taken[::2], taken[1::2], strict=True)]
+    own = list(boxes)
+    for collection, label, point in zip(axis.collections, labels, own, strict=True):
+        place = collection.get_offsets()[0]
+        for offset in _OFFSETS:
+            text = axis.annotate(
+                label, place, fontsize=8, xytext=offset, textcoords="offset points",
+                ha="left" if offset[0] >= 0 else "right", va="center",
+                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "gray"} if max(map(abs, offset)) > 8 else None,
+            )  # fmt: skip
+            # An annotation's own extent has its line in it.
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text).extents
+            others = [each for each in boxes if each is not point]
+            if not any(_overlap(box, each) for each in others) or offset == _OFFSETS[-1]:
+                boxes.append(tuple(box))
+                break
+            text.remove()
+
+
+# Where a label may stand from its point, in points, the nearest first.
+_OFFSETS = [
+    (side * x, sign * y)
+    for x, y in sorted(((x, y) for x in (6, 14, 26, 40, 60) for y in range(0, 90, 8)), key=lambda place: sum(place))
+    for sign in ((1, -1) if y else (1,))
+    for side in (1, -1)
+]
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes (left, bottom, right, top) share a place."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def peak_memory(run: Step, device: torch.device) -> int:

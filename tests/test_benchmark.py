@@ -1,9 +1,12 @@
 import csv
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 from commands import fails, ok
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import nn
 
 from plasm import benchmark, weights
@@ -94,10 +97,40 @@ def test_published_numbers_have_a_source_and_never_mix_lengths() -> None:
     by = {(row.model, row.epochs): row.mse for row in rows}
     assert (by["simvp_gsta_mmnist", 200], by["simvp_gsta_mmnist", 2000]) == (26.69, 15.05)
     assert by["plasm_mmnist", 2000] == 18.4
+    assert {row.whose for row in rows} == {"OpenSTL", "PLA-SM's paper", "PredFormer's paper"}
+
+
+def test_published_and_measured_errors_stand_in_columns_of_their_own() -> None:
     own = weights.entry("plasm_mmnist_tiny")
-    (row,) = (row for row in rows if row.source == f"measured: {own.name}")
-    # An epoch is of 10,000 clips there, whatever a run called one.
-    assert row.epochs == round(own.clips / 10_000)
+    row = benchmark.Measurement(
+        model="plasm_mmnist_tiny", mode="inference", runtime="eager", device="cpu", hardware="AVX2", torch="2.6.0",
+        dtype="float32", batch_size=1, parameters=1, multiply_adds=1, clips_per_second=1.0, lowest=1.0, highest=1.0,
+        frames_per_second=10.0, peak_memory=1, share=0.1, threads=1, difference=0.0,
+    )  # fmt: skip
+    titles, measured, published = benchmark.table([row, dataclasses.replace(row, model="plasm_mmnist")])
+    assert titles[-3:] == (
+        "published, 200 epochs (whose)", "published, 2,000 epochs (whose)", "measured here (weights, clips)",
+    )  # fmt: skip
+    assert measured[-3:] == ("-", "-", f"{own.metrics['mse']:.2f} ({own.tag}, {own.clips:,})")
+    # Nobody trained ours: the paper's error is the paper's.
+    assert published[-3:] == ("-", "18.40 (PLA-SM's paper)", "-")
+
+
+def test_no_label_of_the_picture_lies_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure))
+    rows = benchmark.read_csv(Path(__file__).parents[1] / "docs/results/benchmark.csv")
+    benchmark.picture([*rows, dataclasses.replace(rows[0], model="plasm_mmnist_tiny")], tmp_path / "a.png")
+    titles = [axis.get_title() for axis in figures[0].axes][::2]
+    assert titles == ["published, 200 epochs", "published, 2,000 epochs", "measured here, clips as in the label"]
+    for axis in figures[0].axes:
+        for text in axis.texts:
+            text.update_positions(figures[0].canvas.get_renderer())
+        # Without the lines to the points.
+        boxes = [Text.get_window_extent(text) for text in axis.texts]
+        assert boxes
+        for number, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:number])
 
 
 def test_another_runtime_is_a_function_of_model_and_clip(monkeypatch: pytest.MonkeyPatch) -> None:
