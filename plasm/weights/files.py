@@ -307,7 +307,8 @@ def _check_savable(model: Any) -> None:
             f"a {type(model).__name__} that timm.create_model did not make cannot be saved so that it loads by name"
         )
     parameters, args = inspect.signature(type(model)).parameters, getattr(model, "_model_args", {})
-    if "device" not in parameters or not args:
+    if "device" not in parameters or not args.keys() >= parameters.keys() - {"device", "dtype"}:
+        # Not all of its arguments are known, as of timm's own models.
         return
     # Its arguments make it again; what was done to it since, they do not.
     again = type(model)(**{name: value for name, value in args.items() if name in parameters}, device="meta")
