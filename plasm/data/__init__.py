@@ -1,5 +1,6 @@
 """Clip data sets: each gives (T + T', C, H, W) floats in [0, 1]."""
 
+from . import radar
 from .arrays import read_clips, read_streams
 from .batches import clip_batches
 from .clips import StreamClips, clips
@@ -39,6 +40,7 @@ __all__ = [
     "open_source",
     "pixel_mask",
     "prepare_kth",
+    "radar",
     "read_clips",
     "read_streams",
     "register_dataset",

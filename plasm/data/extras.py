@@ -10,7 +10,8 @@ __all__ = ["UserModules", "import_named", "require"]
 
 _EXTRAS = {
     "av": "video", "PIL": "video", "h5py": "h5", "tifffile": "tiff", "imagecodecs": "tiff", "xarray": "netcdf",
-    "h5netcdf": "netcdf", "scipy": "netcdf", "netCDF4": "netcdf",
+    "h5netcdf": "netcdf", "scipy": "netcdf", "netCDF4": "netcdf", "eccodes": "radar", "rasterio": "radar",
+    "pyproj": "radar", "pysteps": "pysteps", "cv2": "pysteps",
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from .limits import check_bytes
 from .reading import plain, reading
 from .streams import FrameStream
 
-__all__ = ["NetCDFStream", "is_packed", "netcdf_streams"]
+__all__ = ["NetCDFStream", "engine_of", "is_packed", "netcdf_streams"]
 
 _NETCDF = "a whole NetCDF file"
 # What xarray reads each version with, by the first bytes: never guessed, and nothing but a file.
@@ -112,7 +112,7 @@ def netcdf_streams(file: Path, channels: int, options: ArrayOptions | None = Non
     options = options or ArrayOptions()
     with reading(file, _NETCDF):
         key = options.array
-        if _engine(file) == "h5netcdf":
+        if engine_of(file) == "h5netcdf":
             # Before another library opens it.
             key = _check_h5(file, options.array)
         if key is None:
@@ -135,19 +135,25 @@ def netcdf_streams(file: Path, channels: int, options: ArrayOptions | None = Non
     return [NetCDFStream(file, key.strip("/"), layout, clip, shape, options.fill) for clip in range(clips)]
 
 
-def _engine(file: Path) -> str:
+def engine_of(file: Path) -> str:
+    """What xarray reads a NetCDF file with.
+
+    Raises:
+        ValueError: If it is none.
+        ImportError: If that is not installed.
+    """
     with file.open("rb") as content:
         start = content.read(4)
     if start not in _ENGINES:
         raise ValueError(f"{file} is no NetCDF file: it begins with {plain(start)}")
+    require(_MODULES[_ENGINES[start]])
     return _ENGINES[start]
 
 
 @contextmanager
 def _opened(file: Path, group: str) -> Iterator[Any]:
     """The file as xarray's data set; nothing is read but what it says of itself."""
-    xarray, engine = require("xarray"), _engine(file)
-    require(_MODULES[engine])
+    xarray, engine = require("xarray"), engine_of(file)
     more: dict[str, Any] = {"group": group or None} if engine != "scipy" else {}
     if engine == "h5netcdf":
         more["phony_dims"] = "sort"

@@ -1,0 +1,261 @@
+"""Radar files of any format as frames: what each says of itself, and the rain in it.
+
+A file is known by its first bytes, not by its name.
+"""
+
+import gzip
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any
+
+import numpy as np
+
+from plasm.data.limits import check_bytes, read_limit
+from plasm.data.reading import plain, reading
+
+from .grid import Grid
+from .values import rain_rate
+
+__all__ = ["Frame", "ReadOptions", "name_time", "open_frames", "opened", "to_rate"]
+
+_NAME_TIME = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T]?(\d\d)[-_.:]?(\d\d)(?:[-_.:]?(\d\d))?(?!\d)"
+)
+# Of units, as files write them: what one is in mm/h.
+_RATES = {
+    "mm/h": 1.0, "mm/hr": 1.0, "mm h-1": 1.0, "mm hr-1": 1.0, "mm h**-1": 1.0, "mm hour-1": 1.0, "mm/hour": 1.0,
+    "mmh-1": 1.0, "kg m-2 h-1": 1.0, "kg m**-2 h**-1": 1.0, "kg m-2 s-1": 3600.0, "kg m**-2 s**-1": 3600.0,
+    "kg/m2/s": 3600.0, "kg/m^2/s": 3600.0, "mm s-1": 3600.0, "mm/s": 3600.0, "m s-1": 3.6e6, "m/s": 3.6e6,
+    "m s**-1": 3.6e6,
+}  # fmt: skip
+_DEPTHS = {"mm": 1.0, "kg m-2": 1.0, "kg m**-2": 1.0, "kg/m2": 1.0, "kg/m^2": 1.0, "m": 1000.0}
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a file may not say itself.
+
+    Attributes:
+        unit: Of the values: "mm/h", "dBZ", and others that CF knows; goes over what the file says.
+        zr: (a, b) of Z = a R^b for reflectivity; goes over what the file says.
+        array: The variable of a NetCDF file.
+        pattern: How a name tells the time, as of ``strptime``, such as "rain_%Y%m%d_%H%M.tif"; by default the one
+            YYYYMMDDHHMM(SS) in it, with or without separators.
+
+    Raises:
+        ValueError: If an option is none of these.
+    """
+
+    unit: str | None = None
+    zr: tuple[float, float] | None = None
+    array: str | None = None
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        for name in ("unit", "array", "pattern"):
+            if not isinstance(getattr(self, name), str | None):
+                raise ValueError(f"{name} is text, got {getattr(self, name)!r}")
+        if self.zr is not None:
+            numbers = len(self.zr) == 2 and all(isinstance(z, int | float) and z > 0 for z in self.zr)
+            if not isinstance(self.zr, tuple | list) or not numbers:
+                raise ValueError(f"zr is (a, b) of Z = a R^b, such as (200, 1.6), got {self.zr!r}")
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """Of the options."""
+        return [f.name for f in fields(cls)]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One composite at one time.
+
+    Attributes:
+        file: Where it lies.
+        time: When, in UTC; of an accumulation its end.
+        grid: Where.
+        quantity: What the file holds, in words, before it becomes mm/h.
+        load: Reads it: (H, W) float32 in mm/h, NaN where nothing was measured, 0 where it is dry.
+    """
+
+    file: Path
+    time: datetime
+    grid: Grid
+    quantity: str
+    load: Callable[[], np.ndarray]
+
+
+def open_frames(file: Path, options: ReadOptions | None = None) -> list[Frame] | None:
+    """Read what a radar file says of itself: ODIM or KNMI HDF5, FMI PGM, GRIB, CF NetCDF or GeoTIFF.
+
+    Args:
+        file: The file; PGM and GRIB may be gzipped.
+        options: What it may not say.
+
+    Returns:
+        Its frames; None if it is of none of these formats.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        ValueError: If it is damaged, or holds something else than rain.
+        ImportError: If reading it needs a package that is not installed.
+    """
+    options = options or ReadOptions()
+    with reading(file, "a radar file"), opened(file) as handle:
+        head = handle.read(8)
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if kind is None:
+        if not head and file.suffix.lower() in _ENDINGS:
+            raise ValueError(f"{file} is empty")
+        if file.suffix.lower() in _ENDINGS:
+            raise ValueError(f"{file} is no whole {file.suffix} file: it does not begin as one")
+        return None
+    return kind(file, options)
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[IO[bytes]]:
+    """Open a file, unpacked if it is gzipped; what it unpacks to is limited."""
+    with file.open("rb") as packed:
+        is_packed = packed.read(2) == b"\x1f\x8b"
+    # Opened anew: eccodes goes on where the system is in the file, which has read further than Python.
+    with file.open("rb") as packed:
+        if not is_packed:
+            yield packed
+            return
+        with gzip.GzipFile(fileobj=packed) as content, TemporaryFile() as whole:
+            size = 0
+            try:
+                while part := content.read(1 << 20):
+                    size += len(part)
+                    if size > read_limit():
+                        check_bytes(size, str(file), "what is packed in it")
+                    whole.write(part)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise ValueError(f"{file} is no whole gzip file: {plain(error)}") from error
+            whole.seek(0)
+            yield whole
+
+
+def name_time(file: Path, options: ReadOptions) -> datetime:
+    """The time that a file's name tells; see ``ReadOptions``.
+
+    Raises:
+        ValueError: If it tells none, or several.
+    """
+    if options.pattern is not None:
+        try:
+            return datetime.strptime(file.name, options.pattern)
+        except ValueError as error:
+            raise ValueError(f"{file}: its name is not as pattern={options.pattern} says: {error}") from error
+    found = set()
+    for match in _NAME_TIME.finditer(file.name):
+        try:
+            found.add(datetime(*(int(part or 0) for part in match.groups())))  # type: ignore[arg-type]
+        except ValueError:
+            continue
+    if len(found) != 1:
+        raise ValueError(
+            f"{file} says no time itself, and its name has {len(found) or 'none'} as YYYYMMDDHHMM: give a pattern of "
+            f"strptime, pattern=rain_%Y%m%d_%H%M.tif"
+        )
+    return found.pop()
+
+
+def to_rate(
+    values: np.ndarray, unit: str, file: Path, zr: tuple[float, float] = (200.0, 1.6), hours: float | None = None
+) -> np.ndarray:
+    """Values of a unit in mm/h; what is not finite becomes NaN, and what is below 0 mm/h becomes 0.
+
+    Args:
+        values: In the unit.
+        unit: "dBZ", a rate or, with ``hours``, a depth.
+        file: For errors.
+        zr: (a, b) for dBZ.
+        hours: Over which a depth fell.
+
+    Raises:
+        ValueError: If it is the unit of something else.
+    """
+    check_unit(unit, file, hours)
+    if _is_dbz(unit):
+        rate = rain_rate(np.where(np.isfinite(values), values, np.nan), *zr)
+    else:
+        factor = _RATES[unit] if unit in _RATES else _DEPTHS[unit] / (hours or 1)
+        rate = (values.astype(np.float64) * factor).astype(np.float32)
+    rate[~np.isfinite(rate)] = np.nan
+    return np.maximum(rate, 0, out=rate)
+
+
+def check_unit(unit: str, file: Path, hours: float | None = None) -> None:
+    """Refuse what is no unit of rain.
+
+    Raises:
+        ValueError: If it is not, or a depth fell in a time that nobody says.
+    """
+    if unit in _DEPTHS and (hours is None or not hours > 0):
+        raise ValueError(f"{file} holds an accumulation in {unit} and does not say over how long")
+    if not _is_dbz(unit) and unit not in _RATES and unit not in _DEPTHS:
+        raise ValueError(f"{file} holds values in {plain(unit)!r}, which is no unit of rain: wanted mm/h, dBZ or mm")
+
+
+def quantity(unit: str, zr: tuple[float, float], hours: float | None = None) -> str:
+    """What a file holds, in words."""
+    if _is_dbz(unit):
+        return f"reflectivity, Z = {zr[0]:g} R^{zr[1]:g}"
+    return "rain rate" if unit in _RATES else f"accumulation of {(hours or 0) * 60:g} minutes"
+
+
+def _is_dbz(unit: str) -> bool:
+    return unit.lower() in ("dbz", "db")
+
+
+def knows(unit: Any) -> bool:
+    """Whether this is a unit of rain."""
+    return isinstance(unit, str) and (_is_dbz(unit) or unit in _RATES or unit in _DEPTHS)
+
+
+def _hdf5(file: Path, options: ReadOptions) -> list[Frame]:
+    from . import hdf5
+
+    return hdf5.frames(file, options)
+
+
+def _netcdf(file: Path, options: ReadOptions) -> list[Frame]:
+    from . import netcdf
+
+    return netcdf.frames(file, options)
+
+
+def _grib(file: Path, options: ReadOptions) -> list[Frame]:
+    from . import grib
+
+    return grib.frames(file, options)
+
+
+def _pgm(file: Path, options: ReadOptions) -> list[Frame]:
+    from . import pgm
+
+    return pgm.frames(file, options)
+
+
+def _geotiff(file: Path, options: ReadOptions) -> list[Frame]:
+    from . import geotiff
+
+    return geotiff.frames(file, options)
+
+
+_MAGIC: dict[bytes, Callable[[Path, ReadOptions], list[Frame]]] = {
+    b"\x89HDF": _hdf5, b"CDF": _netcdf, b"GRIB": _grib, b"P5": _pgm, b"II*\x00": _geotiff, b"MM\x00*": _geotiff,
+    b"II+\x00": _geotiff, b"MM\x00+": _geotiff,
+}  # fmt: skip
+_ENDINGS = {
+    ".h5", ".hdf", ".hdf5", ".nc", ".nc4", ".grib", ".grib2", ".grb", ".grb2", ".pgm", ".gz", ".tif", ".tiff",
+}  # fmt: skip

@@ -1,0 +1,80 @@
+"""GeoTIFF, one frame a file, its first band; read by GDAL's driver of that name alone, which opens no other file."""
+
+import logging
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plasm.data.extras import require
+from plasm.data.limits import check_bytes
+from plasm.data.reading import reading
+
+from .frames import Frame, ReadOptions, check_unit, knows, name_time, quantity, to_rate
+from .grid import Grid, proj_string
+
+__all__ = ["frames"]
+
+_LOG = logging.getLogger(__name__)
+_ZR = (200.0, 1.6)
+
+
+def frames(file: Path, options: ReadOptions) -> list[Frame]:
+    """Read what the file says of itself; see ``open_frames``."""
+    with reading(file, "a whole GeoTIFF file"), _env(), _open(file) as content:
+        check_bytes(content.height * content.width * 16, str(file), f"a composite of {content.height}x{content.width}")
+        tags = {**content.tags(), **content.tags(1)}
+        unit = options.unit or next((u for u in (content.units[0], tags.get("units"), tags.get("unit")) if u), None)
+        if unit is None:
+            unit = next((word for word in (content.descriptions[0],) if knows(word)), None)
+        if unit is None:
+            _LOG.warning("%s does not say the unit of its values: taken for mm/h; else give unit=dBZ", file)
+            unit = "mm/h"
+        grid = _grid(content, file)
+        stamp = tags.get("TIFFTAG_DATETIME", "")
+    try:
+        time = datetime.strptime(stamp, "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        time = name_time(file, options)
+    check_unit(unit, file)
+    zr = options.zr or _ZR
+    return [Frame(file, time, grid, quantity(unit, zr), partial(_read, file, unit, zr))]
+
+
+def _env() -> Any:
+    # Neither what lies beside the file nor what it names.
+    return require("rasterio").Env(
+        GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", GDAL_PAM_ENABLED="NO", GDAL_TIFF_INTERNAL_MASK="YES",
+        CPL_VSIL_CURL_ALLOWED_EXTENSIONS="none",
+    )  # fmt: skip
+
+
+def _open(file: Path) -> Any:
+    # Absolute: a relative name could begin as one of GDAL's virtual file systems does.
+    return require("rasterio").open(file.resolve(), driver="GTiff", sharing=False)
+
+
+def _grid(content: Any, file: Path) -> Grid:
+    size, place = (content.height, content.width), content.transform
+    if place.is_identity or content.crs is None:
+        return Grid(*size)
+    if place.b or place.d or place.a <= 0 or place.e == 0:
+        raise ValueError(f"{file} is rotated or mirrored: its columns do not lead to the east")
+    unit = "degrees" if content.crs.is_geographic else "m"
+    metres = 1.0 if unit == "degrees" else content.crs.linear_units_factor[1]
+    projection = proj_string(content.crs.to_wkt())
+    if metres != 1.0:
+        raise ValueError(f"{file} is in {content.crs.linear_units}, wanted metres or degrees")
+    top = place.f if place.e < 0 else place.f + place.e * size[0]
+    return Grid(*size, place.a, abs(place.e), place.c, top, unit, projection)  # type: ignore[arg-type]
+
+
+def _read(file: Path, unit: str, zr: tuple[float, float]) -> np.ndarray:
+    with reading(file, "a whole GeoTIFF file"), _env(), _open(file) as content:
+        values = content.read(1, masked=True)
+        rows_rise = content.transform.e > 0 and not content.transform.is_identity
+        scale, offset = content.scales[0], content.offsets[0]
+    values = np.ma.filled(values.astype(np.float64) * scale + offset, np.nan)
+    return to_rate(values[::-1] if rows_rise else values, unit, file, zr)

@@ -1,0 +1,138 @@
+"""GRIB, of one or several messages: NOAA's MRMS, and rates of rain as the WMO tables name them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from plasm.data.extras import require
+from plasm.data.limits import check_bytes
+from plasm.data.reading import reading
+
+from .frames import Frame, ReadOptions, check_unit, opened, quantity, to_rate
+from .grid import Grid
+
+__all__ = ["frames"]
+
+_ZR = (200.0, 1.6)
+# "discipline/category/number", of MRMS's own table and of the WMO's.
+_UNITS = {"209/6/1": "mm/h", "0/1/7": "kg m-2 s-1", "0/1/52": "kg m-2 s-1", "0/1/65": "kg m-2 s-1",
+          "209/9/0": "dBZ", "209/10/0": "dBZ", "0/15/1": "dBZ", "0/16/4": "dBZ", "0/16/5": "dBZ"}  # fmt: skip
+# What MRMS writes for what no radar sees, and for what was not measured. -99 is below detection.
+_MRMS_NONE = (-3.0, -1.0, -999.0)
+
+
+def frames(file: Path, options: ReadOptions) -> list[Frame]:
+    """Read what the file says of itself; see ``open_frames``. Messages of other quantities are left out."""
+    found, others = [], []
+    with reading(file, "a whole GRIB file"), opened(file) as handle:
+        for place, message in _messages(handle):
+            if (frame := _frame(message, place, file, options)) is not None:
+                found.append(frame)
+            else:
+                others.append(_name(message))
+        if not found:
+            raise ValueError(f"{file} holds {', '.join(others) or 'no message'}, wanted a rain rate or reflectivity")
+    return found
+
+
+def _messages(handle: IO[bytes]) -> Iterator[tuple[int, int]]:
+    """(offset, handle) of each message."""
+    eccodes = require("eccodes")
+    while (message := eccodes.codes_grib_new_from_file(handle)) is not None:
+        try:
+            yield eccodes.codes_get_message_offset(message), message
+        finally:
+            eccodes.codes_release(message)
+
+
+def _get(message: int, key: str, kind: Any = None) -> Any:
+    return require("eccodes").codes_get(message, key, kind)
+
+
+def _name(message: int) -> str:
+    name = str(_get(message, "shortName"))
+    return name if name != "unknown" else _parameter(message)
+
+
+def _parameter(message: int) -> str:
+    """Its place in the tables; GRIB 1 has others."""
+    if _get(message, "edition", int) != 2:
+        return ""
+    return "/".join(str(_get(message, key, int)) for key in ("discipline", "parameterCategory", "parameterNumber"))
+
+
+def _frame(message: int, place: int, file: Path, options: ReadOptions) -> Frame | None:
+    parameter = _parameter(message)
+    unit = options.unit or _UNITS.get(parameter)
+    if unit is None and _get(message, "shortName") in ("prate", "tprate", "crr", "lsrr", "rprate"):
+        unit = "kg m-2 s-1"
+    if unit is None:
+        return None
+    check_unit(unit, file)
+    grid = _grid(message, file)
+    date, clock = (_get(message, key, int) for key in ("validityDate", "validityTime"))
+    time = datetime.strptime(f"{date:08d}{clock:04d}", "%Y%m%d%H%M")
+    if _get(message, "edition", int) == 2:
+        # The time of validity has no seconds.
+        time += timedelta(seconds=_get(message, "second", int))
+    zr = options.zr or _ZR
+    return Frame(
+        file, time, grid, quantity(unit, zr), partial(_read, file, place, unit, zr, parameter.startswith("209/"))
+    )
+
+
+def _grid(message: int, file: Path) -> Grid:
+    if (kind := _get(message, "gridType")) != "regular_ll":
+        raise ValueError(f"{file} has a grid of type {kind}, wanted regular_ll: longitudes and latitudes")
+    width, height = (_get(message, key, int) for key in ("Ni", "Nj"))
+    check_bytes(width * height * 24, str(file), f"a composite of {height} x {width}")
+    if _get(message, "numberOfDataPoints", int) != width * height or min(width, height) < 2:
+        raise ValueError(f"{file} declares {height} x {width} cells and holds others")
+    if _get(message, "jPointsAreConsecutive", int) or _get(message, "alternativeRowScanning", int):
+        raise ValueError(f"{file} is not written row by row from west to east")
+    west, east, first, last = (
+        _get(message, f"{axis}Of{end}GridPointInDegrees", float)
+        for axis, end in (("longitude", "First"), ("longitude", "Last"), ("latitude", "First"), ("latitude", "Last"))
+    )
+    if _get(message, "iScansNegatively", int):
+        west, east = east, west
+    dx, dy = ((east - west) % 360) / (width - 1), abs(first - last) / (height - 1)
+    west = (west + 180) % 360 - 180
+    return Grid(height, width, dx, dy, west - dx / 2, max(first, last) + dy / 2, "degrees", "+proj=longlat +R=6371229")
+
+
+def _read(file: Path, place: int, unit: str, zr: tuple[float, float], mrms: bool) -> np.ndarray:
+    eccodes = require("eccodes")
+    with reading(file, "a whole GRIB file"), opened(file) as handle:
+        handle.seek(place)
+        with _message(handle) as message:
+            eccodes.codes_set(message, "missingValue", 1e30)
+            values = eccodes.codes_get_values(message).astype(np.float32)
+            height, width = (_get(message, key, int) for key in ("Nj", "Ni"))
+            values = values.reshape(height, width)
+            north_first = not _get(message, "jScansPositively", int)
+            west_first = not _get(message, "iScansNegatively", int)
+    values = values[:: 1 if north_first else -1, :: 1 if west_first else -1]
+    none = values > 1e29
+    if mrms:
+        none |= np.isin(values, np.array(_MRMS_NONE, np.float32))
+    rate = to_rate(values, unit, file, zr)
+    rate[none] = np.nan
+    return rate
+
+
+@contextmanager
+def _message(handle: IO[bytes]) -> Iterator[int]:
+    eccodes = require("eccodes")
+    message = eccodes.codes_grib_new_from_file(handle)
+    if message is None:
+        raise ValueError("there is no message")
+    try:
+        yield message
+    finally:
+        eccodes.codes_release(message)
