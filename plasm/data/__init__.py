@@ -2,7 +2,7 @@
 
 from . import radar
 from .arrays import read_clips, read_streams
-from .batches import clip_batches
+from .batches import clip_batches, weighed_batches
 from .clips import StreamClips, clips
 from .datasets import count_clips, create_dataset, list_datasets, register_dataset
 from .fingerprint import fingerprint
@@ -45,4 +45,5 @@ __all__ = [
     "read_streams",
     "register_dataset",
     "taxibj",
+    "weighed_batches",
 ]

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from .extras import UserModules
 
-__all__ = ["clip_batches"]
+__all__ = ["clip_batches", "weighed_batches"]
 
 # Of these a message is made again in the process that asked.
 _MENDABLE = (FileNotFoundError, PermissionError, OSError, ImportError, MemoryError, ValueError)
@@ -22,7 +22,22 @@ def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], worke
 
     What cannot be read is the same error either way, without the traceback that torch adds to those of a worker.
     """
-    batches = _Batches(dataset, index_batches)
+    return _load(_Batches(dataset, index_batches), workers)
+
+
+def weighed_batches(
+    dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Load batches as ``clip_batches`` does, each with what its pixels weigh in a loss, of the same shape.
+
+    A data set tells it by ``get_weighed_batch(indices) -> (clips, weight)``; of others it is None.
+    """
+    if not hasattr(dataset, "get_weighed_batch"):
+        return ((clips, None) for clips in clip_batches(dataset, index_batches, workers))
+    return _load(_WeighedBatches(dataset, index_batches), workers)
+
+
+def _load(batches: "_Batches", workers: int) -> Iterator[Any]:
     if workers:
         # What nobody needs any more ends here: a decoder of this process that a forked worker collected would wait for
         # threads that the fork has not.
@@ -49,7 +64,7 @@ class _Batches(Dataset[Any]):
 
     def __reduce__(self) -> Any:
         # In the process that gets it, the modules come first, of which the data set may be.
-        return _unpickle, (UserModules(), self.dataset, self.index_batches)
+        return _unpickle, (UserModules(), type(self), self.dataset, self.index_batches)
 
     def __len__(self) -> int:
         return len(self.index_batches)
@@ -73,8 +88,17 @@ class _Batches(Dataset[Any]):
         return batch
 
 
-def _unpickle(_: UserModules, dataset: Dataset[Tensor], index_batches: list[list[int]]) -> _Batches:
-    return _Batches(dataset, index_batches)
+class _WeighedBatches(_Batches):
+    """A data set whose items are batches with their weights."""
+
+    def _batch(self, number: int) -> Any:
+        return self.dataset.get_weighed_batch(self.index_batches[number])  # type: ignore[attr-defined]
+
+
+def _unpickle(
+    _: UserModules, kind: type[_Batches], dataset: Dataset[Tensor], index_batches: list[list[int]]
+) -> _Batches:
+    return kind(dataset, index_batches)
 
 
 def _begin_worker(worker: int) -> None:

@@ -22,6 +22,7 @@ from plasm.layers.phycell import PhyCell, moment_loss
 from .family import Family
 from .recurrent import LARGEST, Inputs, RecurrentModel
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from .video_model import weigh
 
 __all__ = ["PhyDNet", "PhyDNetDecoder", "PhyDNetEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -262,7 +263,9 @@ class PhyDNet(RecurrentModel):
         """The PhyCell's state, then h of each ConvLSTM."""
         return [state[0], *(h for h, _ in state[1])]
 
-    def training_loss(self, clip: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def training_loss(
+        self, clip: Tensor, target: Tensor, step: int, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean squared errors of all frames but the first, summed over frames, and ``moment_loss`` of the filters.
 
         Batches are shown the true frames as a whole or not at all (teacher forcing), as in the authors' code.
@@ -271,6 +274,7 @@ class PhyDNet(RecurrentModel):
             clip: (B, T, C, H, W).
             target: (B, T', C, H, W).
             step: Steps of the optimizer so far.
+            weight: Of the pixels of both, (B, T + T', C, H, W).
 
         Returns:
             The loss, and the last T' forecasts, (B, T', C, H, W).
@@ -282,7 +286,8 @@ class PhyDNet(RecurrentModel):
         shown[:, self.in_frames - 1 :] = forced
         forecasts, _ = self.unroll(clip, target, shown)
         frames = torch.cat([clip, target], 1)[:, 1:]
-        error = F.mse_loss(forecasts.float(), frames) * frames.shape[1]
+        weighed = weigh(forecasts.float(), frames, None if weight is None else weight[:, 1:])
+        error = F.mse_loss(weighed, frames) * frames.shape[1]
         return error + moment_loss(self.phycell.derivatives.weight), forecasts[:, -out_frames:]
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

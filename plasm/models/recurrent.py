@@ -22,7 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from plasm.layers.winograd import kernels_transformed_once
 
 from .forecasting import forecasts
-from .video_model import VideoModel, pad_to_multiple
+from .video_model import VideoModel, pad_to_multiple, weigh
 
 __all__ = ["LARGEST", "Inputs", "RecurrentModel", "patchify", "same_dims", "truth_shown", "unpatchify"]
 
@@ -175,13 +175,16 @@ class RecurrentModel(VideoModel):
             raise ValueError(f"num_frames must be positive, got {num_frames}")
         return self._forecast(clip, num_frames)
 
-    def training_loss(self, clip: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def training_loss(
+        self, clip: Tensor, target: Tensor, step: int, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean squared error of the forecasts of all frames but the first, with (reverse) scheduled sampling.
 
         Args:
             clip: (B, T, C, H, W).
             target: (B, T', C, H, W).
             step: Steps of the optimizer so far.
+            weight: Of the pixels of both, (B, T + T', C, H, W).
 
         Returns:
             The loss, and the last T' forecasts, (B, T', C, H, W).
@@ -191,8 +194,9 @@ class RecurrentModel(VideoModel):
             len(clip), self.in_frames, out_frames, step, self.sampling_stop, self.reverse_sampling, self.sampling_alpha
         )  # fmt: skip
         forecasts, extra = self.unroll(clip, target, shown)
-        frames = torch.cat([clip, target], 1)
-        return self.frame_loss(forecasts.float(), frames[:, 1:]) + extra, forecasts[:, -out_frames:]
+        frames = torch.cat([clip, target], 1)[:, 1:]
+        weighed = weigh(forecasts.float(), frames, None if weight is None else weight[:, 1:])
+        return self.frame_loss(weighed, frames) + extra, forecasts[:, -out_frames:]
 
     def frame_loss(self, forecasts: Tensor, frames: Tensor) -> Tensor:
         """Of the forecasts of all frames but the first, (B, T + T' - 1, C, H, W)."""

@@ -17,6 +17,7 @@ from .family import Family
 from .pretrained import adapt_out_channels
 from .registration import TINY, input_sizes, recipes, register_benchmarks
 from .simvp import SimVP, checkpoint_filter_fn, from_openstl, sizes
+from .video_model import weigh
 
 __all__ = ["TAU", "checkpoint_filter_fn", "differential_divergence", "from_openstl"]
 
@@ -83,20 +84,24 @@ class TAU(SimVP):
             inception_kernel_sizes, inception_groups, drop_rate, drop_path_rate, device, dtype,
         )  # fmt: skip
 
-    def training_loss(self, clip: Tensor, target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def training_loss(
+        self, clip: Tensor, target: Tensor, step: int, weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Mean squared error and divergence, Eq. 9.
 
         Args:
             clip: (B, T, C, H, W).
             target: (B, T', C, H, W).
             step: Plays no part.
+            weight: Of the pixels of both, (B, T + T', C, H, W).
 
         Returns:
             The loss, and the prediction (B, T', C, H, W).
         """
         prediction = self(clip)
-        divergence = differential_divergence(prediction, target)
-        return F.mse_loss(prediction, target) + self.divergence_weight * divergence, prediction
+        weighed = weigh(prediction, target, None if weight is None else weight[:, self.in_frames :])
+        divergence = differential_divergence(weighed, target)
+        return F.mse_loss(weighed, target) + self.divergence_weight * divergence, prediction
 
 
 FAMILY = Family(

@@ -1,5 +1,6 @@
 """A run from its configuration to its end: model, weights to begin with, data sets and trainer are put together."""
 
+import inspect
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -124,6 +125,7 @@ def prepare(
         freeze_encoder(model, freezes_encoder(config.freeze_encoder, history))
     task = _make_task(model, config)
     train_set, val_set = _make_datasets(config, model)
+    _check_weights(task, model, train_set)
     data = {
         split: fingerprint(clips, Path(config.data_dir)) for split, clips in (("train", train_set), ("val", val_set))
     }
@@ -166,6 +168,18 @@ def _begin(model: nn.Module, config: TrainConfig, folder: RunFolder, resume: boo
         return []
     load_initial_weights(model, config.model, config.init, **config.model_args)
     return history_of(config.init)
+
+
+def _check_weights(task: Task, model: nn.Module, train_set: Dataset[Tensor]) -> None:
+    """Check that what computes the loss takes the weights of the data set's pixels, if it has some."""
+    if not hasattr(train_set, "get_weighed_batch"):
+        return
+    own = getattr(model, "training_loss", task.forward) if isinstance(task, Prediction) else task.forward
+    if "weight" not in inspect.signature(own).parameters:
+        raise ValueError(
+            f"pixels of {type(train_set).__name__} have weights (missing ones none), and the loss of "
+            f"{type(model).__name__} takes no argument `weight`; see docs/own.md"
+        )
 
 
 def _make_datasets(config: RunConfig, model: nn.Module) -> tuple[Dataset[Tensor], Dataset[Tensor]]:

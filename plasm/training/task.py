@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from plasm.data import pixel_mask
 from plasm.loading import frame_counts
 from plasm.models import MaskedAutoencoder
+from plasm.models.video_model import weigh
 from plasm.runs import PretrainConfig
 
 __all__ = ["Outputs", "Prediction", "Pretraining", "Task", "freeze_encoder"]
@@ -23,7 +24,7 @@ class Outputs(NamedTuple):
     Attributes:
         shown: The clip that a picture shows as the input, (B, T, C, H, W).
         target: What should come out, (B, T', C, H, W).
-        prediction: What came out, float, of the target's shape.
+        prediction: What came out, float, of the target's shape; the target itself where a pixel has no weight.
     """
 
     shown: Tensor
@@ -52,7 +53,9 @@ class Task(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, clips: Tensor, index: Tensor, epoch: int | None, step: int) -> tuple[Tensor, Outputs]:
+    def forward(
+        self, clips: Tensor, index: Tensor, epoch: int | None, step: int, weight: Tensor | None = None
+    ) -> tuple[Tensor, Outputs]:
         """Compute the loss of a batch, or of a process's part of it.
 
         Args:
@@ -60,6 +63,7 @@ class Task(nn.Module):
             index: Of the clips in their data set, int64, (B,).
             epoch: Counted from 0; None in validation, which no seed and no epoch changes.
             step: How many steps the optimizer has taken.
+            weight: Of each pixel in the loss, of the clips' shape; 0 leaves it out. Given of a data set that has it.
 
         Returns:
             The loss, a scalar whose mean over the parts is that of the batch, and the outputs.
@@ -95,19 +99,26 @@ class Prediction(Task):
                 f"{type(model).__name__} gives other channels than it takes and cannot be fed back: rollout 1"
             )
 
-    def forward(self, clips: Tensor, index: Tensor, epoch: int | None, step: int) -> tuple[Tensor, Outputs]:
+    def forward(
+        self, clips: Tensor, index: Tensor, epoch: int | None, step: int, weight: Tensor | None = None
+    ) -> tuple[Tensor, Outputs]:
         """See ``Task``."""
         count = self.rollout if self.training else 1
         clip, target = clips.tensor_split([self.in_frames], 1)
         target = target[:, : count * self.out_frames]
         if self.training and hasattr(self.model, "training_loss"):
-            loss, prediction = self.model.training_loss(clip, target, step)  # type: ignore[operator]
+            kwargs = {} if weight is None else {"weight": weight[:, : self.in_frames + self.out_frames]}
+            loss, prediction = self.model.training_loss(clip, target, step, **kwargs)  # type: ignore[operator]
             return loss, Outputs(clip, target, prediction.float())
         prediction = self.model(clip).float()
         for _ in range(count - 1):
             window = torch.cat([clip, prediction], 1)[:, -self.in_frames :]
             prediction = torch.cat([prediction, self.model(window).float()], 1)
-        return _mean_squared_error(prediction, target), Outputs(clip, target, prediction)
+        if weight is None:
+            return _mean_squared_error(prediction, target), Outputs(clip, target, prediction)
+        weight = weight[:, self.in_frames :][:, : target.shape[1]]
+        loss = _mean_squared_error(weigh(prediction, target, weight), target)
+        return loss, Outputs(clip, target, torch.where(weight > 0, prediction, target))
 
 
 class Pretraining(Task):
@@ -138,13 +149,19 @@ class Pretraining(Task):
         super().__init__(MaskedAutoencoder(encoder, decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch))
         self.config, (self.in_frames, _) = config, frame_counts(model)
 
-    def forward(self, clips: Tensor, index: Tensor, epoch: int | None, step: int) -> tuple[Tensor, Outputs]:
+    def forward(
+        self, clips: Tensor, index: Tensor, epoch: int | None, step: int, weight: Tensor | None = None
+    ) -> tuple[Tensor, Outputs]:
         """See ``Task``."""
         clip = clips[:, : self.in_frames]
         visible = self.draw_mask(clip, index, epoch)
         rebuilt = self.model(clip, visible).float()
         shown = clip if visible is None else clip * visible.view(*clip.shape[:2], 1, *clip.shape[3:])
-        return _mean_squared_error(rebuilt, clip), Outputs(shown, clip, rebuilt)
+        if weight is None:
+            return _mean_squared_error(rebuilt, clip), Outputs(shown, clip, rebuilt)
+        weight = weight[:, : self.in_frames]
+        loss = _mean_squared_error(weigh(rebuilt, clip, weight), clip)
+        return loss, Outputs(shown, clip, torch.where(weight > 0, rebuilt, clip))
 
     def draw_mask(self, clip: Tensor, index: Tensor, epoch: int | None) -> Tensor | None:
         """Which pixels of a clip (B, T, C, H, W) are seen: bool, (B * T, 1, H, W); None for all of them."""

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from plasm.data import clip_batches
+from plasm.data import clip_batches, weighed_batches
 from plasm.data.counter_hash import counter_hash
 from plasm.devices import keep_freed_memory, move
 from plasm.distributed import World
@@ -174,17 +174,21 @@ class Trainer:
             "clips_per_second": (self.steps_per_epoch - first) * self.config.batch_size / seconds,
         }
 
-    def _train_step(self, batch: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """One step of the optimizer on (clips, index) parts of a batch; returns their mean loss on the device."""
+    def _train_step(self, batch: list[tuple[Tensor, ...]]) -> Tensor:
+        """One step of the optimizer on (clips, index) or (clips, index, weight) parts of a batch.
+
+        Returns:
+            Their mean loss, on the device.
+        """
         state = self.state
         state.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for number, (clips, index) in enumerate(batch, start=1):
+        for number, (clips, index, *weight) in enumerate(batch, start=1):
             # Gradients travel between processes with the last part alone.
             alone = self.world.size > 1 and number < len(batch)
             with self.replica.no_sync() if alone else nullcontext():
                 with self.autocast:
-                    loss, _ = self.replica(clips, index.to(self.device), state.epoch, state.steps_done)
+                    loss, _ = self.replica(clips, index.to(self.device), state.epoch, state.steps_done, *weight)
                 loss = loss.float() / len(batch)
                 loss.backward()
             total += loss.detach()
@@ -193,8 +197,11 @@ class Trainer:
         state.take_step()
         return total
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The rest of an epoch, in an order of its own: this process's parts of each batch, clips and index (B,)."""
+    def _batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """The rest of an epoch, in an order of its own: this process's parts of each batch.
+
+        A part is clips, index (B,) and, of a data set that has them, weights.
+        """
         if hasattr(self.train_set, "set_epoch"):
             self.train_set.set_epoch(self.state.epoch)
         parts: list[list[int]] = []
@@ -202,8 +209,13 @@ class Trainer:
             share = self.world.share(batch)
             size = len(share) // self.config.accumulate
             parts += [share[i : i + size] for i in range(0, len(share), size)]
-        for index, clips in zip(parts, clip_batches(self.train_set, parts, self.config.workers), strict=True):
-            yield clips.to(self.device, non_blocking=True), torch.tensor(index)
+        loaded = weighed_batches(self.train_set, parts, self.config.workers)
+        for index, (clips, weight) in zip(parts, loaded, strict=True):
+            yield clips.to(self.device, non_blocking=True), torch.tensor(index), *self._weight(weight)
+
+    def _weight(self, weight: Tensor | None) -> list[Tensor]:
+        """The last argument of a task, where there is one."""
+        return [] if weight is None else [weight.to(self.device, non_blocking=True)]
 
     def _order(self) -> Tensor:
         """Which clips the steps of this epoch see: int64, (steps, batch_size)."""
@@ -267,11 +279,11 @@ class Trainer:
         share = self.world.share([number * available // count for number in range(count)])
         batches = [share[i : i + _VALIDATION_BATCH] for i in range(0, len(share), _VALIDATION_BATCH)]
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        loaded = clip_batches(self.val_set, batches, self.config.workers)
-        for number, (batch, clips) in enumerate(zip(batches, loaded, strict=True)):
+        loaded = weighed_batches(self.val_set, batches, self.config.workers)
+        for number, (batch, (clips, weight)) in enumerate(zip(batches, loaded, strict=True)):
             index = torch.tensor(batch, device=self.device)
             with self.autocast:
-                _, seen = task(clips.to(self.device), index, None, self.state.steps_done)
+                _, seen = task(clips.to(self.device), index, None, self.state.steps_done, *self._weight(weight))
             total += frame_mse(seen.prediction, seen.target).mean(1).sum()
             if number == 0 and self.world.is_first:
                 shown, truth, drawn = (frames[:4] for frames in seen)

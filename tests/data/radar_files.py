@@ -73,7 +73,7 @@ def knmi(folder: Path, time: datetime, rate: np.ndarray) -> Path:
     file = folder / f"RAD_NL25_RAP_5min_{time:%Y%m%d%H%M}.h5"
     height, width = rate.shape
     raw = np.where(np.isnan(rate), 65535, np.round(np.nan_to_num(rate) / 12 * 100)).astype(np.uint16)
-    months = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
+    months = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
     with h5py.File(file, "w") as content:
         overview = content.create_group("overview")
         for name, at in (("start", time - STEP), ("end", time)):

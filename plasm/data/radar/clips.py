@@ -252,7 +252,9 @@ def radar(
             raise ValueError(f"events: {name} has columns 0 to {whole[1]}, got ({first}, {last})")
         mine = chosen if chosen and split == "train" else (nearest,)
         folder = _cached(sequence, options, _cache_root(cache))
-        regions.append(Region(name, tuple(f.file for f in sequence.frames), folder, (first, last), sequence.minutes, mine))
+        regions.append(
+            Region(name, tuple(f.file for f in sequence.frames), folder, (first, last), sequence.minutes, mine)
+        )
     training = split == "train"
     return RadarClips(
         regions, num_frames, num_clips, size, seed if training else 0, dry, heavy, training,

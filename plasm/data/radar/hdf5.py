@@ -55,7 +55,9 @@ def check_links(content: Any, file: Path) -> None:
             check_own(item, file)
             if len(item.shape or ()) == 1:
                 # What names the places along an axis is read whole.
-                check_bytes(int(item.size) * max(8, item.dtype.itemsize), str(file), f"the {item.size:,} {plain(item.name)}")
+                check_bytes(
+                    int(item.size) * max(8, item.dtype.itemsize), str(file), f"the {item.size:,} {plain(item.name)}"
+                )
             return
         for name in item:
             if isinstance(item.get(name, getlink=True), h5py.ExternalLink):

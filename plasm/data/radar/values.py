@@ -90,6 +90,6 @@ def _plain(values: np.ndarray) -> np.ndarray:
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan)
     array = np.asarray(values)
-    if array.dtype.kind in "u" and array.dtype.itemsize > 1 or array.dtype.kind == "f" and array.dtype.itemsize > 8:
+    if (array.dtype.kind in "u" and array.dtype.itemsize > 1) or (array.dtype.kind == "f" and array.dtype.itemsize > 8):
         array = array.astype(np.float64)
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")

@@ -30,25 +30,32 @@ def test_rates_times_and_grid_of_every_format(tmp_path: Path, kind: str) -> None
     write_event(tmp_path, kind, count=3)
     event = open_sequence(tmp_path)
     assert [frame.time for frame in event.frames] == [START, START + STEP, START + 2 * STEP]
-    assert event.minutes == 5 and event.grid.km == pytest.approx(1, rel=0.12)
+    assert event.minutes == 5
+    assert event.grid.km == pytest.approx(1, rel=0.12)
     rtol, atol = TOLERANCE.get(kind, (1e-6, 0))
     for number, rate in enumerate(event.rates()):
         expected = storm(number)
-        assert rate.dtype == np.float32 and np.array_equal(np.isnan(rate), np.isnan(expected))
+        assert rate.dtype == np.float32
+        assert np.array_equal(np.isnan(rate), np.isnan(expected))
         assert (rate[expected == 0] == 0).all()  # dry is not missing
         np.testing.assert_allclose(rate, expected, rtol=rtol, atol=atol)
     y, x = event.grid.y, event.grid.x
-    assert (np.diff(y) < 0).all() and (np.diff(x) > 0).all() and (len(y), len(x)) == (48, 40)
+    assert (np.diff(y) < 0).all()
+    assert (np.diff(x) > 0).all()
+    assert (len(y), len(x)) == (48, 40)
 
 
 def test_where_the_cells_lie(tmp_path: Path) -> None:
     grids = {kind: open_sequence(write_event(tmp_path / kind, kind, 1)[0]).grid for kind in FORMATS}
     assert (grids["odim"].left, grids["odim"].top) == pytest.approx((-50_000, -4_000_000 + 48_000), abs=1)
-    assert (grids["knmi"].left, grids["knmi"].top) == (0, -3_650_000) and "+a=6378137 " in grids["knmi"].projection
+    assert (grids["knmi"].left, grids["knmi"].top) == (0, -3_650_000)
+    assert "+a=6378137 " in grids["knmi"].projection
     assert (grids["mrms"].x[0], grids["mrms"].y[0]) == pytest.approx((-129.995, 54.995))
-    assert grids["mrms"].unit == "degrees" and grids["mrms"].km == pytest.approx(1.112, abs=0.001)
+    assert grids["mrms"].unit == "degrees"
+    assert grids["mrms"].km == pytest.approx(1.112, abs=0.001)
     assert (grids["geotiff"].left, grids["geotiff"].top) == (4_000_000, 3_000_000)
-    assert grids["netcdf"].y[0] == -4_000_000 + 47_000 and "+lon_0=10" in grids["netcdf"].projection
+    assert grids["netcdf"].y[0] == -4_000_000 + 47_000
+    assert "+lon_0=10" in grids["netcdf"].projection
     # FMI's own corners, which are those of its whole composite.
     assert grids["fmi"].left == pytest.approx(-380_886.31, abs=0.1)
 
@@ -71,7 +78,8 @@ def test_an_accumulation_is_divided_by_its_own_time(tmp_path: Path) -> None:
         for name, time in (("start", START - 3 * STEP), ("end", START)):
             said[f"{name}date"], said[f"{name}time"] = np.bytes_(f"{time:%Y%m%d}"), np.bytes_(f"{time:%H%M%S}")
     (frame,) = open_frames(file) or []
-    assert frame.load()[0, 0] == pytest.approx(12) and "15 minutes" in frame.quantity
+    assert frame.load()[0, 0] == pytest.approx(12)
+    assert "15 minutes" in frame.quantity
     change(knmi_file := knmi(tmp_path, START, np.full((4, 4), 3.0, np.float32)), "overview", "product_datetime_start",
            np.array(["14-JUL-2021;11:50:00.000"], "S25"))  # fmt: skip
     (frame,) = open_frames(knmi_file) or []
@@ -89,7 +97,9 @@ def test_one_netcdf_file_may_hold_all_frames(tmp_path: Path) -> None:
         content["other"] = (("lat", "lon"), np.zeros((48, 40)), {"units": "K"})
         content.to_netcdf(file, engine="netcdf4", format=format)
         event = open_sequence(file)
-        assert len(event) == 4 and event.minutes == 5 and event.grid.unit == "degrees"
+        assert len(event) == 4
+        assert event.minutes == 5
+        assert event.grid.unit == "degrees"
         np.testing.assert_allclose(event.rates(1, 2, 2)[1], storm(3), rtol=1e-5)
 
 
@@ -105,7 +115,7 @@ def test_gzipped_grib_and_several_messages(tmp_path: Path) -> None:
 
 def test_a_gap_is_said(tmp_path: Path) -> None:
     write_event(tmp_path, count=6)[3].unlink()
-    with pytest.raises(ValueError, match="gap from 2021-07-14 12:10.*no frame of 2021-07-14 12:15"):
+    with pytest.raises(ValueError, match=r"gap from 2021-07-14 12:10.*no frame of 2021-07-14 12:15"):
         open_sequence(tmp_path)
 
 
@@ -113,7 +123,7 @@ def test_what_is_mixed_is_said(tmp_path: Path) -> None:
     files = write_event(tmp_path, count=4)
     late = START + 3 * STEP + timedelta(minutes=3)
     odd = odim(tmp_path, late, storm(4))
-    with pytest.raises(ValueError, match="mixes steps: 5 minutes, and 3 minutes from 2021-07-14 12:15"):
+    with pytest.raises(ValueError, match=r"mixes steps: 5 minutes, and 3 minutes from 2021-07-14 12:15"):
         open_sequence(tmp_path)
     odd.unlink()
     odd = odim(tmp_path, START + 4 * STEP, storm(4, width=41))
@@ -121,7 +131,7 @@ def test_what_is_mixed_is_said(tmp_path: Path) -> None:
         open_sequence(tmp_path)
     odd.unlink()
     odim(tmp_path, START + 4 * STEP, storm(4), "DBZH")
-    with pytest.raises(ValueError, match="quantities are mixed: rain rate in .*reflectivity, Z = 200 R"):
+    with pytest.raises(ValueError, match=r"quantities are mixed: rain rate in .*reflectivity, Z = 200 R"):
         open_sequence(tmp_path)
     odim(tmp_path, START + 4 * STEP, storm(4))
     shutil.copy(files[0], tmp_path / "copy.h5")
@@ -133,7 +143,7 @@ def test_the_time_of_a_name(tmp_path: Path) -> None:
     (file,) = write_event(tmp_path, "geotiff", 1)
     assert open_sequence(file).frames[0].time == START
     other = file.rename(tmp_path / "20210714_1205_made_202107150000.tif")
-    with pytest.raises(ValueError, match="says no time itself, and its name has 2"):
+    with pytest.raises(ValueError, match=r"says no time itself, and its name has 2"):
         open_sequence(other)
     assert open_sequence(other, ReadOptions(pattern="%Y%m%d_%H%M_made_202107150000.tif")).frames[0].time == START + STEP
     with pytest.raises(ValueError, match="its name has none"):
@@ -162,7 +172,7 @@ def test_other_quantities_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_all_missing_is_said(tmp_path: Path) -> None:
     odim(tmp_path, START, np.full((4, 4), np.nan, np.float32))
-    with pytest.raises(ValueError, match="1200.h5 at 2021-07-14 12:00: every cell is missing"):
+    with pytest.raises(ValueError, match=r"1200.h5 at 2021-07-14 12:00: every cell is missing"):
         open_sequence(tmp_path).rates()
 
 
@@ -250,12 +260,16 @@ def test_the_real_files(full_data: Path, kind: str) -> None:
     rate = frames[-1].load()
     missing = np.isnan(rate).mean()
     if kind == "knmi":
-        assert frames[1].time == datetime(2010, 8, 26, 0, 5) and round(missing, 2) == 0.74
+        assert frames[1].time == datetime(2010, 8, 26, 0, 5)
+        assert round(missing, 2) == 0.74
         assert frames[1].grid.km == 1
     elif kind == "mrms":
-        assert frames[0].time == datetime(2019, 6, 10) and rate.shape == (3500, 7000) and missing > 0.2
+        assert frames[0].time == datetime(2019, 6, 10)
+        assert rate.shape == (3500, 7000)
+        assert missing > 0.2
     else:
-        assert frames[1].time == datetime(2016, 9, 28, 14, 50) and rate.shape == (1226, 760)
+        assert frames[1].time == datetime(2016, 9, 28, 14, 50)
+        assert rate.shape == (1226, 760)
         # The upper corner that the header gives.
         import pyproj
 

@@ -8,9 +8,11 @@ from plasm.data.radar import CAP, FLOOR, denormalize, normalize, rain_rate
 def test_rates_return_within_a_percent_from_the_floor_to_the_cap() -> None:
     rate = np.geomspace(FLOOR, CAP, 10_000)
     pixels = normalize(rate)
-    assert pixels.dtype == np.float32 and (np.diff(pixels) >= 0).all()
+    assert pixels.dtype == np.float32
+    assert (np.diff(pixels) >= 0).all()
     np.testing.assert_allclose(denormalize(pixels), rate, rtol=1e-4)
-    assert normalize(np.array([CAP, 1e9, np.inf])).tolist() == [1, 1, 1] and CAP >= 100
+    assert normalize(np.array([CAP, 1e9, np.inf])).tolist() == [1, 1, 1]
+    assert CAP >= 100
 
 
 def test_dry_and_missing_are_zero_and_zero_is_dry() -> None:
@@ -24,7 +26,9 @@ def test_dry_and_missing_are_zero_and_zero_is_dry() -> None:
 def test_a_tensor_of_any_type_is_a_tensor_again(dtype: torch.dtype) -> None:
     rate = torch.tensor([[0.0, 0.1], [1.0, 64.0]], dtype=dtype)
     pixels = normalize(rate)
-    assert pixels.dtype == torch.float32 and pixels.shape == (2, 2) and pixels[0, 0] == 0 < pixels[0, 1]
+    assert pixels.dtype == torch.float32
+    assert pixels.shape == (2, 2)
+    assert pixels[0, 0] == 0 < pixels[0, 1]
     torch.testing.assert_close(denormalize(pixels), rate.float(), rtol=0.01, atol=0)
 
 
@@ -34,7 +38,9 @@ def test_a_tensor_of_any_type_is_a_tensor_again(dtype: torch.dtype) -> None:
 )
 def test_an_array_of_any_kind_is_an_array_again(rate: np.ndarray) -> None:
     pixels = normalize(rate)
-    assert isinstance(pixels, np.ndarray) and pixels.dtype == np.float32 and pixels.shape == np.shape(rate)
+    assert isinstance(pixels, np.ndarray)
+    assert pixels.dtype == np.float32
+    assert pixels.shape == np.shape(rate)
     expected = np.nan_to_num(np.ma.filled(np.ma.asarray(rate, np.float64), 0))
     np.testing.assert_allclose(denormalize(pixels), expected, rtol=1e-4)
 
@@ -42,7 +48,9 @@ def test_an_array_of_any_kind_is_an_array_again(rate: np.ndarray) -> None:
 def test_its_argument_stays_as_it_is() -> None:
     rate = np.array([0.05, np.nan, 500.0])
     normalize(rate)
-    assert rate[0] == 0.05 and np.isnan(rate[1]) and rate[2] == 500
+    assert rate[0] == 0.05
+    assert np.isnan(rate[1])
+    assert rate[2] == 500
 
 
 def test_marshall_and_palmer() -> None:
