@@ -17,7 +17,8 @@ class RunConfig(Config):
     model: str = option(MISSING, "Constructor of the model: of `plasm list`, any other of timm's, or MODULE:NAME.")
     data: str = option(
         MISSING,
-        "Data set: mmnist, mmnist_public, taxibj, kth, human36m, kitticaltech, clips, or MODULE:NAME for your own.",
+        "Data set: mmnist, mmnist_public, taxibj, kth, human36m, kitticaltech, clips, radar, or MODULE:NAME for your "
+        "own.",
     )
     data_dir: str = option(MISSING, "Folder of the data set's files.")
     out: str = option(MISSING, "Folder of the run, made if it is not there.")

@@ -23,7 +23,7 @@ from .frames import ReadOptions
 from .sequence import Sequence, open_sequence
 from .values import normalize
 
-__all__ = ["RadarClips", "Region", "radar"]
+__all__ = ["RadarClips", "Region", "events_of", "radar"]
 
 _BLOCK = 32
 """Side of the blocks whose wetness is known."""
@@ -243,7 +243,7 @@ def radar(
         raise ValueError(f"strides are numbers of frames of at least 1, got {strides!r}")
     options = ReadOptions(unit, None if zr is None else (zr[0], zr[1]), array, pattern)
     regions = []
-    for name, columns in _of_split(root, split, events):
+    for name, columns in events_of(root, split, events):
         sequence = open_sequence(root / name, options)
         nearest = _check(name, sequence, step, km)
         whole = (0, sequence.grid.width)
@@ -261,7 +261,7 @@ def radar(
     )  # fmt: skip
 
 
-def _of_split(root: Path, split: Split, events: Mapping[str, Any] | None) -> list[tuple[str, tuple[int, int] | None]]:
+def events_of(root: Path, split: Split, events: Mapping[str, Any] | None) -> list[tuple[str, tuple[int, int] | None]]:
     """(pattern, columns) of the events on a side."""
     if events is None:
         events = {name: name for name in _SPLITS if (root / name).is_dir()}

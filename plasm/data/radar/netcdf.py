@@ -16,7 +16,7 @@ from plasm.data.netcdf import engine_of
 from plasm.data.reading import plain, reading
 
 from .frames import Frame, ReadOptions, check_unit, knows, name_time, quantity, to_rate
-from .grid import Grid, axis_of, proj_string
+from .grid import Grid, Unit, axis_of, proj_string
 
 __all__ = ["frames"]
 
@@ -131,11 +131,12 @@ def _grid(content: Any, variable: Any, file: Path) -> tuple[Grid, tuple[int, int
     degrees = all(unit.startswith("degree") for unit in units)
     metres = {"m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0, "km": 1000.0}
     projection = _projection(content, variable, file)
+    unit: Unit = "degrees" if degrees else "m"
     if degrees:
-        factor, unit = 1.0, "degrees"
+        factor = 1.0
         projection = projection or "+proj=longlat +R=6371229"
     elif len(units) == 1 and (known := units.pop()) in metres:
-        factor, unit = metres[known], "m"
+        factor = metres[known]
     else:
         return Grid(*size), (-1 if edges[0][1] > 0 else 1, 1 if edges[1][1] > 0 else -1)
     (top, dy), (left, dx) = ((edge * factor, step * factor) for edge, step in edges)

@@ -60,10 +60,8 @@ def test_pixels_are_those_of_the_files(tmp_path: Path) -> None:
 
 def test_wet_crops_are_drawn_more_often(tmp_path: Path) -> None:
     options = write(tmp_path)
-    even, wet = (
-        np.mean([make(tmp_path, "train", num_clips=150, dry=dry, **options)[i].mean() for i in range(150)])
-        for dry in (1.0, 0.0)
-    )
+    sets = [make(tmp_path, "train", num_clips=150, dry=dry, **options) for dry in (1.0, 0.0)]
+    even, wet = (np.mean([clips[index].mean() for index in range(150)]) for clips in sets)
     assert wet > 1.3 * even
 
 
