@@ -5,6 +5,7 @@
 
 import csv
 import inspect
+import json
 import re
 import statistics
 import sys
@@ -112,6 +113,40 @@ def published_weights(family: str = "") -> str:
     names = {name for key, group in families().items() for name in group if family in ("", key)}
     rows = [row for row in weights.entries() if row.model in names]
     return weights.markdown_table(rows) if rows else "No weights are published yet."
+
+
+def league(stage: str = "") -> str:
+    """Rows of the league that are done, from the CSV of ``benchmarks/league.py``: its results, or the trials."""
+    with (RESULTS / "league.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if stage == "trials":
+        lines = [
+            (
+                f"`{row['model']}`",
+                ", ".join(f"{name} {value}" for name, value in json.loads(row["shape"]).items()),
+                f"{row['optimizer']}, {float(row['lr']):g}",
+                row["val_mse"],
+            )
+            for row in rows if row["stage"] != "league"
+        ]  # fmt: skip
+        return markdown(("model", "shape", "optimizer, rate", "MSE"), lines)
+    finals = [row for row in rows if row["stage"] == "league"]
+    if not finals:
+        return "No system has its 48,000 clips yet."
+    lines = []
+    for row in sorted(finals, key=lambda row: float(row["val_mse"])):
+        scores = json.loads(row["metrics"] or "{}")
+        shown = (scores.get(name) for name in ("mse", "mae", "ssim", "psnr"))
+        lines.append((
+            f"`{row['model']}`", row["seed"], *(f"{score:.4g}" if score is not None else "-" for score in shown),
+            row["val_mse"], f"{int(row['parameters']) / 1e6:.2f} M", f"{float(row['macs']) / 1e9:.2f} G",
+            f"{row['optimizer']}, {float(row['lr']):g}", row["hours"],
+        ))  # fmt: skip
+    titles = (
+        "model", "seed", "MSE", "MAE", "SSIM", "PSNR (dB)", "validation MSE", "parameters", "multiply-adds",
+        "optimizer, rate", "hours",
+    )  # fmt: skip
+    return markdown(titles, lines)
 
 
 def scores(_: str = "") -> str:
@@ -262,6 +297,7 @@ def precision(_: str = "") -> str:
 TABLES: dict[str, Callable[[str], str]] = {
     "families": family_index,
     "layers": layers,
+    "league": league,
     "ablation": ablation,
     "benchmark": benchmark,
     "models": models,
