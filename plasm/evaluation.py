@@ -57,6 +57,7 @@ class EvaluateConfig(Config):
     trust: bool = option(
         False, "Run an exported file that was not exported on this machine: it is a program, so know its author."
     )
+    out: str = option("scores", "Folder for the tables and pictures of radar.")
     data_args: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},

@@ -59,6 +59,7 @@ class PredictConfig(Config):
         "Clip: a video, GIF, TIFF, folder of images, or array (.npy, .npz, .h5, .nc); the sample clips of the package "
         "if not given.",
     )
+    data: Literal["clips", "radar"] = option("clips", "What the input is: clips, or radar, composites of one event.")
     frames: int | None = option(
         None, "How many frames to predict; as many as the model was trained for if not given.", at_least=1
     )
@@ -74,7 +75,8 @@ class PredictConfig(Config):
     )
     out: str = option(
         "predictions",
-        "Folder for prediction.npy, .png and .gif; or a video file for input and prediction, such as out.mp4.",
+        "Folder for prediction.npy, .png and .gif; or a video file for input and prediction, such as out.mp4; or, of "
+        "radar, forecast.nc.",
     )
     device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
     runtime: Literal["eager", "onnx"] = option(

@@ -8,6 +8,7 @@ from plasm.prediction import PredictConfig
 from plasm.prediction import predict as run
 
 from .options import given, options
+from .rain import predict_radar
 from .tables import print_metrics
 
 __all__ = ["predict"]
@@ -20,9 +21,14 @@ _TITLES = {"mmnist": "Moving MNIST"}
 def predict(**arguments: Any) -> None:
     """Predict the frames that follow a clip, draw them, and measure them where the truth is known.
 
-    Of a clip long enough for input and truth, the first frames are the input; of a shorter one the last.
+    Of a clip long enough for input and truth, the first frames are the input; of a shorter one the last. Of radar
+    (--data radar) the last frames are the input, and the forecast is NetCDF: see docs/rain.md.
     """
-    done = run(PredictConfig(**given(arguments)))
+    config = PredictConfig(**given(arguments))
+    if config.data == "radar":
+        predict_radar(config)
+        return
+    done = run(config)
     click.echo(f"predicted by {done.source}")
     click.echo(f"{len(done.clip)} clip(s), {done.clip.shape[1]} -> {done.frames.shape[1]} frames: {done.saved}")
     if done.drawn < len(done.clip):

@@ -17,6 +17,7 @@ from plasm.weights.card import without_folder
 from plasm.weights.files import WEIGHTS_NAME
 
 from .options import GroupedCommand, given, options
+from .rain import evaluate_radar
 from .tables import print_metrics
 
 __all__ = ["evaluate", "pretrain", "train"]
@@ -96,13 +97,18 @@ def train(**arguments: Any) -> None:
 def evaluate(**arguments: Any) -> None:
     """Measure a model on the test set, beside two forecasts that need no model.
 
-    Of weights in a folder, what was measured is written beside them, for the card of `plasm push`: metrics.json.
+    Of radar they are persistence and optical flow, on whole composites: see docs/rain.md.
+    Of weights in a folder, what was measured of clips is written beside them, for the card of `plasm push`:
+    metrics.json.
     """
     config = evaluation.EvaluateConfig.make(given(arguments))
     folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
     # Of what is loaded now: a run that still trains writes others.
     sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
     net = load_model(config.model, config.weights, trust=config.trust)
+    if config.data == "radar":
+        evaluate_radar(config, net)
+        return
     in_frames, out_frames = frame_counts(net)
     out_frames = config.frames or out_frames
     clips = data.create_dataset(

@@ -1,0 +1,150 @@
+"""Forecasts of rain: (T, H, W) observed rates to (T', H, W), NaN where a cell is missing."""
+
+import contextlib
+import importlib.util
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from plasm.data.extras import require
+from plasm.data.radar import FLOOR, denormalize, normalize
+
+__all__ = ["Forecast", "has_optical_flow", "model_forecast", "optical_flow", "persistence", "tiled"]
+
+Forecast = Callable[[np.ndarray, int], np.ndarray]
+
+_FLOW_FRAMES = 3
+# In dB of mm/h, as pysteps' examples have it.
+_DRY = -15.0
+_WHOLE = 1_000_000
+"""Cells that are forecast in one piece: FMI's whole composite."""
+_TILE, _OVERLAP = 1024, 256
+
+
+def persistence(observed: np.ndarray, leads: int) -> np.ndarray:
+    """The last frame, at each lead time."""
+    return np.repeat(observed[-1:], leads, 0)
+
+
+def has_optical_flow() -> bool:
+    """Whether pysteps and OpenCV are installed."""
+    return all(importlib.util.find_spec(name) is not None for name in ("pysteps", "cv2"))
+
+
+def optical_flow(observed: np.ndarray, leads: int) -> np.ndarray:
+    """The last frame moved along by pysteps: Lucas-Kanade's motion of the last three, semi-Lagrangian extrapolation.
+
+    What comes in over the edge is missing.
+
+    Raises:
+        ImportError: If pysteps or OpenCV is not installed.
+    """
+    pysteps = _pysteps()
+    require("cv2")
+    recent = observed[-_FLOW_FRAMES:].astype(np.float64)
+    if len(recent) < 2:
+        raise ValueError("optical flow needs two frames at least")
+    # Printed, not logged, are hints of pysteps' own.
+    with contextlib.redirect_stdout(io.StringIO()), np.errstate(all="ignore"):
+        decibels, _ = pysteps.utils.transformation.dB_transform(recent, threshold=FLOOR, zerovalue=_DRY)
+        motion = pysteps.motion.get_method("LK")(np.ma.masked_invalid(decibels))
+        moved = pysteps.nowcasts.get_method("extrapolation")(recent[-1], motion, leads)
+    rates: np.ndarray = np.asarray(moved, np.float32)
+    return np.maximum(rates, 0, out=rates)
+
+
+def _pysteps() -> ModuleType:
+    """Pysteps, which reads a settings file of the current folder when it is imported: not of a stranger's."""
+    spec = importlib.util.find_spec("pysteps")
+    if spec is None or spec.origin is None:
+        return require("pysteps")
+    with _inside(Path(spec.origin).parent), contextlib.redirect_stdout(io.StringIO()):
+        return require("pysteps")
+
+
+@contextlib.contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def model_forecast(predict: Callable[[Tensor, int], Tensor], in_frames: int, device: torch.device) -> Forecast:
+    """A model of pixels, ``predict(clip, num_frames)``, as a forecast of rates from the last T frames.
+
+    Missing cells are dry to it; those of the last frame are missing in the forecast. More than a million cells are
+    forecast in tiles of 1024 that overlap by 256 and are blended there.
+    """
+
+    def forecast(observed: np.ndarray, leads: int) -> np.ndarray:
+        if len(observed) < in_frames:
+            raise ValueError(f"{len(observed)} frames are observed; the model needs {in_frames}")
+        clip = normalize(torch.from_numpy(observed[-in_frames:]))[None, :, None]
+        side = None if clip.shape[-1] * clip.shape[-2] <= _WHOLE else _TILE
+        pixels = tiled(lambda part: predict(part.to(device), leads).float().cpu(), clip, side, _OVERLAP)
+        rates = denormalize(pixels[0, :, 0]).numpy()
+        if not np.isfinite(rates).all():
+            raise FloatingPointError("the model's forecast is not finite")
+        rates[:, np.isnan(observed[-1])] = np.nan
+        return rates
+
+    return forecast
+
+
+def tiled(predict: Callable[[Tensor], Tensor], clip: Tensor, side: int | None, overlap: int) -> Tensor:
+    """Predict in tiles, and blend them where they overlap, so that no seam shows.
+
+    Args:
+        predict: (B, T, C, h, w) -> (B, T', C, h, w).
+        clip: (B, T, C, H, W).
+        side: Of a tile, in cells; None for the whole.
+        overlap: Of neighbours, in cells, at least.
+
+    Returns:
+        (B, T', C, H, W).
+    """
+    height, width = clip.shape[-2:]
+    if side is None or (height <= side and width <= side):
+        return predict(clip)
+    total: Tensor | None = None
+    weights = torch.zeros(height, width)
+    for top in _places(height, side, overlap):
+        for left in _places(width, side, overlap):
+            rows, columns = slice(top, min(top + side, height)), slice(left, min(left + side, width))
+            part = predict(clip[..., rows, columns])
+            weight = _ramp(rows, height, overlap)[:, None] * _ramp(columns, width, overlap)
+            if total is None:
+                total = part.new_zeros(*part.shape[:3], height, width)
+            total[..., rows, columns] += part * weight
+            weights[rows, columns] += weight
+    assert total is not None
+    return total / weights
+
+
+def _places(length: int, side: int, overlap: int) -> list[int]:
+    """Where tiles begin: evenly, with this overlap at least."""
+    if length <= side:
+        return [0]
+    count = -(-(length - overlap) // (side - overlap))
+    return [round(number * (length - side) / (count - 1)) for number in range(count)]
+
+
+def _ramp(place: slice, length: int, overlap: int) -> Tensor:
+    """Weights along a side of a tile: rising over the middle of the overlap, but not at the edge of the whole.
+
+    The outer quarter counts nothing: a network sees no neighbours there.
+    """
+    steps = torch.arange(place.stop - place.start, dtype=torch.float32) + 0.5
+    ramp = (2 * steps / overlap - 0.5).clamp(0, 1)
+    rising = ramp if place.start > 0 else torch.ones_like(steps)
+    falling = ramp.flip(0) if place.stop < length else torch.ones_like(steps)
+    return torch.minimum(rising, falling)
