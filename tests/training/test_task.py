@@ -11,7 +11,7 @@ from plasm.data import SAMPLES
 from plasm.distributed import ALONE
 from plasm.loading import load_model
 from plasm.training import PretrainConfig, TrainConfig
-from plasm.training.assembly import prepare
+from plasm.training.assembly import _check_weights, prepare
 from plasm.training.task import Prediction, Pretraining, freeze_encoder
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
@@ -184,3 +184,42 @@ def test_a_loss_knows_its_step_and_draws_by_it(tmp_path: Path) -> None:
     assert parts.task.model.seen + resumed.task.model.seen == steps
     one, two = (load_model("noted", str(tmp_path / name)) for name in ("whole", "parts"))
     assert torch.equal(one.state_dict()["body.weight"], two.state_dict()["body.weight"])
+
+
+def test_pixels_without_weight_count_nothing() -> None:
+    weight = torch.ones(1, 6, 1, 1, 1)
+    weight[:, 3] = 0
+    weight[:, 4] = 2.25
+    loss, seen = Prediction(Counts())(CLIPS, torch.tensor([0]), 0, 0, weight)
+    # Frames 2, 3 and 4 are forecast as 10, 11 and 12.
+    assert loss.item() == pytest.approx((64 + 0 + 2.25 * 64) / 3)
+    assert seen.prediction.flatten().tolist() == [10, 3, 12]
+
+
+@pytest.mark.parametrize("name", ["tau", "convlstm", "phydnet", "e3dlstm"])
+def test_own_losses_take_weights(name: str) -> None:
+    model: Any = timm.create_model(f"{name}_mmnist_tiny", in_frames=3, out_frames=3).eval()
+    clip, target = torch.rand(2, 1, 3, 1, 64, 64).unbind()
+
+    def loss(weight: Tensor | None) -> float:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            return float(model.training_loss(clip, target, 0, weight)[0])
+
+    whole = loss(None)
+    assert loss(torch.ones(1, 6, 1, 64, 64)) == pytest.approx(whole, rel=1e-5)
+    half = torch.ones(1, 6, 1, 64, 64)
+    half[..., 32:] = 0
+    none = loss(torch.zeros(1, 6, 1, 64, 64))
+    assert none <= loss(half) < whole
+    # All that is left is what does not compare frames.
+    assert none < 0.05 * whole or name == "phydnet"
+
+
+def test_data_with_weights_needs_a_loss_that_takes_them() -> None:
+    class Weighed:
+        def get_weighed_batch(self, indices: list[int]) -> None: ...
+
+    _check_weights(Prediction(Counts()), Counts(), Weighed())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="the loss of OwnLoss takes no argument `weight`"):
+        _check_weights(Prediction(OwnLoss()), OwnLoss(), Weighed())  # type: ignore[arg-type]

@@ -29,12 +29,10 @@ _NAME_TIME = re.compile(
 )
 # Of units, as files write them: what one is in mm/h.
 _RATES = {
-    "mm/h": 1.0, "mm/hr": 1.0, "mm h-1": 1.0, "mm hr-1": 1.0, "mm h**-1": 1.0, "mm hour-1": 1.0, "mm/hour": 1.0,
-    "mmh-1": 1.0, "kg m-2 h-1": 1.0, "kg m**-2 h**-1": 1.0, "kg m-2 s-1": 3600.0, "kg m**-2 s**-1": 3600.0,
-    "kg/m2/s": 3600.0, "kg/m^2/s": 3600.0, "mm s-1": 3600.0, "mm/s": 3600.0, "m s-1": 3.6e6, "m/s": 3.6e6,
-    "m s**-1": 3.6e6,
+    "mm/h": 1.0, "mm/hr": 1.0, "mm/hour": 1.0, "kg/m2/h": 1.0, "kg/m2/s": 3600.0, "mm/s": 3600.0, "m/s": 3.6e6,
+    "m/h": 1000.0, "mm/day": 1 / 24, "mm/d": 1 / 24,
 }  # fmt: skip
-_DEPTHS = {"mm": 1.0, "kg m-2": 1.0, "kg m**-2": 1.0, "kg/m2": 1.0, "kg/m^2": 1.0, "m": 1000.0}
+_DEPTHS = {"mm": 1.0, "kg/m2": 1.0, "m": 1000.0, "cm": 10.0}
 
 
 @dataclass(frozen=True)
@@ -185,6 +183,7 @@ def to_rate(
         ValueError: If it is the unit of something else.
     """
     check_unit(unit, file, hours)
+    unit = _spelled(unit)
     if _is_dbz(unit):
         rate = rain_rate(np.where(np.isfinite(values), values, np.nan), *zr)
     else:
@@ -200,9 +199,9 @@ def check_unit(unit: str, file: Path, hours: float | None = None) -> None:
     Raises:
         ValueError: If it is not, or a depth fell in a time that nobody says.
     """
-    if unit in _DEPTHS and (hours is None or not hours > 0):
+    if is_depth(unit) and (hours is None or not hours > 0):
         raise ValueError(f"{file} holds an accumulation in {unit} and does not say over how long")
-    if not _is_dbz(unit) and unit not in _RATES and unit not in _DEPTHS:
+    if not knows(unit):
         raise ValueError(f"{file} holds values in {plain(unit)!r}, which is no unit of rain: wanted mm/h, dBZ or mm")
 
 
@@ -210,16 +209,27 @@ def quantity(unit: str, zr: tuple[float, float], hours: float | None = None) -> 
     """What a file holds, in words."""
     if _is_dbz(unit):
         return f"reflectivity, Z = {zr[0]:g} R^{zr[1]:g}"
-    return "rain rate" if unit in _RATES else f"accumulation of {(hours or 0) * 60:g} minutes"
+    return "rain rate" if _spelled(unit) in _RATES else f"accumulation of {(hours or 0) * 60:g} minutes"
 
 
-def _is_dbz(unit: str) -> bool:
-    return unit.lower() in ("dbz", "db")
+def is_depth(unit: str) -> bool:
+    """Whether this is the unit of an accumulation."""
+    return _spelled(unit) in _DEPTHS
 
 
 def knows(unit: Any) -> bool:
     """Whether this is a unit of rain."""
-    return isinstance(unit, str) and (_is_dbz(unit) or unit in _RATES or unit in _DEPTHS)
+    return isinstance(unit, str) and (_is_dbz(unit) or _spelled(unit) in _RATES or is_depth(unit))
+
+
+def _is_dbz(unit: str) -> bool:
+    return unit.strip().lower() in ("dbz", "db")
+
+
+def _spelled(unit: str) -> str:
+    """A unit in the one spelling that is known here: of "kg m**-2 s**-1" and "kg m^-2.s^-1" it is kg/m2/s."""
+    text = unit.strip().replace("**", "").replace("^", "").replace(".", " ").replace("*", " ")
+    return re.sub(r"\s*([a-z]+)-(\d)", lambda m: f"/{m[1]}{m[2] if m[2] != '1' else ''}", text)
 
 
 def _hdf5(file: Path, options: ReadOptions) -> list[Frame]:

@@ -19,7 +19,7 @@ from plasm.data.naming import natural_key
 from plasm.data.reading import plain
 
 from . import netcdf
-from .frames import Frame, ReadOptions, check_unit, quantity, to_rate
+from .frames import Frame, ReadOptions, check_unit, is_depth, quantity, to_rate
 from .grid import Grid, corner
 
 __all__ = ["check_links", "frames"]
@@ -138,6 +138,8 @@ def _odim_time(date: Any, clock: Any, file: Path) -> datetime:
 def _odim_grid(content: Any, where: str, shape: tuple[int, ...], file: Path) -> Grid:
     if len(shape) != 2:
         raise ValueError(f"{file} holds data of {shape}, wanted (H, W)")
+    if not {"projdef", "LL_lon", "UR_lon"} & set(content[where].attrs if where in content else ()):
+        return Grid(*shape)
     projection = str(_attribute(content, where, "projdef", file))
     place = partial(_number, content, where, file=file)
     low, high = ((place(f"{name}_lon"), place(f"{name}_lat")) for name in ("LL", "UR"))
@@ -181,7 +183,7 @@ def _knmi(content: Any, file: Path, options: ReadOptions) -> Frame:
     if name not in _KNMI and options.unit is None:
         raise ValueError(f"{file} holds {plain(name)}, wanted one of {', '.join(_KNMI)}")
     unit, zr = options.unit or _KNMI[name], options.zr or _MARSHALL_PALMER
-    hours = (end - start).total_seconds() / 3600 if unit == "mm" else None
+    hours = (end - start).total_seconds() / 3600 if is_depth(unit) else None
     check_unit(unit, file, hours)
     formula = str(_attribute(content, "image1/calibration", "calibration_formulas", file))
     match = re.fullmatch(r"GEO\s*=\s*([-+.\deE]+)\s*\*\s*PV\s*([-+]\s*[.\deE]+(?:[-+]\d+)?)?", formula.strip())
@@ -216,6 +218,8 @@ def _knmi_time(text: str, file: Path) -> datetime:
 def _knmi_grid(content: Any, shape: tuple[int, ...], file: Path) -> Grid:
     if len(shape) != 2:
         raise ValueError(f"{file} holds data of {shape}, wanted (H, W)")
+    if "geographic" not in content:
+        return Grid(*shape)
     geo = partial(_number, content, "geographic", file=file)
     metres = 1000.0 if str(_attribute(content, "geographic", "geo_dim_pixel", file)).upper().startswith("KM") else 1.0
     dx, dy = (geo(f"geo_pixel_size_{axis}") * metres for axis in "xy")

@@ -15,7 +15,7 @@ from plasm.data.limits import check_bytes
 from plasm.data.netcdf import engine_of
 from plasm.data.reading import plain, reading
 
-from .frames import Frame, ReadOptions, check_unit, knows, name_time, quantity, to_rate
+from .frames import Frame, ReadOptions, check_unit, is_depth, knows, name_time, quantity, to_rate
 from .grid import Grid, Unit, axis_of, proj_string
 
 __all__ = ["frames"]
@@ -41,7 +41,7 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
         height, width = variable.shape[-2:]
         check_bytes(height * width * 24, str(file), f"a composite of {height} x {width}")
         times = _times(content, variable, file, options)
-        hours = _hours(content, variable, file) if unit in ("mm", "kg m-2", "m") else None
+        hours = _hours(content, variable, file) if is_depth(unit) else None
         check_unit(unit, file, hours)
         grid, flip = _grid(content, variable, file)
     zr = options.zr or _ZR

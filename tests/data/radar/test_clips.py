@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import ok
 from radar_files import START, odim, storm, write_event
 
 from plasm.data import create_dataset, fingerprint, weighed_batches
@@ -134,3 +135,18 @@ def test_other_files_are_another_fingerprint_and_another_cache(tmp_path: Path) -
     assert len(list((tmp_path / "cache").iterdir())) == cached + 1
     write_event(tmp_path / "wide", count=7, height=64, width=320)
     assert len(make(tmp_path, "train", **options).files) == 7
+
+
+def test_a_model_is_trained_on_radar(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        write_event(tmp_path / name, count=6, height=48, width=48)
+    arguments = {"size": 32, "cache": tmp_path / "cache", "heavy": 2}
+    ok(
+        "train", "--model", "plasm_mmnist_tiny", "--data", "radar", "--data-dir", tmp_path, "--out", tmp_path / "run",
+        *(part for name in ("in_frames=3", "out_frames=3", "encoder_dim=8", "translator_dim=16", "translator_depth=1")
+          for part in ("--model-arg", name)),
+        *(part for name, value in arguments.items() for part in ("--data-arg", f"{name}={value}")),
+        "--epochs", 1, "--clips-per-epoch", 4, "--batch-size", 2, "--val-clips", 2,
+    )  # fmt: skip
+    assert "heavy = 2" in (tmp_path / "run" / "config.toml").read_text()
+    assert (tmp_path / "run" / "model.safetensors").is_file()

@@ -9,6 +9,7 @@ import pytest
 from radar_files import FORMATS, START, STEP, knmi, mrms, netcdf, odim, storm, write_event
 
 from plasm.data.radar import ReadOptions, open_frames, open_sequence
+from plasm.data.radar.frames import to_rate
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("pyproj")
@@ -84,6 +85,18 @@ def test_an_accumulation_is_divided_by_its_own_time(tmp_path: Path) -> None:
            np.array(["14-JUL-2021;11:50:00.000"], "S25"))  # fmt: skip
     (frame,) = open_frames(knmi_file) or []
     assert frame.load()[0, 0] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("mm h-1", 1), ("mm/hr", 1), ("mm h^-1", 1), ("kg m-2 s-1", 3600), ("kg m**-2 s**-1", 3600),
+     ("kg m^-2 s^-1", 3600), ("m s-1", 3.6e6), ("kg/m2/s", 3600), ("mm", 12), ("kg m-2", 12)],
+)  # fmt: skip
+def test_units_in_any_spelling(tmp_path: Path, unit: str, factor: float) -> None:
+    rate = to_rate(np.array([1.0, np.nan, -2.0]), unit, tmp_path, hours=1 / 12)
+    assert rate.tolist() == pytest.approx([factor, np.nan, 0], nan_ok=True)
+    with pytest.raises(ValueError, match="no unit of rain"):
+        to_rate(np.zeros(1), "m s-2", tmp_path)
 
 
 def test_one_netcdf_file_may_hold_all_frames(tmp_path: Path) -> None:
