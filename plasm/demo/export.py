@@ -12,7 +12,7 @@ import numpy as np
 
 from plasm import weights
 from plasm.exporting import check_file, export, sample_clips
-from plasm.runtime import check_origin, is_exported, load_exported, read_metadata
+from plasm.runtime import check_origin, is_exported, load_exported, read_metadata, remember
 
 from .models import PageModel
 
@@ -112,6 +112,8 @@ def _make_small(file: Path) -> None:
     clips = sample_clips(whole, whole.size)
     onnx.save(proto, file)
     check_file(file, whole, [clips[:1], clips], ["onnxruntime"], "weights stored in half precision forecast otherwise")
+    # Of the export, which these bytes are not any more.
+    remember(file)
 
 
 def _fits_half(values: np.ndarray) -> bool:

@@ -224,7 +224,10 @@ class _DilatedDepthwise(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.dilation = dilation
-        return _by_phases(x, weight, bias, dilation)
+        y = _by_phases(x, weight, bias, dilation)
+        # No view of what nobody else has: the bias's gradient takes it as its own.
+        unviewed: Tensor = torch.ops.aten._unsafe_view(y, y.shape)
+        return unviewed
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:

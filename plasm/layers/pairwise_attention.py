@@ -168,7 +168,7 @@ class PairwiseLayerAttention(nn.Module):
         if self.score == "cosine":
             # In bf16 clips that differ by a few per cent would have the same score.
             with without_autocast(low):
-                weight = self.query.weight.dtype
+                weight = next(self.query.parameters()).dtype
                 q, k = self._project_pooled(low.to(weight), high.to(weight))
                 # Not F.cosine_similarity: OpenVINO fuses the scale into its sum, wrongly for more than one clip.
                 unit_q, unit_k = (F.normalize(x, dim=-1, eps=_EPS) for x in (q, k))

@@ -62,7 +62,7 @@ class SpatialMasking(nn.Module):
     def _masked_attention(self, x: Tensor) -> Tensor:
         """softmax(masked(q k^T / sqrt(C))): (N, C, h, w) -> (N, C, C), float32 or wider."""
         with without_autocast(x):
-            pooled = x.mean((2, 3), keepdim=True, dtype=self.query.weight.dtype)
+            pooled = x.mean((2, 3), keepdim=True, dtype=next(self.query.parameters()).dtype)
             q, k = (rearrange(project(pooled), "n c 1 1 -> n c") for project in (self.query, self.key))
             wide = torch.promote_types(q.dtype, torch.float32)
             scores = torch.einsum("n i, n j -> n i j", q.to(wide), k.to(wide)) / math.sqrt(q.shape[-1])

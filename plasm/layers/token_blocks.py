@@ -156,7 +156,7 @@ class SwinBlock(SwinTransformerBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
-        if not len(x):
+        if x.shape[0] == 0:
             # timm's attention cannot tell its heads' width from no clips.
             return x
         return rearrange(super().forward(rearrange(x, "n c h w -> n h w c")), "n h w c -> n c h w")

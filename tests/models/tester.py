@@ -35,11 +35,11 @@ PROMISES = {
 }
 
 
-class Doubled(nn.Module):
-    """What stands for an adapter."""
+class Adapter(nn.Module):
+    """What stands for an adapter: no scale, which a norm or a cosine takes out again."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return 2 * x
+        return x + x.roll(1, 1).tanh()
 
 
 class BaseModelTester:
@@ -375,7 +375,7 @@ class BaseModelTester:
         # Several of each model: the first, the last, and some between.
         for key in {*leaves[:: max(1, len(leaves) // 4)], leaves[-1]} - {"adapter"}:
             part = model.get_submodule(key)
-            model.set_submodule(key, nn.Sequential(part, Doubled()))
+            model.set_submodule(key, nn.Sequential(part, Adapter()))
             assert not torch.equal(model(clip), expected), key
             model.set_submodule(key, part)
 

@@ -284,7 +284,7 @@ def test_exponential_is_stams() -> None:
 
 
 def test_an_optimizer_timm_has_not_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'adom'; timm.optim has: .*adam, .*muon"):
+    with pytest.raises(ValueError, match=r"'adom'; do you mean adam, .*timm\.optim\.list_optimizers\(\) names all"):
         training.run(TrainConfig(**arguments(SAMPLES, tmp_path / "run", optimizer="adom")))
 
 
@@ -385,7 +385,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_step(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30, 1000))  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="run cannot be written: its disk has 0 MiB free; the run needs about"):
         training.run(TrainConfig(**arguments(sample_root, tmp_path / "run")))
-    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_disk_that_fills_up_leaves_the_checkpoint_before(sample_root: Path, tmp_path: Path) -> None:
