@@ -56,9 +56,13 @@ def test_a_convolution_without_gradient_is_torchs(name: str) -> None:
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("trained", ["all", "bias"])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_an_activation_in_place_may_follow_a_convolution(name: str, trained: str, bf16: bool) -> None:
+@pytest.mark.parametrize("size", [(9, 11), (12, 12)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_an_activation_in_place_may_follow_a_convolution(
+    name: str, trained: str, bf16: bool, size: tuple[int, int], memory_format: torch.memory_format
+) -> None:
     conv = CONVOLUTIONS[name]()
-    x = torch.randn(3, 6, 9, 11, requires_grad=trained == "all")
+    x = torch.randn(3, 6, *size).contiguous(memory_format=memory_format).requires_grad_(trained == "all")
     conv.weight.requires_grad_(trained == "all")
     wanted = [tensor for tensor in (x, *conv.parameters()) if tensor.requires_grad]
     if not wanted:
