@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plasm.layers.convlstm import ConvLSTMCell
 
 from .family import Family
-from .patch_rnn import PatchRNN, openstl_arguments, rename
+from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
@@ -76,6 +76,7 @@ FAMILY = Family(
         "convlstm",
         lr={"mmnist": 5e-4, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
     ),
+    adapters=PATCH_ADAPTERS,
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

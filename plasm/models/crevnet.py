@@ -51,6 +51,9 @@ class CrevNet(RecurrentModel):
         ValueError: If a number of blocks, modules or frames is not positive.
     """
 
+    # The channels decide the width of all its layers.
+    adaptable = ("in_frames",)
+
     def __init__(
         self,
         in_chans: int = 1,

@@ -15,7 +15,7 @@ from plasm.layers.eidetic_lstm import Eidetic3DLSTMCell
 
 from .convlstm import PATCHES
 from .family import Family
-from .patch_rnn import PatchRNN, openstl_arguments, rename
+from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, patchify, same_dims, unpatchify
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
@@ -182,6 +182,7 @@ FAMILY = Family(
         lr={"mmnist": 1e-4, "taxibj": 5e-3, "human36m": 1e-4, "caltech": 2.5e-3, "kth": 5e-4},
         batch_size={"human36m": 4, "caltech": 4, "kth": 8},
     ),
+    adapters=PATCH_ADAPTERS,
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

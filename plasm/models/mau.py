@@ -17,6 +17,7 @@ from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d
 from plasm.layers.mau_cell import MAUCell
 
 from .family import Family
+from .pretrained import adapt_out_channels
 from .recurrent import LARGEST, Inputs, RecurrentModel, same_dims
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
@@ -287,6 +288,7 @@ FAMILY = Family(
         lr={"mmnist": 1e-3, "taxibj": 1e-3, "human36m": 1e-4, "caltech": 1e-3, "kth": 5e-4},
         phase_1=True,
     ),
+    adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

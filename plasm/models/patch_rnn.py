@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from plasm.layers.cpu_grads import Conv2d
 
+from .pretrained import Adapter, adapt_in_channels, adapt_out_channels
 from .recurrent import Inputs, RecurrentModel, patchify, unpatchify
 
-__all__ = ["PatchRNN", "openstl_arguments", "rename"]
+__all__ = ["PATCH_ADAPTERS", "PatchRNN", "openstl_arguments", "rename"]
 
 
 class PatchRNN(RecurrentModel):
@@ -106,6 +107,16 @@ class PatchRNN(RecurrentModel):
         if coarse:
             return {"stem": stem, "blocks": [(r"^readout", (1,)), (r"^(?!readout)", (0,))]}
         return {"stem": stem, "blocks": [(r"^\w+\.(\d+)", None), (r"^", (99999,))]}
+
+
+PATCH_ADAPTERS: Mapping[str, Adapter] = {
+    # Of several frames, those of one are together, channels innermost.
+    "cells.0.conv_x.conv.weight": lambda w, model: adapt_in_channels(
+        w, model.in_chans, model.cells[0].conv_x.conv.in_channels // model.in_chans
+    ),
+    "readout.*": lambda t, model: adapt_out_channels(t, model.out_chans, model.patch_size**2),
+}
+"""What makes weights of other channels fit, of every system on patches: see ``Family.adapters``."""
 
 
 def openstl_arguments(config: Mapping[str, Any], strided: bool = False, reverse: bool = False) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
 from plasm.layers.phycell import PhyCell, moment_loss
 
 from .family import Family
+from .pretrained import adapt_out_channels
 from .recurrent import LARGEST, Inputs, RecurrentModel
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 from .video_model import weigh
@@ -380,6 +381,13 @@ FAMILY = Family(
         lr={"mmnist": 1e-3, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
         phase_1=True,
     ),
+    adapters={
+        # The weight of a transposed convolution is (K, C, ...).
+        "decoder.readout.weight": lambda w, model: adapt_out_channels(w.transpose(0, 1), model.out_chans).transpose(
+            0, 1
+        ),
+        "decoder.readout.bias": lambda b, model: adapt_out_channels(b, model.out_chans),
+    },
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

@@ -174,6 +174,7 @@ class PLASM(VideoModel):
     """
 
     head_modules = ("translator.out_proj", "decoder")
+    adaptable = ("in_chans", "in_frames")
 
     def __init__(
         self,

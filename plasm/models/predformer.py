@@ -18,6 +18,7 @@ from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 
 from .family import Family
 from .forecasting import forecasts
+from .pretrained import adapt_in_channels, adapt_out_channels
 from .recurrent import patchify, unpatchify
 from .registration import TINY, input_sizes, recipes, register_benchmarks
 from .video_model import VideoModel
@@ -71,6 +72,8 @@ class PredFormer(VideoModel):
     Raises:
         ValueError: If ``order`` does not fit the depth, the heads do not divide D, or four does not.
     """
+
+    adaptable = ("in_chans", "in_frames")
 
     def __init__(
         self,
@@ -219,6 +222,10 @@ FAMILY = Family(
         warmup_epochs={"taxibj": 0},
         batch_size={"human36m": 8},
     ),
+    adapters={
+        "embed.weight": lambda w, model: adapt_in_channels(w, model.in_chans, model.size_multiple**2),
+        "readout.*": lambda t, model: adapt_out_channels(t, model.out_chans, model.size_multiple**2),
+    },
     largest={"depth": 256},
 )
 

@@ -16,7 +16,7 @@ from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 
 from .convlstm import PATCHES
 from .family import Family
-from .patch_rnn import PatchRNN, openstl_arguments, rename
+from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from .recurrent import LARGEST, Inputs, same_dims
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
@@ -140,6 +140,7 @@ FAMILY = Family(
         **recipes("predrnn", lr={"mmnist": 5e-4, "taxibj": 1e-4, "human36m": 1e-4, "caltech": 1e-2, "kth": 1e-3}),
         **recipes("predrnnv2", lr={"mmnist": 5e-4, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 1e-3, "kth": 1e-3}),
     },
+    adapters=PATCH_ADAPTERS,
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

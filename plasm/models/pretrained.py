@@ -1,10 +1,11 @@
-"""How a model comes by its weights: from where, checked against what, and adapted to the frames asked for.
+"""How a model comes by its weights: from where, checked against what, and adapted to frames and channels asked for.
 
 The file is found, read once, hashed and compared here; timm gets the tensors and opens no file. Weights of other people
 (names "hf-hub:..." and "local-dir:...") come with a config.json, of which little is believed: the arguments of the
 model's constructor and what describes its input, in sizes that a model can have.
 
-Shapes: T input frames, T' output frames, D features of a frame, K features in or out of the layer that is adapted.
+Shapes: T input frames, T' output frames, C channels, D features of a frame, K features in or out of the layer that is
+adapted, G groups of C channels, channels innermost: the pixels of a patch, those of several frames, or 1.
 """
 
 import inspect
@@ -18,7 +19,7 @@ from typing import Any
 
 import torch
 from einops import rearrange, repeat
-from timm.models import PretrainedCfg, get_arch_pretrained_cfgs, get_pretrained_cfg
+from timm.models import PretrainedCfg, adapt_input_conv, get_arch_pretrained_cfgs, get_pretrained_cfg
 from torch import Tensor, nn
 
 from plasm import weights
@@ -27,6 +28,7 @@ __all__ = [
     "Adapter",
     "Filter",
     "Pretrained",
+    "adapt_in_channels",
     "adapt_in_frames",
     "adapt_out_channels",
     "adapt_out_frames",
@@ -125,21 +127,24 @@ def resolve_pretrained(
         return Pretrained(dict(defaults), cfg, overlay, None, stranger_args)
     tensors, file = _read(variant, tag, where, asked.get("cache_dir"))
     what = str(file or "the state_dict")
-    models = [_empty_model(model_cls, source_args, config if origin else variant)]
+    sources = [source_args]
     own_args = {key: asked[key] for key in _parameters(model_cls) if key in asked}
     target_args = {**source_args, **own_args}
     if not origin and where and target_args != source_args:
         # A file that a user names himself, and that no config.json describes, may be of the model he asks for, or of
         # one that differs from it in what is adapted.
         others = {key: value for key, value in own_args.items() if key not in _ADAPTED}
-        models += [_empty_model(model_cls, args, variant) for args in ({**source_args, **others}, target_args)]
-    own = _fitting(tensors, models, checkpoint_filter_fn, what)
+        sources += [{**source_args, **others}, target_args]
+    models = [_empty_model(model_cls, args, config if origin else variant) for args in sources]
+    own, number = _fitting(tensors, models, checkpoint_filter_fn, what)
+    # What may be asked for of these weights: a patch of another size, say, is not adapted as other channels.
+    adapted = {**sources[number], **{key: target_args[key] for key in _ADAPTED if key in target_args}}
     source = {"state_dict": _CHECKED, **({"file": str(file)} if file else {})}
     return Pretrained(
         dict(defaults),
         cfg,
         {**(overlay or {}), **_NO_SOURCE, **source},
-        lambda _, model: _adapt(own, model, adapters, what),
+        lambda _, model: _adapt(own, model, model_cls, adapted, adapters, what),
         stranger_args,
     )
 
@@ -295,9 +300,12 @@ def _check_hub_config(name: str, cache_dir: Path | str | None) -> None:
 
 def _fitting(
     tensors: dict[str, Tensor], models: list[nn.Module], checkpoint_filter_fn: Filter | None, what: str
-) -> dict[str, Tensor]:
-    """The tensors under the names of the first of these models that they are of; the error speaks of the last."""
-    for model in models:
+) -> tuple[dict[str, Tensor], int]:
+    """The tensors under the names of the first of these models that they are of, and its number.
+
+    The error speaks of the last.
+    """
+    for number, model in enumerate(models):
         own = checkpoint_filter_fn(tensors, model) if checkpoint_filter_fn else tensors
         try:
             weights.check_tensors(own, model.state_dict(), what)
@@ -305,23 +313,26 @@ def _fitting(
             if model is models[-1]:
                 raise
         else:
-            break
-    return own
+            return own, number
+    raise AssertionError("the last model is the last try")
 
 
 def _adapt(
     state: dict[str, Tensor],
     model: Any,
+    model_cls: type[nn.Module],
+    args: Mapping[str, Any],
     adapters: Mapping[str, Adapter],
     what: str,
 ) -> dict[str, Tensor]:
-    """Make fit what may be made fit, say so, and refuse the rest."""
+    """Make fit what may be made fit, say so, and refuse the rest; ``args`` are of what adapting alone can give."""
     own, out = model.state_dict(), dict(state)
     # timm adapts the first convolution, after us.
     timms = {f"{name}.weight" for name in [model.pretrained_cfg.get("first_conv")] if name}
     misfits = [name for name in own if name in out and own[name].shape != out[name].shape]
     ours = {name: next((a for key, a in adapters.items() if fnmatchcase(name, key)), None) for name in misfits}
-    if own.keys() != out.keys() or any(ours[name] is None and name not in timms for name in misfits):
+    unknown = any(ours[name] is None and name not in timms for name in misfits)
+    if own.keys() != out.keys() or unknown or (misfits and not _is_made_by(model_cls, args, own)):
         # Of another architecture: each misfit is to be listed as it is.
         weights.check_tensors(out, own, what)
     for name in misfits:
@@ -336,6 +347,14 @@ def _adapt(
             "%s: loaded as they are all tensors but %d, adapted: %s", what, len(misfits), weights.listed(shapes)
         )
     return out
+
+
+def _is_made_by(model_cls: type[nn.Module], args: Mapping[str, Any], own: Mapping[str, Tensor]) -> bool:
+    try:
+        made = _empty_model(model_cls, args, model_cls.__name__).state_dict()
+    except ValueError:
+        return False
+    return {name: tensor.shape for name, tensor in own.items()} == {name: made[name].shape for name in made}
 
 
 def adapt_in_frames(weight: Tensor, in_frames: int, channels: int) -> Tensor:
@@ -375,11 +394,31 @@ def adapt_out_frames(tensor: Tensor, out_frames: int, channels: int) -> Tensor:
     return rearrange(torch.cat([frames[:out_frames], more]), "t c ... -> (t c) ...")
 
 
-def adapt_out_channels(tensor: Tensor, out_chans: int) -> Tensor:
-    """Make the layer that gives an image give another number of channels: each new one starts as the mean of the old.
+def adapt_in_channels(weight: Tensor, in_chans: int, groups: int = 1) -> Tensor:
+    """Make the layer that sees images, or patches of them, take another number of channels, as timm does.
+
+    For one, the weights of all are added up; else they are repeated and scaled, so that the same image in all channels
+    gives what one channel gave.
 
     Args:
-        tensor: Weight (C, K, 1, 1) or bias (C).
-        out_chans: C asked for.
+        weight: (K, G * C, ...).
+        in_chans: C asked for.
+        groups: G.
     """
-    return repeat(tensor.mean(0), "... -> c ...", c=out_chans)
+    parts = rearrange(weight, "o (g c) ... -> (o g) c ...", g=groups)
+    adapted = adapt_input_conv(in_chans, parts.reshape(*parts.shape[:2], -1, 1), base_chans=parts.shape[1])
+    return rearrange(adapted.reshape(len(parts), in_chans, *weight.shape[2:]), "(o g) c ... -> o (g c) ...", g=groups)
+
+
+def adapt_out_channels(tensor: Tensor, out_chans: int, groups: int = 1) -> Tensor:
+    """Make the layer that gives images, or patches of them, give another number of channels.
+
+    Each new one starts as the mean of the old.
+
+    Args:
+        tensor: Weight (G * C, ...) or bias (G * C).
+        out_chans: C asked for.
+        groups: G.
+    """
+    means = rearrange(tensor, "(g c) ... -> g c ...", g=groups).mean(1)
+    return repeat(means, "g ... -> (g c) ...", c=out_chans)

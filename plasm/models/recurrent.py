@@ -98,6 +98,7 @@ class RecurrentModel(VideoModel):
     """
 
     fixed_size = False
+    adaptable: tuple[str, ...] = ("in_chans", "in_frames")
 
     def __init__(
         self,

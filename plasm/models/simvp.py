@@ -170,6 +170,7 @@ class SimVP(VideoModel):
     """
 
     head_modules = ("decoder",)
+    adaptable = ("in_chans",)
 
     def __init__(
         self,

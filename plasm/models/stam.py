@@ -19,7 +19,8 @@ from plasm.layers.folded_conv3d import FoldedConv3d
 from plasm.layers.stam_cell import STAMCell
 
 from .family import Family
-from .patch_rnn import rename
+from .patch_rnn import PATCH_ADAPTERS, rename
+from .pretrained import adapt_in_channels, adapt_out_channels
 from .recurrent import LARGEST, Inputs, RecurrentModel, patchify, same_dims, unpatchify
 from .registration import BENCHMARKS, TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
@@ -217,6 +218,12 @@ def _three(value: Any) -> Sequence[Any]:
     return parts * 3 if len(parts) == 1 else parts
 
 
+def _adapt_both(weight: Tensor, model: Any, frames: int = 1) -> Tensor:
+    """Adapt a layer from patches, of so many frames, to patches: (p^2 C, frames * p^2 C, ...)."""
+    places = model.patch_size**2
+    return adapt_out_channels(adapt_in_channels(weight, model.in_chans, frames * places), model.out_chans, places)
+
+
 FAMILY = Family(
     title="STAM: A SpatioTemporal Attention based Memory for Video Prediction",
     authors="Zheng Chang, Xinfeng Zhang, Shanshe Wang, Siwei Ma, Wen Gao",
@@ -238,6 +245,12 @@ FAMILY = Family(
         warmup_epochs={"taxibj": 0},
         epochs={"taxibj": 122, "mmnist": 240, "human36m": 240, "caltech": 240, "kth": 240},
     ),
+    adapters={
+        **PATCH_ADAPTERS,
+        "encoder.*.weight": lambda w, model: _adapt_both(w, model, model.encoder[0].kernel_frames),
+        "decoder.*.weight": lambda w, model: _adapt_both(w.transpose(0, 1), model).transpose(0, 1),
+        "*coder.*.bias": lambda b, model: adapt_out_channels(b, model.out_chans, model.patch_size**2),
+    },
     largest=LARGEST,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

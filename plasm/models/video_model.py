@@ -87,6 +87,8 @@ class VideoModel(nn.Module):
         head_modules: Names of what comes after the last block, which ``prune_intermediate_layers`` takes away.
         size_multiple: What H and W are padded to a multiple of.
         fixed_size: Whether there are weights for each place, so that H and W cannot be chosen.
+        adaptable: Of "in_chans" and "in_frames", those in which the weights that a model is created with may be of
+            another number, which ``Family.adapters`` make fit.
         encoder_frozen: Whether the encoder is kept as it is.
 
     Raises:
@@ -97,6 +99,7 @@ class VideoModel(nn.Module):
     head_modules: tuple[str, ...] = ()
     size_multiple: int = 1
     fixed_size: bool = False
+    adaptable: tuple[str, ...] = ()
 
     def __init__(self, in_chans: int, in_frames: int, out_frames: int, out_chans: int | None = None) -> None:
         super().__init__()
@@ -121,8 +124,11 @@ class VideoModel(nn.Module):
         )
         if clip.ndim == 5:
             given = {"in_frames": clip.shape[1], "in_chans": clip.shape[2]}
-            other = ", ".join(f"{name}={count}" for name, count in given.items() if count != getattr(self, name))
-            message += f"; for such clips make the model with {other}: create_model adapts published weights to it"
+            given = {name: count for name, count in given.items() if count != getattr(self, name)}
+            other = ", ".join(f"{name}={count}" for name, count in given.items())
+            fits = given.keys() <= set(self.adaptable)
+            then = "adapts published weights to it" if fits else "makes it to be trained, since no other weights fit it"
+            message += f"; for such clips make the model with {other}: create_model {then}"
         raise ValueError(message)
 
     def pad_clip(self, clip: Tensor) -> Tensor:

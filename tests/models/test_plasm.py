@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class TestPLASM(BaseModelTester):
     models = tuple(name for name in plasm.list_models() if family_of(name) is FAMILY)
     inductor_models = ("plasm_mmnist_tiny",)
     onnx_models = openvino_models = ("plasm_mmnist_tiny",)
+    export_arguments: Mapping[str, Any] = {"encoder_dim": 8, "translator_dim": 32, "translator_depth": 2}
 
     def blocks(self, model: nn.Module) -> Iterator[nn.Module]:
         for part in (model.encoder.blocks, model.translator.convnext, model.translator.pla, model.decoder.blocks):

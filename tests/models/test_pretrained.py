@@ -12,7 +12,7 @@ from torch import Tensor
 from plasm import weights
 from plasm.data import SAMPLES, create_dataset
 from plasm.models import PLASM
-from plasm.models.pretrained import adapt_in_frames, adapt_out_frames
+from plasm.models.pretrained import adapt_in_channels, adapt_in_frames, adapt_out_channels, adapt_out_frames
 
 SMALL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1, "skip": False}
 
@@ -90,6 +90,30 @@ def test_other_channels(tmp_path: Path, old_chans: int, new_chans: int) -> None:
     if 2 not in (old_chans, new_chans):  # with two, timm's rule gives the channels other shares
         torch.testing.assert_close(out, expected.expand_as(out), atol=1e-5, rtol=1e-4)
     assert out.shape[2] == new_chans
+
+
+def test_other_patches_are_not_taken_for_other_channels(tmp_path: Path) -> None:
+    """Four pixels of a patch in one channel are as many numbers as one pixel in four."""
+    arguments = {"in_frames": 2, "out_frames": 2, "hidden_dims": (4,), "kernel_size": 3}
+    weights.save_pretrained(timm.create_model("convlstm_mmnist", patch_size=4, **arguments), tmp_path)
+    for asked in ({"patch_size": 2}, {"patch_size": 2, "in_chans": 3}):
+        with pytest.raises(
+            ValueError, match=r"does not fit the model: 2 tensor\(s\) of another shape: cells\.0\.conv_x"
+        ):
+            load(tmp_path, **asked)
+    overlay = {"file": str(tmp_path / "model.safetensors")}
+    with pytest.raises(ValueError, match=r"readout\.weight \(16, 4, 1, 1\) for \(12, 4, 1, 1\)"):
+        timm.create_model(
+            "convlstm_mmnist", pretrained=True, pretrained_cfg_overlay=overlay, patch_size=2, in_chans=3, **arguments
+        )
+
+
+def test_adapted_patches_keep_the_order_of_their_pixels() -> None:
+    weight = torch.arange(12.0).view(2, 6)  # (K, G * C) of three places of two channels
+    assert torch.equal(adapt_in_channels(weight, 1, 3), weight.view(2, 3, 2).sum(2))
+    assert torch.equal(adapt_in_channels(weight, 4, 3), weight.view(2, 3, 2).repeat(1, 1, 2).flatten(1) / 2)
+    bias = torch.arange(6.0)
+    assert adapt_out_channels(bias, 3, 3).tolist() == [0.5] * 3 + [2.5] * 3 + [4.5] * 3
 
 
 def test_the_rule_for_frames_keeps_what_was_learned_on_real_clips() -> None:

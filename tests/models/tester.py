@@ -56,7 +56,7 @@ class BaseModelTester:
         references: Files in REFERENCES of stored inputs and outputs, ``load_reference`` of which makes the model.
         onnx_models: Those that are exported to ONNX, all by default; the others as torch's own format, which is faster.
         openvino_models: Those of ``onnx_models`` whose files are compared in OpenVINO, too: one of a family at least.
-        export_arguments: What makes a model smaller still for that.
+        export_arguments: What makes a model smaller still for that, and for weights that are adapted.
         size: H and W of the clips.
         bf16_tolerance: Of bf16 autocast against fp32: the root mean square of the difference, over that of the output.
     """
@@ -230,6 +230,40 @@ class BaseModelTester:
         shorter = self.clip(model)[:, 1:]
         with pytest.raises(ValueError, match=rf"make the model with in_frames={model.in_frames - 1}: create_model"):
             model.predict(shorter)
+
+    def test_weights_of_other_channels_are_adapted_or_not_offered(self, name: str, tmp_path: Path) -> None:
+        """A gray clip in three channels is forecast as it was in one; and back in one, too."""
+        torch.manual_seed(0)
+        gray = self.create(name, **{**self.export_arguments, "in_chans": 1}).eval()
+        for parameter in gray.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)  # no bias is zero, and no scale one
+        clip = self.clip(gray)
+        with pytest.raises(ValueError, match="make the model with in_chans=3: create_model") as error:
+            gray(clip.repeat(1, 1, 3, 1, 1))
+        weights.save_pretrained(gray, tmp_path / "gray")
+        if "adapts published weights to it" not in str(error.value):
+            with pytest.raises(ValueError, match="does not fit the model"):
+                timm.create_model(f"local-dir:{tmp_path / 'gray'}", pretrained=True, in_chans=3)
+            return
+        color = timm.create_model(f"local-dir:{tmp_path / 'gray'}", pretrained=True, in_chans=3).eval()
+        expected = gray(clip).detach()
+        close = {"atol": 1e-4 * expected.abs().max().item(), "rtol": 0}
+        torch.testing.assert_close(color(clip.repeat(1, 1, 3, 1, 1)), expected.repeat(1, 1, 3, 1, 1), **close)
+        weights.save_pretrained(color, tmp_path / "color")
+        again = timm.create_model(f"local-dir:{tmp_path / 'color'}", pretrained=True, in_chans=1).eval()
+        torch.testing.assert_close(again(clip), expected, **close)
+
+    def test_weights_of_other_frame_counts_are_adapted_or_not_offered(self, name: str, tmp_path: Path) -> None:
+        model = self.create(name, **self.export_arguments)
+        weights.save_pretrained(model, tmp_path)
+        frames, clip = 2 * model.in_frames, self.clip(model)
+        with pytest.raises(ValueError, match=f"make the model with in_frames={frames}: create_model") as error:
+            model(torch.cat([clip, clip], 1))
+        if "adapts published weights to it" in str(error.value):
+            timm.create_model(f"local-dir:{tmp_path}", pretrained=True, in_frames=frames)
+        else:
+            with pytest.raises(ValueError, match="does not fit the model"):
+                timm.create_model(f"local-dir:{tmp_path}", pretrained=True, in_frames=frames)
 
     def test_in_chans(self, name: str) -> None:
         self.require(name, "other_channels")
