@@ -1,6 +1,7 @@
 """HDF5 files, and the arrays and lists in hickle's .hkl files, which are HDF5. Pickles in them are never read."""
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,12 +28,15 @@ __all__ = [
     "hickle_array",
     "hickle_strings",
     "open_h5",
+    "walk",
 ]
 
 # Bytes that a clip's object takes in memory, roughly.
 STREAM_BYTES = 1000
 # Where hickle 5 keeps the types of all that is in a file, as pickles, which are not read.
 _TYPES = "hickle_types_table"
+# Groups in groups: HDF5 finds its way through thousands of them only in minutes.
+_DEEPEST = 32
 
 
 @contextmanager
@@ -149,23 +153,54 @@ class H5Stream(FrameStream):
         return check_finite(frames, self.name, first, step, self.fill)
 
 
-def find_arrays(content: Any, file: Path) -> dict[str, Any]:
-    """The arrays of three or more axes, and of numbers, in an HDF5 file; links are not followed.
+def walk(content: Any, file: Path, strict: bool = False) -> Iterator[tuple[str, Any]]:
+    """The groups and arrays of an HDF5 file with their names, each once; links are not followed.
+
+    Args:
+        content: The open file.
+        file: Its path.
+        strict: For a library that follows them: refuse links to other files, and to groups that are met in two places.
 
     Raises:
-        ValueError: If the values of one lie in another file.
+        ValueError: If groups are nested too deeply, or the values of an array lie in another file.
     """
     h5py = require("h5py")
-    found: dict[str, Any] = {}
+    seen = {h5py.h5o.get_info(content.id).addr}
+    groups = deque([("", content, 1)])
+    while groups:
+        prefix, group, depth = groups.popleft()
+        if depth > _DEEPEST:
+            raise ValueError(f"{file} is damaged: its groups are nested deeper than {_DEEPEST} times")
+        for key in group:
+            name, link = f"{prefix}{key}", group.get(key, getclass=True, getlink=True)
+            if strict and link is h5py.ExternalLink:
+                raise ValueError(f"{file}: {plain(name)} is a link to another file, which is not opened")
+            if link is not h5py.HardLink:
+                if strict and group.get(key, getclass=True) is h5py.Group:
+                    raise ValueError(f"{file}: {plain(name)} is a link to a group, which is not followed")
+                continue
+            item = group[key]
+            place = h5py.h5o.get_info(item.id).addr
+            if place in seen:
+                if strict and isinstance(item, h5py.Group):
+                    raise ValueError(f"{file}: its group {plain(name)} is in two places")
+                continue
+            seen.add(place)
+            if isinstance(item, h5py.Dataset):
+                check_own(item, file)
+            elif isinstance(item, h5py.Group):
+                groups.append((f"{name}/", item, depth + 1))
+            yield name, item
 
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            check_own(item, file)
-            if len(item.shape or ()) > 2 and item.dtype.kind in "buif":
-                found[name] = item
 
-    content.visititems(visit)
-    return found
+def find_arrays(content: Any, file: Path, strict: bool = False) -> dict[str, Any]:
+    """The arrays of three or more axes, and of numbers, in an HDF5 file; see ``walk``."""
+    h5py = require("h5py")
+    return {
+        name: item
+        for name, item in walk(content, file, strict)
+        if isinstance(item, h5py.Dataset) and len(item.shape or ()) > 2 and item.dtype.kind in "buif"
+    }
 
 
 def choose_array(names: list[str], file: Path, wanted: str | None) -> str:
@@ -219,25 +254,20 @@ def _hickle_datasets(content: Any, file: Path) -> dict[str, Any]:
     # Its newest version gives everything a type, but for pickles and what is stored a second time.
     typed = str(content.attrs.get("HICKLE_VERSION", "")).startswith("5")
 
-    def visit(name: str, item: Any) -> None:
+    for name, item in walk(content, file):
         if name.split("/")[0] == _TYPES:
-            return
+            continue
         for key in ("type", "base_type"):
             kind = item.attrs.get(key, "")
             kinds.extend(np.ravel("" if isinstance(kind, h5py.Reference) else kind).tolist())
-        if not isinstance(item, h5py.Dataset):
-            return
-        check_own(item, file)
-        if item.shape is None:
-            return
+        if not isinstance(item, h5py.Dataset) or item.shape is None:
+            continue
         if name.split("/")[-1] == "type":
             kinds.extend(np.ravel(h5_values(content, name, file)).tolist())
-            return
+            continue
         found[name] = item
         if typed and "type" not in item.attrs and item.dtype.kind == "u":
             kinds.append("pickle")
-
-    content.visititems(visit)
     if any("pickle" in (kind.decode("latin-1") if isinstance(kind, bytes) else str(kind)) for kind in kinds):
         raise ValueError(f"{file} holds a pickle, which can run any program and is not read")
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .extras import require
-from .h5 import STREAM_BYTES, choose_array, find_arrays, open_h5
+from .h5 import STREAM_BYTES, choose_array, find_arrays, open_h5, walk
 from .layouts import ArrayOptions, check_finite, layout_of, select_frames
 from .limits import check_bytes
 from .reading import plain, reading
@@ -172,25 +172,12 @@ def _check_h5(file: Path, wanted: str | None) -> str:
         ValueError: If something does, or there is none, or several.
     """
     h5py = require("h5py")
-
-    links: list[str] = []
-
-    def visit(name: str, link: Any) -> None:
-        # h5py bears no exception from here.
-        links.extend([name] if isinstance(link, h5py.ExternalLink) else [])
-
     with open_h5(file) as content:
-        content.visititems_links(visit)
-        if links:
-            raise ValueError(f"{file}: {plain(links[0])} is a link to another file, which is not opened")
-        arrays = find_arrays(content, file)
-
-        def check(name: str, item: Any) -> None:
+        arrays = find_arrays(content, file, strict=True)
+        for name, item in walk(content, file):
             # What names the places along an axis is read whole.
             if isinstance(item, h5py.Dataset) and len(item.shape or ()) == 1:
                 check_bytes(int(item.size) * max(8, item.dtype.itemsize), str(file), f"the {item.size:,} {plain(name)}")
-
-        content.visititems(check)
         return choose_array(list(arrays), file, wanted)
 
 

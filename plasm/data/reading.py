@@ -1,5 +1,6 @@
 """One kind of error for whatever a library raises while it reads a file."""
 
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from .limits import FileTooLargeError
 __all__ = ["naming", "plain", "reading"]
 
 _LONGEST = 200
+# How Python and numpy begin when they speak of code.
+_OF_CODE = re.compile(r"invalid literal|could not convert|cannot reshape|embedded null|unpack|.*Invalid argument")
 
 
 def plain(text: object) -> str:
@@ -54,4 +57,13 @@ def naming(name: str, kind: str) -> Iterator[None]:
         # Libraries raise what they like on damage; our own errors name the file already.
         if isinstance(error, ValueError) and name in str(error):
             raise
-        raise ValueError(f"{name} is not {kind}: {plain(error) or type(error).__name__}") from error
+        raise ValueError(f"{name} is not {kind}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What a library says, unless these are Python's words, of its code."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    from_library = type(error).__module__ != "builtins" or type(error) in (ValueError, RuntimeError, OSError)
+    text = plain(error)
+    return text if from_library and text and not _OF_CODE.match(text) else f"reading it ends in {type(error).__name__}"

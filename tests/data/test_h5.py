@@ -162,3 +162,21 @@ def test_big_endian_and_axes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stream.read(1, 2, 2)[..., 0], ARRAY[1:4:2, ..., 0] * np.uint16(257))
     clips = FrameFormat(1)(stream.read(0, 6), "a")
     np.testing.assert_allclose(clips[:, 0].numpy(), ARRAY[..., 0] / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", ["h5", "hkl", "nc"])
+def test_groups_without_end_are_refused_at_once(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"deep.{ending}"
+    with h5py.File(file, "w") as content:
+        content["/".join(["g"] * 40)] = ARRAY[..., 0]
+    with pytest.raises(ValueError, match=f"{file.name} is damaged: its groups are nested deeper than 32 times"):
+        open_source(file, 1)
+
+
+def test_a_group_in_itself_is_no_matter(tmp_path: Path) -> None:
+    file = tmp_path / "circle.h5"
+    with h5py.File(file, "w") as content:
+        content["g/a"] = ARRAY[..., 0]
+        content["g/up"] = content["/"]
+        content["g/soft"] = h5py.SoftLink("/g")
+    assert open_source(file, 1)[0].num_frames == 6

@@ -142,3 +142,22 @@ def test_damage_is_named(tmp_path: Path, kind: str) -> None:
         file.write_bytes(content)
         with pytest.raises(ValueError, match=r"a\.nc"):
             open_source(file, 1)[0].read(0, 6)
+
+
+@pytest.mark.parametrize("target", ["circle", "soft"])
+def test_groups_that_lead_back_are_refused_before_another_library_follows_them(tmp_path: Path, target: str) -> None:
+    file = tmp_path / "back.nc"
+    with h5py.File(file, "w") as content:
+        content["g/rain"] = LEVELS
+        content["g/up"] = content["/"] if target == "circle" else h5py.SoftLink("/")
+    with pytest.raises(ValueError, match=r"back\.nc: (its group g/up is in two places|g/up is a link to a group)"):
+        open_source(file, 1)
+
+
+def test_what_a_library_says_of_its_own_code_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "scales.nc"
+    with h5py.File(file, "w") as content:
+        content["rain"] = LEVELS
+        content["rain"].attrs["DIMENSION_LIST"] = np.array([content["rain"].ref] * 3, dtype=h5py.ref_dtype)
+    with pytest.raises(ValueError, match=r"scales\.nc is not a whole NetCDF file: reading it ends in TypeError"):
+        open_source(file, 1)
