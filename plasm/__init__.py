@@ -11,6 +11,7 @@ import sys
 if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()] and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]
 
+from pathlib import Path
 from typing import Any
 
 from timm.models import create_model as _create_model
@@ -28,16 +29,23 @@ def create_model(model_name: str, *args: Any, **kwargs: Any) -> Any:
     """``timm.create_model``, which knows every model of plasm as well.
 
     With this one, a Hub that does not answer for "hf-hub:OWNER/NAME" is an error within seconds, where timm asks on and
-    on; and a config.json that came damaged is removed from the cache before timm reads it.
+    on; a config.json that came damaged is removed from the cache before timm reads it; and of the Hub and of folders,
+    no model of timm's own is made, whose arguments and files nothing checks.
 
     Raises:
         ConnectionError: If the Hub does not answer, and the cache has no such model.
         plasm.weights.WeightsNotFoundError: If the Hub has no such model.
-        ValueError: If its config.json is not the configuration of a model.
+        ValueError: If its config.json, or that of "local-dir:FOLDER", is not the configuration of a model of plasm or
+            of the user.
     """
     source, _, name = model_name.partition(":")
-    if source == "hf-hub":
-        weights.fetch_config(name, kwargs.get("cache_dir"))
+    if source in ("hf-hub", "local-dir"):
+        if source == "hf-hub":
+            config = weights.fetch_config(name, kwargs.get("cache_dir"))
+        else:
+            config = weights.read_model_config(Path(name) / "config.json")
+        if models.is_timm_model(config["architecture"]):
+            raise ValueError(f"{model_name} holds a {config['architecture']}, which is timm's and no model of plasm")
     return _create_model(model_name, *args, **kwargs)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 import plasm
 from plasm import weights
 from plasm.data.extras import import_named
-from plasm.models import arguments_of, is_plasm_model
+from plasm.models import arguments_of, is_plasm_model, is_timm_model
 from plasm.models.pretrained import check_count, check_sizes
 from plasm.runtime import is_exported, load_exported
 
@@ -289,7 +289,7 @@ def is_public(source: str) -> bool:
 def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dict[str, Any]) -> nn.Module:
     """A run of a model that is not plasm's, but one that the user has registered."""
     architecture = config["architecture"]
-    if timm.is_model(architecture) and timm.models.model_entrypoint(architecture).__module__.startswith("timm."):
+    if is_timm_model(architecture):
         raise ValueError(f"{run} holds a {architecture}, which is timm's and no model of plasm")
     if name is None and not timm.is_model(architecture):
         raise ValueError(

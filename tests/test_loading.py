@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from torch import nn
 
+import plasm
 from plasm import cli, weights
 from plasm.loading import frame_counts, initial_arguments, load_initial_weights, load_model, make_model
 from plasm.models import family
@@ -124,6 +125,8 @@ def test_a_folder_of_a_model_of_timms_own_is_refused(
     for name in (None, architecture):
         with pytest.raises(ValueError, match=f"run holds a {architecture}, which is timm's and no model of plasm"):
             load_model(name, str(run))
+    with pytest.raises(ValueError, match=f"run holds a {architecture}, which is timm's and no model of plasm"):
+        plasm.create_model(f"local-dir:{run}")
     with pytest.raises(ValueError, match=r"no model of plasm|not a resnet18"):
         load_initial_weights(timm.create_model("resnet18"), "resnet18", str(run))
 

@@ -8,7 +8,7 @@ import torch
 import plasm
 from plasm import benchmark as measuring
 from plasm.benchmark import Measurement
-from plasm.devices import choose_device, keep_freed_memory
+from plasm.devices import choose_device, clear_failures, keep_freed_memory
 
 from .options import pairs
 
@@ -58,9 +58,10 @@ def benchmark(
     keep_freed_memory(where)
     counts = tuple(int(count) for count in threads.split(",")) if threads else (torch.get_num_threads(),)
     arguments = pairs("model_args", model_arg).get("model_args", {})
-    rows = measuring.measure(
-        names, where, batch_size, train, _DTYPES[dtype], runtime.split(","), rounds, arguments, counts
-    )
+    with clear_failures("a smaller --batch-size, or fewer models, take less"):
+        rows = measuring.measure(
+            names, where, batch_size, train, _DTYPES[dtype], runtime.split(","), rounds, arguments, counts
+        )
     table = _markdown(rows)
     if out.suffix == ".csv":
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import click
 
 from plasm import exporting
+from plasm.devices import clear_failures
 from plasm.loading import load_model
 from plasm.runtime import Engine
 
@@ -30,7 +31,8 @@ def export(weights: str, model: str | None, out: Path, engines: tuple[Engine, ..
     WEIGHTS is a run, folder, hf-hub:OWNER/NAME, published name or .safetensors file. The batch is always free. Formats:
     onnx; pt2, of torch.export; aoti, compiled by AOTInductor for this kind of machine (it needs a C++ compiler).
     """
-    done = exporting.export(load_model(model, weights), out, engines=engines or None, **arguments)
+    with clear_failures("a smaller --size takes less"):
+        done = exporting.export(load_model(model, weights), out, engines=engines or None, **arguments)
     click.echo(
         f"{done.file}: {done.file.stat().st_size / 1e6:.1f} MB, {done.metadata['format']}; largest difference from "
         f"eager {done.difference:.2g}, of an output whose range is {done.range:.3g}, in {done.metadata['checked_in']}"

@@ -103,9 +103,11 @@ def evaluate(**arguments: Any) -> None:
     """
     config = evaluation.EvaluateConfig.make(given(arguments))
     folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
-    # Of what is loaded now: a run that still trains writes others.
     sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
     net = load_model(config.model, config.weights, trust=config.trust)
+    if sha256 and folder and weights.file_sha256(folder / WEIGHTS_NAME) != sha256:
+        # What is measured is written down as that of this file.
+        raise OSError(f"{folder / WEIGHTS_NAME} changed while it was loaded: a run trains there; try again")
     if config.data == "radar":
         evaluate_radar(config, net)
         return

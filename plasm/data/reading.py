@@ -66,4 +66,4 @@ def _reason(error: Exception) -> str:
         return "it is nested too deeply"
     from_library = type(error).__module__ != "builtins" or type(error) in (ValueError, RuntimeError, OSError)
     text = plain(error)
-    return text if from_library and text and not _OF_CODE.match(text) else f"reading it ends in {type(error).__name__}"
+    return text if from_library and text and not _OF_CODE.match(text) else "something in it cannot be read"

@@ -31,7 +31,7 @@ from plasm import weights
 
 from .pretrained import Adapter, Filter, resolve_pretrained
 
-__all__ = ["Family", "arguments_of", "family_of", "is_plasm_model", "recipe"]
+__all__ = ["Family", "arguments_of", "family_of", "is_plasm_model", "is_timm_model", "recipe"]
 
 _PACKAGE = __package__ or ""
 
@@ -216,6 +216,11 @@ def family_of(name: str) -> Family | None:
 def is_plasm_model(name: str) -> bool:
     """Whether a name, with or without a tag, is that of a model of this package, rather than of timm or a user."""
     return _module_of(name).startswith(f"{_PACKAGE}.")
+
+
+def is_timm_model(name: str) -> bool:
+    """Whether a name, with or without a tag, is that of a model of timm's own."""
+    return _module_of(name).startswith("timm.")
 
 
 def recipe(name: str, command: str) -> Mapping[str, Any]:

@@ -25,7 +25,6 @@ __all__ = [
     "check_tensors",
     "describe_folder",
     "file_sha256",
-    "folder_weights",
     "load_folder",
     "load_tensors",
     "read_model_config",
@@ -170,37 +169,19 @@ def read_model_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def folder_weights(folder: Path) -> Path:
-    """Give the ``model.safetensors`` of a folder, after its sha256 was checked, if config.json beside it states one.
+def load_folder(folder: Path) -> tuple[dict[str, Tensor], Path]:
+    """Read the ``model.safetensors`` of a folder: its tensors and its path.
 
     Raises:
-        FileNotFoundError: If the folder lacks either file.
-        OSError: If the sha256 is another.
+        FileNotFoundError: If the folder lacks that file or config.json.
+        OSError: If the sha256 is not what config.json states, and otherwise as for ``load_tensors``.
         ValueError: If config.json is not the configuration of a model.
     """
-    file, sha256 = _stated(folder)
-    if sha256 is not None and file_sha256(file) != sha256:
-        raise OSError(f"{file} is damaged: its sha256 is not the {sha256} of the config.json beside it")
-    return file
-
-
-def load_folder(folder: Path) -> tuple[dict[str, Tensor], Path]:
-    """Read the tensors that ``folder_weights`` names, and the file's path: what is hashed is what is loaded.
-
-    Raises:
-        OSError: As ``folder_weights`` and ``load_tensors`` raise it.
-        ValueError: As ``folder_weights`` raises it.
-    """
-    file, sha256 = _stated(folder)
-    return load_tensors(file, sha256), file
-
-
-def _stated(folder: Path) -> tuple[Path, str | None]:
-    """The file of a folder, and what config.json beside it says that its sha256 is."""
-    file, sha256 = folder / WEIGHTS_NAME, read_model_config(folder / "config.json").get("weights", {}).get("sha256")
+    file = folder / WEIGHTS_NAME
+    sha256 = read_model_config(folder / "config.json").get("weights", {}).get("sha256")
     if not file.is_file():
         raise FileNotFoundError(f"{folder} holds no {WEIGHTS_NAME}, the only file plasm loads of it")
-    return file, sha256
+    return load_tensors(file, sha256), file
 
 
 def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], what: str) -> None:

@@ -44,7 +44,7 @@ def reason(error: BaseException) -> str:
         # A place that the file names and has not.
         own = False
     lines = str(error).strip().splitlines()
-    return shown(lines[0]) if own and lines else f"reading it ends in {type(error).__name__}"
+    return shown(lines[0]) if own and lines else "something in it cannot be read"
 
 
 def read_json(file: Path) -> Any:

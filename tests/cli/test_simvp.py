@@ -11,7 +11,7 @@ import torch
 from commands import fails, ok
 
 from plasm.models import openstl
-from plasm.weights import folder_weights, load_tensors
+from plasm.weights import load_folder
 
 ARGUMENTS: dict[str, Any] = {
     "in_frames": 2, "out_frames": 2, "encoder_dim": 4, "translator_dim": 16, "encoder_depth": 2, "translator_depth": 2,
@@ -100,6 +100,6 @@ def test_both_phases_train_it(tmp_path: Path, sample_root: Path) -> None:
     first = timm.create_model("simvp_gsta_mmnist", **ARGUMENTS).encoder
     trained = timm.create_model(f"local-dir:{tmp_path / 'two'}", pretrained=True).encoder.state_dict()
     assert trained.keys() == first.state_dict().keys()
-    pretrained = load_tensors(folder_weights(tmp_path / "one"))
+    pretrained = load_folder(tmp_path / "one")[0]
     # The encoder of phase 1 is frozen in phase 2.
     assert all(torch.equal(pretrained[f"encoder.{key}"], tensor) for key, tensor in trained.items())

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -176,3 +177,10 @@ def test_a_model_that_would_not_load_again_is_not_saved(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"a PLASM whose tensors .* would not load again.*decoder\.readout"):
             weights.save_pretrained(model, tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+def test_a_type_that_torch_has_not_is_an_error_in_users_words(tmp_path: Path) -> None:
+    header = json.dumps({"a": {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]}}).encode()
+    (tmp_path / "odd.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"x")
+    with pytest.raises(OSError, match=r"odd\.safetensors is not a whole safetensors file: .* cannot be read"):
+        weights.load_tensors(tmp_path / "odd.safetensors")
