@@ -19,7 +19,7 @@ from .streams import FrameStream
 __all__ = [
     "STREAM_BYTES",
     "H5Stream",
-    "check_own",
+    "check_alone",
     "choose_array",
     "find_arrays",
     "h5_dataset",
@@ -28,7 +28,6 @@ __all__ = [
     "hickle_array",
     "hickle_strings",
     "open_h5",
-    "walk",
 ]
 
 # Bytes that a clip's object takes in memory, roughly.
@@ -53,7 +52,7 @@ def open_h5(file: Path) -> Iterator[Any]:
         yield content
 
 
-def check_own(dataset: Any, file: Path) -> None:
+def _check_own(dataset: Any, file: Path) -> None:
     """Refuse an array whose values lie in other files: any file of the machine could be named.
 
     Called before anything else is asked of it: for its shape alone HDF5 may open the others.
@@ -85,7 +84,7 @@ def h5_dataset(content: Any, key: str, file: Path) -> Any:
         item = item[part]
     if not isinstance(item, h5py.Dataset):
         raise ValueError(f"{file} holds no array {plain(key)}")
-    check_own(item, file)
+    _check_own(item, file)
     return item
 
 
@@ -187,18 +186,31 @@ def walk(content: Any, file: Path, strict: bool = False) -> Iterator[tuple[str, 
                 continue
             seen.add(place)
             if isinstance(item, h5py.Dataset):
-                check_own(item, file)
+                _check_own(item, file)
             elif isinstance(item, h5py.Group):
                 groups.append((f"{name}/", item, depth + 1))
             yield name, item
 
 
-def find_arrays(content: Any, file: Path, strict: bool = False) -> dict[str, Any]:
+def check_alone(content: Any, file: Path) -> None:
+    """Check an HDF5 file before a library that follows its links, and reads the places along its axes whole.
+
+    Raises:
+        FileTooLargeError: If one of these would take more memory than the limit.
+        ValueError: As ``walk`` raises it.
+    """
+    h5py = require("h5py")
+    for name, item in walk(content, file, strict=True):
+        if isinstance(item, h5py.Dataset) and len(item.shape or ()) == 1:
+            check_bytes(int(item.size) * max(8, item.dtype.itemsize), str(file), f"the {item.size:,} {plain(name)}")
+
+
+def find_arrays(content: Any, file: Path) -> dict[str, Any]:
     """The arrays of three or more axes, and of numbers, in an HDF5 file; see ``walk``."""
     h5py = require("h5py")
     return {
         name: item
-        for name, item in walk(content, file, strict)
+        for name, item in walk(content, file)
         if isinstance(item, h5py.Dataset) and len(item.shape or ()) > 2 and item.dtype.kind in "buif"
     }
 

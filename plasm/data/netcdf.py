@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .extras import require
-from .h5 import STREAM_BYTES, choose_array, find_arrays, open_h5, walk
+from .h5 import STREAM_BYTES, check_alone, choose_array, find_arrays, open_h5
 from .layouts import ArrayOptions, check_finite, layout_of, select_frames
 from .limits import check_bytes
 from .reading import plain, reading
@@ -171,14 +171,9 @@ def _check_h5(file: Path, wanted: str | None) -> str:
     Raises:
         ValueError: If something does, or there is none, or several.
     """
-    h5py = require("h5py")
     with open_h5(file) as content:
-        arrays = find_arrays(content, file, strict=True)
-        for name, item in walk(content, file):
-            # What names the places along an axis is read whole.
-            if isinstance(item, h5py.Dataset) and len(item.shape or ()) == 1:
-                check_bytes(int(item.size) * max(8, item.dtype.itemsize), str(file), f"the {item.size:,} {plain(name)}")
-        return choose_array(list(arrays), file, wanted)
+        check_alone(content, file)
+        return choose_array(list(find_arrays(content, file)), file, wanted)
 
 
 def _role(name: str, attributes: Mapping[str, Any]) -> str | None:

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from plasm.data.extras import require
-from plasm.data.h5 import check_own, h5_dataset, h5_values, open_h5
+from plasm.data.h5 import check_alone, h5_dataset, h5_values, open_h5
 from plasm.data.limits import check_bytes
 from plasm.data.naming import natural_key
 from plasm.data.reading import plain
@@ -22,7 +21,7 @@ from . import netcdf
 from .frames import Frame, ReadOptions, check_unit, is_depth, quantity, to_rate
 from .grid import Grid, corner
 
-__all__ = ["check_links", "frames"]
+__all__ = ["frames"]
 
 _MARSHALL_PALMER = (200.0, 1.6)
 # In the order of preference.
@@ -34,37 +33,12 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 def frames(file: Path, options: ReadOptions) -> list[Frame]:
     """Read what the file says of itself; see ``open_frames``."""
     with open_h5(file) as content:
-        check_links(content, file)
+        check_alone(content, file)
         if "overview" in content and "image1" in content:
             return [_knmi(content, file, options)]
         if "what" in content and "dataset1" in content:
             return [_odim(content, file, options)]
     return netcdf.frames(file, options)
-
-
-def check_links(content: Any, file: Path) -> None:
-    """Refuse a file that names others, before anything is looked up in it.
-
-    Raises:
-        ValueError: If a link leads to another file, or the values of an array lie in one.
-    """
-    h5py = require("h5py")
-
-    def visit(_: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            check_own(item, file)
-            if len(item.shape or ()) == 1:
-                # What names the places along an axis is read whole.
-                check_bytes(
-                    int(item.size) * max(8, item.dtype.itemsize), str(file), f"the {item.size:,} {plain(item.name)}"
-                )
-            return
-        for name in item:
-            if isinstance(item.get(name, getlink=True), h5py.ExternalLink):
-                raise ValueError(f"{file}: {plain(name)} is a link to another file, which is not opened")
-
-    visit("", content)
-    content.visititems(visit)
 
 
 def _attribute(content: Any, group: str, name: str, file: Path, default: Any = None) -> Any:

@@ -27,7 +27,7 @@ _MOST_FRAMES = 100_000
 def frames(file: Path, options: ReadOptions) -> list[Frame]:
     """Read what the file says of itself; see ``open_frames``.
 
-    HDF5 is looked through for links to other files before (``hdf5.check_links``).
+    HDF5 is looked through for links to other files before (``check_alone``).
     """
     engine = engine_of(file)
     with reading(file, "a whole NetCDF file"), _open(file, engine) as content:
