@@ -12,6 +12,7 @@ from tqdm import tqdm
 from plasm.data.radar import ReadOptions, open_sequence
 from plasm.data.radar import Sequence as Event
 from plasm.data.radar.clips import events_of
+from plasm.data.radar.sequence import below
 from plasm.distributed import ALONE, World
 from plasm.weights import write_beside
 
@@ -80,7 +81,7 @@ def open_clips(root: Path, num_frames: int, given: dict[str, Any]) -> RainClips:
     named = [("", None)] if events is None and not (root / "test").is_dir() else events_of(root, "test", events)
     found: list[tuple[Event, slice]] = []
     for name, columns in named:
-        found.append((open_sequence(root / name, options), slice(*(columns or (None,)))))
+        found.append((open_sequence(below(root, name), options), slice(*(columns or (None,)))))
     first = found[0][0]
     for event, _ in found[1:]:
         if event.minutes != first.minutes or not _near(event.grid.km, first.grid.km):

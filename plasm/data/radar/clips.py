@@ -20,7 +20,7 @@ from plasm.data.datasets import register_dataset
 from plasm.data.mnist import Split
 
 from .frames import ReadOptions
-from .sequence import Sequence, open_sequence
+from .sequence import Sequence, below, open_sequence
 from .values import normalize
 
 __all__ = ["RadarClips", "Region", "events_of", "radar"]
@@ -244,7 +244,7 @@ def radar(
     options = ReadOptions(unit, None if zr is None else (zr[0], zr[1]), array, pattern)
     regions = []
     for name, columns in events_of(root, split, events):
-        sequence = open_sequence(root / name, options)
+        sequence = open_sequence(below(root, name), options)
         nearest = _check(name, sequence, step, km)
         whole = (0, sequence.grid.width)
         first, last = columns or whole

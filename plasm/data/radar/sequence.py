@@ -2,6 +2,7 @@
 
 import glob
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from plasm.data.limits import check_bytes
 from .frames import Frame, ReadOptions, open_frames
 from .grid import Grid
 
-__all__ = ["Sequence", "find_files", "open_sequence"]
+__all__ = ["Sequence", "below", "find_files", "open_sequence"]
 
 _NAMED_IN_ERRORS = 5
 
@@ -110,6 +111,12 @@ def find_files(source: str | Path) -> list[Path]:
     if not files:
         raise FileNotFoundError(f"{source} is no radar file, and no folder or pattern with any")
     return files
+
+
+def below(root: Path, pattern: str) -> str | Path:
+    """What a pattern names in a folder, for ``open_sequence``; the folder's own name is no pattern."""
+    path = root / pattern
+    return path if path.exists() else os.path.join(glob.escape(str(root)), pattern)
 
 
 def open_sequence(source: str | Path, options: ReadOptions | None = None) -> Sequence:

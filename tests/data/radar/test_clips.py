@@ -117,12 +117,15 @@ def test_strides_and_steps(tmp_path: Path) -> None:
 
 
 def test_folders_are_sides(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "radar [2021]"
     for name in ("train", "val"):
         write_event(tmp_path / name, count=4, height=64, width=64)
     clips = make(tmp_path, "val", size=32, cache=str(tmp_path / "cache"))
     assert clips.files[0].parent == tmp_path / "val"
     with pytest.raises(ValueError, match="no event is on the side test"):
         make(tmp_path, "test")
+    options: dict[str, Any] = {"size": 32, "cache": str(tmp_path / "cache")}
+    assert len(make(tmp_path, "val", events={"val/*": "val"}, **options).files) == 4
 
 
 def test_other_files_are_another_fingerprint_and_another_cache(tmp_path: Path) -> None:
