@@ -29,6 +29,8 @@ def test_a_folder_of_every_format_becomes_a_forecast(
     tmp_path: Path, model: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("plasm.rain.prediction.has_optical_flow", lambda: False)
+    if kind != "odim":  # one picture is enough: they take longer than all the rest
+        monkeypatch.setattr("plasm.rain.pictures.draw_forecast", lambda *_: None)
     write_event(tmp_path / "in", kind, count=5)
     out = tmp_path / "out" / "forecast.nc"
     printed = ok(
@@ -36,7 +38,7 @@ def test_a_folder_of_every_format_becomes_a_forecast(
     )
     assert "5 frames of 48 x 40 cells, every 5 minutes after 2021-07-14 12:20" in printed
     assert "optical flow is left out" in printed
-    assert out.with_suffix(".png").stat().st_size > 5000
+    assert kind != "odim" or out.with_suffix(".png").stat().st_size > 5000
     grid = open_sequence(tmp_path / "in").grid
     with xarray.open_dataset(out, engine="h5netcdf") as content:
         rain = content["precip_intensity"]
