@@ -133,11 +133,11 @@ def league(stage: str = "") -> str:
     finals = [row for row in rows if row["stage"] == "league"]
     if not finals:
         return "No system has its 48,000 clips yet."
-    lines = []
+    table: list[tuple[str, ...]] = []
     for row in sorted(finals, key=lambda row: float(row["val_mse"])):
         scores = json.loads(row["metrics"] or "{}")
         shown = (scores.get(name) for name in ("mse", "mae", "ssim", "psnr"))
-        lines.append((
+        table.append((
             f"`{row['model']}`", row["seed"], *(f"{score:.4g}" if score is not None else "-" for score in shown),
             row["val_mse"], f"{int(row['parameters']) / 1e6:.2f} M", f"{float(row['macs']) / 1e9:.2f} G",
             f"{row['optimizer']}, {float(row['lr']):g}", row["hours"],
@@ -146,7 +146,7 @@ def league(stage: str = "") -> str:
         "model", "seed", "MSE", "MAE", "SSIM", "PSNR (dB)", "validation MSE", "parameters", "multiply-adds",
         "optimizer, rate", "hours",
     )  # fmt: skip
-    return markdown(titles, lines)
+    return markdown(titles, table)
 
 
 def scores(_: str = "") -> str:

@@ -361,10 +361,10 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
             axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.3)
-            for point in drawn:
-                color = "tab:red" if point.label.startswith("plasm") else "tab:blue"
-                axis.scatter(point.x, point.mse, color=color, s=90 if point.measured else 18,
-                             marker="*" if point.measured else "o")  # fmt: skip
+            for each in drawn:
+                color = "tab:red" if each.label.startswith("plasm") else "tab:blue"
+                axis.scatter(each.x, each.mse, color=color, s=90 if each.measured else 18,
+                             marker="*" if each.measured else "o")  # fmt: skip
     figure.draw_without_rendering()
     for axes, points in zip(grid, panels.values(), strict=True):
         for axis in axes:
