@@ -217,7 +217,7 @@ def write(rows: list[Row], file: Path = RESULTS) -> None:
 
 
 def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
-    """What a system is to be trained with next, by what is known of it; None at the end.
+    """What a system is to be trained with next, by what is known of it; None at the end, with no seeds after the trials.
 
     The order of the stages is that of the head of this file: a stage begins when the one before it has all its rows.
     """
@@ -332,13 +332,14 @@ _MODELS = click.option("--model", "models", multiple=True, type=click.Choice(lis
 @_MODELS
 @click.option("--seeds", default=1, show_default=True, help="Of the 48,000 clips.")
 def train_all(data_dir: str, out: Path, models: tuple[str, ...], seeds: int) -> None:
-    """Train what the CSV has not yet, system by system."""
-    for model in models or SYSTEMS:
-        while plan := next_plan(model, read(), seeds):
-            click.echo(f"{plan.model}: {plan.stage}, {plan.shape}, {plan.optimizer} {plan.lr}")
-            row = train(plan, data_dir, out)
-            write([*read(), row])
-            click.echo(f"{plan.model}: {plan.stage}, MSE {row.val_mse} of the validation clips")
+    """Train what the CSV has not yet: the trials of all systems, then their 48,000 clips."""
+    for count in (0, seeds):
+        for model in models or SYSTEMS:
+            while plan := next_plan(model, read(), count):
+                click.echo(f"{plan.model}: {plan.stage}, {plan.shape}, {plan.optimizer} {plan.lr}")
+                row = train(plan, data_dir, out)
+                write([*read(), row])
+                click.echo(f"{plan.model}: {plan.stage}, MSE {row.val_mse} of the validation clips")
 
 
 def finished(rows: list[Row]) -> list[tuple[Row, Plan]]:

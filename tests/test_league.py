@@ -87,6 +87,7 @@ def test_the_stages_follow_each_other_and_the_best_goes_on(league: Any) -> None:
         "league", league.SYSTEMS[name].shapes[1], "adam", 0.001,
     )  # fmt: skip
     rows.append(done(league, final, 80.0))
+    assert league.next_plan(name, rows[:-1], seeds=0) is None
     assert league.next_plan(name, rows) is None
     assert league.next_plan(name, rows, seeds=2) == replace(final, seed=1)
     assert len({row.digest for row in rows}) == len(rows)
