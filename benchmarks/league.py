@@ -217,8 +217,9 @@ def write(rows: list[Row], file: Path = RESULTS) -> None:
 
 
 def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
-    """What a system is to be trained with next, by what is known of it; None at the end, with no seeds after the trials.
+    """What a system is to be trained with next, by what is known of it; None at the end.
 
+    Without seeds, the end is that of the trials.
     The order of the stages is that of the head of this file: a stage begins when the one before it has all its rows.
     """
     known = {row.digest: row for row in rows if row.model == model}
