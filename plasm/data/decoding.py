@@ -172,13 +172,15 @@ def check_frame(height: int, width: int, name: str) -> None:
     check_bytes(height * width * _PIXEL_BYTES, name, f"a frame of {width}x{height}")
 
 
-def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
-    """Decode an image file's content: (H, W, K), uint8 or uint16, upright as its EXIF says.
+def decode_image(content: BinaryIO, name: str, gray: bool, channels: int = 3, fill: float | None = None) -> np.ndarray:
+    """Decode an image file's content: (H, W, K), upright as its EXIF says; uint8 or uint16, of TIFF any numbers.
 
     Args:
         content: The open file.
         name: What errors call it.
         gray: One channel is enough, where the file holds it apart.
+        channels: C wanted, which tells what a fourth sample of a TIFF is.
+        fill: What is taken for missing values of a TIFF.
 
     Raises:
         FileTooLargeError: If it would take more memory than the limit.
@@ -186,7 +188,7 @@ def decode_image(content: BinaryIO, name: str, gray: bool) -> np.ndarray:
         ImportError: If PyAV is not installed.
     """
     if is_tiff(content):
-        return read_tiff(content, name)
+        return read_tiff(content, name, channels, fill)
     file = inspect_image(content, name)
     if file.several:
         raise ValueError(f"{name} holds several frames; where others of its folder hold one, it is no frame")

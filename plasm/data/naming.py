@@ -25,8 +25,9 @@ def natural_key(path: Path | str) -> list[tuple[int, str | int]]:
 def consecutive_runs(names: Sequence[str]) -> list[range]:
     """Parts of a sequence of names between which numbers are missing, or what stands around the numbers changes.
 
-    Names whose numbers follow no rule, or that have several numbers that change, are left together. Numbers that are
-    times are read as such: 0055 is followed by 0100.
+    Names whose numbers follow no rule are left together. Of several numbers the last counts, and where another changes,
+    a part ends, unless the last is carried as in dates. Numbers that are times are read as such: 0055 is followed by
+    0100.
 
     Args:
         names: Of frames, in order, without endings.
@@ -48,19 +49,46 @@ def consecutive_runs(names: Sequence[str]) -> list[range]:
 
 def _numbered_runs(numbers: list[list[str]], group: range) -> list[range]:
     changing = [texts for texts in zip(*numbers, strict=True) if len(set(texts)) > 1]
-    if len(changing) != 1:
+    if not changing:
         return [group]
-    readings = [reading for read in _READERS if (reading := read(changing[0])) is not None]
-    return min((_split(reading, group) for reading in readings), key=len)
+    *outer, counted = changing
+    # Where another number than the last changes, another camera or sequence may begin, or the last one be carried.
+    blocks = list(zip(*outer, strict=True)) or [()] * len(group)
+    borders = [0, *(i for i in range(1, len(blocks)) if blocks[i] != blocks[i - 1]), len(blocks)]
+    if len(set(blocks)) < len(borders) - 1 or min(b - a for a, b in pairwise(borders)) < _FEWEST:
+        return [group]
+    readings = [(reading, bases) for read, bases in _READERS if (reading := read(counted)) is not None]
+    widths = {len(text) for text in counted}
+    places = {10 ** max(widths)} if len(widths) == 1 else set()
+    more = _CALENDAR if max(widths) <= 2 else set()
+    return min((_split(reading, borders, bases | places | more, group) for reading, bases in readings), key=len)
 
 
-def _split(numbers: list[int], group: range) -> list[range]:
+def _split(numbers: list[int], borders: list[int], bases: set[int], group: range) -> list[range]:
+    """Split where numbers are missing, and at borders of blocks over which they are not carried.
+
+    Args:
+        numbers: Of the group's names.
+        borders: First and last indices of the blocks in which no other number changes.
+        bases: At which a number is carried and begins anew.
+        group: Indices of the names.
+    """
     steps = [after - before for before, after in pairwise(numbers)]
-    usual, times = Counter(steps).most_common(1)[0]
-    if usual < 1 or 2 * times <= len(steps) or any(step % usual for step in steps):
+    inside = [step for i, step in enumerate(steps, 1) if i not in borders]
+    usual, times = Counter(inside).most_common(1)[0]
+    if usual < 1 or 2 * times <= len(inside) or min(inside) < 1:
         return [group]
-    borders = [0, *(i + 1 for i, step in enumerate(steps) if step != usual), len(numbers)]
-    return [group[first:last] for first, last in pairwise(borders)]
+    # Less than half a step is rounding, as of times in milliseconds.
+    gaps = [
+        i
+        for i, step in enumerate(steps, 1)
+        if (
+            all(2 * abs(step + base - usual) >= usual for base in bases)
+            if i in borders
+            else 2 * (step - usual) >= usual
+        )
+    ]
+    return [group[first:last] for first, last in pairwise([0, *gaps, len(numbers)])]
 
 
 def _times(formats: dict[int, str]) -> Callable[[Sequence[str]], list[int] | None]:
@@ -76,4 +104,12 @@ def _times(formats: dict[int, str]) -> Callable[[Sequence[str]], list[int] | Non
     return read
 
 
-_READERS = (lambda texts: [int(text) for text in texts], _times(_DATES), _times(_CLOCKS))
+_DAY = 24 * 60 * 60
+# How to read a number, and at which other than a power of ten it begins anew: times count seconds.
+_READERS: tuple[tuple[Callable[[Sequence[str]], list[int] | None], set[int]], ...] = (
+    (lambda texts: [int(text) for text in texts], set()),
+    (_times(_DATES), set()),
+    (_times(_CLOCKS), {_DAY}),
+)
+# Of hours, minutes and seconds, days of months, and months, in two digits.
+_CALENDAR = {12, 24, 28, 29, 30, 31, 60}

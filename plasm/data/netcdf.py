@@ -23,7 +23,8 @@ _NETCDF = "a whole NetCDF file"
 _ENGINES = {b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4", b"\x89HDF": "h5netcdf"}
 _MODULES = {"scipy": "scipy", "netcdf4": "netCDF4", "h5netcdf": "h5netcdf"}
 # Attributes by which the values that are stored are not those that are meant.
-_PACKING = {"scale_factor", "add_offset", "_FillValue", "missing_value"}
+_VALID = ("valid_range", "valid_min", "valid_max")
+_PACKING = {"scale_factor", "add_offset", "_FillValue", "missing_value", *_VALID}
 # Bytes of a value while it is unpacked.
 _FLOATS = 8
 # What dimensions are called, without numbers behind.
@@ -81,11 +82,37 @@ class NetCDFStream(FrameStream):
             frames = select_frames(variable, self.layout, self.clip, rows)
             stored = np.dtype(variable.encoding.get("dtype", frames.dtype))
             scaled = {"scale_factor", "add_offset"} & set(variable.encoding)
+            low, high = _valid_range(variable, stored)
+        invalid = (frames < low) | (frames > high)
+        if invalid.any():
+            frames = np.where(invalid, np.nan, frames)
         frames = check_finite(frames, self.name, start, step, self.fill)
         if stored.kind in "ui" and frames.dtype.kind == "f" and not scaled:
             # Floats only because some values may be missing.
             frames = frames.astype(stored.newbyteorder("="))
         return frames
+
+
+def _valid_range(variable: Any, stored: np.dtype) -> tuple[float, float]:
+    """The lowest and highest value that is none for missing; xarray does not heed what a file says of that."""
+    scale, offset = (float(variable.encoding.get(k, v)) for k, v in (("scale_factor", 1), ("add_offset", 0)))
+
+    def unpack(name: str) -> list[float]:
+        bounds = np.ravel(variable.attrs.get(name, ()))
+        if bounds.dtype.kind not in "ui" or stored.kind not in "ui":
+            return [float(bound) for bound in bounds] if bounds.dtype.kind in "uif" else []
+        # Of the type that is stored: these are of values before they are scaled.
+        if str(variable.encoding.get("_Unsigned", "")).lower() == "true":
+            bounds = bounds.astype(f"i{stored.itemsize}").view(f"u{stored.itemsize}")
+        return [float(bound) * scale + offset for bound in bounds]
+
+    both = sorted(unpack("valid_range"))
+    lows, highs = unpack("valid_min"), unpack("valid_max")
+    if scale < 0:
+        lows, highs = highs, lows
+    # Rounding takes no value of the range's end out of it.
+    room = abs(scale) / 2 if stored.kind in "ui" else 0.0
+    return max([-math.inf, *lows, *both[:1]]) - room, min([math.inf, *highs, *both[1:]]) + room
 
 
 def is_packed(file: Path) -> bool:

@@ -124,22 +124,24 @@ def image_files(folder: Path) -> list[Path]:
     return _images(sorted(files, key=natural_key))
 
 
-def image_streams(files: Sequence[Path], name: str) -> list[FrameStream]:
+def image_streams(files: Sequence[Path], name: str, channels: int = 3, fill: float | None = None) -> list[FrameStream]:
     """The images of a folder as a stream, or, where numbers are missing in their names, as one for each part.
 
     Args:
         files: The images, in order.
         name: What errors call them.
+        channels: C wanted; see ``decode_image``.
+        fill: What is taken for missing values; see ``decode_image``.
     """
     runs = consecutive_runs([file.stem for file in files])
     if len(runs) < 2:
-        return [ImageStream(files, name)]
+        return [ImageStream(files, name, channels, fill)]
     parts = [files[run.start : run.stop] for run in runs]
     names = [f"{name}, {part[0].name} to {part[-1].name}" for part in parts]
     shown = "; ".join(f"{part[0].name} to {part[-1].name}" for part in parts[:_NAMED_IN_ERRORS])
     _LOG.warning("%s lacks frames: it is read as %d clips, %s%s", name, len(parts), shown,
                  "; ..." if len(parts) > _NAMED_IN_ERRORS else "")  # fmt: skip
-    return [ImageStream(part, each) for part, each in zip(parts, names, strict=True)]
+    return [ImageStream(part, each, channels, fill) for part, each in zip(parts, names, strict=True)]
 
 
 def _images(files: Sequence[Path]) -> list[Path]:
@@ -163,11 +165,18 @@ def open_source(path: Path, channels: int, options: ArrayOptions | None = None) 
         FileNotFoundError: If it is not there.
         ValueError: If it cannot be read.
     """
+    options = options or ArrayOptions()
     if path.is_dir():
         files = image_files(path)
         if not files:
-            raise ValueError(f"{path} holds no frames: no images ({', '.join(sorted(_IMAGES))}) are in it")
-        return image_streams(files, str(path))
+            several = next((file for file in _files(path) if file.suffix.lower() in PAGED), None)
+            reason = (
+                f"no images ({', '.join(sorted(_IMAGES))}) are in it"
+                if several is None
+                else f"its images, such as {several.name}, hold several frames each: give one of them"
+            )
+            raise ValueError(f"{path} holds no frames: {reason}")
+        return image_streams(files, str(path), channels, options.fill)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     if not path.is_file():
@@ -188,7 +197,7 @@ def open_source(path: Path, channels: int, options: ArrayOptions | None = None) 
     if ending in PAGED - {".gif", ".png"} and has_pages(path):
         return [PageStream(path)]
     if ending in _IMAGES and not has_pages(path):
-        return [ImageStream([path], str(path))]
+        return [ImageStream([path], str(path), channels, options.fill)]
     try:
         return [VideoStream(path)]
     except ValueError as error:

@@ -152,6 +152,8 @@ class ImageStream(FrameStream):
     Args:
         files: The images, in order.
         name: What errors call them all.
+        channels: C wanted; see ``decode_image``.
+        fill: What is taken for missing values; see ``decode_image``.
 
     Raises:
         ValueError: If there is none, or the first or last cannot be decoded, or they differ in size.
@@ -160,8 +162,9 @@ class ImageStream(FrameStream):
 
     _frames_apart = True
 
-    def __init__(self, files: Sequence[Path], name: str) -> None:
+    def __init__(self, files: Sequence[Path], name: str, channels: int = 3, fill: float | None = None) -> None:
         self.files, self.name, self.num_frames = files, name, len(files)
+        self.wanted, self.fill = channels, fill
         if not files:
             raise ValueError(f"{name} holds no frames")
         self._probe()
@@ -172,7 +175,7 @@ class ImageStream(FrameStream):
         frames: list[np.ndarray] = []
         for file in self.files[start : start + (count - 1) * step + 1 : step]:
             with file.open("rb") as handle:
-                frame = decode_image(handle, str(file), gray)
+                frame = decode_image(handle, str(file), gray, self.wanted, self.fill)
             channels = max(frame.shape[2], frames[0].shape[2] if frames else 0)
             if frames and frames[0].shape[2] < channels:
                 frames = [_with_channels(each, channels) for each in frames]

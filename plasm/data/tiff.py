@@ -158,13 +158,14 @@ def tiff_frames(content: BinaryIO, name: str) -> int:
         return stack.length("t") * stack.length("b")
 
 
-def read_tiff(content: BinaryIO, name: str, channels: int = 3) -> np.ndarray:
+def read_tiff(content: BinaryIO, name: str, channels: int = 3, fill: float | None = None) -> np.ndarray:
     """Read a TIFF of one frame: (H, W, K), any numbers.
 
     Args:
         content: The open file.
         name: What errors call it.
         channels: C wanted, which tells what a fourth sample is.
+        fill: What is taken for missing values.
 
     Raises:
         FileTooLargeError: If it would take more memory than the limit.
@@ -176,7 +177,7 @@ def read_tiff(content: BinaryIO, name: str, channels: int = 3) -> np.ndarray:
         if stack.length("t") > 1:
             raise ValueError(f"{name} holds several frames; where others of its folder hold one, it is no frame")
         stack.check(1, name)
-        return check_finite(stack.frame(file, 0, 0, channels, None, name)[None], name, 0)[0]
+        return check_finite(stack.frame(file, 0, 0, channels, fill, name)[None], name, 0, fill=fill)[0]
 
 
 class _AmbiguousError(ValueError):
@@ -264,12 +265,22 @@ def _layout(axes: str, shape: tuple[int, ...], name: str) -> str:
     colours = [letter for letter in axes if letter in "SC"]
     known = axes.count("Y") == axes.count("X") == 1 and len(colours) < 2
     if not known or len(frames) > 1 or any(letter not in _FRAMES for letter in frames):
-        guess = "".join(letter if letter in "YXTC" else "C" if letter == "S" else "T" for letter in axes)
         raise _AmbiguousError(
             f"{name} has the axes {plain(axes)} of {shape} (Z is depth, S samples, I or Q pages of which it says "
-            f"nothing): say which are T frames and C channels, such as axes={guess}"
+            f"nothing): {_cure(axes)}"
         )
     return "".join({"Y": "h", "X": "w", "S": "c", "C": "c"}.get(letter, "t") for letter in axes)
+
+
+def _cure(axes: str) -> str:
+    """What a user can say of axes that are ambiguous."""
+    names = {letter: letter for letter in "YXTC"} | ({} if "C" in axes else {"S": "C"})
+    taken = {names.get(letter) for letter in axes}
+    free = iter([letter for letter in "TBC" if letter not in taken])
+    stated = "".join(names.get(letter) or next(free, "?") for letter in axes)
+    if "?" in stated:
+        return "these are more axes than T frames, C channels, Y rows, X columns and B clips: save fewer in a file"
+    return f"say which are T frames, C channels and B clips, such as axes={stated}"
 
 
 def _page(file: Any, offset: int, place: int) -> Any:

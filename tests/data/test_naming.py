@@ -26,6 +26,21 @@ def runs(*names: str) -> list[int]:
         ([f"1341846313.{n}" for n in (553992, 592026, 622049)], [3]),
         (["8c1f", "a03b", "a9d2", "background"], [4]),
         ([f"2024-02-28_{h:02d}-{m:02d}" for h in range(2) for m in range(0, 60, 20)], [6]),
+        # gaps that are no multiple of the usual step
+        ([f"{n}" for n in (*range(0, 10, 2), *range(61, 71, 2))], [5, 5]),
+        ([f"{n}" for n in (0, 33, 67, 100, 133, 167, 200, 900, 933, 967)], [7, 3]),
+        # another camera or sequence begins
+        ([f"cam{c}_{n:03d}" for c in (1, 2) for n in range(5)], [5, 5]),
+        ([f"s{s}_{n}" for s in (1, 2, 3) for n in range(1, 14)], [13, 13, 13]),
+        ([f"s{s}_{n:04d}" for s in (1, 2) for n in (0, 1, 2, 3, 10, 11, 12)], [4, 3, 4, 3]),
+        # numbers that are carried
+        (
+            [f"{d:08d}_{h:02d}{m:02d}" for d in (20240228, 20240229) for h in (0, 23) for m in range(0, 60, 5)],
+            [12, 24, 12],
+        ),
+        ([f"2024-{mo:02d}-{d:02d}" for mo, ds in ((1, range(25, 32)), (2, range(1, 9))) for d in ds], [15]),
+        ([f"{s}.{us:06d}" for s in (7, 8) for us in (0, 250000, 500000, 750000)], [8]),
+        ([f"12_{m}_{s:02d}" for m in (3, 4) for s in range(3 * m - 9, 60, 7)], [18]),
         (["0", "60"], [2]),
         ([], [0]),
     ],

@@ -161,3 +161,32 @@ def test_what_a_library_says_of_its_own_code_is_not_shown(tmp_path: Path) -> Non
         content["rain"].attrs["DIMENSION_LIST"] = np.array([content["rain"].ref] * 3, dtype=h5py.ref_dtype)
     with pytest.raises(ValueError, match=r"scales\.nc is not a whole NetCDF file: something in it cannot be read"):
         open_source(file, 1)
+
+
+@pytest.mark.parametrize("kind", ["h5", "NETCDF3_CLASSIC"])
+@pytest.mark.parametrize(
+    "bounds", [{"valid_range": [0, 199]}, {"valid_min": 0, "valid_max": 199}, {"valid_range": [-7, 199]}]
+)
+def test_values_outside_the_valid_range_are_missing(tmp_path: Path, kind: str, bounds: dict[str, Any]) -> None:
+    stored = LEVELS.astype(np.int16)
+    stored[2, 0, 0] = 200
+    data = xarray.Dataset({"rain": (("time", "y", "x"), stored)})
+    data["rain"].attrs = {"scale_factor": 1 / 200} | {name: np.int16(bound) for name, bound in bounds.items()}
+    data.to_netcdf(
+        tmp_path / "a.nc", engine="h5netcdf" if kind == "h5" else "scipy", format="NETCDF4" if kind == "h5" else kind
+    )
+    with pytest.raises(ValueError, match="row 2.*missing.*fill=0"):
+        read_clips(tmp_path / "a.nc", 1)
+    expected = np.where(stored == 200, 0, stored) / 200
+    np.testing.assert_allclose(read_clips(tmp_path / "a.nc", 1, fill=0)[0, :, 0].numpy(), expected, atol=1e-6)
+
+
+def test_a_valid_range_of_integers_without_a_scale(tmp_path: Path) -> None:
+    stored = LEVELS.astype(np.uint8)
+    stored[2, 0, 0] = 255
+    data = xarray.Dataset({"rain": (("time", "y", "x"), stored, {"valid_max": np.uint8(254)})})
+    data.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    with pytest.raises(ValueError, match="row 2.*missing.*fill=0"):
+        read_clips(tmp_path / "a.nc", 1)
+    frames = open_source(tmp_path / "a.nc", 1, ArrayOptions(fill=3))[0].read(0, 6)
+    assert frames.dtype == np.uint8 and frames[2, 0, 0].tolist() == [3]

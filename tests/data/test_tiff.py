@@ -321,3 +321,39 @@ def test_floats_with_and_without_alpha_in_a_folder(tmp_path: Path) -> None:
     read = open_source(tmp_path, 3)[0].read(0, 3)
     np.testing.assert_array_equal(read[:2], four[:2])
     np.testing.assert_array_equal(read[2, ..., 1], four[2, ..., 0])
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TZYX", "ZCYX", "CZYX", "QQYX", "TZYXS"])
+def test_the_axes_that_a_refusal_names_are_taken(tmp_path: Path, axes: str) -> None:
+    lengths = {"T": 4, "Z": 3, "C": 2, "Q": 5, "Y": 40, "X": 48, "S": 3}
+    values = np.zeros([lengths[letter] for letter in axes], np.uint8)
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, values, metadata={"axes": axes}, photometric="rgb" if "S" in axes else "minisblack")
+    with pytest.raises(ValueError, match=r"such as axes=[A-Z]+$") as refused:
+        read_clips(file, 3)
+    streams = open_source(file, 3, ArrayOptions(axes=str(refused.value).rpartition("=")[2]))
+    assert sum(stream.num_frames for stream in streams) * streams[0].channels * 40 * 48 == values.size
+
+
+def test_more_axes_than_a_clip_has(tmp_path: Path) -> None:
+    file = tmp_path / "a.ome.tif"
+    tifffile.imwrite(file, np.zeros((4, 3, 2, 40, 48, 3), np.uint8), metadata={"axes": "TZCYXS"}, photometric="rgb")
+    with pytest.raises(ValueError, match=r"more axes than T frames.*save fewer in a file"):
+        read_clips(file, 3)
+
+
+def test_missing_values_in_a_folder(tmp_path: Path) -> None:
+    frames = (GRAY / 255).astype(np.float32)
+    frames[:, :3] = np.nan
+    file, folder = both(tmp_path, frames)
+    for each in (file, folder, folder / "0.tif"):
+        with pytest.raises(ValueError, match="fill=0"):
+            read_clips(each, 1)
+        filled = np.nan_to_num(frames)[: 1 if each.suffix and each != file else None]
+        assert np.array_equal(read_clips(each, 1, fill=0)[0, :, 0], filled)
+
+
+def test_a_folder_of_stacks_is_no_clip(tmp_path: Path) -> None:
+    pages(tmp_path / "a.tif", GRAY)
+    with pytest.raises(ValueError, match=r"its images, such as a\.tif, hold several frames each: give one of them"):
+        open_source(tmp_path, 1)
