@@ -175,7 +175,7 @@ def test_values_outside_the_valid_range_are_missing(tmp_path: Path, kind: str, b
     data.to_netcdf(
         tmp_path / "a.nc", engine="h5netcdf" if kind == "h5" else "scipy", format="NETCDF4" if kind == "h5" else kind
     )
-    with pytest.raises(ValueError, match="row 2.*missing.*fill=0"):
+    with pytest.raises(ValueError, match=r"row 2.*missing.*fill=0"):
         read_clips(tmp_path / "a.nc", 1)
     expected = np.where(stored == 200, 0, stored) / 200
     np.testing.assert_allclose(read_clips(tmp_path / "a.nc", 1, fill=0)[0, :, 0].numpy(), expected, atol=1e-6)
@@ -186,7 +186,7 @@ def test_a_valid_range_of_integers_without_a_scale(tmp_path: Path) -> None:
     stored[2, 0, 0] = 255
     data = xarray.Dataset({"rain": (("time", "y", "x"), stored, {"valid_max": np.uint8(254)})})
     data.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    with pytest.raises(ValueError, match="row 2.*missing.*fill=0"):
+    with pytest.raises(ValueError, match=r"row 2.*missing.*fill=0"):
         read_clips(tmp_path / "a.nc", 1)
     frames = open_source(tmp_path / "a.nc", 1, ArrayOptions(fill=3))[0].read(0, 6)
     assert frames.dtype == np.uint8 and frames[2, 0, 0].tolist() == [3]

@@ -76,6 +76,22 @@ def test_an_activation_in_place_may_follow_a_convolution(
         torch.testing.assert_close(ours, torchs, rtol=3e-2 if bf16 else 1e-4, atol=0.3 if bf16 else 1e-4)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(9, 12), (3, 3), (8, 7)])
+def test_in_place_after_a_dilated_convolution(
+    size: tuple[int, int], memory_format: torch.memory_format, bias: bool
+) -> None:
+    conv = nn.Conv2d(6, 6, 5, padding=6, dilation=3, groups=6, bias=bias)
+    x = torch.randn(3, 6, *size).to(memory_format=memory_format).requires_grad_()
+    found = []
+    for apply in (lambda x: conv2d(conv, x), conv):
+        y = F.leaky_relu_(apply(x), 0.1)
+        found.append([y, *torch.autograd.grad(y.square().sum(), [x, *conv.parameters()])])
+    for ours, torchs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_an_activation_in_place_may_follow_a_group_norm(memory_format: torch.memory_format) -> None:
     norm = nn.GroupNorm(2, 8)
