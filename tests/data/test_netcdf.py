@@ -189,4 +189,5 @@ def test_a_valid_range_of_integers_without_a_scale(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"row 2.*missing.*fill=0"):
         read_clips(tmp_path / "a.nc", 1)
     frames = open_source(tmp_path / "a.nc", 1, ArrayOptions(fill=3))[0].read(0, 6)
-    assert frames.dtype == np.uint8 and frames[2, 0, 0].tolist() == [3]
+    assert frames.dtype == np.uint8
+    assert frames[2, 0, 0].tolist() == [3]
