@@ -7,7 +7,6 @@ Shapes: B clips, T input frames, T' output frames, C input and C' output channel
 """
 
 import io
-import json
 import logging
 import os
 import shutil
@@ -256,10 +255,10 @@ def _archive_metadata(file: Path) -> dict[str, str]:
             if len(infos) > 1 or infos[0].file_size > _LARGEST_METADATA:
                 raise ValueError(f"{METADATA} is there {len(infos)} times, or larger than {_LARGEST_METADATA:,} bytes")
             with archive.open(infos[0]) as member:
-                metadata = json.loads(member.read(_LARGEST_METADATA))
+                metadata = weights.parse_json(member.read(_LARGEST_METADATA), METADATA)
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError(f"{METADATA} is no list of names and texts")
-    except Exception as error:  # zipfile raises all kinds, and json a RecursionError.
+    except Exception as error:  # zipfile raises all kinds.
         raise OSError(f"{file} is no whole .pt2 file: {_first_line(error)}") from error
     return metadata
 

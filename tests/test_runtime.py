@@ -219,8 +219,10 @@ def metadata_of(file: Path, content: bytes) -> Path:
 )
 def test_damaged_metadata_of_an_archive(content: bytes, exports: Path, tmp_path: Path) -> None:
     file = Path(shutil.copyfile(exports / "m.pt2", tmp_path / "m.pt2"))
-    with pytest.raises(OSError, match=r"m\.pt2"):
+    with pytest.raises(OSError, match=r"m\.pt2") as error:
         read_metadata(metadata_of(file, content))
+    # Python's own words are of no use to anybody.
+    assert not any(words in str(error.value) for words in ("recursion", "Expecting", "codec can't"))
     assert "m.pt2" in fails("predict", "--weights", file, "--out", tmp_path / "p")
 
 

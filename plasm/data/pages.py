@@ -1,16 +1,19 @@
 """Images that hold several frames in one file: pages of TIFF, read by tifffile, and frames of WebP, by Pillow."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from .decoding import check_frame
 from .extras import require
+from .frames import FrameFormat
 from .layouts import ArrayOptions, check_finite
 from .limits import check_bytes
 from .reading import reading
-from .streams import FrameStream, check_alike
+from .streams import FrameStream, check_alike, join_blocks
 from .tiff import TIFF, TiffStack, open_tiff
 
 __all__ = ["PageStream", "TiffStream", "tiff_streams"]
@@ -41,16 +44,24 @@ class PageStream(FrameStream):
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
         """Read frames; see ``FrameStream``."""
         self._check_read(count)
-        pages: list[np.ndarray] = []
+        return self._open(lambda image: np.stack(list(self._pages(image, range(start, start + count * step, step)))))
 
-        def read(image: Any) -> None:
-            for number in range(start, start + count * step, step):
-                image.seek(number)
-                pages.append(_pixels(image))
-                check_alike(pages[0], pages[-1], f"{self.file}, page {number + 1}", f"page {start + 1}")
+    def read_as(self, frame_format: FrameFormat, start: int, count: int, step: int = 1) -> Tensor:
+        """Read frames as a model takes them, in one go: each is painted on those before it; see ``FrameStream``."""
+        self._check_size(frame_format, count)
+        numbers = range(start, start + count * step, step)
+        return self._open(
+            lambda image: join_blocks(frame_format(page[None], self.name) for page in self._pages(image, numbers))
+        )
 
-        self._open(read)
-        return np.stack(pages)
+    def _pages(self, image: Any, numbers: range) -> Iterator[np.ndarray]:
+        first: np.ndarray | None = None
+        for number in numbers:
+            image.seek(number)
+            page = _pixels(image)
+            first = page if first is None else first
+            check_alike(first, page, f"{self.file}, page {number + 1}", f"page {numbers[0] + 1}")
+            yield page
 
     def _open(self, use: Any) -> Any:
         pillow = require("PIL.Image")
@@ -69,6 +80,8 @@ class TiffStream(FrameStream):
         channels: C wanted, which tells what a fourth sample is.
         fill: What is taken for NaN and for what the file says is missing.
     """
+
+    _frames_apart = True
 
     def __init__(self, file: Path, stack: TiffStack, clip: int, channels: int, fill: float | None) -> None:
         self.file, self.stack, self.clip, self.wanted, self.fill = file, stack, clip, channels, fill

@@ -11,6 +11,7 @@ from PIL import Image
 from video_files import encode_image, frames, levels, write_images, write_video
 
 from plasm.data.frames import FrameFormat
+from plasm.data.limits import FileTooLargeError
 from plasm.data.sources import (
     find_images,
     find_sources,
@@ -205,3 +206,17 @@ def test_the_kinds_of_a_folder_are_those_of_a_file(tmp_path: Path, ending: str) 
     file = write_video(tmp_path / "a.mkv", frames(3)).rename(tmp_path / f"a.{ending.upper()}")
     assert find_sources(tmp_path) == [file] == find_videos(tmp_path)
     assert levels(open_source(file, 3)[0].read(0, 3)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ending", ["webp", "tif"])
+def test_large_frames_become_small_one_by_one(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = [Image.new("L" if ending == "tif" else "RGB", (512, 512), 6 * n * (1 if ending == "tif" else 0x010101))
+              for n in range(40)]  # fmt: skip
+    file = tmp_path / f"a.{ending}"
+    levels[0].save(file, save_all=True, append_images=levels[1:], **({"lossless": True} if ending == "webp" else {}))
+    stream = open_source(file, 1)[0]
+    monkeypatch.setenv("PLASM_READ_LIMIT", str(8 / 1024))
+    with pytest.raises(FileTooLargeError, match=r"40 frame.* of 512x512"):
+        stream.read(0, 40)
+    small = stream.read_as(FrameFormat(1, (4, 4)), 1, 20, 2)
+    torch.testing.assert_close(small[:, 0, 0, 0] * 255, 6.0 * torch.arange(1, 40, 2), atol=0.01, rtol=0)
