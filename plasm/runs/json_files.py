@@ -21,6 +21,8 @@ def read_rows(run: Path, needed: Sequence[str] = ()) -> list[dict[str, Any]]:
         ValueError: If another line is not what a run writes.
     """
     file = run / "log.jsonl"
+    if file.exists() and not file.is_file():
+        raise ValueError(f"{file} is a folder, pipe or device, wanted a log")
     *lines, rest = file.read_bytes().split(b"\n") if file.exists() else [b""]
     needed = ("epoch", "clips", *needed)
     rows = [_row(line, needed, f"line {number} of {file}") for number, line in enumerate(lines, start=1)]

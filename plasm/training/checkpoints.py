@@ -111,6 +111,10 @@ def _step(path: Path) -> int:
 
 
 def _load(path: Path) -> Checkpoint:
+    for name in ("state.json", "state.safetensors"):
+        if not (path / name).is_file():
+            # A pipe would be waited for.
+            raise FileNotFoundError(f"{name} is not there, or no file")
     values = weights.parse_json((path / "state.json").read_bytes(), "state.json")
     if not isinstance(values, dict):
         raise ValueError("state.json is damaged: wanted an object")

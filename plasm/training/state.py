@@ -106,7 +106,19 @@ class TrainState:
         found = checkpoints.load_newest(folder)
         if found is None:
             return
+        try:
+            self._take_up(found, folder, allow_changed_data)
+        except (LookupError, TypeError, AttributeError) as error:
+            # Its digest is right: whoever wrote it was no plasm that this one knows.
+            raise ValueError(
+                f"the checkpoints in {folder} do not say what this plasm needs: another version wrote them, or they "
+                "were changed. Resume with the version that began the run, or start another with --init"
+            ) from error
+
+    def _take_up(self, found: checkpoints.Checkpoint, folder: Path, allow_changed_data: bool) -> None:
         values = found.values
+        if not all(type(values[name]) is int and values[name] >= 0 for name in ("epoch", "step")):
+            raise TypeError("epoch and step are no counts")
         own = self._model_tensors()
         saved = {name: tensor for name, tensor in found.tensors.items() if not name.startswith(_OPTIMIZER)}
         if _shapes(own) != _shapes(saved) or not self._knows_optimizer_of(found):

@@ -1,6 +1,7 @@
 """What a checkpoint holds, for every optimizer."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from timm.optim import list_optimizers
 from torch import Tensor, nn
 
-from plasm.training import TrainConfig
+from plasm.training import TrainConfig, checkpoints
 from plasm.training.encoding import decode, encode
 from plasm.training.state import TrainState
 from plasm.training.task import Task
@@ -106,3 +107,30 @@ def test_tensors_are_kept_apart_by_name() -> None:
     encoded = encode([torch.ones(2), (torch.zeros(1),)], "v", tensors)
     assert sorted(tensors) == ["v.0", "v.1.0"]
     assert decode(encoded, tensors)[1][0] is tensors["v.1.0"]
+
+
+@pytest.mark.parametrize("values", [{}, {"epoch": "x"}, {"param_groups": None}, {"optimizer": [1]}, {"data": {}}])
+def test_a_checkpoint_of_another_make_is_no_traceback(values: dict[str, Any], tmp_path: Path) -> None:
+    going = state("adamw")
+    step(going)
+    going.save(tmp_path)
+    found = checkpoints.load_newest(tmp_path)
+    assert found is not None
+    without = {name: value for name, value in found.values.items() if name != "scheduler"}
+    checkpoints.save(found.tensors, {**(found.values if values else without), **values}, tmp_path, 1)
+    with pytest.raises(ValueError, match=r"do not say what this plasm needs|other names or shapes") as error:
+        state("adamw").restore(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["state.json", "state.safetensors"])
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    going = state("adamw")
+    step(going)
+    going.save(tmp_path)
+    (place,) = tmp_path.glob("*/" + name)
+    place.unlink()
+    os.mkfifo(place)
+    with pytest.raises(OSError, match=r"every checkpoint in .* is damaged"):
+        state("adamw").restore(tmp_path)
