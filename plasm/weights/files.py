@@ -239,7 +239,7 @@ def save_pretrained(
         card: What the model card says beyond the model itself.
 
     Raises:
-        ValueError: If the model was not made by ``timm.create_model``.
+        ValueError: If the model was not made by ``timm.create_model``, or predicts no frames.
     """
     folder, model = Path(folder), _unwrapped(model)
     _check_savable(model)
@@ -260,6 +260,10 @@ def describe_folder(
     described = {"file": file.name, "size": file.stat().st_size, "sha256": file_sha256(file)}
     _save_config(model, folder, {**(config or {}), "weights": described})
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    # A model of fixed counts has no arguments for them.
+    counts = {name: getattr(model, name) for name in ("in_frames", "out_frames")}
+    counts["in_chans"] = getattr(model, "in_chans", saved["pretrained_cfg"]["input_size"][0])
+    saved["model_args"] = {**counts, **saved["model_args"]}
     picture = None
     if card is not None and card.picture is not None:
         picture = f"prediction{card.picture.suffix}"
@@ -286,6 +290,11 @@ def _check_savable(model: Any) -> None:
     if not getattr(model, "pretrained_cfg", None):
         raise ValueError(
             f"a {type(model).__name__} that timm.create_model did not make cannot be saved so that it loads by name"
+        )
+    if not all(isinstance(getattr(model, name, None), int) for name in ("in_frames", "out_frames")):
+        raise ValueError(
+            f"a {type(model).__name__} does not say how many frames it maps to how many, by in_frames and out_frames: "
+            "only models that predict frames are saved here, others by timm.models.save_for_hf"
         )
     parameters, args = inspect.signature(type(model)).parameters, getattr(model, "_model_args", {})
     if "device" not in parameters or not args.keys() >= parameters.keys() - {"device", "dtype"}:

@@ -98,6 +98,12 @@ def test_a_model_without_a_name_cannot_be_saved(tmp_path: Path) -> None:
     assert not (tmp_path / "folder").exists()
 
 
+def test_a_model_that_predicts_no_frames_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a ResNet does not say how many frames it maps to how many"):
+        weights.save_pretrained(timm.create_model("test_resnet"), tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+
+
 def test_a_compiled_model_is_saved_as_the_model(tmp_path: Path) -> None:
     model = timm.create_model("plasm_mmnist_tiny", encoder_dim=8, translator_dim=16, translator_depth=1)
     weights.save_pretrained(torch.compile(model), tmp_path)  # type: ignore[arg-type]
