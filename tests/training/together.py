@@ -55,9 +55,6 @@ def main() -> None:
     if task == "run":
         training.run(config(out, data))
         return
-    if task.startswith("norm"):
-        training.run(with_batch_norm(out, data, average=task == "norm-average"))
-        return
     with join_world(torch.device("cpu")) as world:
         if task == "step":
             tensors = gradients(world, out, data, accumulate=2)
@@ -69,6 +66,18 @@ def main() -> None:
             if world.is_first:
                 means = {name: torch.tensor(value) for name, value in seen.means.items()}
                 save_file({**means, "num_clips": torch.tensor(seen.num_clips)}, Path(out) / "metrics.safetensors")
+        if task.startswith("norm"):
+            trainer = prepare(with_batch_norm(out, data, average=task == "norm-average"), world, resume=False)
+            if not world.is_first:
+                plain = trainer._evaluate
+
+                def evaluate_other() -> float:
+                    for buffer in trainer.state.measured.buffers():
+                        buffer.add_(1)  # as if this process had seen quite other clips than the first
+                    return plain()
+
+                trainer._evaluate = evaluate_other  # type: ignore[method-assign]
+            trainer.fit()
         if task == "die":
             trainer = prepare(config(out, data), world, resume=False)
             if not world.is_first:
