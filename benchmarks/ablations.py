@@ -37,7 +37,7 @@ class Row:
         phase2: Fields of ``TrainConfig`` over the table's.
         model_args: Of the model's constructor.
         model: Another constructor than the table's.
-        sampling: The argument of the constructor that says after how many steps a recurrent model sees no more true
+        sampling: The option of the model's task that says after how many steps a recurrent model sees no more true
             frames in training: here, half of the run's.
         scaled: Whether phase 1's convolutions are scaled by the number of active taps.
     """
@@ -59,7 +59,7 @@ _NONE = {"attention": "none"}
 _NO_SM = {"spatial_masking": False}
 _MUON = {"optimizer": "muon", "lr": 0.004}
 _WSD = {"schedule": "wsd", "warmup_steps": 30, "decay_epochs": 1}
-# Other people's models, small: name, constructor, its arguments, the argument of its sampling, the paper's MSE without
+# Other people's models, small: name, constructor, its arguments, the option of its sampling, the paper's MSE without
 # phase 1 and with it.
 _OTHERS: list[tuple[str, str, dict[str, Any], str | None, float, float]] = [
     ("PhyDNet", "phydnet_mmnist", {"residual_dims": [32, 64]}, "forcing_steps", 24.4, 23.2),
@@ -184,7 +184,7 @@ def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Pat
     steps = length["epochs"] * (length["clips_per_epoch"] // BATCH_SIZE)
     sampling = {row.sampling: steps // 2} if row.sampling else {}
     model = row.model or common["model"]
-    args = {**(_TINY if model == "plasm_mmnist_tiny" else {}), **row.model_args, **sampling}
+    args = {**(_TINY if model == "plasm_mmnist_tiny" else {}), **row.model_args}
     # The recipes of other people's models do not clip; here all rows do.
     shared = {
         **common, **length, "batch_size": BATCH_SIZE, "clip_grad": 1.0, "seed": seed, "model": model,
@@ -200,7 +200,7 @@ def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Pat
         init = {"init": str(first)}
     second = folder / "phase2"
     if not finished(second):
-        fields = {"lr": 0.002, **shared, **init, **row.phase2, "out": str(second)}
+        fields = {"lr": 0.002, "task_args": sampling, **shared, **init, **row.phase2, "out": str(second)}
         training.run(training.make_config(training.TrainConfig, fields), resume=True)
     return float(last_log(second)["val_mse"])
 

@@ -34,8 +34,9 @@ from plasm.data import create_dataset
 from plasm.devices import move
 from plasm.evaluation import evaluate, forecast
 from plasm.loading import load_model
+from plasm.models import make_task
 from plasm.models.summary import summarize
-from plasm.training import Prediction
+from plasm.tasks import Task, total_loss
 
 CPU = torch.device("cpu")
 RESULTS = Path(__file__).parent.parent / "docs" / "results" / "league.csv"
@@ -45,7 +46,7 @@ MACS, TOLERANCE, MOST_PARAMETERS = 1.05e9, 0.15, 4_000_000
 COMMON: dict[str, Any] = {
     "data": "mmnist", "batch_size": 8, "accumulate": 1, "schedule": "wsd", "warmup_epochs": 0, "weight_decay": 0.0,
     "clip_grad": 1.0, "ema": 0.0, "bf16": True, "compile": False, "rollout": 1, "init": None, "freeze_encoder": None,
-    "device": "cpu", "val_clips": 500, "workers": 0, "data_args": {},
+    "device": "cpu", "val_clips": 500, "workers": 0, "data_args": {}, "opt_args": {}, "layer_decay": None,
 }  # fmt: skip
 """What all trainings share."""
 
@@ -67,7 +68,7 @@ class System:
 
     Attributes:
         shapes: Two shapes, arguments of the constructor; what differs between them and nothing else.
-        sampling: The argument that says after how many steps training shows no later frame, if there is one.
+        sampling: The option of its task that says after how many steps training shows no later frame, if there is one.
     """
 
     shapes: tuple[dict[str, Any], dict[str, Any]]
@@ -174,10 +175,12 @@ class Plan:
     def values(self) -> dict[str, Any]:
         """What decides its result: every field of the configuration but folders and how often it is saved."""
         length = LENGTHS["league" if self.stage == "league" else "trial"]
-        args, sampling = dict(self.shape), SYSTEMS[self.model].sampling
-        if sampling:
-            args[sampling] = round(SAMPLING * length["epochs"] * length["clips_per_epoch"] // COMMON["batch_size"])
-        given = {"model": self.model, "optimizer": self.optimizer, "lr": self.lr, "seed": self.seed, "model_args": args}
+        steps, sampling = length["epochs"] * length["clips_per_epoch"], SYSTEMS[self.model].sampling
+        given = {
+            "model": self.model, "optimizer": self.optimizer, "lr": self.lr, "seed": self.seed,
+            "model_args": dict(self.shape),
+            "task_args": {sampling: round(SAMPLING * steps // COMMON["batch_size"])} if sampling else {},
+        }  # fmt: skip
         return {**COMMON, **length, **given}
 
     def config(self, data_dir: str, out: str) -> training.TrainConfig:
@@ -186,8 +189,10 @@ class Plan:
 
     def digest(self) -> str:
         """Of its values, but those that are an option's own default: options that come later change no digest."""
-        defaults = {f.name: f.default for f in fields(training.TrainConfig)}
-        told = {name: value for name, value in self.values().items() if value != defaults[name] and value != {}}
+        defaults, values = {f.name: f.default for f in fields(training.TrainConfig)}, self.values()
+        # Options of tasks were arguments of models when the first rows were trained.
+        values["model_args"] = {**values["model_args"], **values.pop("task_args")}
+        told = {name: value for name, value in values.items() if value != defaults[name] and value != {}}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
     def folder(self, out: Path) -> Path:
@@ -291,15 +296,15 @@ def speeds(plans: list[Plan], rounds: int, batch: int = 8) -> Iterator[tuple[Pla
     """
     clips = torch.rand(batch, 20, 1, 64, 64)
     index = torch.arange(batch)
-    tasks = [move(Prediction(timm.create_model(p.model, **p.config("", "").model_args)), CPU) for p in plans]
+    tasks = [move(make_task(p.model, timm.create_model(p.model, **p.shape)), CPU) for p in plans]
 
-    def step(task: Prediction) -> None:
+    def step(task: Task) -> None:
         task.train()
         with torch.autocast("cpu", torch.bfloat16):
-            loss, _ = task(clips, index, 0, 1 << 30)
-        loss.float().backward()
+            losses, _ = task(clips, index, 0, 1 << 30)
+        total_loss(losses).float().backward()
 
-    def forward(task: Prediction) -> None:
+    def forward(task: Task) -> None:
         with torch.no_grad():
             task.model.eval()(clips[:, :10])
 

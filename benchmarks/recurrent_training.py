@@ -2,8 +2,9 @@ r"""A short training of every recurrent system on Moving MNIST at a reduced size
 
 Usage: python benchmarks/recurrent_training.py --data-dir mnist --out curves.png [--clips 2000] [--seed 0] [MODEL ...]
 
-Each system has two layers of few channels, and CrevNet, whose width nothing decides, two modules. Its own training loss
-is used, with a sampling schedule that ends at half of the run, and Adam with one cycle of the learning rate. Printed
+Each system has two layers of few channels, and CrevNet, whose width nothing decides, two modules. The task of its
+family trains it, with a sampling schedule that ends at half of the run, and Adam with one cycle of the learning rate.
+Printed
 are the squared error of a frame on held-out clips, as ``plasm evaluate`` measures it, and that of black frames.
 """
 
@@ -21,6 +22,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 import plasm  # noqa: F401
 from plasm.data import create_dataset
 from plasm.metrics import frame_mse
+from plasm.models import make_task
+from plasm.tasks import total_loss
 
 STACK: dict[str, Any] = {"hidden_dims": (32, 32)}
 SMALL: dict[str, dict[str, Any]] = {
@@ -54,15 +57,16 @@ def train(name: str, train_set: Any, val_set: Any, size: int, seed: int, lr: flo
     steps = len(train_set) // size
     sampling = {"forcing_steps" if name.startswith("phydnet") else "sampling_stop": steps // 2}
     torch.manual_seed(seed)
-    model = timm.create_model(name, **SMALL[name], **sampling).to(memory_format=torch.channels_last)
+    model = timm.create_model(name, **SMALL[name]).to(memory_format=torch.channels_last)
+    task = make_task(name, model, **sampling).train()
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = OneCycleLR(optimizer, max_lr=lr, total_steps=steps, cycle_momentum=False)
     curve = [(0, error(model, val_set, size))]
     for step in range(steps):
         torch.manual_seed(seed + step)
-        loss, _ = model.training_loss(*batch(train_set, step * size, size), step)
+        losses, _ = task(torch.cat(batch(train_set, step * size, size), 1), torch.arange(size), 0, step)
         optimizer.zero_grad()
-        loss.backward()
+        total_loss(losses).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         scheduler.step()

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plasm import weights
 from plasm.exporting import through_onnx
+from plasm.models import make_task
 from plasm.models.summary import summarize
+from plasm.tasks import total_loss
 
 __all__ = ["RUNTIMES", "Measurement", "Published", "measure", "picture", "published", "read_csv", "table", "write_csv"]
 
@@ -462,14 +463,15 @@ def _steps(
     if not train or runtime in _EXPORTED:
         return {"inference": infer}, difference
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
+    compiled: Any = predict
+    task = make_task(model.pretrained_cfg["architecture"], compiled)
+    clips, index = torch.cat([clip, target], 1), torch.arange(batch_size, device=device)
 
     def step() -> None:
-        model.train()
+        task.train()
         with autocast():
-            if hasattr(model, "training_loss"):
-                loss, _ = model.training_loss(clip, target, 0)
-            else:
-                loss = F.mse_loss(predict(clip).float(), target)
+            losses, _ = task(clips, index, 0, 0)
+            loss = total_loss(losses)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -20,6 +20,7 @@ from plasm.data.extras import import_named
 from plasm.models import arguments_of, is_plasm_model, is_timm_model
 from plasm.models.pretrained import check_count, check_sizes
 from plasm.runtime import is_exported, load_exported
+from plasm.tasks import frame_counts
 
 __all__ = [
     "frame_counts",
@@ -79,21 +80,6 @@ def _not_taken(name: str, short: str, error: TypeError) -> str:
     meant = f"; do you mean {', '.join(near)}?" if near else ""
     has = f" It has: {', '.join(known)}" if known else ""
     return f"{name} was given what it does not take: it has no argument {unexpected[1]}{meant or '.'}{has}"
-
-
-def frame_counts(model: nn.Module) -> tuple[int, int]:
-    """T and T' of a model.
-
-    Raises:
-        ValueError: If the model does not say.
-    """
-    counts = tuple(getattr(model, name, None) for name in ("in_frames", "out_frames"))
-    if not all(isinstance(count, int) and count > 0 for count in counts):
-        raise ValueError(
-            f"{type(model).__name__} does not say how many frames it maps to how many: it needs the attributes "
-            "in_frames and out_frames"
-        )
-    return counts  # type: ignore[return-value]
 
 
 def read_run_config(run: Path) -> dict[str, Any]:

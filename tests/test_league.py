@@ -65,8 +65,8 @@ def test_sampling_ends_at_two_fifths_of_every_run(league: Any) -> None:
     )
     assert trial["epochs"] * trial["clips_per_epoch"] == 2400
     assert final["epochs"] * final["clips_per_epoch"] == 48_000
-    assert trial["model_args"] == {"sampling_stop": 120}
-    assert final["model_args"] == {"sampling_stop": 2400}
+    assert trial["task_args"] == {"sampling_stop": 120}
+    assert final["task_args"] == {"sampling_stop": 2400}
 
 
 def test_the_stages_follow_each_other_and_the_best_goes_on(league: Any) -> None:

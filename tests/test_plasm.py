@@ -48,7 +48,8 @@ def test_arrows_point_down() -> None:
     assert {"layers", "weights", "models", "training", "cli", "prediction"} <= set(found)
     TopologicalSorter(found).prepare()  # raises where they lead in a circle
     assert found["layers"] == found["weights"] == set()
-    assert found["models"] == {"layers", "weights"}
+    assert found["tasks"] == {"layers"}
+    assert found["models"] == {"layers", "tasks", "weights"}
     assert {unit for unit, others in found.items() if "training" in others} == {"cli"}
     assert {unit for unit, others in found.items() if "cli" in others} == {"__main__"}
 

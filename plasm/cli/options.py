@@ -9,7 +9,7 @@ import click
 
 __all__ = ["Group", "GroupedCommand", "given", "options", "pairs"]
 
-_DICTIONARIES = ("data_args", "model_args")
+_DICTIONARIES = ("data_args", "model_args", "task_args", "opt_args")
 
 
 class Group(click.Group):

@@ -15,7 +15,7 @@ from .mau_cell import MAUCell
 from .metaformer import DepthwiseMlp, MetaFormerBlock
 from .mim import MIMBlock, MIMMemory
 from .pairwise_attention import PairwiseLayerAttention
-from .phycell import PhyCell, moment_loss
+from .phycell import PhyCell
 from .pixel_mask import pixel_mask_from_keys, random_pixel_mask
 from .recursive_gated_conv import RecursiveGatedConv
 from .reversible_predictive import ReversiblePredictiveModule
@@ -66,7 +66,6 @@ __all__ = [
     "UniFormerBlock",
     "UpsampleBlock",
     "ViTBlock",
-    "moment_loss",
     "pixel_mask_from_keys",
     "random_pixel_mask",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .cpu_grads import Conv2d, GroupNorm
 
-__all__ = ["PhyCell", "kernel_moments", "moment_loss"]
+__all__ = ["PhyCell", "kernel_moments"]
 
 
 class PhyCell(nn.Module):
@@ -21,9 +21,9 @@ class PhyCell(nn.Module):
 
         h~ = h + Phi(h)         K = sigmoid(W_x * x + W_h * h)          h' = h~ + K (x - h~)
 
-    Phi is a linear sum, by 1x1, of k^2 filters, each of which ``moment_loss`` makes a partial derivative of another
-    order. GroupNorm of seven groups between the two, as in the authors' code, is not in the text. There the gate sees
-    h~; in the code, and here, it sees h.
+    Phi is a linear sum, by 1x1, of k^2 filters, each of which training (``plasm.tasks.moment_loss``) makes a partial
+    derivative of another order. GroupNorm of seven groups between the two, as in the authors' code, is not in the text.
+    There the gate sees h~; in the code, and here, it sees h.
 
     Args:
         dim: D.
@@ -76,17 +76,3 @@ def kernel_moments(kernels: Tensor) -> Tensor:
     orders = torch.tensor([math.factorial(i) for i in range(k)], dtype=torch.float64, device=kernels.device)
     powers = places.pow(torch.arange(k, device=kernels.device)[:, None]) / orders[:, None]
     return powers @ kernels.double() @ powers.T
-
-
-def moment_loss(weight: Tensor) -> Tensor:
-    """How far filters are from derivatives, Eq. 10: number k i + j is held to the moment matrix with a 1 at i, j.
-
-    Args:
-        weight: (k^2, D, k, k), as of ``PhyCell.derivatives``.
-
-    Returns:
-        The sum over D of the mean squared error of k^2 moment matrices, a scalar in single precision.
-    """
-    k = weight.shape[-1]
-    wanted = torch.eye(k * k, dtype=torch.float64, device=weight.device).view(k * k, 1, k, k)
-    return (kernel_moments(weight) - wanted).square().mean((0, 2, 3)).sum().float()

@@ -6,7 +6,7 @@ import pkgutil
 from .convlstm import ConvLSTM
 from .crevnet import CrevNet
 from .e3dlstm import E3DLSTM
-from .family import Family, arguments_of, family_of, is_plasm_model, is_timm_model, recipe
+from .family import Family, arguments_of, family_of, is_plasm_model, is_timm_model, make_task, recipe
 from .mau import MAU
 from .mim import MIM
 from .phydnet import PhyDNet
@@ -42,6 +42,7 @@ __all__ = [
     "family_of",
     "is_plasm_model",
     "is_timm_model",
+    "make_task",
     "recipe",
 ]
 

@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from plasm.layers.convlstm import ConvLSTMCell
+from plasm.tasks import ScheduledSampling
 
 from .family import Family
 from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
-from .recurrent import LARGEST, Inputs
+from .recurrent import Inputs
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["ConvLSTM", "checkpoint_filter_fn", "from_openstl"]
@@ -75,9 +76,11 @@ FAMILY = Family(
     recipes=recipes(
         "convlstm",
         lr={"mmnist": 5e-4, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
+        task_args={"sampling_stop": 50_000},
+        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
     ),
     adapters=PATCH_ADAPTERS,
-    largest=LARGEST,
+    task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
@@ -90,7 +93,7 @@ PATCHES: dict[str, dict[str, Any]] = {
     "kth": {"patch_size": 2},
 }
 
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (32, 32, 32, 32), "sampling_stop": TINY_SAMPLING_STOP}
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (32, 32, 32, 32)}
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("convlstm", tiny=("convlstm",)))
 

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from plasm.layers.reversible_predictive import ReversiblePredictiveModule
 from plasm.layers.two_way_autoencoder import TwoWayAutoencoder
+from plasm.tasks import ScheduledSampling
 
 from .family import Family
-from .recurrent import LARGEST, Inputs, RecurrentModel
+from .recurrent import Inputs, RecurrentModel
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["CrevNet"]
@@ -42,8 +43,6 @@ class CrevNet(RecurrentModel):
             D = C r^2 / 2: the autoencoder keeps the volume, so that nothing else decides the width.
         num_modules: Predictive modules.
         window: V; 1 makes all convolutions two-dimensional.
-        sampling_stop: Training steps until no later frame is shown; see ``recurrent.truth_shown``. (The authors' code
-            shows every frame as it is, always; the paper does not say.)
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -63,11 +62,10 @@ class CrevNet(RecurrentModel):
         depths: Sequence[int] = (4, 5, 3),
         num_modules: int = 8,
         window: int = 3,
-        sampling_stop: int = 50_000,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(in_chans, in_frames, out_frames, img_size, 2 ** len(depths), sampling_stop, False)
+        super().__init__(in_chans, in_frames, out_frames, img_size, 2 ** len(depths))
         if num_modules < 1 or window < 1:
             raise ValueError(f"num_modules and window are 1 or more, got {num_modules} and {window}")
         kernel_frames = 3 if window > 1 else 1
@@ -132,8 +130,14 @@ FAMILY = Family(
   year      = {2020}
 }""",
     # OpenSTL has no configuration of it: the rate is that of its PredRNN on Moving MNIST, the rest as for the others.
-    recipes=recipes("crevnet", lr=5e-4),
-    largest=LARGEST,
+    # (The authors' code shows every frame as it is, always; the paper does not say.)
+    recipes=recipes(
+        "crevnet",
+        lr=5e-4,
+        task_args={"sampling_stop": 50_000},
+        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+    ),
+    task=ScheduledSampling,
 )
 
 # Moving MNIST is the paper's. Elsewhere the stages are ours: frames of 32 x 32 have one less, and so as many places.
@@ -145,7 +149,7 @@ _STAGES: dict[str, dict[str, Any]] = {
     "kth": {"depths": (4, 5, 3)},
 }
 
-_TINY: dict[str, Any] = {"depths": (1, 1, 1), "num_modules": 4, "window": 1, "sampling_stop": TINY_SAMPLING_STOP}
+_TINY: dict[str, Any] = {"depths": (1, 1, 1), "num_modules": 4, "window": 1}
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("crevnet", tiny=("crevnet",)))
 

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plasm.layers.cpu_grads import Conv2d
 from plasm.layers.eidetic_lstm import Eidetic3DLSTMCell
+from plasm.tasks import ScheduledSamplingL1
 
 from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
-from .recurrent import LARGEST, Inputs, patchify, same_dims, unpatchify
+from .recurrent import Inputs, patchify, same_dims, unpatchify
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["E3DLSTM", "checkpoint_filter_fn", "from_openstl"]
@@ -34,9 +34,6 @@ class E3DLSTM(PatchRNN):
         hidden_dims: See ``PatchRNN``; all the same.
         kernel_size: See ``PatchRNN``; in space.
         layer_norm: See ``PatchRNN``.
-        reverse_sampling: See ``PatchRNN``.
-        sampling_stop: See ``PatchRNN``.
-        sampling_alpha: See ``PatchRNN``.
         window: W.
         stride: See ``Eidetic3DLSTMCell``.
         as_openstl: Compute as OpenSTL's code does where it departs from the authors'; see ``Eidetic3DLSTMCell``.
@@ -56,9 +53,6 @@ class E3DLSTM(PatchRNN):
         hidden_dims: Sequence[int] = (128, 128, 128, 128),
         kernel_size: int = 5,
         layer_norm: bool = False,
-        reverse_sampling: bool = False,
-        sampling_stop: int = 50_000,
-        sampling_alpha: float | None = None,
         window: int = 2,
         stride: int = 1,
         as_openstl: bool = False,
@@ -68,7 +62,7 @@ class E3DLSTM(PatchRNN):
         self._cell_options: dict[str, Any] = {"window": window, "stride": stride, "as_openstl": as_openstl}
         super().__init__(
             in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,
-            reverse_sampling, sampling_stop, sampling_alpha, device, dtype,
+            device, dtype,
         )  # fmt: skip
         self.window = window
         self.num_features = window * self.hidden_dims[-1]
@@ -115,10 +109,6 @@ class E3DLSTM(PatchRNN):
     def hidden_states(self, state: Any) -> list[Tensor]:
         """H of each layer, (B, W * D, h, w)."""
         return [_join(each[0]) for each in state[0]]
-
-    def frame_loss(self, forecasts: Tensor, frames: Tensor) -> Tensor:
-        """Squared and absolute error, Section 4.1."""
-        return F.mse_loss(forecasts, frames) + F.l1_loss(forecasts, frames)
 
 
 def _join(h: Tensor) -> Tensor:
@@ -181,13 +171,15 @@ FAMILY = Family(
         "e3dlstm",
         lr={"mmnist": 1e-4, "taxibj": 5e-3, "human36m": 1e-4, "caltech": 2.5e-3, "kth": 5e-4},
         batch_size={"human36m": 4, "caltech": 4, "kth": 8},
+        task_args={"sampling_stop": 50_000},
+        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
     ),
     adapters=PATCH_ADAPTERS,
-    largest=LARGEST,
+    task=ScheduledSamplingL1,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (16, 16), "sampling_stop": TINY_SAMPLING_STOP}
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (16, 16)}
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("e3dlstm", tiny=("e3dlstm",)))
 

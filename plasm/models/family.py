@@ -17,7 +17,7 @@ Whatever needs to know more of a model than its name asks ``family_of(name)``: n
 import inspect
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -28,10 +28,11 @@ from timm.models._features import FeatureGetterNet
 from torch import nn
 
 from plasm import weights
+from plasm.tasks import Prediction, Task
 
 from .pretrained import Adapter, Filter, resolve_pretrained
 
-__all__ = ["Family", "arguments_of", "family_of", "is_plasm_model", "is_timm_model", "recipe"]
+__all__ = ["Family", "arguments_of", "family_of", "is_plasm_model", "is_timm_model", "make_task", "recipe"]
 
 _PACKAGE = __package__ or ""
 
@@ -56,6 +57,8 @@ class Family:
         adapters: For the name of each tensor (``*`` stands for anything) that may have another shape than the model's,
             since the model has another number of frames or output channels, what makes it fit; see
             ``plasm.models.pretrained``. timm adapts the first convolution to other input channels.
+        task: The task that trains the family (``plasm.tasks``), called with the model and, by name, its options: those
+            of ``task_args`` in the recipe.
         largest: For the name of an argument of the constructor, the largest value that is believed of a stranger's
             config.json, where that of every argument is too large: a depth, say.
         former_defaults: Arguments of the constructor that had another default once, and that default, which is what a
@@ -70,6 +73,7 @@ class Family:
     authors: str = ""
     recipes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    task: Callable[..., Task] = Prediction
     largest: Mapping[str, int] = field(default_factory=dict)
     former_defaults: Mapping[str, Any] = field(default_factory=dict)
     checkpoint_filter_fn: Filter | None = None
@@ -112,7 +116,7 @@ class Family:
             OSError: If a file of weights is damaged or cannot be had.
             ValueError: If configuration, weights and model disagree.
         """
-        asked = _without_timms(model_cls, variant, asked)
+        asked = _without_timms(model_cls, variant, _without_former(model_cls, variant, asked))
         source = resolve_pretrained(
             model_cls, variant, pretrained, defaults, asked, self.adapters, self.largest, self.former_defaults,
             self.checkpoint_filter_fn,
@@ -182,6 +186,24 @@ def _without_timms(model_cls: type[nn.Module], variant: str, asked: Mapping[str,
     return {name: value for name, value in asked.items() if name not in foreign}
 
 
+def _without_former(model_cls: type[nn.Module], variant: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments without the options of training that a config.json states which an earlier plasm wrote.
+
+    Raises:
+        TypeError: If it is not a config.json that states one.
+    """
+    former = weights.FORMER_ARGUMENTS - set(inspect.signature(model_cls).parameters)
+    stated = asked.get("pretrained_model_args") or {}
+    if wrong := sorted(name for name in former.intersection(asked) if name not in stated):
+        raise TypeError(
+            f"{variant} has no argument {wrong[0]}, which is an option of training: --task-arg {wrong[0]}=..."
+        )
+    out = {name: value for name, value in asked.items() if name not in former}
+    if stated:
+        out["pretrained_model_args"] = {name: value for name, value in stated.items() if name not in former}
+    return out
+
+
 def arguments_of(name: str) -> dict[str, Any]:
     """All arguments with which a model of this package would be made, which is not done.
 
@@ -232,6 +254,26 @@ def recipe(name: str, command: str) -> Mapping[str, Any]:
     """
     family = family_of(name)
     return family.recipes.get(name.partition(".")[0], {}).get(command, {}) if family else {}
+
+
+def make_task(name: str, model: nn.Module, **options: Any) -> Task:
+    """The task that trains a model: its family's, with the options of its recipe, or ``Prediction``.
+
+    Args:
+        name: Of the constructor, with or without a tag.
+        model: What is trained.
+        **options: Of the task, over those of the recipe.
+
+    Raises:
+        ValueError: If the task has no such option, or the model cannot be trained so.
+    """
+    family = family_of(name)
+    kind = family.task if family else Prediction
+    known = inspect.signature(kind).parameters
+    if unknown := [option for option in options if option not in known]:
+        have = ", ".join(option for option in list(known)[1:] if option != "rollout") or "none"
+        raise ValueError(f"the task of {name} has no option {weights.listed(unknown)}; it has: {have}")
+    return kind(model, **{**recipe(name, "train").get("task_args", {}), **options})
 
 
 def _get_features(model: Any, out_indices: Any = None, **cfg: Any) -> nn.Module:

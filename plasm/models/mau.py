@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d
 from plasm.layers.mau_cell import MAUCell
+from plasm.tasks import ScheduledSampling
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .recurrent import LARGEST, Inputs, RecurrentModel, same_dims
+from .recurrent import Inputs, RecurrentModel, same_dims
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["MAU", "MAUDecoder", "MAUEncoder", "checkpoint_filter_fn", "from_openstl"]
@@ -135,7 +136,6 @@ class MAU(RecurrentModel):
         tau: How many steps a unit looks back on.
         cell_mode: "normal" or "residual"; see ``MAUCell``.
         model_mode: "normal", or "recall": the decoder is given the encoder's features (Section 3.3).
-        sampling_stop: Training steps until no later frame is shown; see ``recurrent.truth_shown``.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -157,11 +157,10 @@ class MAU(RecurrentModel):
         tau: int = 5,
         cell_mode: Literal["normal", "residual"] = "normal",
         model_mode: Literal["normal", "recall"] = "normal",
-        sampling_stop: int = 50_000,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(in_chans, in_frames, out_frames, img_size, reduction, sampling_stop, False)
+        super().__init__(in_chans, in_frames, out_frames, img_size, reduction)
         if model_mode not in ("normal", "recall"):
             raise ValueError(f'model_mode is "normal" or "recall", got {model_mode!r}')
         if reduction < 1 or reduction & (reduction - 1) or tau < 1:
@@ -257,7 +256,6 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
             "tau": int(config.get("tau", 5)),
             "cell_mode": str(config.get("cell_mode", "normal")),
             "model_mode": str(config.get("model_mode", "normal")),
-            "sampling_stop": int(config.get("sampling_stop_iter", 50_000)),
         }
         patch, stride = int(config.get("patch_size", 1)), int(config.get("stride", 1))
     except (TypeError, ValueError) as error:
@@ -287,9 +285,11 @@ FAMILY = Family(
         "mau",
         lr={"mmnist": 1e-3, "taxibj": 1e-3, "human36m": 1e-4, "caltech": 1e-3, "kth": 5e-4},
         phase_1=True,
+        task_args={"sampling_stop": 50_000},
+        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
     ),
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
-    largest=LARGEST,
+    task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
@@ -302,7 +302,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "kth": {"reduction": 2},
 }
 
-_TINY: dict[str, Any] = {"reduction": 4, "hidden_dims": (16, 16, 16, 16), "sampling_stop": TINY_SAMPLING_STOP}
+_TINY: dict[str, Any] = {"reduction": 4, "hidden_dims": (16, 16, 16, 16)}
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("mau", tiny=("mau",)), first_conv="encoder.convs.0")
 

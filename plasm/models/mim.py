@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from plasm.layers.mim import MIMBlock, MIMMemory
 from plasm.layers.st_lstm import SpatioTemporalLSTMCell
+from plasm.tasks import ScheduledSampling
 
 from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
-from .recurrent import LARGEST, Inputs, same_dims
+from .recurrent import Inputs, same_dims
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["MIM", "checkpoint_filter_fn", "from_openstl"]
@@ -119,13 +120,15 @@ FAMILY = Family(
         "mim",
         lr={"mmnist": 5e-4, "taxibj": 1e-2, "human36m": 1e-4, "caltech": 1e-2, "kth": 1e-4},
         batch_size={"human36m": 4},
+        task_args={"sampling_stop": 50_000},
+        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
     ),
     adapters=PATCH_ADAPTERS,
-    largest=LARGEST,
+    task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (18, 18, 18, 18), "sampling_stop": TINY_SAMPLING_STOP}
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (18, 18, 18, 18)}
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("mim", tiny=("mim",)))
 

@@ -36,9 +36,6 @@ class PatchRNN(RecurrentModel):
         hidden_dims: D of each layer.
         kernel_size: Side of the (odd) kernels.
         layer_norm: LayerNorm, with weights for each place, after the convolutions of the cells.
-        reverse_sampling: Train with reverse scheduled sampling; see ``recurrent.truth_shown``.
-        sampling_stop: Training steps until no later frame is shown.
-        sampling_alpha: Of reverse sampling; see ``recurrent.truth_shown``.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -56,15 +53,10 @@ class PatchRNN(RecurrentModel):
         hidden_dims: Sequence[int] = (128, 128, 128, 128),
         kernel_size: int = 5,
         layer_norm: bool = False,
-        reverse_sampling: bool = False,
-        sampling_stop: int = 50_000,
-        sampling_alpha: float | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(
-            in_chans, in_frames, out_frames, img_size, patch_size, sampling_stop, reverse_sampling, sampling_alpha
-        )
+        super().__init__(in_chans, in_frames, out_frames, img_size, patch_size)
         if not hidden_dims:
             raise ValueError("hidden_dims has a number for each layer, got none")
         self.patch_size, self.fixed_size = patch_size, self.fixed_size or layer_norm
@@ -119,7 +111,7 @@ PATCH_ADAPTERS: Mapping[str, Adapter] = {
 """What makes weights of other channels fit, of every system on patches: see ``Family.adapters``."""
 
 
-def openstl_arguments(config: Mapping[str, Any], strided: bool = False, reverse: bool = False) -> dict[str, Any]:
+def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> dict[str, Any]:
     """Arguments of a ``PatchRNN`` by a configuration of OpenSTL, as ``plasm.models.openstl.read_config`` gives it.
 
     Missing keys have the values of OpenSTL's configurations for Moving MNIST.
@@ -127,7 +119,6 @@ def openstl_arguments(config: Mapping[str, Any], strided: bool = False, reverse:
     Args:
         config: The configuration.
         strided: Whether the system works with a stride other than 1.
-        reverse: Whether sampling is reverse where the configuration does not say.
 
     Raises:
         ValueError: If a value is no number, or there is a stride.
@@ -144,12 +135,7 @@ def openstl_arguments(config: Mapping[str, Any], strided: bool = False, reverse:
             "hidden_dims": tuple(config.get("num_hidden", (128, 128, 128, 128))),
             "kernel_size": int(config.get("filter_size", 5)),
             "layer_norm": bool(int(config.get("layer_norm", 0))),
-            "reverse_sampling": bool(int(config.get("reverse_scheduled_sampling", reverse))),
-            "sampling_stop": int(config.get("sampling_stop_iter", 50_000)),
         }
-        if out["reverse_sampling"]:
-            out["sampling_stop"] = int(config.get("r_sampling_step_2", out["sampling_stop"]))
-            out["sampling_alpha"] = float(config.get("r_exp_alpha", 5_000))
     except (TypeError, ValueError) as error:
         raise ValueError(f"the configuration has a value that is no number: {error}") from error
     if stride != 1 and not strided:

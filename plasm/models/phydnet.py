@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from plasm.layers.convlstm import GateConv
 from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
-from plasm.layers.phycell import PhyCell, moment_loss
+from plasm.layers.phycell import PhyCell
+from plasm.tasks import TeacherForcing
 
 from .family import Family
 from .pretrained import adapt_out_channels
-from .recurrent import LARGEST, Inputs, RecurrentModel
+from .recurrent import Inputs, RecurrentModel
 from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
-from .video_model import weigh
 
 __all__ = ["PhyDNet", "PhyDNetDecoder", "PhyDNetEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -185,8 +185,6 @@ class PhyDNet(RecurrentModel):
         dim: Channels of the features between encoder and decoder, a multiple of 32.
         residual_dims: Channels of the ConvLSTMs, the last of them ``dim``.
         kernel_size: Of the PhyCell's filters.
-        forcing_steps: Training steps over which the share of batches that are shown the true frames (teacher forcing)
-            falls from 1 to 0. The authors take .003 off with each epoch; of 625 steps, these are 208,334 steps.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -205,11 +203,10 @@ class PhyDNet(RecurrentModel):
         dim: int = 64,
         residual_dims: Sequence[int] = (128, 128, 64),
         kernel_size: int = 7,
-        forcing_steps: int = 208_334,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(in_chans, in_frames, out_frames, img_size, reduction, forcing_steps, False)
+        super().__init__(in_chans, in_frames, out_frames, img_size, reduction)
         if reduction not in (2, 4):
             raise ValueError(f"the reduction of PhyDNet is 2 or 4, got {reduction}")
         if dim < 1 or dim % (2 * _GROUPS):
@@ -264,32 +261,10 @@ class PhyDNet(RecurrentModel):
         """The PhyCell's state, then h of each ConvLSTM."""
         return [state[0], *(h for h, _ in state[1])]
 
-    def training_loss(
-        self, clip: Tensor, target: Tensor, step: int, weight: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Mean squared errors of all frames but the first, summed over frames, and ``moment_loss`` of the filters.
-
-        Batches are shown the true frames as a whole or not at all (teacher forcing), as in the authors' code.
-
-        Args:
-            clip: (B, T, C, H, W).
-            target: (B, T', C, H, W).
-            step: Steps of the optimizer so far.
-            weight: Of the pixels of both, (B, T + T', C, H, W).
-
-        Returns:
-            The loss, and the last T' forecasts, (B, T', C, H, W).
-        """
-        out_frames = target.shape[1]
-        chance = max(0.0, 1.0 - step / self.sampling_stop) if self.sampling_stop else 0.0
-        forced = bool(torch.rand(()) < chance)
-        shown = torch.ones(len(clip), self.in_frames + out_frames - 2, dtype=torch.bool)
-        shown[:, self.in_frames - 1 :] = forced
-        forecasts, _ = self.unroll(clip, target, shown)
-        frames = torch.cat([clip, target], 1)[:, 1:]
-        weighed = weigh(forecasts.float(), frames, None if weight is None else weight[:, 1:])
-        error = F.mse_loss(weighed, frames) * frames.shape[1]
-        return error + moment_loss(self.phycell.derivatives.weight), forecasts[:, -out_frames:]
+    @property
+    def derivative_filters(self) -> Tensor:
+        """The filters that training holds to partial derivatives, (k^2, D, k, k)."""
+        return self.phycell.derivatives.weight
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
         """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
@@ -380,6 +355,8 @@ FAMILY = Family(
         "phydnet",
         lr={"mmnist": 1e-3, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
         phase_1=True,
+        task_args={"forcing_steps": 208_334},
+        tiny_task_args={"forcing_steps": TINY_SAMPLING_STOP},
     ),
     adapters={
         # The weight of a transposed convolution is (K, C, ...).
@@ -388,7 +365,7 @@ FAMILY = Family(
         ),
         "decoder.readout.bias": lambda b, model: adapt_out_channels(b, model.out_chans),
     },
-    largest=LARGEST,
+    task=TeacherForcing,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
@@ -401,7 +378,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     "kth": {"reduction": 4},
 }
 
-_TINY: dict[str, Any] = {"dim": 32, "residual_dims": (32,), "forcing_steps": TINY_SAMPLING_STOP}
+_TINY: dict[str, Any] = {"dim": 32, "residual_dims": (32,)}
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("phydnet", tiny=("phydnet",)), first_conv="encoder.blocks.0.conv")
 

@@ -4,21 +4,21 @@ Papers: Wang, Long, Wang, Gao, Yu, NeurIPS 2017; Wang, Wu, Zhang, Gao, Wang, Yu,
 decoupled memories, reverse scheduled sampling).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plasm.layers.cpu_grads import Conv2d
 from plasm.layers.st_lstm import SpatioTemporalLSTMCell
+from plasm.tasks import ScheduledSampling
 
 from .convlstm import PATCHES
 from .family import Family
 from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
-from .recurrent import LARGEST, Inputs, same_dims
-from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from .recurrent import Inputs, same_dims
+from .registration import BENCHMARKS, TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["PredRNN", "PredRNNv2", "checkpoint_filter_fn", "from_openstl"]
 
@@ -51,56 +51,19 @@ class PredRNN(PatchRNN):
 
 
 class PredRNNv2(PredRNN):
-    """PredRNN, trained with decoupled memories, Section 3.3: what a step adds to c and to m is kept apart.
+    """PredRNN with decoupled memories, Section 3.3: training keeps apart what a step adds to c and to m."""
 
-    Args:
-        in_chans: See ``PatchRNN``.
-        in_frames: See ``PatchRNN``.
-        out_frames: See ``PatchRNN``.
-        img_size: See ``PatchRNN``.
-        patch_size: See ``PatchRNN``.
-        hidden_dims: See ``PatchRNN``; all the same.
-        kernel_size: See ``PatchRNN``.
-        layer_norm: See ``PatchRNN``.
-        reverse_sampling: See ``PatchRNN``.
-        sampling_stop: See ``PatchRNN``.
-        sampling_alpha: See ``PatchRNN``.
-        decouple_weight: Of the decoupling loss.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
-    """
-
-    def __init__(
-        self,
-        in_chans: int = 1,
-        in_frames: int = 10,
-        out_frames: int = 10,
-        img_size: int | tuple[int, int] = 64,
-        patch_size: int = 4,
-        hidden_dims: Sequence[int] = (128, 128, 128, 128),
-        kernel_size: int = 5,
-        layer_norm: bool = False,
-        reverse_sampling: bool = True,
-        sampling_stop: int = 50_000,
-        sampling_alpha: float | None = None,
-        decouple_weight: float = 0.1,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(
-            in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,
-            reverse_sampling, sampling_stop, sampling_alpha, device, dtype,
-        )  # fmt: skip
-        self.decouple_weight = decouple_weight
+    def add_modules(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> None:
+        """Add the adapter of the increments, which plays no part in a forecast."""
         dim = self.hidden_dims[0]
-        self.adapter = Conv2d(dim, dim, 1, bias=False, device=device, dtype=dtype)
+        self.adapter = Conv2d(dim, dim, 1, bias=False, **dd)
 
-    def step_loss(self, state: Any) -> Tensor:
-        """Eq. 7: the mean over layers, clips and channels of |cos| between the two increments, which a 1x1 adapts."""
+    def increments(self, state: Any) -> tuple[Tensor, Tensor]:
+        """What a step added to c and to m, adapted by a 1x1 convolution (Eq. 7): (layers, B, D, h * w) each."""
         _, _, deltas = state
         both = self.adapter(torch.cat([torch.cat(pair) for pair in deltas])).float().flatten(2)
         delta_c, delta_m = both.unflatten(0, (len(deltas), 2, -1)).unbind(1)
-        return self.decouple_weight * F.cosine_similarity(delta_c, delta_m, dim=-1).abs().mean()
+        return delta_c, delta_m
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -114,11 +77,8 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    args = openstl_arguments(config, reverse=config["method"] == "predrnnv2")
-    if config["method"] == "predrnnv2":
-        args["decouple_weight"] = float(config.get("decouple_beta", 0.1))
-        return _MODELS["predrnnv2_mmnist"](**args)
-    return _MODELS["predrnn_mmnist"](**args)
+    model: nn.Module = _MODELS[f"{config['method']}_mmnist"](**openstl_arguments(config))
+    return model
 
 
 FAMILY = Family(
@@ -137,23 +97,33 @@ FAMILY = Family(
 }""",
     # OpenSTL's (commit c74deb5), file by file of its configs.
     recipes={
-        **recipes("predrnn", lr={"mmnist": 5e-4, "taxibj": 1e-4, "human36m": 1e-4, "caltech": 1e-2, "kth": 1e-3}),
-        **recipes("predrnnv2", lr={"mmnist": 5e-4, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 1e-3, "kth": 1e-3}),
+        **recipes(
+            "predrnn",
+            lr={"mmnist": 5e-4, "taxibj": 1e-4, "human36m": 1e-4, "caltech": 1e-2, "kth": 1e-3},
+            task_args={"sampling_stop": 50_000},
+            tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+        ),
+        **recipes(
+            "predrnnv2",
+            lr={"mmnist": 5e-4, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 1e-3, "kth": 1e-3},
+            task_args={
+                "sampling_stop": 50_000,
+                "reverse_sampling": True,
+                "decouple_weight": {**dict.fromkeys(BENCHMARKS, 0.1), "kth": 0.01},
+            },
+        ),
     },
     adapters=PATCH_ADAPTERS,
-    largest=LARGEST,
+    task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (21, 21, 21, 21), "sampling_stop": TINY_SAMPLING_STOP}
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (21, 21, 21, 21)}
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("predrnn", "predrnnv2", tiny=("predrnn",)))
 
-# OpenSTL's configuration for KTH decouples less.
-_DECOUPLED = {**PATCHES, "kth": {**PATCHES["kth"], "decouple_weight": 0.01}}
-
 _MODELS: dict[str, Any] = {
     **register_benchmarks(FAMILY, PredRNN, "predrnn", {**PATCHES, TINY: _TINY}, __name__),
-    **register_benchmarks(FAMILY, PredRNNv2, "predrnnv2", _DECOUPLED, __name__),
+    **register_benchmarks(FAMILY, PredRNNv2, "predrnnv2", PATCHES, __name__),
 }
 globals().update(_MODELS)

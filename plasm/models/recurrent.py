@@ -1,4 +1,4 @@
-"""What the recurrent systems share: step after step, for any horizon, and training that shows the truth at times.
+"""What the recurrent systems share: step after step, for any horizon, on true frames or on forecasts of their own.
 
 A step takes one frame and a state and gives a forecast of the next frame and the next state. Over the T frames of a
 clip the frames are the clip's; after them each forecast is the next frame. What a step makes of its frame alone is made
@@ -8,13 +8,11 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels, N f
 w = W / p.
 """
 
-import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
@@ -22,14 +20,11 @@ from torch.utils.checkpoint import checkpoint
 from plasm.layers.winograd import kernels_transformed_once
 
 from .forecasting import forecasts
-from .video_model import VideoModel, pad_to_multiple, weigh
+from .video_model import VideoModel, pad_to_multiple
 
-__all__ = ["LARGEST", "Inputs", "RecurrentModel", "patchify", "same_dims", "truth_shown", "unpatchify"]
+__all__ = ["Inputs", "RecurrentModel", "patchify", "same_dims", "unpatchify"]
 
 Inputs = tuple[Tensor, ...]
-
-LARGEST = {"sampling_stop": 1 << 40, "sampling_alpha": 1 << 40, "forcing_steps": 1 << 40}
-"""Arguments that count training steps, which may be many: see ``Family.largest``."""
 
 
 def patchify(frames: Tensor, patch: int) -> Tensor:
@@ -40,40 +35,6 @@ def patchify(frames: Tensor, patch: int) -> Tensor:
 def unpatchify(patches: Tensor, patch: int) -> Tensor:
     """The inverse of ``patchify``."""
     return rearrange(patches, "n (p q c) h w -> n c (h p) (w q)", p=patch, q=patch)
-
-
-def truth_shown(
-    batch: int, in_frames: int, out_frames: int, step: int, stop: int, reverse: bool, alpha: float | None = None
-) -> Tensor:
-    """Which frames a training step shows as they are, where the others are the model's own forecasts.
-
-    Scheduled sampling (Bengio et al., 2015): the T frames always; each later one with a chance that falls from 1 to 0
-    over ``stop`` steps. Reverse scheduled sampling (PredRNNv2, Section 3.4): of the first T, too, each but the first
-    with a chance, which is .5 for half of ``stop``, then 1 - .5 exp(-s / alpha) with s the steps since, and 1 after;
-    each later one with .5 for the first half, then falling to 0. With a ``stop`` of 50,000, OpenSTL has an alpha of
-    5,000, the script of PredRNNv2's authors for Moving MNIST 2,500. Each clip is drawn on its own, from torch's
-    generator.
-
-    Args:
-        batch: B.
-        in_frames: T.
-        out_frames: T'.
-        step: Steps done before.
-        stop: When sampling ends; 0 shows no later frame at all.
-        reverse: Whether it is reverse.
-        alpha: Steps in which the share of the first T frames that are not shown falls to 1 / e; stop / 10 by default.
-
-    Returns:
-        bool, (B, T + T' - 2): of the second frame to the last but one.
-    """
-    half = stop / 2
-    before, after = 1.0, max(0.0, 1.0 - (step + 1) / stop) if stop else 0.0
-    if reverse and step < stop:
-        since = step - half
-        before = 0.5 if since < 0 else 1.0 - 0.5 * math.exp(-since / (stop / 10 if alpha is None else alpha))
-        after = 0.5 if since < 0 else 0.5 - 0.5 * since / half
-    chances = torch.tensor([before] * (in_frames - 1) + [after] * (out_frames - 1))
-    return torch.rand(batch, len(chances)) < chances
 
 
 class RecurrentModel(VideoModel):
@@ -89,12 +50,6 @@ class RecurrentModel(VideoModel):
         out_frames: T'.
         img_size: (H, W), where the model has weights for each place (``fixed_size``).
         size_multiple: What H and W are padded to a multiple of.
-        sampling_stop: When a training step shows no later frame any more; see ``truth_shown``.
-        reverse_sampling: Reverse scheduled sampling; see ``truth_shown``.
-        sampling_alpha: Of reverse sampling; see ``truth_shown``.
-
-    Raises:
-        ValueError: If ``sampling_alpha`` is not positive.
     """
 
     fixed_size = False
@@ -107,17 +62,10 @@ class RecurrentModel(VideoModel):
         out_frames: int,
         img_size: int | tuple[int, int],
         size_multiple: int,
-        sampling_stop: int,
-        reverse_sampling: bool,
-        sampling_alpha: float | None = None,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames)
-        if sampling_alpha is not None and sampling_alpha <= 0:
-            raise ValueError(f"sampling_alpha is a number of steps, above 0, got {sampling_alpha}")
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         self.img_size, self.size_multiple = (height, width), size_multiple
-        self.sampling_stop, self.reverse_sampling = sampling_stop, reverse_sampling
-        self.sampling_alpha = sampling_alpha
         self.grad_checkpointing = False
 
     @property
@@ -176,47 +124,20 @@ class RecurrentModel(VideoModel):
             raise ValueError(f"num_frames must be positive, got {num_frames}")
         return self._forecast(clip, num_frames)
 
-    def training_loss(
-        self, clip: Tensor, target: Tensor, step: int, weight: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Mean squared error of the forecasts of all frames but the first, with (reverse) scheduled sampling.
+    def unroll(self, clip: Tensor, target: Tensor, shown: Tensor) -> tuple[Tensor, list[Any]]:
+        """Forecasts of all frames but the first, each of the frame before or of its forecast.
 
         Args:
             clip: (B, T, C, H, W).
-            target: (B, T', C, H, W).
-            step: Steps of the optimizer so far.
-            weight: Of the pixels of both, (B, T + T', C, H, W).
+            target: (B, F, C, H, W), of any number of frames.
+            shown: bool, (B, T + F - 2): which frames, of the second to the last but one, are taken as they are; of the
+                others a step takes the forecast.
 
         Returns:
-            The loss, and the last T' forecasts, (B, T', C, H, W).
-        """
-        out_frames = target.shape[1]
-        shown = truth_shown(
-            len(clip), self.in_frames, out_frames, step, self.sampling_stop, self.reverse_sampling, self.sampling_alpha
-        )  # fmt: skip
-        forecasts, extra = self.unroll(clip, target, shown)
-        frames = torch.cat([clip, target], 1)[:, 1:]
-        weighed = weigh(forecasts.float(), frames, None if weight is None else weight[:, 1:])
-        return self.frame_loss(weighed, frames) + extra, forecasts[:, -out_frames:]
+            (B, T + F - 1, C, H, W), and the state after each step.
 
-    def frame_loss(self, forecasts: Tensor, frames: Tensor) -> Tensor:
-        """Of the forecasts of all frames but the first, (B, T + T' - 1, C, H, W)."""
-        return F.mse_loss(forecasts, frames)
-
-    def step_loss(self, state: Any) -> Tensor | None:
-        """A loss of a step beyond that of its frame, from the state after it; None if there is none."""
-        return None
-
-    def unroll(self, clip: Tensor, target: Tensor, shown: Tensor) -> tuple[Tensor, Tensor | float]:
-        """Forecasts of all frames but the first.
-
-        Args:
-            clip: (B, T, C, H, W).
-            target: (B, T', C, H, W).
-            shown: Of ``truth_shown``.
-
-        Returns:
-            (B, T + T' - 1, C, H, W), and the mean of ``step_loss``.
+        Raises:
+            ValueError: As ``forward``.
         """
         self.check_clip(clip)
         frames = self._pad(torch.cat([clip, target], 1)).transpose(0, 1)
@@ -225,7 +146,7 @@ class RecurrentModel(VideoModel):
         shown = shown.T[..., None, None, None].to(clip.device)
         state: Any = None
         forecasts: list[Tensor] = []
-        losses: list[Tensor] = []
+        states: list[Any] = []
         with self._same_weights():
             encoded = self._encode_all(frames[:known])
             for index in range(len(frames) - 1):
@@ -236,10 +157,8 @@ class RecurrentModel(VideoModel):
                     inputs = self.encode_frames(torch.where(shown[index - 1], frames[index], last))
                 features, state = self._run_step(inputs, state)
                 forecasts.append(self.decode_frames(features, inputs))
-                if (loss := self.step_loss(state)) is not None:
-                    losses.append(loss)
-        extra: Tensor | float = torch.stack(losses).mean() if losses else 0.0
-        return self.crop(torch.stack(forecasts, 1), clip), extra
+                states.append(state)
+        return self.crop(torch.stack(forecasts, 1), clip), states
 
     def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
         """The hidden states of the layers after the last of the T frames, (B, D, h, w) each, of (B, T, C, H, W)."""

@@ -91,7 +91,12 @@ _PRETRAIN: dict[str, dict[str, Any]] = {
 
 
 def recipes(
-    prefix: str, phase_1: bool = False, benchmarks: Sequence[str] = tuple(BENCHMARKS), **train: Any
+    prefix: str,
+    phase_1: bool = False,
+    benchmarks: Sequence[str] = tuple(BENCHMARKS),
+    task_args: Mapping[str, Any] | None = None,
+    tiny_task_args: Mapping[str, Any] | None = None,
+    **train: Any,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Recipes of ``Family`` for the constructors ``prefix_benchmark``: OpenSTL's, but for what is given.
 
@@ -99,17 +104,25 @@ def recipes(
         prefix: What their names start with.
         phase_1: Whether they have an encoder to pretrain, as the PLA-SM paper does.
         benchmarks: Which of ``BENCHMARKS``.
+        task_args: Options of the family's task, likewise.
+        tiny_task_args: Options of the family's task for ``prefix_mmnist_tiny``, which has no other recipe.
         **train: What training is told, ``lr`` among it: a value for all benchmarks, or a mapping with those of some.
     """
-    own = {
-        name: {key: value[name] if isinstance(value, Mapping) else value for key, value in train.items()
-               if not isinstance(value, Mapping) or name in value}
-        for name in benchmarks
-    }  # fmt: skip
+    out = {}
+    for name in benchmarks:
+        told = {"clip_grad": 0.0, **_TRAIN[name], **_of_benchmark(train, name)}
+        if task_args:
+            told["task_args"] = _of_benchmark(task_args, name)
+        out[f"{prefix}_{name}"] = {"train": told, **({"pretrain": _PRETRAIN[name]} if phase_1 else {})}
+    if tiny_task_args:
+        out[f"{prefix}_{TINY}"] = {"train": {"task_args": dict(tiny_task_args)}}
+    return out
+
+
+def _of_benchmark(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Of values for all benchmarks, and mappings with those of some, the values of one."""
     return {
-        f"{prefix}_{name}": {
-            "train": {"clip_grad": 0.0, **_TRAIN[name], **own[name]},
-            **({"pretrain": _PRETRAIN[name]} if phase_1 else {}),
-        }
-        for name in benchmarks
+        key: value[name] if isinstance(value, Mapping) else value
+        for key, value in told.items()
+        if not isinstance(value, Mapping) or name in value
     }

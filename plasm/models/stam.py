@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d
 from plasm.layers.folded_conv3d import FoldedConv3d
 from plasm.layers.stam_cell import STAMCell
+from plasm.tasks import ScheduledSampling
 
 from .family import Family
 from .patch_rnn import PATCH_ADAPTERS, rename
 from .pretrained import adapt_in_channels, adapt_out_channels
-from .recurrent import LARGEST, Inputs, RecurrentModel, patchify, same_dims, unpatchify
+from .recurrent import Inputs, RecurrentModel, patchify, same_dims, unpatchify
 from .registration import BENCHMARKS, TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
 
 __all__ = ["STAM", "checkpoint_filter_fn", "from_openstl"]
@@ -47,7 +48,6 @@ class STAM(RecurrentModel):
         tau: How many memories a forget gate attends over.
         as_paper: Attend over the c of earlier steps, as the text has it. The authors' code sees that of now alone,
             which is the default; see ``STAMCell``.
-        sampling_stop: Training steps until no later frame is shown; see ``recurrent.truth_shown``.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -70,11 +70,10 @@ class STAM(RecurrentModel):
         reduction: int = 1,
         tau: int = 5,
         as_paper: bool = False,
-        sampling_stop: int = 50_000,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(in_chans, in_frames, out_frames, img_size, patch_size * reduction, sampling_stop, False)
+        super().__init__(in_chans, in_frames, out_frames, img_size, patch_size * reduction)
         if reduction < 1 or reduction & (reduction - 1) or tau < 1:
             raise ValueError(f"reduction is a power of two, and tau 1 or more; got {reduction} and {tau}")
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -192,7 +191,6 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
             "hidden_dims": dims * layers if len(dims) == 1 else dims,
             "reduction": int(config.get("sr_size", 1)),
             "tau": int(config.get("tau", 5)),
-            "sampling_stop": int(config.get("sampling_stop_iter", 50_000)),
         }
     except (TypeError, ValueError) as error:
         raise ValueError(f"the configuration has a value that is no number: {error}") from error
@@ -244,6 +242,8 @@ FAMILY = Family(
         schedule="exponential",
         warmup_epochs={"taxibj": 0},
         epochs={"taxibj": 122, "mmnist": 240, "human36m": 240, "caltech": 240, "kth": 240},
+        task_args={"sampling_stop": 50_000},
+        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
     ),
     adapters={
         **PATCH_ADAPTERS,
@@ -251,11 +251,11 @@ FAMILY = Family(
         "decoder.*.weight": lambda w, model: _adapt_both(w.transpose(0, 1), model).transpose(0, 1),
         "*coder.*.bias": lambda b, model: adapt_out_channels(b, model.out_chans, model.patch_size**2),
     },
-    largest=LARGEST,
+    task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
 
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (13, 13, 13, 13), "sampling_stop": TINY_SAMPLING_STOP}
+_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (13, 13, 13, 13)}
 
 default_cfgs = FAMILY.default_cfgs(input_sizes("stam", tiny=("stam",)))
 

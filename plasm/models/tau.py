@@ -8,52 +8,23 @@ Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixel
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from plasm.layers.simvp_coders import Coder
+from plasm.tasks import DivergencePrediction
 
 from .family import Family
 from .pretrained import adapt_out_channels
 from .registration import TINY, input_sizes, recipes, register_benchmarks
 from .simvp import SimVP, checkpoint_filter_fn, from_openstl, sizes
-from .video_model import weigh
 
-__all__ = ["TAU", "checkpoint_filter_fn", "differential_divergence", "from_openstl"]
-
-
-def differential_divergence(prediction: Tensor, target: Tensor, temperature: float = 0.1) -> Tensor:
-    """How differently two clips change: Eq. 6 to 8 of the paper.
-
-    The differences of frames that follow each other become a distribution over a frame's pixels, by a softmax; the
-    divergence is p log(p / q), with p of the prediction and q of the target. As in the authors' code it is the mean
-    over pixels, differences and clips, where the formula has a sum over pixels, and of clips of two frames or one, it
-    is 0.
-
-    Args:
-        prediction: (B, T', C, H, W).
-        target: Of the same shape.
-        temperature: What the differences are divided by.
-
-    Returns:
-        A scalar.
-    """
-    if prediction.shape[1] <= 2:
-        return prediction.new_zeros(())
-    p, q = (F.log_softmax(clip.float().diff(dim=1).flatten(2) / temperature, -1) for clip in (prediction, target))
-    return (p.exp() * (p - q)).mean()
+__all__ = ["TAU", "checkpoint_filter_fn", "from_openstl"]
 
 
 class TAU(SimVP):
-    """SimVP with the translator "tau", whose training adds the differential divergence to the squared error.
+    """SimVP with the translator "tau"; training by differential divergence (``plasm.tasks``) makes it TAU.
 
     Arguments as ``SimVP``.
-
-    Attributes:
-        divergence_weight: Of the divergence: alpha in the paper.
     """
-
-    divergence_weight = 0.1
 
     def __init__(
         self,
@@ -84,25 +55,6 @@ class TAU(SimVP):
             inception_kernel_sizes, inception_groups, drop_rate, drop_path_rate, device, dtype,
         )  # fmt: skip
 
-    def training_loss(
-        self, clip: Tensor, target: Tensor, step: int, weight: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Mean squared error and divergence, Eq. 9.
-
-        Args:
-            clip: (B, T, C, H, W).
-            target: (B, T', C, H, W).
-            step: Plays no part.
-            weight: Of the pixels of both, (B, T + T', C, H, W).
-
-        Returns:
-            The loss, and the prediction (B, T', C, H, W).
-        """
-        prediction = self(clip)
-        weighed = weigh(prediction, target, None if weight is None else weight[:, self.in_frames :])
-        divergence = differential_divergence(weighed, target)
-        return F.mse_loss(weighed, target) + self.divergence_weight * divergence, prediction
-
 
 FAMILY = Family(
     title="Temporal Attention Unit: Towards Efficient Spatiotemporal Predictive Learning",
@@ -125,6 +77,7 @@ FAMILY = Family(
         phase_1=True,
     ),
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
+    task=DivergencePrediction,
     largest={"encoder_depth": 64, "translator_depth": 64},
     checkpoint_filter_fn=checkpoint_filter_fn,
 )

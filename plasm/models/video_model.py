@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .forecasting import forecasts
 
-__all__ = ["VideoModel", "check_positive", "pad_to_multiple", "set_grad_checkpointing", "weigh"]
+__all__ = ["VideoModel", "check_positive", "pad_to_multiple", "set_grad_checkpointing"]
 
 Model = TypeVar("Model", bound="VideoModel")
 
@@ -21,20 +21,6 @@ def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
     """Pad (..., H, W) with zeros at the bottom and the right until ``multiple`` divides H and W."""
     height, width = frames.shape[-2:]
     return F.pad(frames, (0, -width % multiple, 0, -height % multiple))
-
-
-def weigh(prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-    """Shrink errors, so that a pixel's squared error counts ``weight`` times, and not at all where that is 0.
-
-    Args:
-        prediction: Of any shape.
-        target: Of the same shape.
-        weight: Of the same shape, at least 0; None leaves the prediction as it is.
-
-    Returns:
-        target + sqrt(weight) (prediction - target).
-    """
-    return prediction if weight is None else target + weight.sqrt() * (prediction - target)
 
 
 def set_grad_checkpointing(module: nn.Module, enable: bool = True) -> None:
@@ -65,14 +51,8 @@ class VideoModel(nn.Module):
     ``grad_checkpointing`` (see ``plasm.layers.conv.run_block``). For phase 1 and ``freeze_encoder`` it has ``encoder``
     and ``decoder``, as ``MaskedAutoencoder`` takes them.
 
-    It holds no state between calls. What training needs beyond the mean squared error is a method of the subclass,
-
-        training_loss(clip, target, step, weight=None) -> (loss, prediction)
-
-    of a clip (B, T, C, H, W), its target (B, T', C', H, W), how many steps the optimizer has taken (int), and
-    the weights of the pixels of both where the data set has some, (B, T + T', C, H, W) (see ``weigh``): the trainer
-    asks for it in training, in place of the error of ``forward``, and never in evaluation. Torch's generator is seeded
-    for each step before it, so that what it draws is a function of the step.
+    It holds no state between calls, and knows no training: losses and what a training step shows are a task's
+    (``plasm.tasks``), which ``Family.task`` names.
 
     Args:
         in_chans: C.

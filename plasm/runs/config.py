@@ -70,6 +70,15 @@ class RunConfig(Config):
         default_factory=dict,
         metadata={"help": "Argument of the model's constructor, NAME=VALUE, such as attention=none. May be repeated."},
     )
+    opt_args: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Option of the optimizer, NAME=VALUE, such as betas=(0.9,0.95). May be repeated."},
+    )
+    layer_decay: float | None = option(
+        None,
+        "Factor of the learning rate from each layer to the one before it, by the model's group_matcher; all have the "
+        "same by default.",
+    )
 
     def __post_init__(self) -> None:
         """Check what can be checked without the model and the data.
@@ -85,6 +94,8 @@ class RunConfig(Config):
             )
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is a factor above 0, up to 1, got {self.layer_decay}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay from 0 to below 1, got {self.ema}")
 
@@ -120,6 +131,10 @@ class TrainConfig(RunConfig):
         at_least=1,
     )
     freeze_encoder: bool | None = option(None, "Keep the encoder as it is. By default after phase 1 only.")
+    task_args: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Option of the model's task, NAME=VALUE, such as sampling_stop=50000. May be repeated."},
+    )
 
 
 AnyRunConfig = TypeVar("AnyRunConfig", bound=RunConfig)
@@ -133,17 +148,24 @@ def model_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
 def make_config(kind: type[AnyRunConfig], given: dict[str, Any], file: Path | None = None) -> AnyRunConfig:
     """Resolve a configuration: what is given, over the file, over the model's defaults, over the record's.
 
-    Of ``data_args`` and ``model_args`` single entries are given.
+    Of dictionaries, such as ``model_args``, single entries are given.
 
     Raises:
         ValueError: If a field without a default is missing, or a value is wrong.
         FileNotFoundError: If there is no such file.
     """
     values = read_config(kind, file) if file else {}
-    for name, value in given.items():
-        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+    values = _over(given, values)
     defaults = model_defaults(kind, values.get("model", ""))
-    return kind.make({**defaults, **values}, "; give it here or in the file of --config")
+    return kind.make(_over(values, defaults), "; give it here or in the file of --config")
+
+
+def _over(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    """Values over others; of dictionaries, each entry."""
+    merged = {
+        name: {**others.get(name, {}), **value} if isinstance(value, dict) else value for name, value in values.items()
+    }
+    return {**others, **merged}
 
 
 # What changes no result, or none but by rounding.

@@ -152,8 +152,11 @@ class RunFolder:
         pictures.strip(shown, prediction, target, follows).save(folder / f"epoch_{epoch:04d}.png")
 
     def save_weights(self, model: nn.Module, tensors: dict[str, Tensor], phase: str) -> None:
-        """Write ``model.safetensors`` and ``config.json``."""
-        weights.save_pretrained(model, self.path, {"phase": phase}, tensors)
+        """Write ``model.safetensors``, and of a model that timm made ``config.json``."""
+        if getattr(model, "pretrained_cfg", None):
+            weights.save_pretrained(model, self.path, {"phase": phase}, tensors)
+        else:
+            weights.save_tensors(tensors, self.path / "model.safetensors")
 
     def save_bad_batch(self, clips: Tensor, index: Tensor) -> Path:
         """Write the clips (B, T + T', C, H, W) and indices (B,) of a step that went wrong."""

@@ -4,16 +4,13 @@ from plasm.runs import PretrainConfig, TrainConfig, make_config, model_defaults
 
 from .assembly import run
 from .signals import RunInterruptedError
-from .task import Outputs, Prediction, Pretraining, Task
+from .trainer import Trainer
 
 __all__ = [
-    "Outputs",
-    "Prediction",
     "PretrainConfig",
-    "Pretraining",
     "RunInterruptedError",
-    "Task",
     "TrainConfig",
+    "Trainer",
     "make_config",
     "model_defaults",
     "run",

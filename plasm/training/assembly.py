@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from plasm.config import read_config
-from plasm.data import create_dataset, fingerprint
+from plasm.data import create_dataset, pixel_mask
+from plasm.data.extras import import_named
 from plasm.devices import choose_device, clear_failures, has_bf16
 from plasm.distributed import World, join_world
-from plasm.loading import frame_counts, initial_arguments, load_initial_weights, load_model, make_model
+from plasm.loading import initial_arguments, load_initial_weights, load_model, make_model
+from plasm.models import MaskedAutoencoder, make_task, recipe
 from plasm.runs import (
     PretrainConfig,
     RunConfig,
@@ -26,11 +28,11 @@ from plasm.runs import (
     lock_folder,
     read_earlier,
 )
+from plasm.tasks import Pretraining, Task, frame_counts
 
-from .task import Prediction, Pretraining, Task, freeze_encoder
 from .trainer import Trainer
 
-__all__ = ["prepare", "run"]
+__all__ = ["freeze_encoder", "make_pretraining", "prepare", "run"]
 
 
 def run(
@@ -111,6 +113,13 @@ def prepare(
     if config.bf16 is None:
         config = replace(config, bf16=has_bf16(world.device))
     config = replace(config, model_args={**_initial_args(config, folder, resume), **config.model_args})
+    module, _, architecture = config.model.rpartition(":")
+    if module:
+        import_named(module)
+    if isinstance(config, TrainConfig):
+        # Of the recipe, too, where the configuration was made without it: a run notes all that it was told.
+        told = recipe(architecture, config.command).get("task_args", {})
+        config = replace(config, task_args={**told, **config.task_args})
     if world.is_first:
         folder.check(config, resume)
     if config.batch_size % (world.size * config.accumulate):
@@ -123,18 +132,16 @@ def prepare(
     if isinstance(config, TrainConfig):
         history = _begin(model, config, folder, resume)
         freeze_encoder(model, freezes_encoder(config.freeze_encoder, history))
-    task = _make_task(model, config)
+    task: Task
+    if isinstance(config, TrainConfig):
+        rollout = {"rollout": config.rollout} if config.rollout > 1 else {}
+        task = make_task(architecture, model, **rollout, **config.task_args)
+    else:
+        task = make_pretraining(model, config)
     train_set, val_set = _make_datasets(config, model)
-    _check_weights(task, model, train_set)
-    data = {
-        split: fingerprint(clips, Path(config.data_dir)) for split, clips in (("train", train_set), ("val", val_set))
-    }
-    trainer = Trainer(task, model, train_set, val_set, config, folder, world, data)
-    trainer.check()
-    if world.is_first:
-        folder.create(config, history, needed_bytes=trainer.state.num_bytes * 4)
-    if resume:
-        trainer.restore(allow_changed_data)
+    _check_weights(task, train_set)
+    trainer = Trainer(task, train_set, val_set, config, model=model, world=world)
+    trainer.start(history, resume, allow_changed_data)
     return trainer
 
 
@@ -148,16 +155,41 @@ def _initial_args(config: RunConfig, folder: RunFolder, resume: bool) -> dict[st
     return initial_arguments(config.model, config.init)
 
 
-def _make_task(model: Any, config: PretrainConfig | TrainConfig) -> Task:
-    """Of the phase; a model that has ``training_task()`` brings its own to phase 2."""
-    if isinstance(config, PretrainConfig):
-        return Pretraining(model, config)
-    if not hasattr(model, "training_task"):
-        return Prediction(model, config.rollout)
-    if config.rollout > 1:
-        raise ValueError(f"{type(model).__name__} brings its own task, which decides what the model is fed: rollout 1")
-    task: Task = model.training_task()
-    return task
+def make_pretraining(model: nn.Module, config: PretrainConfig) -> Pretraining:
+    """The task of phase 1, of the encoder and the decoder of a model.
+
+    Raises:
+        ValueError: If the model has no ``encoder`` and ``decoder`` to pretrain, or a ratio is outside [0, 1].
+    """
+    encoder: Any = getattr(model, "encoder", None)
+    decoder: Any = getattr(model, "decoder", None)
+    if decoder is None or not hasattr(encoder, "num_features"):
+        raise ValueError(
+            f"phase 1 trains model.encoder, called with (frames, visible) and with num_features, and "
+            f"model.decoder; {type(model).__name__} has not all of these"
+        )
+
+    def draw(index: Tensor, shape: tuple[int, int, int], ratio: float, epoch: int | None) -> Tensor:
+        # Of validation, for any run the same.
+        counters = {"seed": 0, "epoch": 0} if epoch is None else {"seed": config.seed, "epoch": epoch}
+        return pixel_mask(index, *shape, ratio, config.mask_patch, **counters)
+
+    attn_mask_ratio = config.attn_mask_ratio if config.spatial_masking else None
+    autoencoder = MaskedAutoencoder(encoder, decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch)
+    in_frames, _ = frame_counts(model)
+    return Pretraining(autoencoder, in_frames, draw, config.mask_ratio, config.mask_ratio_end, config.epochs)
+
+
+def freeze_encoder(model: nn.Module, frozen: bool) -> None:
+    """Keep the encoder of a model as it is, as the paper does after phase 1, or train it.
+
+    Raises:
+        ValueError: If the encoder is to be frozen, and the model has no ``freeze_encoder``.
+    """
+    if hasattr(model, "freeze_encoder"):
+        model.freeze_encoder(frozen)  # type: ignore[operator]
+    elif frozen:
+        raise ValueError(f"{type(model).__name__} has no freeze_encoder(frozen): --no-freeze-encoder trains all of it")
 
 
 def _begin(model: nn.Module, config: TrainConfig, folder: RunFolder, resume: bool) -> list[dict[str, Any]]:
@@ -170,15 +202,12 @@ def _begin(model: nn.Module, config: TrainConfig, folder: RunFolder, resume: boo
     return history_of(config.init)
 
 
-def _check_weights(task: Task, model: nn.Module, train_set: Dataset[Tensor]) -> None:
-    """Check that what computes the loss takes the weights of the data set's pixels, if it has some."""
-    if not hasattr(train_set, "get_weighed_batch"):
-        return
-    own = getattr(model, "training_loss", task.forward) if isinstance(task, Prediction) else task.forward
-    if "weight" not in inspect.signature(own).parameters:
+def _check_weights(task: Task, train_set: Dataset[Tensor]) -> None:
+    """Check that the task takes the weights of the data set's pixels, if it has some."""
+    if hasattr(train_set, "get_weighed_batch") and "weight" not in inspect.signature(task.forward).parameters:
         raise ValueError(
-            f"pixels of {type(train_set).__name__} have weights (missing ones none), and the loss of "
-            f"{type(model).__name__} takes no argument `weight`; see docs/own.md"
+            f"pixels of {type(train_set).__name__} have weights (missing ones none), and forward of "
+            f"{type(task).__name__} takes no argument `weight`; see docs/own.md"
         )
 
 

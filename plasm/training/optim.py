@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers, param_groups_weight_decay
+from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
@@ -22,7 +22,8 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
     """The optimizer of a name of timm's, over the parameters that require a gradient.
 
     Raises:
-        ValueError: If timm has none of that name, or it cannot take a step here whose state can be saved.
+        ValueError: If timm has none of that name, it has no such option or cannot take a step here whose state can be
+            saved, or the model does not say what its layers are.
     """
     name = config.optimizer
     if name not in list_optimizers():
@@ -32,14 +33,30 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
         )
     # The paper's betas (timm would take them for Adam, too, but lets each optimizer have its own) and torch's one-pass
     # step, where it has one.
-    fused = {"fused": True} if name in ("adam", "adamw") else {}
-    groups = [group for group in param_groups_weight_decay(model, config.weight_decay) if group["params"]]
+    options: dict[str, Any] = {"fused": True} if name in ("adam", "adamw") else {}
+    # Files have lists for tuples.
+    options |= {key: tuple(value) if isinstance(value, list) else value for key, value in config.opt_args.items()}
+    if taken := {"lr", "weight_decay", "params"}.intersection(config.opt_args):
+        raise ValueError(f"opt_args has {sorted(taken)[0]}, which has an option of its own")
+    groups = [group for group in _groups(model, config) if group["params"]]
 
     def make(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        return create_optimizer_v2(groups, name, lr=config.lr, **fused)
+        return create_optimizer_v2(groups, name, lr=config.lr, **options)
 
-    _try(make, name, groups[0]["params"][0].device if groups else torch.device("cpu"))
+    described = f"{name!r} with {config.opt_args}" if config.opt_args else repr(name)
+    _try(make, described, groups[0]["params"][0].device if groups else torch.device("cpu"))
     return make(groups)
+
+
+def _groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
+    """Parameters with weight decay and without, and with ``layer_decay`` those of each layer with a rate of its own."""
+    if config.layer_decay is None:
+        return list(param_groups_weight_decay(model, config.weight_decay))
+    if not hasattr(model, "group_matcher"):
+        raise ValueError(f"{type(model).__name__} has no group_matcher, which names the layers of layer_decay")
+    groups = param_groups_layer_decay(model, config.weight_decay, layer_decay=config.layer_decay)
+    # timm's schedulers scale the rate of a group; torch's begin with the group's own.
+    return [{**group, "lr": config.lr * group.pop("lr_scale")} for group in groups]
 
 
 def _try(make: Callable[[list[dict[str, Any]]], torch.optim.Optimizer], name: str, device: torch.device) -> None:
@@ -66,7 +83,7 @@ def _try(make: Callable[[list[dict[str, Any]]], torch.optim.Optimizer], name: st
         json.dumps(encode([state, groups, others], name, {}))
     except Exception as error:  # Whatever it raises: those that need another package raise all kinds.
         reason = str(error) or f"{type(error).__name__}; is the package that it is from installed?"
-        raise ValueError(f"the optimizer {name!r} cannot train here: {reason}") from error
+        raise ValueError(f"the optimizer {name} cannot train here: {reason}") from error
 
 
 def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:
@@ -85,7 +102,11 @@ def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_step
         share = max(rising, 2) / num_steps if rising else 0.3
         # torch would cycle Adam's beta1, too, by default; the paper keeps .9.
         return OneCycleLR(
-            optimizer, max_lr=config.lr, total_steps=num_steps, pct_start=min(share, 1.0), cycle_momentum=False
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=num_steps,
+            pct_start=min(share, 1.0),
+            cycle_momentum=False,
         )
     if config.schedule == "cosine":
         if not rising:

@@ -11,11 +11,11 @@ from timm.utils import ModelEmaV3
 from torch import Tensor
 
 from plasm.runs import RunConfig
+from plasm.tasks import Task
 
 from . import checkpoints
 from .encoding import decode, encode
 from .optim import make_optimizer, make_scheduler
-from .task import Task
 
 __all__ = ["TrainState"]
 
@@ -38,6 +38,7 @@ class TrainState:
         epoch: Epochs done.
         step: Steps done of the next epoch.
         loss_sum: Of these steps.
+        loss_sums: Of these steps, each of the losses of the task by name.
     """
 
     def __init__(self, task: Task, config: RunConfig, steps_per_epoch: int, data: Mapping[str, Any]) -> None:
@@ -47,7 +48,18 @@ class TrainState:
         self.optimizer = make_optimizer(task.model, config)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scheduler = make_scheduler(self.optimizer, config, config.epochs * steps_per_epoch)
-        self.epoch, self.step, self.loss_sum = 0, 0, 0.0
+        self.epoch, self.step = 0, 0
+        self.loss_sum, self.loss_sums = 0.0, dict[str, float]()
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step; the largest, where layers have their own."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
+    def end_epoch(self) -> None:
+        """Begin the next epoch."""
+        self.epoch, self.step = self.epoch + 1, 0
+        self.loss_sum, self.loss_sums = 0.0, {}
 
     @property
     def steps_done(self) -> int:
@@ -84,6 +96,7 @@ class TrainState:
             "epoch": self.epoch,
             "step": self.step,
             "loss_sum": self.loss_sum,
+            "loss_sums": self.loss_sums,
             "data": {"steps_per_epoch": self.steps_per_epoch, **self.data},
             **self._optimizer_values(tensors),
             "scheduler": self.scheduler.state_dict(),
@@ -130,7 +143,8 @@ class TrainState:
         for name, tensor in own.items():
             tensor.copy_(saved[name])
         self._restore_optimizer(found)
-        self.epoch, self.step, self.loss_sum = values["epoch"], values["step"], values["loss_sum"]
+        self.epoch, self.step = values["epoch"], values["step"]
+        self.loss_sum, self.loss_sums = values["loss_sum"], values.get("loss_sums", {})
         self._take_up_schedule(values["scheduler"], folder)
 
     def _compare_data(self, seen: Mapping[str, Any] | None, run: Path, allow_changed: bool) -> None:
@@ -158,12 +172,16 @@ class TrainState:
         _logger.warning("%s: going on, as asked", message)
 
     def _take_up_schedule(self, state: Mapping[str, Any], folder: Path) -> None:
-        planned = [rate(self.steps_done) * self.config.lr for rate in getattr(self.scheduler, "lr_lambdas", ())]
+        planned = [
+            rate(self.steps_done) * base
+            for rate, base in zip(getattr(self.scheduler, "lr_lambdas", ()), self.scheduler.base_lrs, strict=False)
+        ]
         self.scheduler.load_state_dict(dict(state))
-        if planned and not math.isclose(planned[0], self.scheduler.get_last_lr()[0], rel_tol=1e-9):
+        found = max(self.scheduler.get_last_lr())
+        if planned and not math.isclose(max(planned), found, rel_tol=1e-9):
             raise ValueError(
-                f"{folder.parent} has a learning rate of {self.scheduler.get_last_lr()[0]:.3g} after step "
-                f"{self.steps_done}, where this configuration has {planned[0]:.3g}: a run that decays already "
+                f"{folder.parent} has a learning rate of {found:.3g} after step "
+                f"{self.steps_done}, where this configuration has {max(planned):.3g}: a run that decays already "
                 "cannot be made longer; start another with --init"
             )
 

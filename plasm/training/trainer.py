@@ -3,8 +3,10 @@
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,17 +15,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from plasm.data import clip_batches, weighed_batches
+from plasm.data import clip_batches, fingerprint, weighed_batches
 from plasm.data.counter_hash import counter_hash
-from plasm.devices import keep_freed_memory, move
+from plasm.devices import choose_device, has_bf16, keep_freed_memory, move
 from plasm.distributed import World
 from plasm.metrics import frame_mse
 from plasm.runs import RunConfig, RunFolder, write_report
+from plasm.tasks import Task, total_loss
 
 from . import checkpoints
 from .signals import RunInterruptedError, catch_signals
 from .state import TrainState
-from .task import Task
 
 __all__ = ["Trainer"]
 
@@ -33,32 +35,40 @@ _STEPS_BETWEEN_LOOKS = 10
 
 
 class Trainer:
-    """One run in progress.
+    """One run in progress, of any module that a task calls.
+
+        config = TrainConfig(model="mine", data="mine", data_dir=".", out="runs/mine", epochs=5)
+        Trainer(Prediction(module), train_set, val_set, config, on_epoch=print).fit()
 
     Args:
         task: What a step is.
-        model: The model that is described beside the weights; ``task.model`` or the one it was made from.
         train_set: Clips of (T + T', C, H, W), a function of epoch and index.
         val_set: Clips to measure on.
-        config: Of the run, with ``bf16`` decided.
-        folder: Where the run's files go.
-        world: The processes that train together.
-        data: Fingerprints of both sets of clips, which a run that is resumed compares.
+        config: Of the run. Its ``model``, ``data`` and their arguments are noted, and nothing is made of them.
+        model: The model that ``config.json`` describes, ``task.model`` or the one it was made from. Where timm did not
+            make it, the weights are written without a ``config.json``.
+        world: The processes that train together; by default this one, on ``config.device``.
+        on_epoch: Called after each epoch, in the first process, with its row of the log: a logger, or whatever else is
+            to happen then. What it raises ends the run, whose checkpoint stays.
     """
 
     def __init__(
         self,
         task: Task,
-        model: nn.Module,
         train_set: Dataset[Tensor],
         val_set: Dataset[Tensor],
         config: RunConfig,
-        folder: RunFolder,
-        world: World,
-        data: Mapping[str, Any],
+        *,
+        model: nn.Module | None = None,
+        world: World | None = None,
+        on_epoch: Callable[[dict[str, Any]], object] | None = None,
     ) -> None:
-        self.exported, self.train_set, self.val_set = model, train_set, val_set
-        self.config, self.folder, self.world, self.device = config, folder, world, world.device
+        self.exported, self.train_set, self.val_set = model or task.model, train_set, val_set
+        self.world = world = world or World(0, 1, choose_device(config.device))
+        self.device, self.on_epoch = world.device, on_epoch
+        if config.bf16 is None:
+            config = replace(config, bf16=has_bf16(self.device))
+        self.config, self.folder = config, RunFolder(Path(config.out))
         keep_freed_memory(self.device)
         if config.workers == 0:
             for dataset in (train_set, val_set):
@@ -68,16 +78,43 @@ class Trainer:
         self.task: Task = move(task, self.device)
         self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
         self.clips_per_epoch = self.steps_per_epoch * config.batch_size
+        sets = {"train": train_set, "val": val_set}
+        data = {split: fingerprint(clips, Path(config.data_dir)) for split, clips in sets.items()}
         self.state = TrainState(self.task, config, self.steps_per_epoch, data)
         if config.compile:
             self.task.model.compile()
         self.replica: Any = DistributedDataParallel(self.task) if world.size > 1 else self.task
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bool(config.bf16))
-        # Number, learning rate and loss of each step whose loss nobody has looked at yet.
+        # Number, learning rate and losses of each step whose losses nobody has looked at yet: their sum, then each.
         self.unseen: list[tuple[int, float, Tensor]] = []
-        self.stop = False
+        self.loss_names: list[str] = []
+        self.stop, self.started = False, False
         self.steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self.saved_at = time.monotonic()
+
+    def start(
+        self, history: Sequence[Mapping[str, Any]] = (), resume: bool = False, allow_changed_data: bool = False
+    ) -> None:
+        """Check all that can be checked, make the folder, and take up what is there; ``fit`` does so where need be.
+
+        Args:
+            history: Of the weights that the run begins with, as ``plasm.runs.read_history`` gives it.
+            resume: Go on from the newest checkpoint, if there is one.
+            allow_changed_data: Warn where the data is not what the run has seen.
+
+        Raises:
+            ValueError: If the clips do not fit the model, or what is resumed does not fit this run.
+            FileExistsError: If the folder holds a run, and it is not resumed.
+            OSError: If the folder cannot be written, or every checkpoint is damaged.
+        """
+        if self.world.is_first:
+            self.folder.check(self.config, resume)
+        self.check()
+        if self.world.is_first:
+            self.folder.create(self.config, [dict(row) for row in history], needed_bytes=self.state.num_bytes * 4)
+        if resume:
+            self.restore(allow_changed_data)
+        self.started = True
 
     # Only steps are compiled: a look at clips is not worth another graph.
     @torch.compiler.set_stance("force_eager")
@@ -126,6 +163,8 @@ class Trainer:
             epochs: Stop after so many, as if the run had been interrupted there.
         """
         config, state, last = self.config, self.state, self.config.epochs
+        if not self.started:
+            self.start()
         with (
             catch_signals() as self.caught,
             tqdm(
@@ -138,13 +177,15 @@ class Trainer:
                 if row["epoch"] % config.eval_every == 0 or row["epoch"] == last:
                     self._save_weights()
                     row["val_mse"] = self._evaluate()
-                state.epoch, state.step, state.loss_sum = state.epoch + 1, 0, 0.0
+                state.end_epoch()
                 if self.world.is_first:
                     self.folder.add_to_log(row)
                     tqdm.write(
                         "  ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
                     )
                 self.save()
+                if self.on_epoch and self.world.is_first:
+                    self.on_epoch(dict(row))
                 if self.stop and state.epoch < last:
                     self._interrupt()
         if state.epoch == last and self.world.is_first and self.folder.log:
@@ -156,7 +197,7 @@ class Trainer:
         started, first = time.perf_counter(), state.step
         loader = self._batches()
         for step in range(first, self.steps_per_epoch):
-            lr = state.optimizer.param_groups[0]["lr"]
+            lr = state.lr
             batch = [next(loader) for _ in range(self.config.accumulate)]
             # Dropout and its like are a function of the step, so that a run that is resumed draws the same. A loader
             # draws, too, when it starts: before this.
@@ -170,6 +211,7 @@ class Trainer:
         return {
             "clips": (state.epoch + 1) * self.clips_per_epoch,
             "loss": state.loss_sum / self.steps_per_epoch,
+            **{f"loss_{name}": total / self.steps_per_epoch for name, total in state.loss_sums.items()},
             "lr": lr,
             "clips_per_second": (self.steps_per_epoch - first) * self.config.batch_size / seconds,
         }
@@ -178,24 +220,27 @@ class Trainer:
         """One step of the optimizer on (clips, index) or (clips, index, weight) parts of a batch.
 
         Returns:
-            Their mean loss, on the device.
+            Their mean loss on the device, and if it is a sum, each of its terms.
         """
         state = self.state
         state.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
+        totals = torch.zeros((), device=self.device)
         for number, (clips, index, *weight) in enumerate(batch, start=1):
             # Gradients travel between processes with the last part alone.
             alone = self.world.size > 1 and number < len(batch)
             with self.replica.no_sync() if alone else nullcontext():
                 with self.autocast:
-                    loss, _ = self.replica(clips, index.to(self.device), state.epoch, state.steps_done, *weight)
+                    losses, _ = self.replica(clips, index.to(self.device), state.epoch, state.steps_done, *weight)
+                    loss = total_loss(losses)
                 loss = loss.float() / len(batch)
                 loss.backward()
-            total += loss.detach()
+            self.loss_names = list(losses) if len(losses) > 1 else []
+            terms = [losses[name].detach().float() / len(batch) for name in self.loss_names]
+            totals = totals + torch.stack([loss.detach(), *terms])
         if self.config.clip_grad > 0:
             nn.utils.clip_grad_norm_(state.parameters, self.config.clip_grad)
         state.take_step()
-        return total
+        return totals
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         """The rest of an epoch, in an order of its own: this process's parts of each batch.
@@ -225,15 +270,22 @@ class Trainer:
 
     def _look(self, progress: "tqdm[Any]") -> None:
         """Wait for the device, see whether all is well, and save what is due."""
-        losses = torch.stack([loss for _, _, loss in self.unseen])
+        losses = torch.stack([losses for _, _, losses in self.unseen])
         stop = losses.new_tensor([float(bool(self.caught))])
-        *values, stopped = self.world.sum(torch.cat([losses, stop])).tolist()
+        *values, stopped = self.world.sum(torch.cat([losses.T.flatten(), stop])).tolist()
         values = [value / self.world.size for value in values]
+        steps = len(self.unseen)
+        # The sum of each step, then each of its terms of all steps.
+        values, *terms = (values[i : i + steps] for i in range(0, len(values), steps))
         for (step, lr, _), value in zip(self.unseen, values, strict=True):
             if not math.isfinite(value):
                 self._stop_at(step, lr, value)
-        progress.set_postfix(loss=f"{values[-1]:.4f}", lr=f"{lr:.2g}")
+        named = dict(zip(self.loss_names, terms, strict=True))
+        shown = {name: f"{each[-1]:.4f}" for name, each in named.items()}
+        progress.set_postfix({"loss": f"{values[-1]:.4f}", **shown, "lr": f"{lr:.2g}"})
         self.state.loss_sum += sum(values)
+        for name, each in named.items():
+            self.state.loss_sums[name] = self.state.loss_sums.get(name, 0.0) + sum(each)
         self.unseen.clear()
         self.stop = stopped > 0
         if self.state.step == self.steps_per_epoch:

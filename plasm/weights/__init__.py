@@ -3,6 +3,7 @@
 from .card import Card
 from .convert import plain_state_dict, read_checkpoint, read_entry
 from .files import (
+    FORMER_ARGUMENTS,
     check_tensors,
     describe_folder,
     file_sha256,
@@ -20,6 +21,7 @@ from .manifest import Entry, WeightsNotFoundError, describe, entries, entry, mar
 from .sources import add_source, find, sources
 
 __all__ = [
+    "FORMER_ARGUMENTS",
     "Card",
     "Entry",
     "WeightsNotFoundError",

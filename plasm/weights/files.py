@@ -22,6 +22,7 @@ from .card import Card
 from .foreign import listed, read_json, reason, shown
 
 __all__ = [
+    "FORMER_ARGUMENTS",
     "check_tensors",
     "describe_folder",
     "file_sha256",
@@ -35,6 +36,10 @@ __all__ = [
 ]
 
 WEIGHTS_NAME = "model.safetensors"
+FORMER_ARGUMENTS = frozenset(
+    {"sampling_stop", "reverse_sampling", "sampling_alpha", "decouple_weight", "forcing_steps"}
+)
+"""Options of training that were arguments of models once: a config.json that states one loads, and none is written."""
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -317,6 +322,9 @@ def _save_config(model: Any, folder: Path, config: dict[str, Any]) -> None:
     # timm takes these from the constructor's own configuration, whatever channels were asked for.
     channels = getattr(model, "in_chans", model.pretrained_cfg["input_size"][0])
     described = {name: model.pretrained_cfg[name][:1] * channels for name in ("mean", "std")}
+    # timm notes what a config.json said, whether the model takes it or not.
+    for name in FORMER_ARGUMENTS.intersection(getattr(model, "_model_args", {})) - set(known):
+        del model._model_args[name]
     config = {**config, "pretrained_cfg": {**described, **config.get("pretrained_cfg", {})}}
     with write_beside(folder / "config.json") as beside:
         save_config_for_hf(model, str(beside), model_config=config, model_args=frames)

@@ -18,9 +18,7 @@ from plasm.layers import (
     ReversiblePredictiveModule,
     SpatioTemporalLSTMCell,
     STAMCell,
-    moment_loss,
 )
-from plasm.layers.phycell import kernel_moments
 
 D, SIZE = 3, (4, 5)
 
@@ -150,24 +148,6 @@ def test_phycell() -> None:
     torch.testing.assert_close(cell(x, h), predicted + k * (x - predicted))
     with pytest.raises(ValueError, match="seven groups"):
         PhyCell(D, 3)
-
-
-def test_a_filter_with_one_moment_is_a_derivative() -> None:
-    """Filters that the loss has nothing against differentiate polynomials exactly."""
-    k = 7
-    places = torch.arange(k, dtype=torch.float64) - 3
-    powers = torch.stack([places**i / math.factorial(i) for i in range(k)])
-    inverse = torch.linalg.inv(powers)
-    wanted = torch.eye(k * k, dtype=torch.float64).view(k * k, k, k)
-    kernels = inverse @ wanted @ inverse.T
-    torch.testing.assert_close(kernel_moments(kernels), wanted)
-    assert moment_loss(kernels[:, None]) < 1e-12
-    rows, columns = torch.meshgrid(places, places, indexing="ij")
-    polynomial = 2 + rows**2 * columns + 3 * columns**3
-    # d2/drow2 d/dcolumn is 2, d3/dcolumn3 is 18, and the value in the middle 2.
-    for order, value in ((2 * k + 1, 2.0), (3, 18.0), (0, 2.0)):
-        torch.testing.assert_close((kernels[order] * polynomial).sum().item(), value)
-    torch.testing.assert_close(moment_loss(torch.zeros(k * k, 5, k, k)), torch.tensor(5 / (k * k)))
 
 
 @pytest.mark.parametrize("as_openstl", [False, True])

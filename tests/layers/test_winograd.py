@@ -12,6 +12,8 @@ from torch import Tensor
 from plasm.layers.convlstm import GateConv
 from plasm.layers.winograd import WinogradConv2d, conv2d_5x5, kernels_transformed_once
 from plasm.layers.winograd import _is_faster as is_faster
+from plasm.models import make_task
+from plasm.tasks import total_loss
 
 
 @pytest.mark.parametrize("height", [8, 9, 3])
@@ -172,8 +174,8 @@ def test_a_model_trains_as_without_it(name: str, checkpointing: bool, monkeypatc
 
     def gradients() -> list[Tensor]:
         torch.manual_seed(1)
-        loss, forecast = model.training_loss(clip, target, step=0)
-        return [forecast, *torch.autograd.grad(loss, list(model.parameters()), allow_unused=True)]
+        losses, seen = make_task(name, model)(torch.cat([clip, target], 1), torch.arange(4), 0, 0)
+        return [seen.prediction, *torch.autograd.grad(total_loss(losses), list(model.parameters()), allow_unused=True)]
 
     calls = 0
 

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from tester import BaseModelTester
 from torch import Tensor, nn
 
-from plasm.models import MaskedAutoencoder, openstl
+from plasm.models import MaskedAutoencoder, make_task, openstl
 from plasm.models.e3dlstm import checkpoint_filter_fn
-from plasm.models.recurrent import patchify, truth_shown, unpatchify
+from plasm.models.recurrent import patchify, unpatchify
+from plasm.tasks import total_loss
 
 FRAMES: dict[str, Any] = {"in_frames": 2, "out_frames": 2, "img_size": 16}
 PATCHES: dict[str, Any] = {**FRAMES, "patch_size": 2, "hidden_dims": (8, 8), "kernel_size": 3}
@@ -159,26 +160,28 @@ def test_steps_run_again_change_no_gradient(name: str) -> None:
 
 
 @each_system
-def test_training_loss_is_a_function_of_the_seed_and_the_step(name: str) -> None:
-    model, clip, target = small(name), clips(), clips(3)
-    losses = []
-    for step in (0, 0, 1_000_000):
-        torch.manual_seed(5)
-        loss, prediction = model.training_loss(clip, target, step)
-        assert prediction.shape == target.shape
-        losses.append(loss.item())
-    assert losses[0] == losses[1] != losses[2]
-    loss.backward()
-    for key, parameter in model.named_parameters():
+def test_training_reaches_every_parameter(name: str) -> None:
+    task, both = make_task(f"{name}_mmnist", small(name)), torch.cat([clips(), clips(3)], 1)
+    losses, seen = task(both, torch.arange(2), 0, 1_000_000)
+    assert seen.prediction.shape == seen.target.shape
+    total_loss(losses).backward()
+    for key, parameter in task.model.named_parameters():
         assert parameter.grad is not None, key
         assert parameter.grad.abs().max() > 0, key
 
 
 @each_system
 def test_after_sampling_has_stopped_training_forecasts_as_forward_does(name: str) -> None:
-    model, clip, target = small(name), clips(), clips()
-    _, prediction = model.training_loss(clip, target, 10**9)
-    torch.testing.assert_close(prediction, model(clip), atol=1e-5, rtol=1e-5)
+    model, clip = small(name), clips()
+    _, seen = make_task(f"{name}_mmnist", model)(torch.cat([clip, clips()], 1), torch.arange(2), 0, 10**9)
+    torch.testing.assert_close(seen.prediction, model(clip), atol=1e-5, rtol=1e-5)
+
+
+@each_system
+def test_training_is_no_argument_of_a_model(name: str) -> None:
+    option = "forcing_steps" if name == "phydnet" else "sampling_stop"
+    with pytest.raises(TypeError, match=f"has no argument {option}, which is an option of training: --task-arg"):
+        small(name, **{option: 5})
 
 
 def test_the_truth_is_shown_where_it_is_drawn() -> None:
@@ -191,40 +194,6 @@ def test_the_truth_is_shown_where_it_is_drawn() -> None:
     some, _ = model.unroll(clip, target, mixed)
     torch.testing.assert_close(some[0], every[0])
     assert not torch.allclose(some[1, 1], every[1, 1])
-
-
-def test_sampling_schedules() -> None:
-    torch.manual_seed(0)
-
-    def share(step: int, reverse: bool) -> tuple[float, float]:
-        shown = truth_shown(4000, 3, 3, step, 1000, reverse).float().mean(0)
-        return shown[:2].mean().item(), shown[2:].mean().item()
-
-    assert share(0, False) == pytest.approx((1, 0.999), abs=0.02)
-    assert share(749, False) == pytest.approx((1, 0.25), abs=0.02)
-    assert share(2000, False) == (1, 0)
-    assert share(100, True) == pytest.approx((0.5, 0.5), abs=0.02)
-    assert share(600, True) == pytest.approx((1 - 0.5 * 2.718281828**-1, 0.4), abs=0.02)
-    assert share(1000, True) == (1, 0)
-    shown = truth_shown(4000, 3, 3, 600, 1000, True, alpha=50).float().mean(0)
-    assert shown[:2].mean().item() == pytest.approx(1 - 0.5 * 2.718281828**-2, abs=0.02)
-    assert not truth_shown(100, 1, 3, 0, 0, False).any()
-
-
-def test_decoupling_loss_is_the_cosine_of_what_was_added() -> None:
-    model = small("predrnnv2", decouple_weight=2.0)
-    a, b = torch.rand(2, 8, 4, 4), torch.rand(2, 8, 4, 4)
-    c, d = torch.rand(2, 8, 4, 4), torch.rand(2, 8, 4, 4)
-    wanted = torch.stack([
-        F.cosine_similarity(model.adapter(p).flatten(2), model.adapter(q).flatten(2), dim=2).abs().mean()
-        for p, q in ((a, b), (c, d))
-    ]).mean()  # fmt: skip
-    torch.testing.assert_close(model.step_loss((None, None, [(a, b), (c, d)])), 2 * wanted)
-    torch.manual_seed(0)
-    without, _ = small("predrnnv2", decouple_weight=0.0).training_loss(clips(), clips(), 0)
-    torch.manual_seed(0)
-    loss, _ = small("predrnnv2").training_loss(clips(), clips(), 0)
-    assert loss > without
 
 
 def test_patches_are_rows_then_columns_then_channels() -> None:

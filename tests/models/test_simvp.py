@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from plasm import weights
 from plasm.layers.token_blocks import SwinBlock
 from plasm.layers.translator_blocks import BLOCKS
-from plasm.models import TAU, MaskedAutoencoder, SimVP, openstl
-from plasm.models.tau import differential_divergence
+from plasm.models import TAU, MaskedAutoencoder, SimVP, make_task, openstl
+from plasm.tasks import differential_divergence, total_loss
 
 SMALL: dict[str, Any] = {
     "in_frames": 2, "out_frames": 2, "img_size": 16, "encoder_dim": 4, "translator_dim": 16, "encoder_depth": 2,
@@ -193,27 +193,18 @@ def test_with_all_pixels_visible_the_sparse_encoder_is_the_dense_one() -> None:
     torch.testing.assert_close(net.encoder(frames, visible), net.encoder(frames), atol=1e-5, rtol=1e-5)
 
 
-def test_differential_divergence_is_its_formula() -> None:
-    prediction, target = torch.rand(2, 2, 4, 1, 3, 3).unbind(0)
-    total = 0.0
-    for b in range(2):
-        for t in range(3):
-            p, q = ((clip[b, t + 1] - clip[b, t]).flatten().div(0.1).exp() for clip in (prediction, target))
-            p, q = p / p.sum(), q / q.sum()
-            total += (p * (p / q).log()).sum().item()
-    assert differential_divergence(prediction, target).item() == pytest.approx(total / (2 * 3 * 9), rel=1e-4)
-    assert differential_divergence(prediction[:, :2], target[:, :2]) == 0
-
-
-def test_tau_adds_a_tenth_of_it_to_the_squared_error() -> None:
-    net = TAU(**{**SMALL, "translator": "tau", "in_frames": 3, "out_frames": 3}).eval()
-    clip, target = torch.rand(2, 1, 3, 1, 16, 16).unbind(0)
-    loss, prediction = net.training_loss(clip, target, 0)
-    torch.testing.assert_close(prediction, net(clip))
-    expected = F.mse_loss(prediction, target) + 0.1 * differential_divergence(prediction, target)
-    torch.testing.assert_close(loss, expected)
-    loss.backward()
-    assert net.decoder.readout.weight.grad.abs().max() > 0
+def test_tau_trains_by_a_tenth_of_the_divergence_beside_the_squared_error() -> None:
+    net = TAU(**{**SMALL, "translator": "tau", "in_frames": 3, "out_frames": 3})
+    clips = torch.rand(2, 6, 1, 16, 16)
+    for name in ("tau_mmnist", "tau_mmnist_tiny"):
+        losses, seen = make_task(name, net)(clips, torch.arange(2), 0, 0)
+        assert losses["mse"] == F.mse_loss(seen.prediction, clips[:, 3:])
+        assert losses["divergence"] == 0.1 * differential_divergence(seen.prediction, clips[:, 3:])
+    total_loss(losses).backward()
+    assert net.decoder.readout.weight.grad is not None
+    assert list(make_task("simvp_gsta_mmnist", net)(clips, torch.arange(2), 0, 0)[0]) == ["mse"]
+    with pytest.raises(ValueError, match="no option weight; it has: divergence_weight"):
+        make_task("tau_mmnist", net, weight=1)
 
 
 def test_weights_fit_another_number_of_channels(tmp_path: Path) -> None:

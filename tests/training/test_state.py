@@ -10,10 +10,10 @@ import torch
 from timm.optim import list_optimizers
 from torch import Tensor, nn
 
+from plasm.tasks import Task
 from plasm.training import TrainConfig, checkpoints
 from plasm.training.encoding import decode, encode
 from plasm.training.state import TrainState
-from plasm.training.task import Task
 
 # Of packages that are not installed, or with second derivatives.
 REFUSED = {name for name in list_optimizers() if name.startswith(("bnb", "fused"))} | {"adahessian"}

@@ -1,0 +1,33 @@
+"""What a step of training is: losses, sampling schedules and the tasks made of them. They know no model.
+
+A task is given a module and calls it; what else it needs of the module stands in its docstring.
+"""
+
+from .losses import absolute_error, decoupling, differential_divergence, mean_squared_error, moment_loss, weigh
+from .prediction import DivergencePrediction, Prediction
+from .pretraining import Pretraining
+from .sampling import FramePrediction, ScheduledSampling, ScheduledSamplingL1, TeacherForcing, sampling_mask
+from .task import Losses, Outputs, Task, check_options, frame_counts, total_loss
+
+__all__ = [
+    "DivergencePrediction",
+    "FramePrediction",
+    "Losses",
+    "Outputs",
+    "Prediction",
+    "Pretraining",
+    "ScheduledSampling",
+    "ScheduledSamplingL1",
+    "Task",
+    "TeacherForcing",
+    "absolute_error",
+    "check_options",
+    "decoupling",
+    "differential_divergence",
+    "frame_counts",
+    "mean_squared_error",
+    "moment_loss",
+    "sampling_mask",
+    "total_loss",
+    "weigh",
+]

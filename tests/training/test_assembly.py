@@ -1,0 +1,141 @@
+"""The tasks of both phases, as a run makes them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from timm.models import build_model_with_cfg, register_model
+from torch import Tensor, nn
+
+from plasm.data import SAMPLES
+from plasm.distributed import ALONE
+from plasm.loading import load_model
+from plasm.models import Family
+from plasm.tasks import Losses, Outputs, Task
+from plasm.training import PretrainConfig, TrainConfig
+from plasm.training.assembly import freeze_encoder, make_pretraining, prepare
+
+MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
+GIVEN: dict[str, Any] = {"model": "m", "data": "d", "data_dir": "d", "out": "o"}
+
+
+def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss() -> None:
+    task = make_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio=0.9))
+    clips, index, masks = torch.rand(2, 20, 1, 64, 64), torch.tensor([5, 6]), []
+    task.model.register_forward_pre_hook(lambda module, inputs: masks.append(inputs[1]))
+    losses, seen = task(clips, index, 3, 0)
+    visible = masks[0]
+    assert torch.equal(seen.target, clips[:, :10])
+    assert (~visible).sum((1, 2, 3)).tolist() == [3686] * 20
+    assert torch.equal(seen.shown != 0, visible.view(2, 10, 1, 64, 64) & (seen.target != 0))
+    torch.testing.assert_close(losses["mse"], (seen.prediction - seen.target).square().mean())
+    task(clips[1:], index[1:], 3, 0)
+    assert torch.equal(masks[1], visible[10:])
+    # Masks of validation are of no seed and no epoch.
+    other = make_pretraining(
+        timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio=0.9, seed=9)
+    )
+    assert torch.equal(other.draw_mask(clips[:, :10], index, None), task.draw_mask(clips[:, :10], index, None))
+    assert not torch.equal(other.draw_mask(clips[:, :10], index, 3), visible)
+
+
+def test_a_mask_ratio_that_ends_elsewhere() -> None:
+    """In equal steps of epochs, to all pixels seen; validation stays as it is."""
+    config = PretrainConfig(**GIVEN, mask_ratio=0.9, mask_ratio_end=0.0, epochs=4)
+    task = make_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), config)
+    clip, index = torch.zeros(1, 10, 1, 10, 10), torch.tensor([0])
+    masks = [task.draw_mask(clip, index, epoch) for epoch in (0, 1, 2, 3, None)]
+    assert [(~mask).sum().item() / 10 for mask in masks if mask is not None] == [90, 60, 30, 0, 90]
+    with pytest.raises(ValueError, match=r"mask_ratio_end lies in \[0, 1\], got 2.0"):
+        make_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio_end=2.0))
+
+
+def test_ablations_of_the_first_phase() -> None:
+    plain = PretrainConfig(**GIVEN, mask_ratio=0.0, spatial_masking=False)
+    task = make_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), plain)
+    clips = torch.rand(1, 20, 1, 64, 64)
+    _, seen = task(clips, torch.tensor([0]), 0, 0)
+    assert torch.equal(seen.shown, clips[:, :10])
+    assert {name.split(".")[0] for name, _ in task.model.named_parameters()} == {"encoder", "decoder"}
+    assert seen.prediction.shape == seen.target.shape
+
+
+class Noted(nn.Module):
+    """A three-dimensional convolution is no trouble."""
+
+    in_frames, out_frames = 10, 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv3d(10, 10, (1, 3, 3), padding=(0, 1, 1))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        frames: Tensor = self.body(clip)
+        return frames
+
+
+class NotingTask(Task):
+    """Notes the step that its losses are of, and what it draws there."""
+
+    def __init__(self, model: nn.Module, weight: float = 1.0) -> None:
+        super().__init__(model)
+        self.weight, self.seen = weight, list[tuple[int, float]]()
+
+    def forward(self, clips: Tensor, index: Tensor, epoch: int | None, step: int) -> tuple[Losses, Outputs]:
+        clip, target = clips.split(10, 1)
+        if self.training:
+            self.seen.append((step, torch.rand(()).item()))
+        prediction = self.model(clip).float()
+        error = self.weight * (prediction - target).abs().mean()
+        return {"error": error, "twice": 2 * error}, Outputs(clip, target, prediction)
+
+
+FAMILY = Family(title="Noted", url="", citation="", task=NotingTask, recipes={"noted": {"train": {"lr": 0.002}}})
+
+
+@register_model
+def noted(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    return build_model_with_cfg(Noted, "noted", pretrained, kwargs_filter=("num_classes", "in_chans"), **kwargs)
+
+
+def test_the_task_of_a_family_knows_its_step_and_draws_by_it(tmp_path: Path) -> None:
+    def config(name: str) -> TrainConfig:
+        return TrainConfig(
+            model="noted", data="mmnist", data_dir=str(SAMPLES), out=str(tmp_path / name), epochs=2, clips_per_epoch=4,
+            batch_size=2, val_clips=1, device="cpu", task_args={"weight": 0.5},
+        )  # fmt: skip
+
+    whole: Any = prepare(config("whole"), ALONE, resume=False)
+    whole.fit()
+    parts: Any = prepare(config("parts"), ALONE, resume=False)
+    parts.fit(epochs=1)
+    resumed: Any = prepare(config("parts"), ALONE, resume=True)
+    resumed.fit()
+    steps = whole.task.seen
+    assert [step for step, _ in steps] == [0, 1, 2, 3]
+    assert len({drawn for _, drawn in steps}) == 4
+    assert parts.task.seen + resumed.task.seen == steps
+    one, two = (load_model("noted", str(tmp_path / name)) for name in ("whole", "parts"))
+    assert torch.equal(one.state_dict()["body.weight"], two.state_dict()["body.weight"])
+    for run in ("whole", "parts"):
+        for line in (tmp_path / run / "log.jsonl").read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            # The loss is their sum, each with its weight.
+            assert row["loss_twice"] == pytest.approx(2 * row["loss_error"])
+            assert row["loss"] == pytest.approx(3 * row["loss_error"])
+            assert list(row)[2:5] == ["loss", "loss_error", "loss_twice"]
+    with pytest.raises(ValueError, match="the task of noted has no option width; it has: weight"):
+        prepare(replace(config("more"), task_args={"width": 1}), ALONE, resume=False)
+    assert not (tmp_path / "more").exists()
+
+
+def test_what_does_not_fit_a_phase_is_said() -> None:
+    with pytest.raises(ValueError, match="Noted has not all of these"):
+        make_pretraining(Noted(), PretrainConfig(**GIVEN))
+    freeze_encoder(Noted(), False)
+    with pytest.raises(ValueError, match="Noted has no freeze_encoder"):
+        freeze_encoder(Noted(), True)
