@@ -4,8 +4,7 @@ Usage: python benchmarks/recurrent_training.py --data-dir mnist --out curves.png
 
 Each system has two layers of few channels, and CrevNet, whose width nothing decides, two modules. The task of its
 family trains it, with a sampling schedule that ends at half of the run, and Adam with one cycle of the learning rate.
-Printed
-are the squared error of a frame on held-out clips, as ``plasm evaluate`` measures it, and that of black frames.
+Printed are the squared error of a frame on held-out clips, as ``plasm evaluate`` measures it, and that of black frames.
 """
 
 import json

@@ -26,7 +26,7 @@ __all__ = ["evaluate", "pretrain", "train"]
 _RUN_OPTIONS: dict[str, dict[str, Any]] = {
     "--config": {
         "type": click.Path(path_type=Path),
-        "help": "TOML file with a key for each of these options (`data_args` and `model_args` are tables), such as "
+        "help": "TOML file with a key for each of these options (`model_args` and the like are tables), such as "
         "RUN/config.toml; what is given here goes over it.",
     },
     "--resume": {
@@ -50,8 +50,8 @@ _GROUPS = {
         "out", "config", "resume", "allow_changed_data", "fast_dev_run", "eval_every", "val_clips",
         "checkpoint_minutes",
     ),
-    "Steps": ("epochs", "clips_per_epoch", "batch_size", "accumulate", "rollout", "seed"),
-    "Optimizer": ("optimizer", "lr", "weight_decay", "clip_grad", "ema"),
+    "Steps": ("epochs", "clips_per_epoch", "batch_size", "accumulate", "rollout", "task_args", "seed"),
+    "Optimizer": ("optimizer", "opt_args", "lr", "layer_decay", "weight_decay", "clip_grad", "ema"),
     "Schedule": ("schedule", "warmup_epochs", "warmup_steps", "decay_epochs"),
     "Masking": ("mask_ratio", "mask_ratio_end", "mask_patch", "spatial_masking", "attn_mask_ratio"),
     "Machine": ("device", "bf16", "compile", "workers"),

@@ -241,6 +241,10 @@ def test_what_is_mistyped_is_named_as_it_is_called(sample_root: Path, tmp_path: 
     assert "it has no argument in_chan; do you mean in_chans" in said
     assert "unexpected keyword" not in said
     assert "no argument nonsense. It has: " in fails(*common, "--model-arg", "nonsense=3")
+    assert "the task of plasm_mmnist_tiny has no option stop; it has: none" in fails(*common, "--task-arg", "stop=3")
+    assert "--task-arg forcing_steps=..." in fails(
+        *common, "--model", "phydnet_mmnist", "--model-arg", "forcing_steps=3"
+    )
     said = fails(*common, "--optimizer", "adm")
     assert "no optimizer is called 'adm'; do you mean adam, " in said
     assert len(said.partition("do you mean ")[2].partition("?")[0].split(", ")) == 3
@@ -260,6 +264,12 @@ def test_options_over_the_papers_defaults_over_the_records(
     assert config.model_args == {"attention": "none", "num_heads": 4}
     ok(*common, "--no-freeze-encoder")
     assert seen[1].freeze_encoder is False
+    ok(
+        *common, "--model", "predrnnv2_mmnist", "--task-arg", "sampling_stop=9", "--opt-arg", "betas=(0.9, 0.95)",
+        "--layer-decay", "0.5",
+    )  # fmt: skip
+    assert seen[2].task_args == {"sampling_stop": 9, "reverse_sampling": True, "decouple_weight": 0.1}
+    assert (seen[2].opt_args, seen[2].layer_decay) == ({"betas": (0.9, 0.95)}, 0.5)
 
 
 def test_what_a_user_can_mend_is_one_clear_line(tmp_path: Path, sample_root: Path) -> None:

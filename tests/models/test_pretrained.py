@@ -11,6 +11,7 @@ from torch import Tensor
 
 from plasm import weights
 from plasm.data import SAMPLES, create_dataset
+from plasm.loading import initial_arguments, load_model
 from plasm.models import PLASM
 from plasm.models.pretrained import adapt_in_channels, adapt_in_frames, adapt_out_channels, adapt_out_frames
 
@@ -358,3 +359,26 @@ def test_a_pickle_on_the_hub_is_not_even_asked_for() -> None:
     overlay = {"hf_hub_id": "someone/model", "hf_hub_filename": "pytorch_model.bin"}
     with pytest.raises(ValueError, match=r"pytorch_model\.bin is no \.safetensors file"):
         timm.create_model("plasm_kth", pretrained=True, pretrained_cfg_overlay=overlay)
+
+
+def test_a_config_json_that_states_options_of_training_loads_and_forgets_them(tmp_path: Path) -> None:
+    """They were arguments of models once."""
+    small = {"in_frames": 2, "out_frames": 2, "hidden_dims": (4,), "patch_size": 8}
+    model: Any = timm.create_model("predrnnv2_mmnist", **small)
+    weights.save_pretrained(model, tmp_path)
+    former = {
+        "sampling_stop": 1 << 30, "reverse_sampling": True, "sampling_alpha": None, "decouple_weight": 0.1,
+        "forcing_steps": 3,
+    }  # fmt: skip
+    change(tmp_path, model_args=former)
+    for again in (timm.create_model(f"local-dir:{tmp_path}", pretrained=True), load_model(None, str(tmp_path))):
+        assert again.state_dict().keys() == model.state_dict().keys()
+        assert torch.equal(again.readout.weight, model.readout.weight)
+    weights.save_pretrained(again, tmp_path / "again")
+    arguments = weights.read_model_config(tmp_path / "again" / "config.json")["model_args"]
+    assert not former.keys() & arguments.keys()
+    assert initial_arguments("predrnnv2_mmnist", str(tmp_path)).keys() == small.keys()
+    with pytest.raises(
+        TypeError, match="predrnnv2_mmnist has no argument decouple_weight, which is an option of train"
+    ):
+        timm.create_model(f"local-dir:{tmp_path / 'again'}", pretrained=True, decouple_weight=1.0)

@@ -21,6 +21,16 @@ def test_what_is_given_goes_over_the_file_and_that_over_the_models_defaults(tmp_
     assert (make_config(TrainConfig, GIVEN).epochs, make_config(TrainConfig, GIVEN).batch_size) == (100, 16)
 
 
+def test_entries_of_tables_go_over_those_of_the_file_and_the_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text("[task_args]\nsampling_alpha = 2500\ndecouple_weight = 0.5\n", encoding="utf-8")
+    given = {**GIVEN, "model": "predrnnv2_kth", "task_args": {"decouple_weight": 0.25}}
+    assert make_config(TrainConfig, given, file).task_args == {
+        "sampling_stop": 50_000, "reverse_sampling": True, "sampling_alpha": 2500, "decouple_weight": 0.25,
+    }  # fmt: skip
+    assert make_config(TrainConfig, {**GIVEN, "opt_args": {"eps": 1e-3}}).opt_args == {"eps": 1e-3}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from safetensors.torch import load_file
 from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
@@ -15,8 +16,8 @@ from plasm.data import SAMPLES
 from plasm.distributed import ALONE
 from plasm.loading import load_model
 from plasm.models import Family
-from plasm.tasks import Losses, Outputs, Task
-from plasm.training import PretrainConfig, TrainConfig
+from plasm.tasks import Losses, Outputs, Prediction, Task
+from plasm.training import PretrainConfig, TrainConfig, Trainer
 from plasm.training.assembly import freeze_encoder, make_pretraining, prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
@@ -131,6 +132,72 @@ def test_the_task_of_a_family_knows_its_step_and_draws_by_it(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="the task of noted has no option width; it has: weight"):
         prepare(replace(config("more"), task_args={"width": 1}), ALONE, resume=False)
     assert not (tmp_path / "more").exists()
+
+
+def test_log_progress_and_tensorboard_show_each_loss(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    config = TrainConfig(
+        model="tau_mmnist", data="mmnist", data_dir=str(SAMPLES), out=str(tmp_path), epochs=2, clips_per_epoch=4,
+        batch_size=2, val_clips=1, device="cpu", accumulate=2,
+        model_args={"encoder_dim": 4, "translator_dim": 8, "translator_depth": 2, "in_frames": 3, "out_frames": 3},
+    )  # fmt: skip
+    prepare(config, ALONE, resume=False).fit()
+    said = capfd.readouterr()
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    for name in ("loss", "loss_mse", "loss_divergence"):
+        values = [row[name] for row in log]
+        assert all(value > 0 for value in values)
+        assert [event.value for event in events.Scalars(name)] == pytest.approx(values)
+    for row in log:
+        assert row["loss"] == pytest.approx(row["loss_mse"] + row["loss_divergence"])
+    assert "mse=" in said.err
+    assert "divergence=" in said.err
+    assert "loss_divergence" in said.out + said.err
+
+
+class Half(nn.Module):
+    """Nothing that timm made."""
+
+    in_frames = out_frames = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.weight * clip
+
+
+def test_a_notebook_trains_the_module_that_it_holds(tmp_path: Path) -> None:
+    net, rows = Half(), list[dict[str, Any]]()
+    clips: Any = [torch.full((4, 1, 8, 8), 0.5) for _ in range(8)]
+    config = TrainConfig(
+        model="half", data="gray", data_dir=".", out=str(tmp_path / "run"), epochs=20, clips_per_epoch=8, batch_size=4,
+        val_clips=2, device="cpu", lr=0.3,
+    )  # fmt: skip
+    Trainer(Prediction(net), clips, clips[:2], config, on_epoch=rows.append).fit()
+    assert net.weight.item() == pytest.approx(1, abs=0.1)
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows == log
+    assert len(rows) == 20
+    saved = load_file(tmp_path / "run" / "model.safetensors")
+    assert saved["weight"] == net.weight
+    assert not (tmp_path / "run" / "config.json").exists()
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        Trainer(Prediction(Half()), clips, clips[:2], config).fit()
+    # What the hook raises ends the run, which can go on.
+
+    def stop(row: dict[str, Any]) -> None:
+        raise StopIteration
+
+    config = replace(config, out=str(tmp_path / "stopped"), schedule="constant")
+    with pytest.raises(StopIteration):
+        Trainer(Prediction(Half()), clips, clips[:2], config, on_epoch=stop).fit()
+    again = Trainer(Prediction(Half()), clips, clips[:2], config)
+    again.start(resume=True)
+    assert again.state.epoch == 1
 
 
 def test_what_does_not_fit_a_phase_is_said() -> None:

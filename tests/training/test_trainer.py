@@ -310,6 +310,18 @@ def test_defaults_are_the_papers() -> None:
         assert second.get("schedule", "onecycle") == ("cosine" if name == "taxibj" else "onecycle")
 
 
+def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
+    norms = []
+    for clip_grad in (0.0, 1e-3):
+        config = TrainConfig(**arguments(SAMPLES, tmp_path / f"{clip_grad}", clip_grad=clip_grad, epochs=1))
+        trainer = prepare(config, ALONE, resume=False)
+        trainer.task.train()
+        trainer._train_step([next(trainer._batches())])
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in trainer.state.parameters if p.grad is not None]))
+    assert norms[0] > 2e-3
+    assert norms[1] == pytest.approx(1e-3, rel=1e-3)
+
+
 def test_accumulated_parts_have_the_gradient_of_the_whole_batch(sample_root: Path, tmp_path: Path) -> None:
     whole = together.gradients(ALONE, str(tmp_path / "whole"), str(sample_root))
     parts = together.gradients(ALONE, str(tmp_path / "parts"), str(sample_root), accumulate=4)
