@@ -64,9 +64,12 @@ class Prediction(Task):
             The losses, and the forecast, of the target's shape.
         """
         prediction = self.model(clip)
+        if self.rollout > 1:
+            # Gradients of a forecast come from the loss and through the next one: they add up in single precision.
+            prediction = prediction.float()
         for _ in range(self.rollout - 1):
             window = torch.cat([clip, prediction], 1)[:, -self.in_frames :]
-            prediction = torch.cat([prediction, self.model(window)], 1)
+            prediction = torch.cat([prediction, self.model(window).float()], 1)
         weighed = weigh(prediction, target, None if weight is None else weight[:, self.in_frames :])
         return self.losses(weighed, target), prediction
 

@@ -77,3 +77,13 @@ def test_tau_adds_a_tenth_of_the_divergence() -> None:
         assert losses["divergence"] == 0.1 * differential_divergence(seen.prediction, seen.target) != 0
         assert losses["mse"] == (seen.prediction - seen.target).square().mean()
     assert DivergencePrediction(Next(), 3, divergence_weight=2.0)(clips, torch.arange(2), 0, 0)[0]["divergence"] > 0.2
+
+
+def test_pixels_without_weight_count_nothing() -> None:
+    weight = torch.ones(1, 6, 1, 1, 1)
+    weight[:, 3] = 0
+    weight[:, 4] = 2.25
+    losses, seen = Prediction(Counts())(CLIPS, torch.tensor([0]), 0, 0, weight)
+    # Frames 2, 3 and 4 are forecast as 10, 11 and 12.
+    assert losses["mse"].item() == pytest.approx((64 + 0 + 2.25 * 64) / 3)
+    assert seen.prediction.flatten().tolist() == [10, 3, 12]

@@ -180,3 +180,18 @@ def test_the_sum_is_what_is_minimised() -> None:
     assert total_loss(found) == found["mse"] + found["decoupling"]
     with pytest.raises(ValueError, match="at least one"):
         total_loss({})
+
+
+@pytest.mark.parametrize("kind", [ScheduledSampling, ScheduledSamplingL1, TeacherForcing])
+def test_pixels_without_weight_count_nothing(kind: Any) -> None:
+    weight = torch.ones_like(CLIPS)
+    weight[:, 3] = 0
+    weight[:, 4] = 4
+    found, _ = kind(Scale(), **{"forcing_steps" if kind is TeacherForcing else "sampling_stop": 0})(
+        CLIPS, INDEX, 0, 0, weight
+    )
+    # The third error is left out, and the fourth squared error counts four times.
+    weighed = [*HIDDEN[:2], 0, 2 * HIDDEN[3], HIDDEN[4]]
+    assert found["mse"].item() == pytest.approx(mean_square(weighed) * (5 if kind is TeacherForcing else 1))
+    if kind is ScheduledSamplingL1:
+        assert found["l1"].item() == pytest.approx(sum(weighed) / 5)

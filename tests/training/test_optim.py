@@ -19,7 +19,7 @@ def config(**given: Any) -> TrainConfig:
 def test_options_of_the_optimizer_reach_it() -> None:
     net = nn.Linear(2, 2)
     optimizer: Any = make_optimizer(net, config(opt_args={"betas": [0.8, 0.9], "eps": 1e-3}))
-    assert [(group["betas"], group["eps"]) for group in optimizer.param_groups] == [((0.8, 0.9), 1e-3)] * 2
+    assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.8, 0.9), 1e-3)}
     assert make_optimizer(net, config()).param_groups[0]["betas"] == (0.9, 0.999)
     assert make_optimizer(net, config(optimizer="sgd", opt_args={"momentum": 0.5})).param_groups[0]["momentum"] == 0.5
     with pytest.raises(ValueError, match=r"optimizer 'adam' with \{'momenta': 3\} cannot train here: .*momenta"):
@@ -33,19 +33,15 @@ def test_options_of_the_optimizer_reach_it() -> None:
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "wsd"])
 def test_each_layer_has_a_rate_below_that_of_the_next(schedule: str) -> None:
     net: Any = timm.create_model("simvp_gsta_mmnist", **SMALL)
-    told = config(lr=0.1, layer_decay=0.5, schedule=schedule, epochs=2, warmup_epochs=schedule == "cosine")
+    told = config(lr=0.1, layer_decay=0.5, schedule=schedule, epochs=2, warmup_epochs=1)
     optimizer = make_optimizer(net, told)
     names = {parameter: name for name, parameter in net.named_parameters()}
-    peak = {
-        names[parameter]: group.get("initial_lr", group["lr"])
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
+    peak = {names[parameter]: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
     assert peak.keys() == dict(net.named_parameters()).keys()
     assert peak["decoder.readout.weight"] == 0.1
-    first, second = (peak[f"translator.blocks.{n}.{name}"] for n, name in ((0, "norm1.weight"), (1, "norm1.weight")))
-    assert first == second / 2
-    assert peak["encoder.blocks.0.conv.weight"] < first
+    assert peak["translator.blocks.1.reduction.weight"] == 0.1
+    assert peak["translator.blocks.0.reduction.weight"] == 0.05
+    assert peak["encoder.blocks.0.conv.weight"] == 0.025
     # A schedule moves all of them alike.
     scheduler, ratios = make_scheduler(optimizer, told, 8), []
     for _ in range(7):

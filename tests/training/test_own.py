@@ -42,7 +42,7 @@ def test_both_phases_evaluation_and_prediction_from_the_folder_with_the_modules(
     (modules / "commands").write_text(
         f"pretrain --model my_net:my_net {common} --out one --mask-ratio 0.5\n"
         f"train --model my_net:my_net {common} --init one --out two\n"
-        f"train --model my_task:my_mixer {common} --out three\n"
+        f"train --model my_task:my_mixer {common} --out three --task-arg change_weight=0.5\n"
         "evaluate --model my_net:my_net --weights two --data my_data:bars --data-dir . --num-clips 5\n"
         "predict --model my_net:my_net --weights two --input clip.npy --frames 7 --out future\n"
     )
@@ -54,9 +54,10 @@ def test_both_phases_evaluation_and_prediction_from_the_folder_with_the_modules(
     assert "5 test clips of my_data:bars, 10 -> 10 frames" in done.stdout
     assert "1 clip(s), 10 -> 7 frames" in done.stdout
     assert np.load(modules / "future" / "prediction.npy").shape == (1, 7, 1, 32, 32)
-    # The loss of its task is the mean absolute error: that of a black forecast is the mean of the pixels, 1/32.
     log = [json.loads(line) for line in (modules / "three" / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert log[0]["loss"] > log[-1]["loss"] > 0
+    for row in log:
+        assert row["loss"] == pytest.approx(row["loss_l1"] + row["loss_change"])
     config = json.loads((modules / "two" / "config.json").read_text())
     assert config["architecture"] == "my_net"
     log = [json.loads(line) for line in (modules / "two" / "log.jsonl").read_text().splitlines()]
