@@ -2,6 +2,7 @@
 
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -97,9 +98,22 @@ def test_no_command_runs_a_file_of_the_folder(traps: Path, tmp_path: Path, sampl
 
 
 def test_python_m_plasm_does_not_either(traps: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(traps, tmp_path / "downloads")
+    # What `python -m` imports itself, before it looks for the module, is out of anybody's reach.
+    (folder / "nothing.py").touch()
+    environment = {**os.environ, "SPRUNG": str(tmp_path / "python")}
+    environment.pop("PYTHONSAFEPATH", None)
+    for _ in range(20):
+        subprocess.run([sys.executable, "-m", "nothing"], cwd=folder, env=environment, capture_output=True)
+        if not (tmp_path / "python").exists():
+            break
+        for name in {*(tmp_path / "python").read_text().split()}:
+            (folder / f"{name}.py").unlink()
+        (tmp_path / "python").unlink()
+    assert len([*folder.glob("*.py")]) > 200
     output = run(
         [sys.executable, "-m", "plasm", "predict", "--weights", "small", "--input", "clip.gif", "--out", "m"],
-        traps,
+        folder,
         tmp_path,
     )
     assert "10 -> 10 frames" in output

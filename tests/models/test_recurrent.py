@@ -36,9 +36,8 @@ class TestRecurrent(BaseModelTester):
     models = tuple(f"{name}_mmnist" for name in SMALL)
     compile_backend = "eager"
     export_arguments: Mapping[str, Any] = {"out_frames": 1}
-    # The operators of ConvLSTM and PredRNN++ are PredRNN's.
-    onnx_models = tuple(f"{name}_mmnist" for name in SMALL if name not in ("convlstm", "predrnnpp"))
-    openvino_models = tuple(name for name in onnx_models if name != "predrnnv2_mmnist")
+    # One of a family: PredRNNv2's forward is PredRNN's.
+    onnx_models = openvino_models = tuple(f"{name}_mmnist" for name in SMALL if name != "predrnnv2")
     arguments: Mapping[str, Mapping[str, Any]] = {f"{name}_mmnist": args for name, args in SMALL.items()}
     references = (
         *(

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 import plasm
 from plasm import weights
+from plasm.models import family_of, make_task
 from plasm.runtime import Engine, load_exported
+from plasm.tasks import Prediction
 
 REFERENCES = Path(os.environ.get("PLASM_PARITY", Path(__file__).parents[3] / "shared" / "parity"))
 """Files of inputs and outputs of other people's code, with its weights."""
@@ -397,8 +399,10 @@ class BaseModelTester:
             part.register_forward_hook(lambda *_, key=key: called.add(key))
         clip = self.clip(model.eval())
         model(clip)
-        if hasattr(model, "training_loss"):
-            model.train().training_loss(clip, torch.rand(self.out_shape(model)), 0)
+        family = family_of(name)
+        if family and family.task is not Prediction:
+            clips = torch.cat([clip, torch.rand(self.out_shape(model))], 1)
+            make_task(name, model).train()(clips, torch.arange(len(clip)), 0, 0)
         own = {key for key, part in model.named_modules() if [*part.parameters(False), *part.buffers(False)]}
         assert own <= called, own - called
 
