@@ -76,7 +76,7 @@ def _run(kind: type[Any], arguments: dict[str, Any]) -> None:
 def pretrain(**arguments: Any) -> None:
     """Phase 1: learn encoder and decoder by rebuilding masked clips.
 
-    Defaults are those of the model's recipe: its paper's, its authors' or OpenSTL's. Those below hold where it has none.
+    Defaults are the model's recipe: its paper's, its authors' or OpenSTL's. Those below hold where it has none.
     """
     _run(training.PretrainConfig, arguments)
 
@@ -87,7 +87,7 @@ def pretrain(**arguments: Any) -> None:
 def train(**arguments: Any) -> None:
     """Phase 2: learn to predict future frames.
 
-    Defaults are those of the model's recipe: its paper's, its authors' or OpenSTL's. Those below hold where it has none.
+    Defaults are the model's recipe: its paper's, its authors' or OpenSTL's. Those below hold where it has none.
     """
     _run(training.TrainConfig, arguments)
 
