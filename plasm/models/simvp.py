@@ -558,16 +558,18 @@ _DROPPED_MORE = {
 }
 
 
+def _drop_path(translator: str, benchmark: str) -> float:
+    if benchmark == "mmnist":
+        return 0.0
+    return 0.2 if (translator, benchmark) in _DROPPED_MORE else 0.1
+
+
 def sizes(translator: str) -> dict[str, dict[str, Any]]:
     """For each benchmark, a translator, and the sizes and drop path that OpenSTL gives it there."""
     return {
         benchmark: {
             "translator": translator,
-            "drop_path_rate": 0.2
-            if (translator, benchmark) in _DROPPED_MORE
-            else 0.0
-            if benchmark == "mmnist"
-            else 0.1,
+            "drop_path_rate": _drop_path(translator, benchmark),
             **args,
             **_EXCEPTIONS.get((translator, benchmark), {}),
         }
