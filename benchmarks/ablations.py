@@ -5,14 +5,18 @@
 A row is phase 1 (where it has one) and phase 2 of that many clips each; what is measured is the MSE of the first
 validation clips at the end. Each finished run is kept in OUT as a line of TABLE_MODEL_CLIPS.csv, an interrupted one is
 resumed, so the same command goes on where it stopped. At the end it writes such an .md: mean, range and seeds of a row.
+
+A row depends on what stands here alone, on no model's recipe: ``resolve`` gives all that decides its result, and
+``docs/results/ablations_rows.json`` holds that of every row of every table.
 """
 
 import csv
+import hashlib
 import json
 import statistics
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,8 @@ from torch.nn.modules.module import register_module_forward_hook
 
 from plasm import training, weights
 from plasm.layers import SparseConv2d, SparseTensor
+from plasm.models import arguments_of, family_of
+from plasm.runs.config import AnyRunConfig
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,8 @@ class Row:
     Attributes:
         name: As it is printed.
         paper: The paper's MSE of Moving MNIST, or None where it has no such row.
-        phase1: Fields of ``PretrainConfig`` over the table's, or None: no phase 1.
-        phase2: Fields of ``TrainConfig`` over the table's.
+        phase1: Fields of ``PretrainConfig`` over ``PHASE_1``, or None: no phase 1.
+        phase2: Fields of ``TrainConfig`` over ``PHASE_2``.
         model_args: Of the model's constructor.
         model: Another constructor than the table's.
         sampling: The option of the model's task that says after how many steps a recurrent model sees no more true
@@ -52,11 +58,23 @@ class Row:
     scaled: bool = False
 
 
-BATCH_SIZE = 16
+BOTH: dict[str, Any] = {
+    "data": "mmnist", "batch_size": 16, "schedule": "onecycle", "warmup_epochs": 0, "warmup_steps": 0,
+    "decay_epochs": 0, "weight_decay": 0.0, "ema": 0.0, "clip_grad": 1.0, "val_clips": 200, "eval_every": 4,
+}  # fmt: skip
+PHASE_1: dict[str, Any] = {
+    **BOTH, "optimizer": "adam", "lr": 0.01, "mask_ratio": 0.96, "mask_ratio_end": None, "spatial_masking": True,
+    "attn_mask_ratio": 0.1, "mask_patch": 1,
+}  # fmt: skip
+PHASE_2: dict[str, Any] = {**BOTH, "optimizer": "muon", "lr": 0.002, "rollout": 1, "freeze_encoder": None}
+"""What the rows of all tables do, unless they say otherwise. By default the encoder is frozen after phase 1."""
+
 # The form of plasm_mmnist_tiny that the tables were made with: without what the paper's model has not.
 _TINY = {"translator_dim": 192, "skip": False}
 _NONE = {"attention": "none"}
 _NO_SM = {"spatial_masking": False}
+_ADAM = {"optimizer": "adam"}
+_ADAMW = {"optimizer": "adamw", "weight_decay": 0.05}
 _MUON = {"optimizer": "muon", "lr": 0.004}
 _WSD = {"schedule": "wsd", "warmup_steps": 30, "decay_epochs": 1}
 # Other people's models, small: name, constructor, its arguments, the option of its sampling, the paper's MSE without
@@ -86,9 +104,9 @@ TABLES: dict[str, list[Row]] = {
         row
         for name, model, args, sampling, alone, pretrained in _OTHERS
         for row in (
-            Row(name, alone, None, {}, args, model, sampling),
-            Row(f"{name}, pretrained", pretrained, {}, {}, args, model, sampling),
-            Row(f"{name}, random frozen encoder", None, None, {"freeze_encoder": True}, args, model, sampling),
+            Row(name, alone, None, _ADAM, args, model, sampling),
+            Row(f"{name}, pretrained", pretrained, {}, _ADAM, args, model, sampling),
+            Row(f"{name}, random frozen encoder", None, None, {**_ADAM, "freeze_encoder": True}, args, model, sampling),
         )
     ],
     "VIII": [
@@ -135,8 +153,13 @@ TABLES: dict[str, list[Row]] = {
     "recipe": [
         Row(name, None, None, fields, {"skip": True, "attention": "none", **args})
         for name, fields, args in (
-            ("Adam, .002", {"lr": 0.002}, {}),
-            ("AdamW, .002, decay .05", {"optimizer": "adamw", "lr": 0.002, "weight_decay": 0.05}, {}),
+            ("Adam, .001", {**_ADAM, "lr": 0.001}, {}),
+            ("Adam, .002", {**_ADAM, "lr": 0.002}, {}),
+            ("Adam, .004", {**_ADAM, "lr": 0.004}, {}),
+            ("AdamW, .001, decay .05", {**_ADAMW, "lr": 0.001}, {}),
+            ("AdamW, .002, decay .05", {**_ADAMW, "lr": 0.002}, {}),
+            ("AdamW, .004, decay .05", {**_ADAMW, "lr": 0.004}, {}),
+            ("Muon, .001", {"optimizer": "muon", "lr": 0.001}, {}),
             ("Muon, .002", {"optimizer": "muon", "lr": 0.002}, {}),
             ("Muon, .004", _MUON, {}),
             ("Muon, .008", {"optimizer": "muon", "lr": 0.008}, {}),
@@ -153,6 +176,12 @@ TABLES: dict[str, list[Row]] = {
         )
     ],
 }  # fmt: skip
+
+
+CLIPS = {table: 4800 if table in ("forms", "recipe") else 1000 for table in TABLES}
+"""Of each phase, in the CSVs of ``docs/results``."""
+
+LIST = Path(__file__).parent.parent / "docs" / "results" / "ablations_rows.json"
 
 
 def epochs_of(clips: int) -> dict[str, int]:
@@ -178,30 +207,69 @@ def scale_by_active_taps(layer: nn.Module, args: tuple[Any, ...], output: Any) -
     return SparseTensor((output.features - bias) * scale + bias, output.sites)
 
 
-def measure(row: Row, seed: int, common: dict[str, Any], clips: int, folder: Path) -> float:
-    """Run what a row says, resuming what is there, and give the validation MSE at the end."""
+def resolve(row: Row, clips: int, model: str) -> dict[str, dict[str, Any]]:
+    """All that decides a row's result but its seed: configurations by phase, with every argument of the model."""
     length = epochs_of(clips)
-    steps = length["epochs"] * (length["clips_per_epoch"] // BATCH_SIZE)
-    sampling = {row.sampling: steps // 2} if row.sampling else {}
-    model = row.model or common["model"]
-    args = {**(_TINY if model == "plasm_mmnist_tiny" else {}), **row.model_args}
-    # The recipes of other people's models do not clip; here all rows do.
+    steps = length["epochs"] * (length["clips_per_epoch"] // BOTH["batch_size"])
+    constructor = row.model or model
+    args = {**(_TINY if constructor == "plasm_mmnist_tiny" else {}), **row.model_args}
     shared = {
-        **common, **length, "batch_size": BATCH_SIZE, "clip_grad": 1.0, "seed": seed, "model": model,
-        "model_args": args,
-    }  # fmt: skip
-    init: dict[str, Any] = {}
+        **length,
+        "model": constructor,
+        "model_args": {**(arguments_of(constructor) if family_of(constructor) else {}), **args},
+    }
+    phases = {}
     if row.phase1 is not None:
+        phases["phase1"] = {**PHASE_1, **row.phase1, **shared, "scaled": row.scaled}
+    task_args = {row.sampling: steps // 2} if row.sampling else {}
+    phases["phase2"] = {**PHASE_2, **row.phase2, **shared, "task_args": task_args}
+    # As JSON has it, lists for tuples.
+    return dict(json.loads(json.dumps(phases)))
+
+
+def digest(resolved: dict[str, Any]) -> str:
+    """First digits of the sha256 of what ``resolve`` gives.
+
+    Arguments of the model that are None or False are left out: one that comes later changes no digest.
+    """
+    phases = {
+        phase: {**values, "model_args": {k: v for k, v in values["model_args"].items() if v not in (None, False)}}
+        for phase, values in resolved.items()
+    }
+    return hashlib.sha256(json.dumps(phases, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def config_of(kind: type[AnyRunConfig], values: dict[str, Any], **others: Any) -> AnyRunConfig:
+    """The configuration of a phase: what is resolved, seed and folders, and no more.
+
+    Raises:
+        ValueError: If the recipe of the model decides something of it.
+    """
+    told = {name: value for name, value in {**values, **others}.items() if name != "scaled"}
+    # None is no value of a configuration file, and the default of an argument that has it.
+    told["model_args"] = {name: value for name, value in values["model_args"].items() if value is not None}
+    defaults = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(kind)}
+    stated = {**defaults, **told}
+    config = training.make_config(kind, stated)
+    found = json.loads(json.dumps(asdict(config)))
+    if decided := sorted(name for name, value in stated.items() if found[name] != value):
+        raise ValueError(f"the recipe of {config.model} decides {', '.join(decided)}: say it in the table")
+    return config
+
+
+def measure(row: Row, resolved: dict[str, dict[str, Any]], seed: int, data_dir: str, folder: Path) -> float:
+    """Run what a row says, resuming what is there, and give the validation MSE at the end."""
+    places: dict[str, Any] = {"seed": seed, "data_dir": data_dir}
+    if "phase1" in resolved:
         first = folder / "phase1"
         if not finished(first):
-            config = training.make_config(training.PretrainConfig, {**shared, **row.phase1, "out": str(first)})
+            config = config_of(training.PretrainConfig, resolved["phase1"], **places, out=str(first))
             with register_module_forward_hook(scale_by_active_taps) if row.scaled else nullcontext():
                 training.run(config, resume=True)
-        init = {"init": str(first)}
+        places["init"] = str(first)
     second = folder / "phase2"
     if not finished(second):
-        fields = {"lr": 0.002, "task_args": sampling, **shared, **init, **row.phase2, "out": str(second)}
-        training.run(training.make_config(training.TrainConfig, fields), resume=True)
+        training.run(config_of(training.TrainConfig, resolved["phase2"], **places, out=str(second)), resume=True)
     return float(last_log(second)["val_mse"])
 
 
@@ -228,29 +296,53 @@ def finished(run: Path) -> bool:
     return (run / "report.md").is_file()
 
 
-def read_results(file: Path) -> dict[tuple[str, int], float]:
-    """What has been measured already, by row and seed."""
+def describe(model: str = "plasm_mmnist_tiny") -> dict[str, dict[str, dict[str, Any]]]:
+    """What every row of every table is resolved to, by table and row."""
+    return {table: {row.name: resolve(row, CLIPS[table], model) for row in rows} for table, rows in TABLES.items()}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A line of a table's CSV: validation MSE of a row, and what it was trained with (``digest``)."""
+
+    row: str
+    seed: int
+    clips: int
+    digest: str
+    mse: float
+    paper: float | None
+
+
+def read_results(file: Path) -> list[Result]:
+    """What has been measured already."""
     if not file.is_file():
-        return {}
+        return []
     with file.open(encoding="utf-8", newline="") as stream:
-        return {(line["row"], int(line["seed"])): float(line["mse"]) for line in csv.DictReader(stream)}
+        return [
+            Result(
+                line["row"], int(line["seed"]), int(line["clips"]), line["digest"], float(line["mse"]),
+                float(line["paper"]) if line["paper"] else None,
+            )
+            for line in csv.DictReader(stream)
+        ]  # fmt: skip
 
 
-def write_results(file: Path, rows: list[Row], results: dict[tuple[str, int], float]) -> None:
-    """Write all that has been measured, beside the paper's MSE."""
-    paper = {row.name: row.paper for row in rows}
+def write_results(file: Path, rows: list[Row], results: list[Result]) -> None:
+    """Write all that has been measured, in the order of the table."""
+    order = [row.name for row in rows]
+    known = sorted((each for each in results if each.row in order), key=lambda each: (order.index(each.row), each.seed))
     with weights.write_beside(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("row", "seed", "mse", "paper"))
-        writer.writerows((name, seed, f"{mse:.3f}", paper.get(name)) for (name, seed), mse in results.items())
+        writer = csv.DictWriter(stream, [f.name for f in fields(Result)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**asdict(each), "mse": f"{each.mse:.3f}"} for each in known)
 
 
-def markdown(rows: list[Row], results: dict[tuple[str, int], float]) -> Iterator[str]:
+def markdown(rows: list[Row], results: list[Result]) -> Iterator[str]:
     """The table: mean, range and number of seeds of each row that was measured, beside the paper's figure."""
     yield "| row | MSE, mean | lowest to highest | seeds | the paper |"
     yield "|---|---|---|---|---|"
     for row in rows:
-        found = [mse for (name, _), mse in results.items() if name == row.name]
+        found = [each.mse for each in results if each.row == row.name]
         if found:
             paper = "" if row.paper is None else f"{row.paper}"
             yield (
@@ -264,27 +356,36 @@ def markdown(rows: list[Row], results: dict[tuple[str, int], float]) -> Iterator
 @click.option(
     "--row", "wanted", multiple=True, help="A row of it, by its name or its start; all by default. May be repeated."
 )
-@click.option("--clips", default=4800, show_default=True, help="Of each phase.")
+@click.option("--clips", type=int, help="Of each phase; by default 4,800 for forms and recipe, 1,000 for the others.")
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--first-seed", default=0, show_default=True)
 @click.option("--model", default="plasm_mmnist_tiny", show_default=True)
 @click.option("--data-dir", required=True, help="Folder of the digits' files.")
 @click.option("--out", required=True, type=Path, help="Folder of runs and results.")
 def main(
-    table: str, wanted: tuple[str, ...], clips: int, seeds: int, first_seed: int, model: str, data_dir: str, out: Path
+    table: str,
+    wanted: tuple[str, ...],
+    clips: int | None,
+    seeds: int,
+    first_seed: int,
+    model: str,
+    data_dir: str,
+    out: Path,
 ) -> None:
     """Run the rows of TABLE that OUT has not yet, and print the table."""
-    rows = select(TABLES[table], wanted)
-    common = {"model": model, "data": "mmnist", "data_dir": data_dir, "val_clips": 200, "eval_every": 4}
+    rows, clips = select(TABLES[table], wanted), clips or CLIPS[table]
     out.mkdir(parents=True, exist_ok=True)
     stem = f"{table}_{'small' if table == 'VII' else model}_{clips}"
     file = out / f"{stem}.csv"
     for seed in range(first_seed, first_seed + seeds):
         for row in rows:
-            if (row.name, seed) not in read_results(file):
-                folder = out / stem / f"{TABLES[table].index(row):02d}-{seed}"
-                mse = measure(row, seed, common, clips, folder)
-                write_results(file, TABLES[table], {**read_results(file), (row.name, seed): mse})
+            resolved = resolve(row, clips, model)
+            key = digest(resolved)
+            results = read_results(file)
+            if not any((each.row, each.seed, each.digest) == (row.name, seed, key) for each in results):
+                mse = measure(row, resolved, seed, data_dir, out / stem / f"{key}-{seed}")
+                others = [each for each in results if (each.row, each.seed) != (row.name, seed)]
+                write_results(file, TABLES[table], [*others, Result(row.name, seed, clips, key, mse, row.paper)])
     text = "\n".join(markdown(TABLES[table], read_results(file)))
     (out / f"{stem}.md").write_text(text + "\n", encoding="utf-8")
     click.echo(f"Validation MSE of {'small models' if table == 'VII' else model} after {clips:,} clips\n\n{text}")

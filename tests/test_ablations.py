@@ -1,16 +1,21 @@
 """The commands of docs/ablations.md are what benchmarks/ablations.py runs."""
 
 import importlib
+import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from torch.nn.modules.module import register_module_forward_hook
 
 from plasm.layers import SparseConv2d, SparseTensor
 from plasm.layers.sparse_sites import find_sites
+from plasm.runs import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,6 +39,69 @@ def settings(cell: str) -> tuple[dict[str, str], dict[str, str]] | None:
         else:
             words.pop(0)
     return fields, arguments
+
+
+@pytest.fixture
+def ablations(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The script."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("ablations")
+
+
+def test_rows_are_what_the_stored_list_says(ablations: Any) -> None:
+    """No recipe, default or name of a model changes what a row is.
+
+    Where a change is meant: ``json.dumps(ablations.describe(), indent=1)`` is the new list, and the rows that changed
+    are to be run again.
+    """
+    assert ablations.describe() == json.loads(ablations.LIST.read_text(encoding="utf-8"))
+
+
+def test_each_row_states_what_matters_and_is_another(ablations: Any) -> None:
+    stated = ("optimizer", "lr", "batch_size", "schedule", "warmup_epochs", "warmup_steps", "weight_decay", "ema")
+    for table, rows in ablations.describe().items():
+        assert len({ablations.digest(resolved) for resolved in rows.values()}) == len(rows), table
+        for resolved in rows.values():
+            assert all(name in values for values in resolved.values() for name in (*stated, "model_args"))
+            assert resolved["phase2"]["model_args"]
+
+
+def test_a_recipe_of_a_model_has_no_say(ablations: Any) -> None:
+    """The configuration of a row is what it states, whatever the recipe of plasm_mmnist_tiny."""
+    rows = {row.name: row for row in ablations.TABLES["recipe"]}
+    for name, optimizer, lr in (("Adam, .002", "adam", 0.002), ("Muon, .002", "muon", 0.002)):
+        resolved = ablations.resolve(rows[name], 4800, "plasm_mmnist_tiny")
+        config = ablations.config_of(TrainConfig, resolved["phase2"], seed=1, data_dir="data", out="out")
+        assert (config.optimizer, config.lr, config.batch_size, config.seed) == (optimizer, lr, 16, 1)
+    values = {**resolved["phase2"], "model": "mau_mmnist", "model_args": {}}
+    with pytest.raises(ValueError, match="the recipe of mau_mmnist decides task_args"):
+        ablations.config_of(TrainConfig, values, data_dir="data", out="out")
+
+
+def test_the_stored_results_are_of_the_rows(ablations: Any) -> None:
+    """A CSV says of each run its clips, its seed and the digest of what it was trained with."""
+    for table, rows in ablations.describe().items():
+        results = ablations.read_results(ROOT / "docs" / "results" / f"ablations_{table}.csv")
+        assert results
+        for each in results:
+            assert (each.digest, each.clips) == (ablations.digest(rows[each.row]), ablations.CLIPS[table])
+
+
+def test_a_run_with_other_settings_is_run_again(
+    ablations: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[str] = []
+    monkeypatch.setattr(ablations, "measure", lambda row, *_: runs.append(row.name) or 1.0)
+    command = ["--table", "recipe", "--row", "Adam, .002", "--seeds", "2", "--data-dir", "none", "--out", str(tmp_path)]
+    for _ in range(2):
+        assert CliRunner().invoke(ablations.main, command, catch_exceptions=False).exit_code == 0
+        assert len(runs) == 2
+    file = tmp_path / "recipe_plasm_mmnist_tiny_4800.csv"
+    first, second = ablations.read_results(file)
+    ablations.write_results(file, ablations.TABLES["recipe"], [replace(first, digest="another"), second])
+    CliRunner().invoke(ablations.main, command, catch_exceptions=False)
+    assert len(runs) == 3
+    assert ablations.read_results(file) == [first, second]
 
 
 @pytest.mark.parametrize("table", ["VI", "VIII", "IX", "X", "XI"])
