@@ -17,9 +17,9 @@ from torch import nn
 import plasm
 from plasm import weights
 from plasm.data.extras import import_named
+from plasm.exporting import is_exported, load_exported
 from plasm.models import arguments_of, is_plasm_model, is_timm_model
 from plasm.models.pretrained import check_count, check_sizes
-from plasm.runtime import is_exported, load_exported
 from plasm.tasks import frame_counts
 
 __all__ = [
@@ -205,7 +205,7 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
         source: Folder of a run or of ``weights.save_pretrained``; "hf-hub:OWNER/NAME"; name of published weights
             (MODEL or MODEL.TAG); a safetensors file for ``name``; what ``plasm.export`` wrote; None for the published
             weights of ``name``.
-        trust: Run an exported file of any origin; see ``plasm.runtime.load_exported``.
+        trust: Run an exported file of any origin; see ``plasm.exporting.load_exported``.
         **kwargs: Arguments of the constructor, where they are others than those of the weights.
 
     Raises:

@@ -8,7 +8,6 @@ import click
 from plasm import exporting
 from plasm.devices import clear_failures
 from plasm.loading import load_model
-from plasm.runtime import Engine
 
 __all__ = ["export"]
 
@@ -22,10 +21,10 @@ __all__ = ["export"]
 @click.option("--size", type=int, nargs=2, metavar="H W", help="Height and width; the model's own if not given.")
 @click.option("--half", is_flag=True, help="Weights and arithmetic in half precision; input and output stay float32.")
 @click.option("--dynamic-size", is_flag=True, help="Take any height and width that the model's strides divide.")
-@click.option("--engine", "engines", multiple=True, type=click.Choice(get_args(Engine)),
+@click.option("--engine", "engines", multiple=True, type=click.Choice(get_args(exporting.Engine)),
               help="Check .onnx in this engine alone; may be repeated.  [default: all that are installed]")  # fmt: skip
 @click.option("--license", help="Of the weights; that of published ones is known.")
-def export(weights: str, model: str | None, out: Path, engines: tuple[Engine, ...], **arguments: Any) -> None:
+def export(weights: str, model: str | None, out: Path, engines: tuple[exporting.Engine, ...], **arguments: Any) -> None:
     """Write a model with its WEIGHTS as one file for other runtimes, checked against eager on real clips.
 
     WEIGHTS is a run, folder, hf-hub:OWNER/NAME, published name or .safetensors file. The batch is always free. Formats:

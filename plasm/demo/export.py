@@ -11,8 +11,16 @@ from typing import Any
 import numpy as np
 
 from plasm import weights
-from plasm.exporting import check_file, export, sample_clips
-from plasm.runtime import check_origin, is_exported, load_exported, read_metadata, remember
+from plasm.exporting import (
+    check_file,
+    check_origin,
+    export,
+    is_exported,
+    load_exported,
+    read_metadata,
+    remember,
+    sample_clips,
+)
 
 from .models import PageModel
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 import plasm
 from plasm import weights
+from plasm.exporting import Engine, load_exported
 from plasm.models import family_of, make_task
-from plasm.runtime import Engine, load_exported
 from plasm.tasks import Prediction
 
 REFERENCES = Path(os.environ.get("PLASM_PARITY", Path(__file__).parents[3] / "shared" / "parity"))

@@ -14,8 +14,7 @@ import timm
 import torch
 from torch import Tensor
 
-from plasm.exporting import export
-from plasm.runtime import METADATA, load_exported
+from plasm.exporting import METADATA, export, load_exported
 
 from .case import Campaign, Case
 from .weights import ARGUMENTS, MUTATIONS, NAME

@@ -13,12 +13,11 @@ from commands import fails, ok
 from torch import Tensor, nn
 
 import plasm
-from plasm import exporting, runtime, weights
+from plasm import weights
 from plasm.data import SAMPLES, read_clips
-from plasm.exporting import ExportError
+from plasm.exporting import ExportError, engines, files, is_exported, load_exported, read_metadata
 from plasm.loading import load_model
 from plasm.models import PLASM
-from plasm.runtime import is_exported, load_exported, read_metadata
 
 SMALL: dict[str, Any] = {
     "in_frames": 3, "out_frames": 2, "encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1,
@@ -137,7 +136,7 @@ def test_an_engine_that_is_wrong_for_several_clips_keeps_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(
-        runtime._ENGINES, "openvino", lambda file, threads: lambda clip: small()(clip) + (len(clip) - 1)
+        engines._ENGINES, "openvino", lambda file, threads: lambda clip: small()(clip) + (len(clip) - 1)
     )
     with pytest.raises(ExportError, match=r"not kept: in openvino the output of 3 clip\(s\) differs"):
         plasm.export(small(), tmp_path / "m.onnx", size=SIZE, engines=["onnxruntime", "openvino"])
@@ -158,10 +157,10 @@ def test_what_differs_is_not_kept(tmp_path: Path) -> None:
 def test_published_weights_are_known(tmp_path: Path) -> None:
     model = timm.create_model("plasm_mmnist_tiny", pretrained=True)
     row = weights.entry("plasm_mmnist_tiny")
-    assert exporting._weights_of(model) == (row.sha256, row)
+    assert files._weights_of(model) == (row.sha256, row)
     with torch.no_grad():
         model.decoder.readout.bias += 1
-    assert exporting._weights_of(model) == (weights.tensors_sha256(model.state_dict()), None)
+    assert files._weights_of(model) == (weights.tensors_sha256(model.state_dict()), None)
 
 
 def test_wrong_arguments_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

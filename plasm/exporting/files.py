@@ -1,4 +1,4 @@
-"""Models out of Python: ONNX, and torch's own formats. What is written has been loaded again and compared with eager.
+"""Writing models as ONNX and in torch's own formats.
 
 Shapes: B clips, T input frames, T' output frames, C input and C' output channels, H x W pixels.
 """
@@ -6,55 +6,35 @@ Shapes: B clips, T input frames, T' output frames, C input and C' output channel
 import copy
 import importlib
 import importlib.util
-import json
 import os
 import shutil
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from plasm import weights
 from plasm.models.forecasting import forecasting
 
-from .runtime import METADATA, Engine, ExportedModel, load_exported, remember
+from .checking import check_file, sample_clips
+from .engines import Engine, ExportedModel, load_exported
+from .metadata import write_metadata
+from .origin import remember
 
-__all__ = [
-    "FORMATS",
-    "OPSET",
-    "TOLERANCE",
-    "ExportError",
-    "Exported",
-    "Format",
-    "check_file",
-    "export",
-    "sample_clips",
-    "through_onnx",
-]
+__all__ = ["FORMATS", "OPSET", "Exported", "Format", "export", "through_onnx"]
 
 Format = Literal["onnx", "pt2", "aoti"]
 FORMATS: tuple[str, ...] = get_args(Format)
-
 OPSET = 20
 """Of the ONNX files: what onnxruntime 1.17 and its like of other makers know, and later ones."""
-
-TOLERANCE = 1e-3
-"""How far a file may be from eager, in parts of the output's range."""
-
 _LARGEST_SIDE, _LARGEST_BATCH = 8192, 4096
 _SUFFIXES: dict[str, str] = {"onnx": ".onnx", "pt2": ".pt2", "aoti": ".pt2"}
-
-
-class ExportError(ValueError):
-    """What was exported does not compute what the model computes."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +74,7 @@ def export(
     ``dynamic_size`` H and W are multiples of the model's ``size_multiple``: whoever calls it pads with zeros at the
     bottom and the right, and crops.
 
-    That this user exported the file on this machine is noted in ``plasm.runtime.record_file()``: others are loaded only
-    with trust.
+    That this user exported the file on this machine is noted in ``record_file()``: others are loaded only with trust.
 
     The file's metadata says the name of the model and the sha256 of its weights, their license, frame counts, channels,
     sizes, range of values, the difference from eager, and the versions of plasm and torch: ``metadata_props`` of ONNX,
@@ -122,13 +101,10 @@ def export(
         ValueError: If an argument is wrong.
     """
     file = Path(file)
-    _check_arguments(file, format, num_frames)
     if clips is not None and len(clips) < 3:
         raise ValueError(f"clips to check on are 3 or more, got {len(clips)}")
     with forecasting(model):
-        done = _export(
-            model, file, format, num_frames, size or _own_size(model), half, dynamic_size, clips, license, engines
-        )
+        done = _export(model, file, format, num_frames, size, half, dynamic_size, clips, license, engines)
     remember(file)
     return done
 
@@ -138,13 +114,15 @@ def _export(
     file: Path,
     format: str,
     num_frames: int | None,
-    size: tuple[int, int],
-    half: bool,
-    dynamic_size: bool,
-    clips: Tensor | None,
-    license: str | None,
-    engines: Sequence[Engine] | None,
+    size: tuple[int, int] | None,
+    half: bool = False,
+    dynamic_size: bool = False,
+    clips: Tensor | None = None,
+    license: str | None = None,
+    engines: Sequence[Engine] | None = None,
 ) -> Exported:
+    _check_arguments(file, format, num_frames)
+    size = size or _own_size(model)
     if dynamic_size and not getattr(model, "dynamic_size", True):
         raise ValueError(
             f"a graph of this {type(model).__name__} has a fixed height and width: give size, no dynamic_size"
@@ -159,7 +137,7 @@ def _export(
     with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as folder:
         beside = Path(folder) / file.name
         _WRITERS[format](program, beside)
-        _add_metadata(beside, metadata)
+        write_metadata(beside, metadata)
         used = _engines(format, engines)
         checks = _checks(model, clips, dynamic_size)
         difference, spread = check_file(
@@ -172,7 +150,7 @@ def _export(
                 f"{name} {importlib.import_module(name).__version__}" for name in used or ("torch",)
             ),
         }
-        _add_metadata(beside, metadata)
+        write_metadata(beside, metadata)
         beside.replace(file)
     return Exported(file, metadata, difference, spread)
 
@@ -194,9 +172,8 @@ def through_onnx(
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        _check_arguments(file, "onnx", num_frames)
         with forecasting(model):
-            _export(model, file, "onnx", num_frames, size, False, False, None, None, (engine,))
+            _export(model, file, "onnx", num_frames, size, engines=(engine,))
         return load_exported(file, engine=engine, trust=True)
 
 
@@ -300,24 +277,6 @@ _WRITERS: dict[str, Callable[[ExportedProgram, Path], None]] = {
 }
 
 
-def _add_metadata(file: Path, metadata: dict[str, str]) -> None:
-    if file.suffix == ".onnx":
-        import onnx
-
-        written = onnx.load(file)
-        onnx.helper.set_model_props(written, metadata)
-        onnx.save(written, file)
-        return
-    with zipfile.ZipFile(file) as archive:
-        root = archive.namelist()[0].partition("/")[0]
-        entries = [(info, archive.read(info)) for info in archive.infolist() if not info.filename.endswith(METADATA)]
-    # Read and written again, since an archive cannot have one entry replaced; torch wants it without compression.
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for info, content in entries:
-            archive.writestr(info, content)
-        archive.writestr(f"{root}/extra/{METADATA}", json.dumps(metadata, indent=1))
-
-
 def _describe(
     model: Any,
     format: str,
@@ -369,21 +328,6 @@ def _weights_of(model: nn.Module) -> tuple[str, weights.Entry | None]:
     return weights.tensors_sha256(state), None
 
 
-def sample_clips(model: Any, size: tuple[int, int]) -> Tensor:
-    """Real clips of the package, (3, T, C, H, W), made to fit a model.
-
-    They are brought to the size, and played to and fro; of several channels each shows them at another place.
-    """
-    from plasm.data import SAMPLES, read_clips
-
-    clips = read_clips(SAMPLES / "clips.npz", 1)[:3]
-    frames = F.interpolate(clips.flatten(0, 1), size, mode="bilinear", antialias=True).unflatten(0, clips.shape[:2])
-    there_and_back = torch.cat([frames, frames.flip(1)], 1)
-    index = torch.arange(model.in_frames) % there_and_back.shape[1]
-    played = there_and_back[:, index]
-    return torch.cat([played.roll(channel * (size[1] // 4), -1) for channel in range(model.in_chans)], 2).contiguous()
-
-
 def _checks(model: nn.Module, clips: Tensor, dynamic_size: bool) -> list[Tensor]:
     """Of one clip and of three; of another size, too, where any will do."""
     checks = [clips[:1], clips[:3]]
@@ -404,36 +348,3 @@ def _engines(format: str, wanted: Sequence[Engine] | None) -> tuple[Engine, ...]
     if not wanted or (unknown := [name for name in wanted if name not in known]):
         raise ValueError(f"engines are {', '.join(known)}, got {', '.join(map(repr, unknown)) if wanted else 'none'}")
     return tuple(wanted)
-
-
-def check_file(
-    file: Path, eager: nn.Module, checks: list[Tensor], engines: Sequence[Engine], refusal: str
-) -> tuple[float, float]:
-    """The largest difference of a file from eager, NaN counted as infinite, and the range of eager's output.
-
-    Args:
-        file: Of ``export``.
-        eager: What it should compute.
-        checks: Clips, (B, T, C, H, W) each.
-        engines: That run the file; empty where it is torch.
-        refusal: How the error begins.
-
-    Raises:
-        ExportError: If it is more than the tolerance in one of the engines.
-    """
-    expected = [eager(clip) for clip in checks]
-    highest = max(frames.max().item() for frames in expected)
-    spread = highest - min(frames.min().item() for frames in expected)
-    largest = 0.0
-    for engine in engines or (None,):
-        exported = load_exported(file, engine=engine or "onnxruntime", trust=True)
-        for clip, frames in zip(checks, expected, strict=True):
-            difference = (exported(clip) - frames).abs().nan_to_num(float("inf")).max().item()
-            if not difference <= TOLERANCE * spread:
-                cure = f"; if you will not use {engine}, check it in others alone" if len(engines) > 1 else ""
-                raise ExportError(
-                    f"{refusal}: in {engine or 'torch'} the output of {len(clip)} clip(s) differs from eager by "
-                    f"{difference:.2g}, more than {TOLERANCE:g} of its range, which is {spread:.3g}{cure}"
-                )
-            largest = max(largest, difference)
-    return largest, spread

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 import plasm
 from plasm.data import SAMPLES
-from plasm.loading import load_model
-from plasm.runtime import (
+from plasm.exporting import (
     METADATA,
     UntrustedFileError,
     load_exported,
@@ -27,6 +26,7 @@ from plasm.runtime import (
     record_file,
     remember,
 )
+from plasm.loading import load_model
 
 FORMATS = {"onnx": "m.onnx", "pt2": "m.pt2", "aoti": "a.pt2"}
 

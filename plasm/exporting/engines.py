@@ -1,0 +1,198 @@
+"""Exported files as models: they predict and are measured as any other, in onnxruntime, OpenVINO or torch.
+
+Shapes: B clips, T input frames, T' output frames, C input and C' output channels, H x W pixels.
+"""
+
+import io
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from plasm.models import VideoModel
+from plasm.models.forecasting import forecasts
+
+from .metadata import first_line, read_metadata
+from .origin import check_origin
+
+__all__ = ["Engine", "ExportedModel", "is_exported", "load_exported"]
+
+Engine = Literal["onnxruntime", "openvino"]
+_SUFFIXES = (".onnx", ".pt2")
+_LARGEST_GRAPH = 2**28
+# Of archives of torch 2.9 and later, and of those before.
+_SAMPLES = ("/data/sample_inputs/", "serialized_example_inputs.pt")
+_NOT_NEEDED = ("/data/aotinductor/", "/executorch/", "/extra/")
+_Run = Callable[[Tensor], Tensor]
+
+
+def is_exported(name: str | Path) -> bool:
+    """Whether a name is that of a file that ``plasm.export`` writes."""
+    return str(name).endswith(_SUFFIXES)
+
+
+class ExportedModel(VideoModel):
+    """A model that lies in a file and has no parameters here.
+
+    Args:
+        run: (B, T, C, H, W) -> (B, T', C', H, W), for the sizes that the file takes.
+        metadata: Of the file.
+
+    Attributes:
+        metadata: Of the file; see ``plasm.export``.
+        size: H and W that the file takes; None if any multiple of ``size_multiple`` will do.
+    """
+
+    def __init__(self, run: _Run, metadata: Mapping[str, str]) -> None:
+        counts = (int(metadata[name]) for name in ("in_chans", "in_frames", "out_frames", "out_chans"))
+        super().__init__(*counts)
+        self._run, self.metadata = run, dict(metadata)
+        self.size_multiple = int(metadata["size_multiple"])
+        fixed = metadata["dynamic_size"] != "true"
+        self.size = (int(metadata["height"]), int(metadata["width"])) if fixed else None
+
+    @forecasts
+    def forward(self, clip: Tensor) -> Tensor:
+        """Predict the next frames.
+
+        Args:
+            clip: (B, T, C, H, W).
+
+        Returns:
+            (B, T', C', H, W), not clamped, where the clip lies; it is computed on the CPU.
+
+        Raises:
+            ValueError: If the clip has other T or C than the model, or a size that the file does not take.
+        """
+        self.check_clip(clip)
+        if self.size is None:
+            return self.crop(self._on_cpu(self.pad_clip(clip)), clip)
+        if tuple(clip.shape[-2:]) != self.size:
+            raise ValueError(
+                f"the file takes frames of {self.size[0]}x{self.size[1]}, got {clip.shape[-2]}x{clip.shape[-1]}: bring "
+                f"them to that size, or export with dynamic_size"
+            )
+        return self._on_cpu(clip)
+
+    def _on_cpu(self, clip: Tensor) -> Tensor:
+        try:
+            frames = self._run(clip.to("cpu", torch.float32).contiguous())
+        except Exception as error:  # Each engine has its own.
+            raise ValueError(
+                f"the exported model fails on a clip of {tuple(clip.shape)}: {first_line(error)}"
+            ) from error
+        expected = (len(clip), self.out_frames, self.out_chans, *clip.shape[3:])
+        if tuple(frames.shape) != expected:
+            raise ValueError(
+                f"the exported model gives frames of {tuple(frames.shape)}, where its metadata promise {expected}"
+            )
+        return frames.to(clip.device)
+
+
+def load_exported(
+    file: Path | str, threads: int | None = None, engine: Engine = "onnxruntime", *, trust: bool = False
+) -> ExportedModel:
+    """Load what ``plasm.export`` wrote.
+
+    Such a file is a program. Of a .pt2 file torch may unpickle parts, and of ``aoti`` it runs a compiled library; an
+    .onnx file may name other files, and compute without end. So a file is loaded only if this user exported it on this
+    machine, which a record in the user's cache folder knows by sha256, or if the caller trusts it.
+
+    Args:
+        file: .onnx or .pt2.
+        threads: Of the engine; by default as many as torch has.
+        engine: What runs an .onnx file.
+        trust: Run a file of any origin: its author is known, and means well.
+
+    Raises:
+        ImportError: If the file is .onnx, and what runs it is not installed.
+        OSError: If there is no such file, or it is damaged.
+        UntrustedFileError: If the file was not exported here, and ``trust`` is not given.
+        ValueError: If it was not written by ``plasm.export``.
+    """
+    file = Path(file)
+    metadata = read_metadata(file)
+    if trust:
+        return ExportedModel(_load(file, file, metadata, threads, engine), metadata)
+    with tempfile.TemporaryDirectory(prefix="plasm-") as folder:
+        # What is loaded is what was hashed, and nothing lies beside it.
+        copy = Path(folder) / file.name
+        shutil.copyfile(file, copy)
+        check_origin(copy, named=file)
+        return ExportedModel(_load(copy, file, read_metadata(copy), threads, engine), metadata)
+
+
+def _load(file: Path, named: Path, metadata: Mapping[str, str], threads: int | None, engine: Engine) -> _Run:
+    if file.suffix == ".onnx":
+        return _ENGINES[engine](file, threads or torch.get_num_threads())
+    try:
+        return _aoti(file) if metadata["format"] == "aoti" else _program(file)
+    except Exception as error:  # torch raises all kinds.
+        raise OSError(f"{named} is no .pt2 file that torch {torch.__version__} loads: {first_line(error)}") from error
+
+
+def _program(file: Path) -> _Run:
+    program = torch.export.load(io.BytesIO(_needed(file))).module()
+    # Not the module itself: it would be moved, and put into a mode, with the model that holds it.
+    return lambda clip: program(clip)
+
+
+def _needed(file: Path) -> bytes:
+    """An archive of torch.export without what a program does not need: a sample, which is a pickle, and native code."""
+    needed = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(needed, "w", zipfile.ZIP_STORED) as kept:
+        for info in archive.infolist():
+            if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
+                raise ValueError(f"{info.filename} is compressed, which torch does not write")
+            if info.filename.endswith(".json") and info.file_size > _LARGEST_GRAPH:
+                raise ValueError(f"{info.filename} has {info.file_size:,} bytes, more than {_LARGEST_GRAPH:,}")
+            if any(part in info.filename for part in _NOT_NEEDED):
+                continue
+            # torch wants to find it, and makes nothing of an empty one.
+            is_sample = any(part in info.filename for part in _SAMPLES)
+            kept.writestr(info.filename, b"" if is_sample else archive.read(info))
+    return needed.getvalue()
+
+
+def _onnx(file: Path, threads: int) -> _Run:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(f"onnx files need onnxruntime ({error}): pip install 'plasm-video[onnx]'") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # Warnings about what it optimises are for its authors.
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # It has a class of its own for each thing that can be wrong.
+        raise OSError(f"{file} is no model that onnxruntime loads: {first_line(error)}") from error
+    name = session.get_inputs()[0].name
+    return lambda clip: torch.from_numpy(session.run(None, {name: clip.numpy()})[0])
+
+
+def _openvino(file: Path, threads: int) -> _Run:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError(f"OpenVINO is not installed ({error}): pip install 'plasm-video[openvino]'") from error
+    # It computes in bfloat16 by itself where the CPU can.
+    given = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
+    try:
+        compiled = openvino.Core().compile_model(str(file), "CPU", given)
+    except Exception as error:
+        raise OSError(f"{file} is no model that OpenVINO loads: {first_line(error)}") from error
+    return lambda clip: torch.from_numpy(compiled([clip.numpy()])[0].copy())
+
+
+def _aoti(file: Path) -> _Run:
+    compiled = torch._inductor.aoti_load_package(str(file))
+    return lambda clip: compiled(clip)
+
+
+_ENGINES: dict[str, Callable[[Path, int], _Run]] = {"onnxruntime": _onnx, "openvino": _openvino}
