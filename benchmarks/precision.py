@@ -29,8 +29,8 @@ from onnxruntime.quantization import (
 
 import plasm
 from plasm.data import create_dataset
+from plasm.evaluation import frame_mse
 from plasm.loading import frame_counts, load_model
-from plasm.metrics import frame_mse
 
 BATCH = 8
 

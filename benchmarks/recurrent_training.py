@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 import plasm  # noqa: F401
 from plasm.data import create_dataset
-from plasm.metrics import frame_mse
+from plasm.evaluation import frame_mse
 from plasm.models import make_task
 from plasm.tasks import total_loss
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from plasm import weights
 from plasm.data import create_dataset
+from plasm.evaluation import frame_mse
 from plasm.layers import PairwiseLayerAttention
 from plasm.loading import frame_counts, load_model
-from plasm.metrics import frame_mse
 
 Replacement = Callable[[Tensor], Tensor]
 

@@ -32,7 +32,7 @@ import tables
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.loading", "plasm.weights", "plasm.data", "plasm.training",
-            "plasm.runs", "plasm.evaluation", "plasm.metrics", "plasm.prediction", "plasm.pictures", "plasm.exporting",
+            "plasm.runs", "plasm.evaluation", "plasm.prediction", "plasm.pictures", "plasm.exporting",
             "plasm.devices", "plasm.distributed", "plasm.config")  # fmt: skip
 SOURCES = ("plasm", "benchmarks", "tools", "docs")
 # Files of the repository that are pages of the site.

@@ -4,20 +4,14 @@ A file has a key for each field, tables for dictionaries, and ``command``, whose
 the record's default.
 """
 
+import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-import tomli_w
-
 from plasm.weights import check_depth, listed, reason, shown, write_beside
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Config", "option", "parse_config", "read_config"]
 
@@ -76,7 +70,7 @@ class Config:
     def to_toml(self) -> bytes:
         """What a file holds of it. TOML knows no None; every field that may be None has it as its default."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
-        return tomli_w.dumps({"command": self.command, **values}).encode()
+        return _toml("tomli_w").dumps({"command": self.command, **values}).encode()
 
     def save(self, file: Path) -> None:
         """Write it, so that ``plasm COMMAND --config FILE`` has the same options."""
@@ -103,8 +97,9 @@ def read_config(kind: type[Config], file: Path) -> dict[str, Any]:
 
 def parse_config(kind: type[Config], content: bytes) -> dict[str, Any]:
     """The fields that the content of a file gives; see ``read_config``."""
+    toml = _toml("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        values = tomllib.loads(content.decode())
+        values = toml.loads(content.decode())
     except UnicodeDecodeError as error:
         raise ValueError(f"is not TOML: its byte {error.start:,} is not UTF-8") from error
     except Exception as error:
@@ -117,6 +112,14 @@ def parse_config(kind: type[Config], content: bytes) -> dict[str, Any]:
     if unknown := sorted(set(values) - known):
         raise ValueError(f"has unknown options: {listed(unknown)}; there are: {', '.join(sorted(known))}")
     return values
+
+
+def _toml(module: str) -> Any:
+    """A module of TOML, which the library alone does without."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"configurations need {module}: pip install 'plasm-video[cli]'") from error
 
 
 def _check_type(name: str, kind: Any, value: Any) -> None:
@@ -132,7 +135,8 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise ValueError(f"{name} is {getattr(kind, '__name__', kind)}, got {shown(repr(value))}")
     if isinstance(value, dict):
+        toml = _toml("tomli_w")
         try:
-            tomli_w.dumps(value)
+            toml.dumps(value)
         except TypeError as error:
             raise ValueError(f"{name} holds what a configuration file cannot: {error}") from error

@@ -23,10 +23,9 @@ from plasm.data import SAMPLES, FrameFormat, FrameStream, open_source, read_stre
 from plasm.data.extras import require
 from plasm.data.layouts import ArrayOptions
 from plasm.devices import choose_device, clear_failures, move
-from plasm.evaluation import TRIVIAL_FORECASTS, forecast
+from plasm.evaluation import BASELINES, Metrics, VideoMetrics, forecast
 from plasm.exporting import through_onnx
 from plasm.loading import frame_counts, load_model
-from plasm.metrics import Metrics, VideoMetrics
 from plasm.models.forecasting import forecasting
 from plasm.models.summary import summarize
 
@@ -146,7 +145,7 @@ def _predict(config: PredictConfig) -> Prediction:
     frames = torch.cat([predict_batch(part.to(device), num_frames).cpu() for part in clip.split(_BATCH)])
     metrics = None
     if target is not None:
-        forecasts = {"model": frames} | {title: make(clip, num_frames) for title, make in TRIVIAL_FORECASTS.items()}
+        forecasts = {"model": frames} | {title: make(clip, num_frames) for title, make in BASELINES.items()}
         metrics = {title: _measure(made, target) for title, made in forecasts.items()}
     saved = _save(clip, frames, target, out, streams[0].rate, is_video)
     row = _published(source)

@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 from plasm import training
 from plasm.data import SAMPLES, create_dataset
 from plasm.distributed import ALONE, World, join_world
-from plasm.evaluation import TRIVIAL_FORECASTS, evaluate, forecast
+from plasm.evaluation import BASELINES, evaluate, forecast, frame_mse
 from plasm.loading import load_model
-from plasm.metrics import frame_mse
 
 
 def start(task: str, out: Path, rank: int, port: int) -> "subprocess.Popen[str]":
@@ -96,7 +95,7 @@ def test_evaluation_covers_every_clip_once(tmp_path: Path) -> None:
     assert [code for code, _ in ends] == [0, 0], ends
     two = load_file(tmp_path / "two" / "metrics.safetensors")
     clips = create_dataset("mmnist", SAMPLES, "test", num_clips=7)
-    one = evaluate(TRIVIAL_FORECASTS, clips, 10, 10, batch_size=2, ssim=False)["last frame"]
+    one = evaluate(BASELINES, clips, 10, 10, batch_size=2, ssim=False)["last frame"]
     assert two.pop("num_clips") == one.num_clips == 7
     assert {name: value.item() for name, value in two.items()} == pytest.approx(one.means, rel=1e-6)
 

@@ -21,9 +21,8 @@ import click
 
 from plasm import create_model, weights
 from plasm.data import create_dataset
-from plasm.evaluation import evaluate, forecast
+from plasm.evaluation import Metrics, evaluate, forecast
 from plasm.loading import frame_counts, load_model
-from plasm.metrics import Metrics
 from plasm.runs import read_history
 from plasm.weights.manifest import FOLDER
 

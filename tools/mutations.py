@@ -71,8 +71,8 @@ MUTATIONS = (
         "PredRNN's rate is ten times OpenSTL's", "plasm/models/predrnn.py",
         'lr={"mmnist": 5e-4, "taxibj": 1e-4', 'lr={"mmnist": 5e-3, "taxibj": 1e-4', _OF_RECIPES, "recipes",
     ),
-    Mutation("the speed of evaluate counts the warm-up", "plasm/evaluation.py",
-             "self._times[1:] or self._times", "self._times", "tests/test_evaluation.py", "speed"),
+    Mutation("the speed of evaluate counts the warm-up", "plasm/evaluation/forecasts.py",
+             "self._times[1:] or self._times", "self._times", "tests/evaluation/test_forecasts.py", "speed"),
     Mutation(
         "a training step is as much work as a forward pass", "plasm/benchmark.py",
         '(3 if case.mode == "training" else 1)', "1", "tests/test_benchmark.py", "share_of_the_peak",

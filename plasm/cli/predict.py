@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
+from plasm.evaluation import metrics_table
 from plasm.prediction import PredictConfig
 from plasm.prediction import predict as run
 
 from .options import given, options
 from .rain import predict_radar
-from .tables import print_metrics
 
 __all__ = ["predict"]
 
@@ -36,7 +36,7 @@ def predict(**arguments: Any) -> None:
     if (channels := done.frames.shape[2]) > 3:
         click.echo(f"of {channels} channels the first is drawn, in gray")
     if done.metrics is not None:
-        print_metrics(done.metrics)
+        click.echo(metrics_table(done.metrics))
         own, still = (done.metrics[name].means for name in ("model", "last frame"))
         if own["mse"] > still["mse"]:
             click.echo(

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from torch import nn
 
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import join_world
 from plasm.evaluation import EvaluateConfig, forecast
-from plasm.loading import frame_counts
+from plasm.loading import frame_counts, load_model
 from plasm.prediction import PredictConfig
 from plasm.rain import RainScores, evaluate_rain, model_forecast, predict_rain
 from plasm.rain.evaluation import baselines, open_clips, write_scores
@@ -42,8 +41,9 @@ def predict_radar(config: PredictConfig) -> None:
         click.echo(_INSTALL)
 
 
-def evaluate_radar(config: EvaluateConfig, net: nn.Module) -> None:
+def evaluate_radar(config: EvaluateConfig) -> None:
     """Measure a model beside persistence and optical flow, and write tables and pictures."""
+    net = load_model(config.model, config.weights, trust=config.trust)
     if (channels := getattr(net, "in_chans", 1)) != 1:
         raise ValueError(f"radar has 1 channel, {config.weights or config.model} takes {channels}")
     in_frames, out_frames = frame_counts(net)

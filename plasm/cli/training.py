@@ -5,20 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-from plasm import data, evaluation, training, weights
-from plasm.devices import choose_device, clear_failures, move
-from plasm.distributed import join_world
-from plasm.loading import frame_counts, load_model
-from plasm.metrics import load_lpips
-from plasm.runs import record_metrics
-from plasm.weights.card import without_folder
-from plasm.weights.files import WEIGHTS_NAME
+from plasm import evaluation, training
 
 from .options import GroupedCommand, given, options
 from .rain import evaluate_radar
-from .tables import print_metrics
 
 __all__ = ["evaluate", "pretrain", "train"]
 
@@ -102,49 +93,23 @@ def evaluate(**arguments: Any) -> None:
     metrics.json.
     """
     config = evaluation.EvaluateConfig.make(given(arguments))
-    folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
-    sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
-    net = load_model(config.model, config.weights, trust=config.trust)
-    if sha256 and folder and weights.file_sha256(folder / WEIGHTS_NAME) != sha256:
-        # What is measured is written down as that of this file.
-        raise OSError(f"{folder / WEIGHTS_NAME} changed while it was loaded: a run trains there; try again")
     if config.data == "radar":
-        evaluate_radar(config, net)
+        evaluate_radar(config)
         return
-    in_frames, out_frames = frame_counts(net)
-    out_frames = config.frames or out_frames
-    clips = data.create_dataset(
-        config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
-        **config.data_args,
-    )  # fmt: skip
-    # Before the clips are read: it may fail.
-    lpips = load_lpips(None if config.lpips == "download" else config.lpips) if config.lpips else None
-    with clear_failures("a smaller --batch-size takes less"), join_world(choose_device(config.device)) as world:
-        lpips = lpips and lpips.to(world.device)
-        timed = evaluation.TimedForecast(evaluation.forecast(move(net, world.device)), world.device)
-        forecasts: dict[str, evaluation.Forecast] = {"model": timed, **evaluation.TRIVIAL_FORECASTS}
-        table = evaluation.evaluate(
-            forecasts, clips, in_frames, out_frames, num_clips=config.num_clips, batch_size=config.batch_size,
-            world=world, workers=config.workers, published=config.published, lpips=lpips,
-        )  # fmt: skip
-        speed = world.sum(torch.tensor(timed.frames_per_second, dtype=torch.float64)).item()
-    if not world.is_first:
+    done = evaluation.run(config)
+    if done is None:
+        # Another process speaks for all.
         return
-    click.echo(f"{table['model'].num_clips} test clips of {config.data}, {in_frames} -> {out_frames} frames")
-    print_metrics(table, config.data, frame_values=clips[0][0].numel())
-    where = f"{world.size} x {world.device.type}" if world.size > 1 else world.device.type
-    click.echo(f"the model predicted {speed:,.1f} frames a second on {where}, {config.batch_size} clips at a time")
+    own = done.metrics["model"]
+    click.echo(f"{own.num_clips} test clips of {config.data}, {done.in_frames} -> {done.out_frames} frames")
+    click.echo(evaluation.metrics_table(done.metrics, config.data, done.frame_values))
+    click.echo(
+        f"the model predicted {done.frames_per_second:,.1f} frames a second on {done.machine}, {config.batch_size} "
+        "clips at a time"
+    )
     if config.per_frame:
-        click.echo("\nframe" + "".join(f"{key:>16}" for key in table["model"].per_frame))
-        for number, row in enumerate(zip(*table["model"].per_frame.values(), strict=True), start=1):
+        click.echo("\nframe" + "".join(f"{key:>16}" for key in own.per_frame))
+        for number, row in enumerate(zip(*own.per_frame.values(), strict=True), start=1):
             click.echo(f"{number:<5}" + "".join(f"{value:>16.4f}" for value in row))
-    if folder:
-        # A path says something on one machine alone.
-        extra = "".join(f" --data-arg {name}={without_folder(value)}" for name, value in config.data_args.items())
-        extra += f" --frames {config.frames}" if config.frames else ""
-        told = f"--data {config.data} --data-dir DIR{extra} --num-clips {config.num_clips}"
-        try:
-            click.echo(f"written to {record_metrics(folder, sha256, table, config.data, told)}")
-        except OSError as error:
-            # What was measured is on the screen, and right.
-            click.echo(f"warning: not written beside the weights: {error}", err=True)
+    if done.file:
+        click.echo(f"written to {done.file}")

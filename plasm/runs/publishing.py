@@ -10,7 +10,6 @@ from typing import Any
 
 from plasm import weights
 from plasm.loading import load_model
-from plasm.metrics import Metrics
 from plasm.weights.files import WEIGHTS_NAME, write_beside
 
 from .history import read_history
@@ -19,13 +18,16 @@ from .json_files import is_count, is_number
 __all__ = ["export_run", "record_metrics"]
 
 
-def record_metrics(run: Path, sha256: str, table: Mapping[str, Metrics], data: str, options: str) -> Path:
+def record_metrics(
+    run: Path, sha256: str, metrics: Mapping[str, Mapping[str, float]], num_clips: int, data: str, options: str
+) -> Path:
     """Write what was measured beside the weights it was measured on: ``metrics.json``.
 
     Args:
         run: Folder of the weights.
         sha256: Of the weights, when they were loaded.
-        table: Metrics of each forecast.
+        metrics: Of each forecast, the means by name.
+        num_clips: That they are means over.
         data: Name of the data set.
         options: Of the command that prints the metrics again, but for the weights.
 
@@ -38,16 +40,16 @@ def record_metrics(run: Path, sha256: str, table: Mapping[str, Metrics], data: s
     """
     if weights.file_sha256(run / WEIGHTS_NAME) != sha256:
         raise OSError(f"the weights in {run} changed while they were measured: {run / 'metrics.json'} is not written")
-    for name, metrics in table.items():
-        if wrong := [key for key, value in metrics.means.items() if not math.isfinite(value)]:
+    for name, means in metrics.items():
+        if wrong := [key for key, value in means.items() if not math.isfinite(value)]:
             raise ValueError(f"{', '.join(wrong)} of {name} not finite: {run / 'metrics.json'} is not written")
     measured = {
         "sha256": sha256,
         "data": data,
-        "num_clips": next(iter(table.values())).num_clips,
+        "num_clips": num_clips,
         "date": datetime.now(timezone.utc).date().isoformat(),
         "options": options,
-        "metrics": {name: metrics.means for name, metrics in table.items()},
+        "metrics": metrics,
     }
     file = run / "metrics.json"
     with write_beside(file) as beside:

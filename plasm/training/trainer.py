@@ -19,7 +19,7 @@ from plasm.data import clip_batches, fingerprint, weighed_batches
 from plasm.data.counter_hash import counter_hash
 from plasm.devices import choose_device, has_bf16, keep_freed_memory, move
 from plasm.distributed import World
-from plasm.metrics import frame_mse
+from plasm.evaluation import frame_mse
 from plasm.runs import RunConfig, RunFolder, write_report
 from plasm.tasks import Task, total_loss
 

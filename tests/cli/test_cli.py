@@ -396,7 +396,7 @@ def test_frames_without_ssim_have_the_other_metrics(tmp_path: Path) -> None:
 
 
 def test_evaluation_beside_weights_that_cannot_be_written(
-    sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = timm.create_model("plasm_mmnist", encoder_dim=4, translator_dim=8, translator_depth=1)
     weights.save_pretrained(model, tmp_path / "w")
@@ -407,7 +407,7 @@ def test_evaluation_beside_weights_that_cannot_be_written(
     monkeypatch.setattr(publishing, "write_beside", refuse)
     out = ok("evaluate", "--weights", tmp_path / "w", "--data-dir", sample_root, "--num-clips", 2)
     assert table_of(out).keys() == {"model", "black", "last frame"}
-    assert "warning: not written beside the weights" in out
+    assert "not written beside the weights: [Errno 30] Read-only file system" in caplog.text
 
 
 def test_a_value_that_is_not_finite_leaves_good_metrics_alone(tmp_path: Path) -> None:

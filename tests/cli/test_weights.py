@@ -160,7 +160,7 @@ def test_weights_that_change_while_they_are_measured_are_not_said_to_be_measured
     run = shutil.copytree(runs / "two", tmp_path / "run")
     (run / "metrics.json").unlink(missing_ok=True)
     with pytest.raises(OSError, match="changed while they were measured"):
-        record_metrics(run, "0" * 64, {}, "mmnist", "")
+        record_metrics(run, "0" * 64, {}, 1, "mmnist", "")
     assert not (run / "metrics.json").exists()
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from plasm import training
 from plasm.data import create_dataset
 from plasm.distributed import World, join_world
-from plasm.evaluation import TRIVIAL_FORECASTS, evaluate
+from plasm.evaluation import BASELINES, evaluate
 from plasm.training import TrainConfig
 from plasm.training.assembly import prepare
 
@@ -62,7 +62,7 @@ def main() -> None:
                 save_file({name: t.contiguous() for name, t in tensors.items()}, Path(out) / "step.safetensors")
         if task == "evaluate":
             clips = create_dataset("mmnist", Path(data), "test", num_clips=7)
-            seen = evaluate(TRIVIAL_FORECASTS, clips, 10, 10, batch_size=2, world=world, ssim=False)["last frame"]
+            seen = evaluate(BASELINES, clips, 10, 10, batch_size=2, world=world, ssim=False)["last frame"]
             if world.is_first:
                 means = {name: torch.tensor(value) for name, value in seen.means.items()}
                 save_file({**means, "num_clips": torch.tensor(seen.num_clips)}, Path(out) / "metrics.safetensors")

@@ -1,10 +1,8 @@
 """Metrics as the field's tables print them."""
 
-import click
+from .metrics import Metrics
 
-from plasm.metrics import Metrics
-
-__all__ = ["print_metrics"]
+__all__ = ["metrics_table"]
 
 _COLUMNS = {
     "MSE": "mse",
@@ -14,7 +12,7 @@ _COLUMNS = {
     "PSNR (dB)": "psnr",
     "LPIPS": "lpips",
 }
-# Under the names of those whose code scores so; see ``plasm.metrics``.
+# Under the names of those whose code scores so; see ``published.py``.
 _PUBLISHED = {
     "MSE (PredRNN)": "mse_predrnn",
     "SSIM (PredRNN)": "ssim_predrnn",
@@ -29,8 +27,8 @@ _TABLE_FACTORS: dict[str, dict[str, float]] = {"taxibj": {"mse": 100}, "human36m
 _TABLE_MEANS: dict[str, dict[str, float]] = {"kitticaltech": {"mse": 1000}}
 
 
-def print_metrics(table: dict[str, Metrics], name: str = "", frame_values: int = 1) -> None:
-    """Print a row for each forecast, scaled as the tables of the data set ``name`` are.
+def metrics_table(table: dict[str, Metrics], name: str = "", frame_values: int = 1) -> str:
+    """A row for each forecast, scaled as the tables of the data set ``name`` are, then notes.
 
     Args:
         table: Of each forecast.
@@ -43,16 +41,15 @@ def print_metrics(table: dict[str, Metrics], name: str = "", frame_values: int =
     suffixes |= {key: f" x{factor:g} (mean)" for key, factor in means.items()}
     factors |= {key: factors.get(key.partition("_")[0], 1) for key in _PUBLISHED.values()}
     suffixes |= {key: suffixes.get(key.partition("_")[0], "") for key in _PUBLISHED.values()}
-    width = max(map(len, table)) + 2
-    asked = any("psnr_simvp" in metrics.means for metrics in table.values())
-    for columns in (_COLUMNS, _PUBLISHED) if asked else (_COLUMNS,):
+    width, lines = max(map(len, table)) + 2, []
+    published = any("psnr_simvp" in metrics.means for metrics in table.values())
+    for columns in (_COLUMNS, _PUBLISHED) if published else (_COLUMNS,):
         known = {title: key for title, key in columns.items() if all(key in each.means for each in table.values())}
         if columns is _PUBLISHED:
-            click.echo("as published code scores:")
-        click.echo(" " * width + "".join(f"{title + suffixes.get(key, ''):>18}" for title, key in known.items()))
+            lines.append("as published code scores:")
+        lines.append(" " * width + "".join(f"{title + suffixes.get(key, ''):>18}" for title, key in known.items()))
         for row, metrics in table.items():
             scaled = {key: metrics.means[key] * factors.get(key, 1) for key in known.values()}
             values = (f"{value:>18.{4 if key[:4] in _FOUR_DIGITS else 2}f}" for key, value in scaled.items())
-            click.echo(f"{row:<{width}}" + "".join(values))
-    for note in dict.fromkeys(metrics.note for metrics in table.values() if metrics.note):
-        click.echo(note)
+            lines.append(f"{row:<{width}}" + "".join(values))
+    return "\n".join([*lines, *dict.fromkeys(metrics.note for metrics in table.values() if metrics.note)])

@@ -10,7 +10,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import uniform_filter
 
-from plasm.metrics import VideoMetrics, frame_lpips, frame_psnr, frame_ssim, load_lpips, published_scores
+from plasm.evaluation import VideoMetrics, frame_lpips, frame_psnr, frame_ssim, load_lpips, published_scores
 
 PREDICTION = torch.rand(5, 3, 2, 16, 18, generator=torch.Generator().manual_seed(1)) * 1.4 - 0.2
 TARGET = torch.rand(5, 3, 2, 16, 18, generator=torch.Generator().manual_seed(2))

@@ -1,0 +1,150 @@
+"""Weights measured on the test set of a data set, beside the baselines: what ``plasm evaluate`` does."""
+
+import logging
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plasm import weights
+from plasm.config import Config, option
+from plasm.data import create_dataset
+from plasm.devices import choose_device, clear_failures, move
+from plasm.distributed import join_world
+from plasm.loading import frame_counts, load_model
+from plasm.runs import record_metrics
+from plasm.weights.card import without_folder
+from plasm.weights.files import WEIGHTS_NAME
+
+from .forecasts import BASELINES, Forecast, TimedForecast, forecast
+from .lpips import load_lpips
+from .metrics import Metrics
+from .scoring import evaluate
+
+__all__ = ["EvaluateConfig", "Evaluation", "run"]
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(Config):
+    """What to measure, and on what."""
+
+    command = "evaluate"
+    model: str | None = option(None, "Constructor; taken from the weights' config if that is there.")
+    weights: str | None = option(
+        None,
+        "Run, folder, hf-hub:OWNER/NAME, published name, .safetensors or exported file (.onnx, .pt2); the model's "
+        "published ones if not given.",
+    )
+    data: str = option("mmnist", "Data set: a name as for training, or MODULE:NAME for your own.")
+    data_dir: str = option(MISSING, "Folder of the data set's files.")
+    num_clips: int = option(10_000, "Use the first so many clips of the test set.", at_least=1)
+    frames: int | None = option(
+        None,
+        "Frames to predict of each clip; the model's T' by default. For more it feeds its forecasts back.",
+        at_least=1,
+    )
+    batch_size: int = option(10, "Clips at a time.", at_least=1)
+    workers: int = option(0, "Processes that load clips, for each that measures; 0 loads them in that one.", at_least=0)
+    device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
+    per_frame: bool = option(False, "Print every metric for each predicted frame, too.")
+    published: bool = option(
+        False, "Add the scores that compare with papers where their code computes others, by the names of those papers."
+    )
+    lpips: str | None = option(
+        None,
+        "Add LPIPS, with torchvision's ImageNet weights of AlexNet: a file, or `download`. Needs the extra lpips.",
+    )
+    trust: bool = option(
+        False, "Run an exported file that was not exported on this machine: it is a program, so know its author."
+    )
+    out: str = option("scores", "Folder for the tables and pictures of radar.")
+    data_args: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},
+    )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Attributes:
+        metrics: Of the model and of each baseline.
+        in_frames: T.
+        out_frames: T'.
+        frame_values: C * H * W.
+        frames_per_second: That the model predicted, of all clips, over all processes.
+        machine: What computed: the kind of device, and how many where there are several.
+        file: Where it was written, ``metrics.json`` of a folder of weights.
+    """
+
+    metrics: dict[str, Metrics]
+    in_frames: int
+    out_frames: int
+    frame_values: int
+    frames_per_second: float
+    machine: str
+    file: Path | None
+
+
+def run(config: EvaluateConfig) -> Evaluation | None:
+    """Measure weights on the first test clips, beside the baselines.
+
+    Of weights in a folder, the metrics are written beside them, for the card of ``plasm push``; where that fails, a
+    warning says so. Under torchrun every process calls it, with the same arguments.
+
+    Returns:
+        What was measured, in the first process; None in the others.
+
+    Raises:
+        ValueError: If the configuration does not fit the model or the data.
+        OSError: If weights or clips cannot be read.
+        plasm.weights.WeightsNotFoundError: If the model has no weights.
+        MemoryError: If memory ran out.
+        ChildProcessError: If a process that loads clips was killed.
+    """
+    folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
+    sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
+    net = load_model(config.model, config.weights, trust=config.trust)
+    if sha256 and folder and weights.file_sha256(folder / WEIGHTS_NAME) != sha256:
+        # What is measured is written down as that of this file.
+        raise OSError(f"{folder / WEIGHTS_NAME} changed while it was loaded: a run trains there; try again")
+    in_frames, out_frames = frame_counts(net)
+    out_frames = config.frames or out_frames
+    clips = create_dataset(
+        config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
+        **config.data_args,
+    )  # fmt: skip
+    # Before the clips are read: it may fail.
+    lpips = load_lpips(None if config.lpips == "download" else config.lpips) if config.lpips else None
+    with clear_failures("a smaller --batch-size takes less"), join_world(choose_device(config.device)) as world:
+        timed = TimedForecast(forecast(move(net, world.device)), world.device)
+        forecasts: dict[str, Forecast] = {"model": timed, **BASELINES}
+        metrics = evaluate(
+            forecasts, clips, in_frames, out_frames, num_clips=config.num_clips, batch_size=config.batch_size,
+            world=world, workers=config.workers, published=config.published, lpips=lpips and lpips.to(world.device),
+        )  # fmt: skip
+        speed = world.sum(torch.tensor(timed.frames_per_second, dtype=torch.float64)).item()
+    if not world.is_first:
+        return None
+    file = None
+    if folder:
+        means = {name: each.means for name, each in metrics.items()}
+        try:
+            file = record_metrics(folder, sha256, means, metrics["model"].num_clips, config.data, _options(config))
+        except OSError as error:
+            # What was measured is right, and the caller's.
+            _logger.warning("not written beside the weights: %s", error)
+    machine = f"{world.size} x {world.device.type}" if world.size > 1 else world.device.type
+    return Evaluation(metrics, in_frames, out_frames, clips[0][0].numel(), speed, machine, file)
+
+
+def _options(config: EvaluateConfig) -> str:
+    """The options of the command that measures so again, but for the weights."""
+    # A path says something on one machine alone.
+    extra = "".join(f" --data-arg {name}={without_folder(value)}" for name, value in config.data_args.items())
+    extra += f" --frames {config.frames}" if config.frames else ""
+    return f"--data {config.data} --data-dir DIR{extra} --num-clips {config.num_clips}"

@@ -1,0 +1,49 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import timm
+
+from plasm import evaluation, weights
+from plasm.evaluation import command
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    model = timm.create_model("plasm_mmnist", encoder_dim=4, translator_dim=8, translator_depth=1)
+    weights.save_pretrained(model, tmp_path / "w")
+    return tmp_path / "w"
+
+
+def test_a_library_call_does_what_the_command_does(folder: Path, sample_root: Path) -> None:
+    config = evaluation.EvaluateConfig(weights=str(folder), data_dir=str(sample_root), num_clips=2, frames=3)
+    done = evaluation.run(config)
+    assert done is not None
+    assert done.metrics.keys() == {"model", "black", "last frame"}
+    assert (done.in_frames, done.out_frames, done.frame_values) == (10, 3, 64 * 64)
+    assert done.frames_per_second > 0
+    assert done.file == folder / "metrics.json"
+    written = json.loads(done.file.read_text(encoding="utf-8"))
+    assert written["metrics"] == {name: metrics.means for name, metrics in done.metrics.items()}
+    assert written["num_clips"] == 2
+    assert written["options"] == "--data mmnist --data-dir DIR --frames 3 --num-clips 2"
+    assert written["sha256"] == weights.file_sha256(folder / "model.safetensors")
+
+
+def test_weights_that_change_while_they_are_loaded_are_not_measured(
+    folder: Path, sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = timm.create_model("plasm_mmnist", encoder_dim=4, translator_dim=8, translator_depth=1)
+    weights.save_pretrained(other, tmp_path / "other")
+    load = command.load_model
+
+    def load_late(*args: object, **kwargs: object) -> object:
+        model = load(*args, **kwargs)
+        shutil.copyfile(tmp_path / "other" / "model.safetensors", folder / "model.safetensors")
+        return model
+
+    monkeypatch.setattr(command, "load_model", load_late)
+    with pytest.raises(OSError, match="changed while it was loaded"):
+        evaluation.run(evaluation.EvaluateConfig(weights=str(folder), data_dir=str(sample_root), num_clips=2))
+    assert not (folder / "metrics.json").exists()
