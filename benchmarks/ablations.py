@@ -26,7 +26,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from plasm import training, weights
+from plasm import training
+from plasm.files import atomic_write
 from plasm.layers import SparseConv2d, SparseTensor
 from plasm.models import arguments_of, family_of
 from plasm.runs.config import AnyRunConfig
@@ -331,7 +332,7 @@ def write_results(file: Path, rows: list[Row], results: list[Result]) -> None:
     """Write all that has been measured, in the order of the table."""
     order = [row.name for row in rows]
     known = sorted((each for each in results if each.row in order), key=lambda each: (order.index(each.row), each.seed))
-    with weights.write_beside(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_write(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, [f.name for f in fields(Result)], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**asdict(each), "mse": f"{each.mse:.3f}"} for each in known)

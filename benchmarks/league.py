@@ -28,11 +28,12 @@ import click
 import timm
 import torch
 
-from plasm import training, weights
+from plasm import training
 from plasm.benchmark import peak_memory
 from plasm.data import create_dataset
 from plasm.devices import move
 from plasm.evaluation import evaluate, forecast
+from plasm.files import atomic_write
 from plasm.loading import load_model
 from plasm.models import make_task
 from plasm.models.summary import summarize
@@ -215,7 +216,7 @@ def write(rows: list[Row], file: Path = RESULTS) -> None:
     order = {name: number for number, name in enumerate(SYSTEMS)}
     stages = ("shape", "recipe", "league")
     rows = sorted(rows, key=lambda row: (order[row.model], stages.index(row.stage), row.seed))
-    with weights.write_beside(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_write(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, [f.name for f in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

@@ -17,9 +17,9 @@ import click
 import torch
 from torch import Tensor
 
-from plasm import weights
 from plasm.data import create_dataset
 from plasm.evaluation import frame_mse
+from plasm.files import atomic_write
 from plasm.layers import PairwiseLayerAttention
 from plasm.loading import frame_counts, load_model
 
@@ -106,7 +106,7 @@ def main(sources: tuple[str, ...], data_dir: Path, num_clips: int, out: Path | N
             click.echo(f"  {name:<16}MSE {mse:.3f}")
             lines.append((source, num_clips, name, f"{mse:.3f}"))
     if out:
-        with weights.write_beside(out) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
+        with atomic_write(out) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows([("weights", "clips", "scores", "mse"), *lines])
 
 

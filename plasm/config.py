@@ -11,7 +11,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from plasm.weights import check_depth, listed, reason, shown, write_beside
+from plasm.files import atomic_write, check_depth, listed, reason, shown
 
 __all__ = ["Config", "option", "parse_config", "read_config"]
 
@@ -74,7 +74,7 @@ class Config:
 
     def save(self, file: Path) -> None:
         """Write it, so that ``plasm COMMAND --config FILE`` has the same options."""
-        with write_beside(file) as beside:
+        with atomic_write(file) as beside:
             beside.write_bytes(self.to_toml())
 
 

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from plasm.data.extras import require
-from plasm.weights.files import write_beside
+from plasm.files import atomic_write
 
 __all__ = ["animation", "contact_sheet", "curves", "drawable", "movie", "strip"]
 
@@ -190,7 +190,7 @@ def movie(frames: Tensor, file: Path, rate: Fraction | int = 10) -> None:
     try:
         # An open file rather than a path, since FFmpeg gives a meaning to %, : and * in names.
         with (
-            write_beside(file) as beside,
+            atomic_write(file) as beside,
             beside.open("wb") as handle,
             av.open(handle, "w", format=_FORMATS.get(file.suffix.lower(), file.suffix[1:])) as container,
         ):

@@ -22,6 +22,7 @@ import click
 from plasm import create_model, weights
 from plasm.data import create_dataset
 from plasm.evaluation import Metrics, evaluate, forecast
+from plasm.files import atomic_write
 from plasm.loading import frame_counts, load_model
 from plasm.runs import read_history
 from plasm.weights.manifest import FOLDER
@@ -86,7 +87,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
             weights.save_tensors(tensors, file)
         metrics = measure(file, recipe, data_dir)
         if not repo:
-            with weights.write_beside(FOLDER / kept) as beside:
+            with atomic_write(FOLDER / kept) as beside:
                 shutil.copyfile(file, beside)
             file = FOLDER / kept
     entry = weights.Entry(
@@ -111,7 +112,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     rows = [row for row in weights.entries() if row.name != entry.name]
     place = next((number for number, row in enumerate(rows) if row.model == name), len(rows))
     rows.insert(place, entry)
-    with weights.write_beside(FOLDER / "manifest.json") as beside:
+    with atomic_write(FOLDER / "manifest.json") as beside:
         beside.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
     click.echo(weights.markdown_table([entry]))
 

@@ -17,9 +17,10 @@ except ImportError as error:
 
 import plasm
 from plasm.distributed import LostProcessError
+from plasm.files import shown
 from plasm.models.summary import summarize
 from plasm.training import RunInterruptedError
-from plasm.weights import WeightsNotFoundError, shown
+from plasm.weights import WeightsNotFoundError
 
 from .benchmark import benchmark
 from .data import data_command

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from plasm.weights import read_json
+from plasm.files import read_json
 
 from .clips import StreamClips, cut_windows, hold_out_fixed
 from .datasets import register_dataset

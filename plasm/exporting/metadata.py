@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from plasm import weights
+from plasm.files import parse_json
 
 __all__ = ["METADATA", "first_line", "read_metadata", "write_metadata"]
 
@@ -75,7 +75,7 @@ def _archive_metadata(file: Path) -> dict[str, str]:
             if len(infos) > 1 or infos[0].file_size > _LARGEST_METADATA:
                 raise ValueError(f"{METADATA} is there {len(infos)} times, or larger than {_LARGEST_METADATA:,} bytes")
             with archive.open(infos[0]) as member:
-                metadata = weights.parse_json(member.read(_LARGEST_METADATA), METADATA)
+                metadata = parse_json(member.read(_LARGEST_METADATA), METADATA)
         if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError(f"{METADATA} is no list of names and texts")
     except Exception as error:  # zipfile raises all kinds.

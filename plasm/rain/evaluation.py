@@ -14,7 +14,7 @@ from plasm.data.radar import Sequence as Event
 from plasm.data.radar.clips import events_of
 from plasm.data.radar.sequence import below
 from plasm.distributed import ALONE, World
-from plasm.weights import write_beside
+from plasm.files import atomic_write
 
 from . import pictures
 from .forecasts import Forecast, has_optical_flow, optical_flow, persistence
@@ -178,7 +178,7 @@ def write_scores(scores: RainScores, minutes: float, folder: Path) -> list[Path]
 
 
 def _write(rows: Sequence[dict[str, Any]], file: Path) -> None:
-    with write_beside(file) as beside, beside.open("w", newline="", encoding="utf-8") as handle:
+    with atomic_write(file) as beside, beside.open("w", newline="", encoding="utf-8") as handle:
         table = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
         table.writeheader()
         for row in rows:

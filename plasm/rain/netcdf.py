@@ -10,7 +10,7 @@ import numpy as np
 
 from plasm.data.extras import require
 from plasm.data.radar import Grid
-from plasm.weights import write_beside
+from plasm.files import atomic_write
 
 __all__ = ["write_forecast"]
 
@@ -64,7 +64,7 @@ def write_forecast(
         content.attrs["projection"] = grid.projection
     encoding = {"precip_intensity": {"dtype": "float32", "_FillValue": np.float32(-9999), "zlib": True}}
     plain = {name: {"_FillValue": None} for name in content.variables if name != "precip_intensity"}
-    with write_beside(file) as beside:
+    with atomic_write(file) as beside:
         content.to_netcdf(beside, engine="h5netcdf", encoding={**encoding, **plain})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from plasm.data.radar import FLOOR
-from plasm.weights import write_beside
+from plasm.files import atomic_write
 
 __all__ = ["draw_curves", "draw_forecast", "draw_performance"]
 
@@ -172,5 +172,5 @@ def draw_performance(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 
 def _save(figure: Any, file: Path) -> None:
-    with write_beside(file) as beside:
+    with atomic_write(file) as beside:
         figure.savefig(beside, dpi=100, format="png")

@@ -26,6 +26,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from plasm import pictures, weights
+from plasm.files import atomic_write
 
 from .config import RunConfig, config_differences
 from .json_files import read_rows
@@ -89,7 +90,7 @@ class RunFolder:
                 )
             config.save(self.path / "config.toml")
             if history:
-                with weights.write_beside(self.path / "history.json") as beside:
+                with atomic_write(self.path / "history.json") as beside:
                     beside.write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise type(error)(error.errno, f"{self.path} cannot be written: {error.strerror}") from error
@@ -116,7 +117,7 @@ class RunFolder:
             )
         if epochs and not found:
             _logger.warning("%s has no line of the %d epochs so far: going on without", self.path / "log.jsonl", epochs)
-        with weights.write_beside(self.path / "log.jsonl") as beside:
+        with atomic_write(self.path / "log.jsonl") as beside:
             beside.write_text("".join(json.dumps(row) + "\n" for row in self.log), encoding="utf-8")
 
     def add_to_log(self, row: dict[str, Any]) -> None:

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from plasm import weights
 from plasm.config import read_config
+from plasm.files import read_json
 from plasm.loading import is_pretraining, is_public
 
 from .config import PretrainConfig, TrainConfig
@@ -51,7 +51,7 @@ def read_earlier(run: Path) -> list[dict[str, Any]]:
         ValueError: If the file is damaged.
     """
     file = run / "history.json"
-    earlier: Any = weights.read_json(file) if file.is_file() else []
+    earlier: Any = read_json(file) if file.is_file() else []
     if not isinstance(earlier, list) or not all(map(_is_entry, earlier)):
         raise ValueError(
             f"{file} is damaged: wanted a list of runs, each with its command, data and options, or the name of weights"

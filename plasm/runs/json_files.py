@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from plasm import weights
+from plasm.files import parse_json
 
 __all__ = ["is_count", "is_number", "read_rows"]
 
@@ -49,14 +49,14 @@ def is_number(value: Any) -> bool:
 
 def _is_json(content: bytes) -> bool:
     try:
-        weights.parse_json(content, "")
+        parse_json(content, "")
     except ValueError:
         return False
     return True
 
 
 def _row(line: bytes, needed: Sequence[str], name: str) -> dict[str, Any]:
-    row: Any = weights.parse_json(line, name)
+    row: Any = parse_json(line, name)
     if (
         not isinstance(row, dict)
         or not row.keys() >= set(needed)

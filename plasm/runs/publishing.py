@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from plasm import weights
+from plasm.files import atomic_write, read_json
 from plasm.loading import load_model
-from plasm.weights.files import WEIGHTS_NAME, write_beside
+from plasm.weights.files import WEIGHTS_NAME
 
 from .history import read_history
 from .json_files import is_count, is_number
@@ -52,7 +53,7 @@ def record_metrics(
         "metrics": metrics,
     }
     file = run / "metrics.json"
-    with write_beside(file) as beside:
+    with atomic_write(file) as beside:
         beside.write_text(json.dumps(measured, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return file
 
@@ -89,7 +90,7 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
 def _measured(run: Path) -> dict[str, Any] | None:
     """What was measured, if it was measured on the weights that are there now."""
     file = run / "metrics.json"
-    measured: Any = weights.read_json(file) if file.is_file() else {}
+    measured: Any = read_json(file) if file.is_file() else {}
     damaged = f"{file} is damaged: remove it, and run `plasm evaluate --weights {run}` again"
     if not isinstance(measured, dict):
         raise ValueError(damaged)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import plasm
-from plasm.weights import write_beside
+from plasm.files import atomic_write
 
 from .config import RunConfig
 from .folder import RunFolder
@@ -57,7 +57,7 @@ def write_report(folder: RunFolder, config: RunConfig, model: nn.Module, device:
         _table({f"`{name}`": f"`{value}`" for name, value in asdict(config).items() if value is not None}),
         f"`config.toml` repeats the run: `plasm {config.command} --config config.toml --out OTHER`.",
     ]
-    with write_beside(folder.path / "report.md") as beside:
+    with atomic_write(folder.path / "report.md") as beside:
         beside.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
 
 

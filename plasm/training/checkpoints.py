@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from plasm import weights
+from plasm.files import parse_json
 
 __all__ = ["Checkpoint", "discard_after", "load_newest", "save"]
 
@@ -115,7 +116,7 @@ def _load(path: Path) -> Checkpoint:
         if not (path / name).is_file():
             # A pipe would be waited for.
             raise FileNotFoundError(f"{name} is not there, or no file")
-    values = weights.parse_json((path / "state.json").read_bytes(), "state.json")
+    values = parse_json((path / "state.json").read_bytes(), "state.json")
     if not isinstance(values, dict):
         raise ValueError("state.json is damaged: wanted an object")
     said, tensors = values.pop("sha256", None), weights.file_sha256(path / "state.safetensors")

@@ -1,5 +1,7 @@
 """Published weights: what there is, where it lies, and whether it is what it should be."""
 
+from plasm.files import check_depth, listed, parse_json, read_json, reason, shown
+
 from .card import Card
 from .convert import plain_state_dict, read_checkpoint, read_entry
 from .files import (
@@ -13,9 +15,7 @@ from .files import (
     save_pretrained,
     save_tensors,
     tensors_sha256,
-    write_beside,
 )
-from .foreign import check_depth, listed, parse_json, read_json, reason, shown
 from .hub import cached_file, cached_sha256, check_cached, fetch, fetch_config, push
 from .manifest import Entry, WeightsNotFoundError, describe, entries, entry, markdown_table, tags
 from .sources import add_source, find, sources
@@ -57,5 +57,4 @@ __all__ = [
     "sources",
     "tags",
     "tensors_sha256",
-    "write_beside",
 ]

@@ -14,8 +14,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from plasm.files import listed, reason, shown
+
 from .files import check_size, foreign_content
-from .foreign import listed, reason, shown
 
 __all__ = ["plain_state_dict", "read_checkpoint", "read_entry"]
 

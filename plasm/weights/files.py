@@ -6,8 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ from timm.models._hub import save_config_for_hf
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from plasm.files import atomic_write, listed, read_json, reason, shown
+
 from .card import Card
-from .foreign import listed, read_json, reason, shown
 
 __all__ = [
     "FORMER_ARGUMENTS",
@@ -32,7 +32,6 @@ __all__ = [
     "save_pretrained",
     "save_tensors",
     "tensors_sha256",
-    "write_beside",
 ]
 
 WEIGHTS_NAME = "model.safetensors"
@@ -43,20 +42,9 @@ FORMER_ARGUMENTS = frozenset(
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-@contextmanager
-def write_beside(file: Path) -> Iterator[Path]:
-    """Give a path beside ``file`` to write to, then rename: a reader sees the old file or the whole new one."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        yield beside
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
 def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
     """Write tensors as safetensors, whole or not at all."""
-    with write_beside(file) as beside:
+    with atomic_write(file) as beside:
         content = _serialize(tensors)
         try:
             # Its own save_file makes files that nobody else can read, on a shared disk, too.
@@ -272,9 +260,9 @@ def describe_folder(
     picture = None
     if card is not None and card.picture is not None:
         picture = f"prediction{card.picture.suffix}"
-        with write_beside(folder / picture) as beside:
+        with atomic_write(folder / picture) as beside:
             beside.write_bytes(card.picture.read_bytes())
-    with write_beside(folder / "README.md") as beside:
+    with atomic_write(folder / "README.md") as beside:
         # The record of its family, which lies beside the model's class.
         family = getattr(sys.modules.get(type(model).__module__), "FAMILY", None)
         beside.write_text((card or Card()).render(folder, saved, picture, family), encoding="utf-8")
@@ -326,5 +314,5 @@ def _save_config(model: Any, folder: Path, config: dict[str, Any]) -> None:
     for name in FORMER_ARGUMENTS.intersection(getattr(model, "_model_args", {})) - set(known):
         del model._model_args[name]
     config = {**config, "pretrained_cfg": {**described, **config.get("pretrained_cfg", {})}}
-    with write_beside(folder / "config.json") as beside:
+    with atomic_write(folder / "config.json") as beside:
         save_config_for_hf(model, str(beside), model_config=config, model_args=frames)

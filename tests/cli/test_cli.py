@@ -404,7 +404,7 @@ def test_evaluation_beside_weights_that_cannot_be_written(
     def refuse(*_: object) -> None:
         raise PermissionError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(publishing, "write_beside", refuse)
+    monkeypatch.setattr(publishing, "atomic_write", refuse)
     out = ok("evaluate", "--weights", tmp_path / "w", "--data-dir", sample_root, "--num-clips", 2)
     assert table_of(out).keys() == {"model", "black", "last frame"}
     assert "not written beside the weights: [Errno 30] Read-only file system" in caplog.text

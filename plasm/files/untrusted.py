@@ -1,4 +1,4 @@
-"""What other people wrote, on its way into an error message or out of JSON."""
+"""Untrusted text: on its way into an error message, or out of JSON."""
 
 import errno
 import json

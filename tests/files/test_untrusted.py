@@ -7,8 +7,9 @@ from click.testing import CliRunner
 
 from plasm.cli import main
 from plasm.config import parse_config, read_config
+from plasm.files import listed, read_json, shown
 from plasm.training import TrainConfig
-from plasm.weights import listed, read_json, read_model_config, shown
+from plasm.weights import read_model_config
 
 
 def test_what_is_shown_is_one_short_printable_line() -> None:

@@ -1,0 +1,6 @@
+"""Files: written whole or not at all, and read as what they are, another person's words."""
+
+from .atomic import atomic_write
+from .untrusted import check_depth, listed, parse_json, read_json, reason, shown
+
+__all__ = ["atomic_write", "check_depth", "listed", "parse_json", "read_json", "reason", "shown"]
