@@ -64,7 +64,7 @@ class PredictConfig(Config):
     )
     size: tuple[int, int] | None = option(None, "Height and width to bring the frames to.", at_least=1)
     fit: Literal["crop", "stretch"] = option("crop", "How --size is met: crop or stretch.")
-    step: int = option(1, "Use every so-manieth frame of the input.", at_least=1)
+    step: int = option(1, "Distance between the frames of the input that are used: 3 takes every third.", at_least=1)
     data_args: dict[str, Any] = field(
         default_factory=dict,
         metadata={
@@ -97,6 +97,7 @@ class Prediction:
         metrics: Of the model and of the forecasts that need none, where the input goes on long enough to know.
         saved: What was written, in words.
         drawn: How many of the clips are in the pictures, the first ones.
+        stream: What the frames were read from, the first of several.
         published: Where the input is the user's and the weights are published ones: what is known of them.
     """
 
@@ -106,6 +107,7 @@ class Prediction:
     metrics: dict[str, Metrics] | None
     saved: str
     drawn: int
+    stream: FrameStream
     published: weights.Entry | None = None
 
 
@@ -150,7 +152,8 @@ def _predict(config: PredictConfig) -> Prediction:
     saved = _save(clip, frames, target, out, streams[0].rate, is_video)
     row = _published(source)
     name = f"{row.model}.{row.tag}" if row else source
-    return Prediction(name, clip, frames, metrics, saved, min(_DRAWN, len(clip)), row if config.input else None)
+    published = row if config.input else None
+    return Prediction(name, clip, frames, metrics, saved, min(_DRAWN, len(clip)), streams[0], published)
 
 
 def _reading(given: dict[str, Any]) -> tuple[tuple[float, float] | None, ArrayOptions]:
@@ -221,7 +224,7 @@ def _fitting_model(stream: FrameStream, step: int) -> str:
     if not fitting:
         known = ", ".join(f"{name} ({t} frames of {c} channel(s))" for name, (t, c) in takes.items())
         shortest = min(frames for frames, _ in takes.values())
-        used = f"every {step}th of its {stream.num_frames} frames, {length}" if step > 1 else f"{length} frames"
+        used = f"one in {step} of its {stream.num_frames} frames, {length}" if step > 1 else f"{length} frames"
         short = f"It is too short: {used}, where {shortest} are needed at least. " if length < shortest else ""
         raise ValueError(
             f"no model with weights fits {stream.name}, which has {length} frames of {channels} channel(s); there are: "

@@ -1,12 +1,17 @@
 """The command that predicts."""
 
+import shlex
 from typing import Any
 
 import click
 
 from plasm.evaluation import metrics_table
-from plasm.prediction import PredictConfig
+from plasm.models import recipe
+from plasm.models.summary import summarize
+from plasm.prediction import PredictConfig, Prediction
 from plasm.prediction import predict as run
+from plasm.training import TrainConfig
+from plasm.training.outlook import training_options
 
 from .options import given, options
 from .rain import predict_radar
@@ -41,14 +46,30 @@ def predict(**arguments: Any) -> None:
         if own["mse"] > still["mse"]:
             click.echo(
                 f"the forecast scores below the last frame repeated (PSNR {own['psnr']:.1f} against "
-                f"{still['psnr']:.1f} dB): these weights do not know such clips"
+                f"{still['psnr']:.1f} dB): these weights do not suit such clips"
             )
     if done.published is not None:
-        model = done.published.model
-        data = _TITLES.get(done.published.data, done.published.data)
-        click.echo(
-            f"the weights of {model} were trained on {data} and know nothing else: a forecast of other scenes needs "
-            f"training on them: plasm train --model {model} --data clips --data-dir FOLDER --out RUN --data-arg "
-            f"channels=3 --model-arg in_chans=3; then plasm predict --weights RUN --input FILE",
-            err=True,
-        )
+        click.echo(_advice(config, done, done.published.model, done.published.data), err=True)
+
+
+def _advice(config: PredictConfig, done: Prediction, model: str, data: str) -> str:
+    """How to get weights for a clip of the user's own: commands for videos like it."""
+    stream, shown, summary = done.stream, _TITLES.get(data, data), summarize(model)
+    span = (summary.input_shape[0] + summary.output_shape[0] - 1) * config.step + 1
+    told = f"these weights were trained on {shown} alone; other scenes need weights of their own."
+    if stream.num_frames < span:
+        return f"{told} Training takes videos of {span} frames or more; see docs/videos.md"
+    batch = recipe(model, "train").get("batch_size", TrainConfig.batch_size)
+    channels = min(stream.channels, 3)
+    options, size = training_options(
+        model, batch, summary.input_shape[1], (stream.num_frames, channels, stream.size), span
+    )
+    read = "".join(f" --data-arg {shlex.quote(f'{name}={value}')}" for name, value in config.data_args.items())
+    step, shape = f" --step {config.step}" * (config.step > 1), f" --size {size[0]} {size[1]}" * (size != stream.size)
+    step_arg = f" --data-arg step={config.step}" * (config.step > 1)
+    return (
+        f"{told} With ten videos like this one in FOLDER:\n"
+        f"  plasm train --model {model} {' '.join(options)}{step_arg}{read} --out RUN\n"
+        f"  plasm predict --weights RUN --input FILE{shape}{step}{read}\n"
+        "`plasm train` says how many steps yours make; about 2,000 are needed. See docs/videos.md"
+    )

@@ -1,6 +1,7 @@
 """A run from its configuration to its end: model, weights to begin with, data sets and trainer are put together."""
 
 import inspect
+import logging
 import shutil
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from plasm.config import read_config
-from plasm.data import create_dataset, pixel_mask
+from plasm.data import StreamClips, create_dataset, pixel_mask
 from plasm.data.extras import import_named
 from plasm.devices import choose_device, clear_failures, has_bf16
 from plasm.distributed import World, join_world
@@ -30,9 +31,12 @@ from plasm.runs import (
 )
 from plasm.tasks import Pretraining, Task, frame_counts
 
+from . import outlook
 from .trainer import Trainer
 
 __all__ = ["freeze_encoder", "make_pretraining", "prepare", "run"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def run(
@@ -70,7 +74,12 @@ def run(
             _try_every_stage(config, resume)
             return
         with join_world(choose_device(config.device)) as world, _lock(Path(config.out), world):
-            prepare(config, world, resume, allow_changed_data).fit()
+            trainer = prepare(config, world, resume, allow_changed_data)
+            if world.is_first:
+                print("\n".join(outlook.describe(trainer)), flush=True)
+                for warning in outlook.warnings(trainer):
+                    _LOG.warning("%s", warning)
+            trainer.fit()
 
 
 def _lock(out: Path, world: World) -> AbstractContextManager[None]:
@@ -221,9 +230,12 @@ def _make_datasets(config: RunConfig, model: nn.Module) -> tuple[Dataset[Tensor]
     val_set = create_dataset(
         config.data, root, "val", num_clips=config.val_clips, num_frames=in_frames + out_frames, **config.data_args
     )
-    if len(train_set) < config.batch_size:  # type: ignore[arg-type]
+    if (clips := len(train_set)) < config.batch_size:  # type: ignore[arg-type]
+        advice = f"--batch-size {clips}"
+        if isinstance(train_set, StreamClips) and (more := outlook.denser(train_set))[1] > clips:
+            advice += f", or --data-arg stride={more[0]}, which makes {more[1]:,} clips"
         raise ValueError(
-            f"{config.data} has {len(train_set)} training clips, fewer than a batch of {config.batch_size}"  # type: ignore[arg-type]
+            f"{config.data} has {clips} training clips, fewer than a batch of {config.batch_size}: {advice}"
         )
     channels, wanted = train_set[0].shape[1], getattr(model, "in_chans", None)
     if wanted not in (None, channels):

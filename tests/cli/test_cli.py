@@ -17,6 +17,7 @@ from plasm import evaluation, prediction, training, weights
 from plasm.cli import main
 from plasm.config import read_config
 from plasm.data import open_source
+from plasm.pictures import movie
 from plasm.runs import publishing
 
 SMALL = ["encoder_dim=8", "translator_dim=16", "translator_depth=1"]
@@ -318,25 +319,45 @@ def test_python_m_plasm_is_the_command() -> None:
     assert "Usage: plasm" in out
 
 
-def test_predict_says_what_the_weights_know(tmp_path: Path) -> None:
+def test_predict_says_what_the_weights_were_trained_on(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0)
     street = numbers.integers(0, 256, (1, 16, 16, 1)) + np.zeros((20, 1, 1, 1))
     np.save(tmp_path / "street.npy", street.astype(np.uint8)[..., 0])
     out = ok("predict", "--input", tmp_path / "street.npy", "--out", tmp_path / "p")
     assert "predicted by plasm_mmnist_tiny." in out
-    assert "were trained on Moving MNIST and know nothing else" in out
-    assert "plasm train --model plasm_mmnist_tiny --data clips --data-dir FOLDER" in out
+    assert "were trained on Moving MNIST alone" in out
+    # Ten such files have a clip each, eight of them to train on: a step.
+    assert (
+        "plasm train --model plasm_mmnist_tiny --init plasm_mmnist_tiny --data clips --data-dir FOLDER --data-arg "
+        "channels=1 --data-arg stride=1 --lr 0.002 --epochs 2000 --out RUN\n"
+    ) in out
+    assert "plasm predict --weights RUN --input FILE\n" in out
+    assert "in_chans" not in out
     assert "the forecast scores below the last frame repeated (PSNR " in out
     shown = ok("predict", "--out", tmp_path / "p")
     assert "Moving MNIST" not in shown
     assert "scores below" not in shown
 
 
+def test_advice_for_videos_of_ones_own(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    movie(torch.rand(90, 3, 120, 160), tmp_path / "own.mp4")
+    out = ok("predict", "--input", tmp_path / "own.mp4", "--step", 2, "--out", tmp_path / "p")
+    # 52 first frames in each of eight files: 416 clips, 52 steps.
+    assert (
+        "plasm train --model plasm_mmnist_tiny --model-arg in_chans=3 --init plasm_mmnist_tiny --data clips --data-dir "
+        'FOLDER --data-arg "size=(48,64)" --data-arg stride=1 --lr 0.002 --epochs 39 --data-arg step=2 --out RUN\n'
+    ) in out
+    assert "plasm predict --weights RUN --input FILE --size 48 64 --step 2\n" in out
+    np.save(tmp_path / "short.npy", np.zeros((12, 16, 16), np.uint8))
+    assert "videos of 20 frames or more" in ok("predict", "--input", tmp_path / "short.npy", "--out", tmp_path / "p")
+
+
 def test_predict_says_how_many_frames_are_needed(tmp_path: Path) -> None:
     np.save(tmp_path / "short.npy", np.zeros((12, 16, 16), np.uint8))
     common = ["predict", "--input", tmp_path / "short.npy", "--out", tmp_path / "p"]
     message = fails(*common, "--step", 3)
-    assert "It is too short: every 3th of its 12 frames, 4, where 10 are needed at least" in message
+    assert "It is too short: one in 3 of its 12 frames, 4, where 10 are needed at least" in message
     assert "the clip has 4 frames; the model needs 10" in fails(*common, "--step", 3, "--model", "plasm_mmnist_tiny")
     assert not (tmp_path / "p").exists()
 
