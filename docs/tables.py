@@ -161,7 +161,7 @@ def scores(_: str = "") -> str:
 
 @cache
 def _published() -> list[dict[str, str]]:
-    with (Path(plasm.__file__).parent / "published.csv").open(encoding="utf-8", newline="") as stream:
+    with measuring.PUBLISHED.open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 

@@ -1,0 +1,120 @@
+"""Error against cost and against speed, drawn. Needs matplotlib."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .literature import measured_here, published
+from .measuring import Measurement
+
+__all__ = ["picture"]
+
+
+class _Point(NamedTuple):
+    x: float
+    mse: float
+    label: str
+    measured: bool
+
+
+def picture(rows: Sequence[Measurement], file: Path) -> None:
+    """Draw error against multiply-adds and against measured clips a second, of inference, a row for each length.
+
+    Published errors are circles, at the multiply-adds that their source reports, and stand in a row for each length of
+    training: lengths are not to be compared. Errors measured here are stars, in a row of their own.
+
+    Args:
+        rows: Of which those of models with a published or measured error are drawn.
+        file: PNG to write.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    # Of several runtimes, the first.
+    measured = {row.model: row for row in reversed(rows) if row.mode == "inference"}
+    panels: dict[str, list[tuple[str, float, float | None, bool]]] = {}
+    for point in published():
+        if point.model in measured:
+            length = f"{point.epochs:,} epochs" if point.epochs else "a length not given"
+            panels.setdefault(f"published, {length}", []).append((point.model, point.mse, point.multiply_adds, False))
+    for model, weight in measured_here().items():
+        if model in measured:
+            panels.setdefault("measured here, clips as in the label", []).append(
+                (f"{model} ({weight.clips:,})", weight.metrics["mse"], None, True)
+            )
+    panels = dict(sorted(panels.items(), key=lambda panel: ("measured" in panel[0], len(panel[0])))) or {
+        "no model with a known error": []
+    }
+    figure = Figure(figsize=(13, 5 * len(panels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(panels), 2, squeeze=False)
+    for axes, (title, points) in zip(grid, panels.items(), strict=True):
+        for axis, by_cost in zip(axes, (True, False), strict=True):
+            drawn = []
+            for label, mse, reported, own in points:
+                row = measured[label.partition(" ")[0]]
+                cost = reported if reported is not None else row.multiply_adds / 1e9
+                drawn.append(_Point(cost if by_cost else row.clips_per_second, mse, label, own))
+            axis.set(
+                xlabel="multiply-adds of a clip (G)" if by_cost else "clips a second of plasm's model, measured here",
+                ylabel="MSE, Moving MNIST", title=title, xscale="log",
+            )  # fmt: skip
+            # Names stay within the axes, and numbers within a decade are few and plain.
+            axis.margins(x=0.3, y=0.15)
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.grid(alpha=0.3)
+            for each in drawn:
+                color = "tab:red" if each.label.startswith("plasm") else "tab:blue"
+                axis.scatter(each.x, each.mse, color=color, s=90 if each.measured else 18,
+                             marker="*" if each.measured else "o")  # fmt: skip
+    figure.draw_without_rendering()
+    for axes, points in zip(grid, panels.values(), strict=True):
+        for axis in axes:
+            _label(axis, [label.replace("_mmnist", "") for label, *_ in points])
+    figure.savefig(file, dpi=110)
+
+
+def _label(axis: Any, labels: Sequence[str]) -> None:
+    """Write a label beside each of the collections of an axis, where it covers no other label and no point."""
+    from matplotlib.text import Text
+
+    renderer = axis.figure.canvas.get_renderer()
+    taken = [
+        axis.transData.transform(collection.get_offsets())[0] + side for collection in axis.collections
+        for side in ((-4, -4), (4, 4))
+    ]  # fmt: skip
+    boxes = [(*low, *high) for low, high in zip(taken[::2], taken[1::2], strict=True)]
+    own = list(boxes)
+    for collection, label, point in zip(axis.collections, labels, own, strict=True):
+        place = collection.get_offsets()[0]
+        for offset in _OFFSETS:
+            text = axis.annotate(
+                label, place, fontsize=8, xytext=offset, textcoords="offset points",
+                ha="left" if offset[0] >= 0 else "right", va="center",
+                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "gray"} if max(map(abs, offset)) > 8 else None,
+            )  # fmt: skip
+            # An annotation's own extent has its line in it.
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text).extents
+            others = [each for each in boxes if each is not point]
+            if not any(_overlap(box, each) for each in others) or offset == _OFFSETS[-1]:
+                boxes.append(tuple(box))
+                break
+            text.remove()
+
+
+# Where a label may stand from its point, in points, the nearest first.
+_OFFSETS = [
+    (side * x, sign * y)
+    for x, y in sorted(((x, y) for x in (6, 14, 26, 40, 60) for y in range(0, 90, 8)), key=lambda place: sum(place))
+    for sign in ((1, -1) if y else (1,))
+    for side in (1, -1)
+]
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two boxes (left, bottom, right, top) share a place."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

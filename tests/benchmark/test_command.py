@@ -1,0 +1,40 @@
+import csv
+from pathlib import Path
+
+import pytest
+from commands import fails, ok
+
+from plasm import benchmark
+
+SMALL = ["encoder_dim=4", "translator_dim=16", "translator_depth=2", "encoder_depth=2"]
+ARGUMENTS = [part for item in SMALL for part in ("--model-arg", item)]
+
+
+def test_the_command_measures_models_in_both_modes(tmp_path: Path) -> None:
+    out = ok(
+        "benchmark", "simvp_mmnist", "tau_mmnist", "--train", "--rounds", 2, "--batch-size", 1, "--device", "cpu",
+        "--out", tmp_path / "b", *ARGUMENTS,
+    )  # fmt: skip
+    with (tmp_path / "b" / "benchmark.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["model"], row["mode"]) for row in rows] == [
+        (model, mode) for model in ("simvp_mmnist", "tau_mmnist") for mode in ("inference", "training")
+    ]
+    for row in rows:
+        assert 0 < float(row["lowest"]) <= float(row["clips_per_second"]) <= float(row["highest"])
+        assert float(row["frames_per_second"]) == pytest.approx(10 * float(row["clips_per_second"]))
+        assert 0 < float(row["share"]) < 2
+    # The activations that a backward pass needs are kept.
+    assert int(rows[1]["peak_memory"]) > int(rows[0]["peak_memory"]) > 0
+    table = (tmp_path / "b" / "benchmark.md").read_text(encoding="utf-8")
+    assert table in out
+    assert "| 32.15" in table
+    assert "| 21.15" in table
+    assert (tmp_path / "b" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
+    assert "no model of plasm is called resnet18" in fails("benchmark", "resnet18", "--out", tmp_path)
+    assert "must be positive" in fails("benchmark", "tau_mmnist", "--rounds", 0, "--out", tmp_path)
+    with pytest.raises(ValueError, match="runtime is one of eager, compile"):
+        benchmark.run(["tau_mmnist"], device="cpu", runtime="none", out=tmp_path)
