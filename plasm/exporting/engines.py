@@ -42,19 +42,32 @@ class ExportedModel(VideoModel):
     Args:
         run: (B, T, C, H, W) -> (B, T', C', H, W), for the sizes that the file takes.
         metadata: Of the file.
+        file: Its name, for errors.
 
     Attributes:
         metadata: Of the file; see ``plasm.export``.
         size: H and W that the file takes; None if any multiple of ``size_multiple`` will do.
     """
 
-    def __init__(self, run: _Run, metadata: Mapping[str, str]) -> None:
+    def __init__(self, run: _Run, metadata: Mapping[str, str], file: Path | str) -> None:
         counts = (int(metadata[name]) for name in ("in_chans", "in_frames", "out_frames", "out_chans"))
         super().__init__(*counts)
-        self._run, self.metadata = run, dict(metadata)
+        self._run, self.metadata, self.file = run, dict(metadata), str(file)
         self.size_multiple = int(metadata["size_multiple"])
         fixed = metadata["dynamic_size"] != "true"
         self.size = (int(metadata["height"]), int(metadata["width"])) if fixed else None
+
+    def check_clip(self, clip: Tensor) -> None:
+        """Check the shape of a clip.
+
+        Raises:
+            ValueError: If it has other T or C than the file's metadata say, or not five dimensions.
+        """
+        if clip.ndim != 5 or clip.shape[1:3] != (self.in_frames, self.in_chans):
+            raise ValueError(
+                f"by its metadata {self.file} takes clips of (B, {self.in_frames}, {self.in_chans}, H, W), got "
+                f"{tuple(clip.shape)}: give it such a clip, or export a model for this one"
+            )
 
     @forecasts
     def forward(self, clip: Tensor) -> Tensor:
@@ -74,7 +87,7 @@ class ExportedModel(VideoModel):
             return self.crop(self._on_cpu(self.pad_clip(clip)), clip)
         if tuple(clip.shape[-2:]) != self.size:
             raise ValueError(
-                f"the file takes frames of {self.size[0]}x{self.size[1]}, got {clip.shape[-2]}x{clip.shape[-1]}: bring "
+                f"{self.file} takes frames of {self.size[0]}x{self.size[1]}, got {clip.shape[-2]}x{clip.shape[-1]}: bring "
                 f"them to that size, or export with dynamic_size"
             )
         return self._on_cpu(clip)
@@ -84,12 +97,12 @@ class ExportedModel(VideoModel):
             frames = self._run(clip.to("cpu", torch.float32).contiguous())
         except Exception as error:  # Each engine has its own.
             raise ValueError(
-                f"the exported model fails on a clip of {tuple(clip.shape)}: {first_line(error)}"
+                f"{self.file} fails on a clip of {tuple(clip.shape)}: {first_line(error)}"
             ) from error
         expected = (len(clip), self.out_frames, self.out_chans, *clip.shape[3:])
         if tuple(frames.shape) != expected:
             raise ValueError(
-                f"the exported model gives frames of {tuple(frames.shape)}, where its metadata promise {expected}"
+                f"{self.file} gives frames of {tuple(frames.shape)}, where its metadata promise {expected}"
             )
         return frames.to(clip.device)
 
@@ -118,13 +131,13 @@ def load_exported(
     file = Path(file)
     metadata = read_metadata(file)
     if trust:
-        return ExportedModel(_load(file, file, metadata, threads, engine), metadata)
+        return ExportedModel(_load(file, file, metadata, threads, engine), metadata, file)
     with tempfile.TemporaryDirectory(prefix="plasm-") as folder:
         # What is loaded is what was hashed, and nothing lies beside it.
         copy = Path(folder) / file.name
         shutil.copyfile(file, copy)
         check_origin(copy, named=file)
-        return ExportedModel(_load(copy, file, read_metadata(copy), threads, engine), metadata)
+        return ExportedModel(_load(copy, file, read_metadata(copy), threads, engine), metadata, file)
 
 
 def _load(file: Path, named: Path, metadata: Mapping[str, str], threads: int | None, engine: Engine) -> _Run:

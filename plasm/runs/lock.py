@@ -69,6 +69,8 @@ def lock_folder(path: Path) -> Iterator[None]:
 
 def _acquire(path: Path) -> int:
     file, vanished = path / _NAME, 0
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise FileExistsError(f"{file} is no file of a run: delete it, or choose another --out")
     while True:
         try:
             path.mkdir(parents=True, exist_ok=True)

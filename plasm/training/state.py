@@ -139,18 +139,15 @@ class TrainState:
                 f"the checkpoints in {folder} have tensors of other names or shapes: an earlier plasm wrote them, or "
                 "this one with another model. Resume with the version that began the run, or start another with --init"
             )
-        self._compare_data(values.get("data"), folder.parent, allow_changed_data)
+        self._compare_data(values["data"], folder.parent, allow_changed_data)
         for name, tensor in own.items():
             tensor.copy_(saved[name])
         self._restore_optimizer(found)
         self.epoch, self.step = values["epoch"], values["step"]
-        self.loss_sum, self.loss_sums = values["loss_sum"], values.get("loss_sums", {})
+        self.loss_sum, self.loss_sums = values["loss_sum"], values["loss_sums"]
         self._take_up_schedule(values["scheduler"], folder)
 
-    def _compare_data(self, seen: Mapping[str, Any] | None, run: Path, allow_changed: bool) -> None:
-        if seen is None:
-            _logger.warning("the checkpoint in %s does not say which data it has seen: it is not compared", run)
-            return
+    def _compare_data(self, seen: Mapping[str, Any], run: Path, allow_changed: bool) -> None:
         changed = [
             _change(name, seen[split], self.data[split])
             for split, name in (("train", "training"), ("val", "validation"))
@@ -239,14 +236,14 @@ class TrainState:
         if names != [{own[id(p)] for p in group["params"]} for group in self.optimizer.param_groups]:
             return False
         known = {f"{_OPTIMIZER}{name}" for name in own.values()}
-        plain = [found.values["optimizer"], found.values.get("optimizer_others"), found.values["param_groups"]]
+        plain = [found.values["optimizer"], found.values["optimizer_others"], found.values["param_groups"]]
         nested = set(_tensor_names(plain))
         tensors = (name for name in found.tensors if name.startswith(_OPTIMIZER) and name not in nested)
         return all(name.rpartition(".")[0] in known for name in tensors)
 
     def _restore_optimizer(self, found: checkpoints.Checkpoint) -> None:
         values, trained = found.values, self._trained()
-        strides = values.get("strides", {})
+        strides = values["strides"]
         tensors = {
             name: torch.empty_strided(tensor.shape, strides[name], dtype=tensor.dtype).copy_(tensor)
             if name in strides
@@ -271,24 +268,22 @@ class TrainState:
             }
             for own, saved in zip(self.optimizer.param_groups, values["param_groups"], strict=True)
         ]
-        others = {key: decode(value, tensors) for key, value in values.get("optimizer_others", {}).items()}
+        others = {key: decode(value, tensors) for key, value in values["optimizer_others"].items()}
         state = {numbers[id(trained[name])]: each for name, each in states.items() if each}
         self.optimizer.load_state_dict({**others, "state": state, "param_groups": groups})
         for name, exact in states.items():
             placed = self.optimizer.state.get(trained[name], {})
             for key, value in exact.items():
                 if key in placed:
-                    placed[key] = _placed(value, placed[key], None if "strides" in values else trained[name])
+                    placed[key] = _placed(value, placed[key])
 
 
-def _placed(exact: Any, placed: Any, like: Tensor | None) -> Any:
-    """A value of a checkpoint where the optimizer has put it, in its own dtype and layout, or the layout of another."""
+def _placed(exact: Any, placed: Any) -> Any:
+    """A value of a checkpoint where the optimizer has put it, in its own dtype and layout."""
     if isinstance(exact, (list, tuple)) and type(placed) is type(exact):
-        return type(exact)(_placed(one, other, like) for one, other in zip(exact, placed, strict=True))
+        return type(exact)(_placed(one, other) for one, other in zip(exact, placed, strict=True))
     if not (torch.is_tensor(exact) and torch.is_tensor(placed)):
         return placed
-    if like is not None and like.shape == exact.shape:
-        return torch.empty_like(like, dtype=exact.dtype, device=placed.device).copy_(exact)
     # Not the file's own, which may be mapped, nor one that a loader has cast.
     return torch.empty_strided(exact.shape, exact.stride(), dtype=exact.dtype, device=placed.device).copy_(exact)
 

@@ -110,7 +110,7 @@ def load_tensors(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
         raise OSError(f"{file} has {size / 1e9:,.1f} GB, more than there is memory for") from error
     except Exception as error:
         # Its own error, and others for a type that torch has not.
-        found = foreign_content(file) or f"is damaged ({reason(error)})"
+        found = foreign_content(file) or f"is damaged ({reason(error).partition(' in header')[0]})"
         raise OSError(f"{file} is not a whole safetensors file: it {found}") from error
 
 

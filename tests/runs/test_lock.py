@@ -149,8 +149,13 @@ def test_what_others_left_in_place_of_the_lock(tmp_path: Path) -> None:
     (tmp_path / "link").mkdir()
     (tmp_path / "link" / ".lock").symlink_to(tmp_path / "precious")
     (tmp_path / "folder" / ".lock").mkdir(parents=True)
-    for name in ("link", "folder"):
-        with pytest.raises(OSError, match=f"{name} cannot be written"), lock_folder(tmp_path / name):
+    names = ["link", "folder"]
+    if hasattr(os, "mkfifo"):
+        (tmp_path / "pipe").mkdir()
+        os.mkfifo(tmp_path / "pipe" / ".lock")
+        names.append("pipe")
+    for name in names:
+        with pytest.raises(FileExistsError, match=rf"{name}.\.lock is no file of a run"), lock_folder(tmp_path / name):
             pass
     assert (tmp_path / "precious").read_text() == "mine"
     (tmp_path / "text").mkdir()

@@ -342,20 +342,6 @@ def test_data_that_makes_other_steps_cannot_be_taken_up(on_clips: tuple[Path, Pa
         prepare(config, HERE, resume=True, allow_changed_data=True)
 
 
-def test_a_checkpoint_that_knows_no_data_is_taken_up(
-    stopped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As those that an earlier plasm wrote."""
-    out = Path(shutil.copytree(stopped, tmp_path / "run"))
-    found = checkpoints.load_newest(out / "checkpoints")
-    assert found is not None
-    step = max((out / "checkpoints").iterdir())
-    checkpoints.save(found.tensors, {k: v for k, v in found.values.items() if k != "data"}, step.parent, 8)
-    with caplog.at_level(logging.WARNING):
-        assert prepare(TrainConfig(**arguments(out)), HERE, resume=True).state.epoch == 2
-    assert "does not say which data it has seen" in caplog.text
-
-
 ROW = {"epoch": 1, "clips": 16, "loss": 0.1, "lr": 0.01, "clips_per_second": 9.0}
 
 
