@@ -87,8 +87,8 @@ class ExportedModel(VideoModel):
             return self.crop(self._on_cpu(self.pad_clip(clip)), clip)
         if tuple(clip.shape[-2:]) != self.size:
             raise ValueError(
-                f"{self.file} takes frames of {self.size[0]}x{self.size[1]}, got {clip.shape[-2]}x{clip.shape[-1]}: bring "
-                f"them to that size, or export with dynamic_size"
+                f"{self.file} takes frames of {self.size[0]}x{self.size[1]}, got {clip.shape[-2]}x{clip.shape[-1]}: "
+                "bring them to that size, or export with dynamic_size"
             )
         return self._on_cpu(clip)
 
@@ -96,9 +96,7 @@ class ExportedModel(VideoModel):
         try:
             frames = self._run(clip.to("cpu", torch.float32).contiguous())
         except Exception as error:  # Each engine has its own.
-            raise ValueError(
-                f"{self.file} fails on a clip of {tuple(clip.shape)}: {first_line(error)}"
-            ) from error
+            raise ValueError(f"{self.file} fails on a clip of {tuple(clip.shape)}: {first_line(error)}") from error
         expected = (len(clip), self.out_frames, self.out_chans, *clip.shape[3:])
         if tuple(frames.shape) != expected:
             raise ValueError(

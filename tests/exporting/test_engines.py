@@ -291,5 +291,5 @@ def test_a_file_that_gives_other_frames_than_it_says(strangers: Path) -> None:
     with pytest.raises(ValueError, match=r"gives frames of .*\(2, 10, 1, 64, 64\), where its metadata promise"):
         load_exported(metadata_of(file, metadata), trust=True)(clips())
     metadata = json.dumps({**read_metadata(file), "in_frames": "9", "out_frames": "10"}).encode()
-    with pytest.raises(ValueError, match=r"t\.pt2 fails on a clip of"):
+    with pytest.raises(ValueError, match=r"m\.pt2 fails on a clip of"):
         load_exported(metadata_of(file, metadata), trust=True)(clips()[:, :9])
