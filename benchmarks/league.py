@@ -34,9 +34,7 @@ from plasm.data import create_dataset
 from plasm.devices import move
 from plasm.evaluation import evaluate, forecast
 from plasm.files import atomic_write
-from plasm.loading import load_model
-from plasm.models import make_task
-from plasm.models.summary import summarize
+from plasm.models import load_model, make_task, summarize
 from plasm.tasks import Task, total_loss
 
 CPU = torch.device("cpu")

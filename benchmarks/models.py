@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from plasm.devices import has_bf16, keep_freed_memory
-from plasm.models.summary import summarize
+from plasm.models import summarize
 
 
 def make_steps(name: str, args: dict[str, Any], batch_size: int, device: str) -> dict[str, Callable[[], None]]:

@@ -30,7 +30,7 @@ from onnxruntime.quantization import (
 import plasm
 from plasm.data import create_dataset
 from plasm.evaluation import frame_mse
-from plasm.loading import frame_counts, load_model
+from plasm.models import frame_counts, load_model
 
 BATCH = 8
 

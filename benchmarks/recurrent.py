@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import plasm  # noqa: F401
 from plasm.benchmark import peak_memory
 from plasm.layers.convlstm import GateConv
-from plasm.models.recurrent import patchify, unpatchify
+from plasm.models._recurrent import patchify, unpatchify
 
 
 def conv(gates: GateConv, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from plasm.data import create_dataset
 from plasm.evaluation import frame_mse
 from plasm.files import atomic_write
 from plasm.layers import PairwiseLayerAttention
-from plasm.loading import frame_counts, load_model
+from plasm.models import frame_counts, load_model
 
 Replacement = Callable[[Tensor], Tensor]
 

@@ -35,8 +35,7 @@ from plasm.data.mnist import load_digits
 from plasm.devices import choose_device, has_bf16, keep_freed_memory
 from plasm.distributed import World
 from plasm.layers import cpu_grads
-from plasm.loading import make_model
-from plasm.models.summary import summarize
+from plasm.models import create_model, summarize
 from plasm.training import TrainConfig
 from plasm.training.assembly import prepare
 
@@ -95,7 +94,7 @@ def trainer_step(arguments: argparse.Namespace, variant: str, folder: str) -> Ca
 def plain_step(arguments: argparse.Namespace) -> Callable[[], int]:
     cpu_grads._helps = lambda x: False
     device = choose_device(arguments.device)
-    model = make_model(arguments.model).to(device).train()
+    model = create_model(arguments.model).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     digits = load_digits(arguments.data_dir, "train").numpy()
 

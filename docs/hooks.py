@@ -31,7 +31,7 @@ import notebooks
 import tables
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.loading", "plasm.weights", "plasm.data", "plasm.training",
+PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.weights", "plasm.data", "plasm.training",
             "plasm.runs", "plasm.evaluation", "plasm.prediction", "plasm.pictures", "plasm.exporting",
             "plasm.devices", "plasm.distributed", "plasm.config")  # fmt: skip
 SOURCES = ("plasm", "benchmarks", "tools", "docs")

@@ -22,8 +22,7 @@ from plasm import benchmark as measuring
 from plasm import layers as plasm_layers
 from plasm import weights
 from plasm.benchmark import Measurement
-from plasm.models import recipe
-from plasm.models.summary import ModelSummary, summarize
+from plasm.models import ModelSummary, recipe, summarize
 from plasm.runs import TrainConfig, make_config
 
 RESULTS = Path(__file__).parent / "results"

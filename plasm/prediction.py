@@ -16,7 +16,6 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-import plasm
 from plasm import pictures, weights
 from plasm.config import Config, option
 from plasm.data import SAMPLES, FrameFormat, FrameStream, open_source, read_streams
@@ -25,9 +24,7 @@ from plasm.data.layouts import ArrayOptions
 from plasm.devices import choose_device, clear_failures, move
 from plasm.evaluation import BASELINES, Metrics, VideoMetrics, forecast
 from plasm.exporting import through_onnx
-from plasm.loading import frame_counts, load_model
-from plasm.models.forecasting import forecasting
-from plasm.models.summary import summarize
+from plasm.models import ModelInterface, forecasting, frame_counts, list_models, load_model, summarize
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
 
@@ -199,7 +196,7 @@ def _check_out(out: Path) -> bool:
 
 
 def _channels(model: nn.Module) -> int:
-    channels = getattr(model, "in_chans", None)
+    channels = ModelInterface.of(model).in_chans
     if not isinstance(channels, int):
         raise ValueError(f"{type(model).__name__} does not say how many channels it takes: it needs in_chans")
     return channels
@@ -212,7 +209,7 @@ def _fitting_model(stream: FrameStream, step: int) -> str:
         ValueError: If no model with weights fits.
         plasm.weights.WeightsNotFoundError: If no model has weights.
     """
-    names = [name for name in plasm.list_models() if weights.tags(name)]
+    names = [name for name in list_models() if weights.tags(name)]
     if not names:
         return DEFAULT_MODEL
     # Colour can be predicted in gray; an alpha channel is no colour.

@@ -17,7 +17,7 @@ from plasm import training
 from plasm.data import SAMPLES, create_dataset
 from plasm.distributed import ALONE, World, join_world
 from plasm.evaluation import BASELINES, evaluate, forecast, frame_mse
-from plasm.loading import load_model
+from plasm.models import load_model
 
 
 def start(task: str, out: Path, rank: int, port: int) -> "subprocess.Popen[str]":

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import timm
 
-from plasm.models.summary import summarize
+from plasm.models import summarize
 from plasm.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]

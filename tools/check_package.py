@@ -31,11 +31,11 @@ def build(out: Path) -> tuple[Path, Path]:
 
 
 def version() -> str:
-    """The version that ``plasm/__init__.py`` states, without importing it."""
-    for node in ast.parse((ROOT / "plasm" / "__init__.py").read_text(encoding="utf-8")).body:
+    """The version that ``plasm/_version.py`` states, without importing it."""
+    for node in ast.parse((ROOT / "plasm" / "_version.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__version__":
             return str(ast.literal_eval(node.value))
-    raise ValueError("plasm/__init__.py has no __version__")
+    raise ValueError("plasm/_version.py has no __version__")
 
 
 def wheel_problems(wheel: Path) -> Iterator[str]:

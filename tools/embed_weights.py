@@ -23,7 +23,7 @@ from plasm import create_model, weights
 from plasm.data import create_dataset
 from plasm.evaluation import Metrics, evaluate, forecast
 from plasm.files import atomic_write
-from plasm.loading import frame_counts, load_model
+from plasm.models import frame_counts, load_model
 from plasm.runs import read_history
 from plasm.weights.manifest import FOLDER
 

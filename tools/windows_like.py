@@ -93,7 +93,7 @@ def use(folder: Path) -> None:
     from plasm import weights
     from plasm.cli import main
     from plasm.data import SAMPLES
-    from plasm.loading import load_model
+    from plasm.models import load_model
 
     def run(*arguments: object) -> None:
         main([str(argument) for argument in arguments], standalone_mode=False)

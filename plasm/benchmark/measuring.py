@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from plasm.exporting import through_onnx
-from plasm.models import make_task
-from plasm.models.summary import summarize
+from plasm.models import make_task, summarize
 from plasm.tasks import total_loss
 
 from .timing import Step, in_turn, matrix_product, peak_memory

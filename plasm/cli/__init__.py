@@ -15,10 +15,10 @@ try:
 except ImportError as error:
     raise SystemExit(f"the command needs more than the library ({error}): pip install 'plasm-video[cli]'") from error
 
-import plasm
+from plasm._version import __version__
 from plasm.distributed import LostProcessError
 from plasm.files import shown
-from plasm.models.summary import summarize
+from plasm.models import list_models, summarize
 from plasm.training import RunInterruptedError
 from plasm.weights import WeightsNotFoundError
 
@@ -75,7 +75,7 @@ class _Formatter(logging.Formatter):
 
 
 @click.group(cls=_Group, context_settings={"show_default": True})
-@click.version_option(plasm.__version__, prog_name="plasm")
+@click.version_option(__version__, prog_name="plasm")
 def main() -> None:
     """Video prediction: list models, predict frames, train, evaluate and publish."""
     handler = logging.StreamHandler()
@@ -95,9 +95,9 @@ def list_command(pattern: str, of_weights: bool) -> None:
     if of_weights:
         print_weights()
         return
-    names = fnmatch.filter(plasm.list_models(), pattern)
+    names = fnmatch.filter(list_models(), pattern)
     if not names:
-        near = difflib.get_close_matches(pattern.lower(), plasm.list_models(), n=3, cutoff=0)
+        near = difflib.get_close_matches(pattern.lower(), list_models(), n=3, cutoff=0)
         raise ValueError(f"no model is called {pattern!r}; do you mean {', '.join(near)}? `plasm list` names all")
     width = max(map(len, names)) + 2
     click.echo(f"{'model':<{width}}{'parameters':>12}{'multiply-adds':>15}  {'input':<19}{'output':<19}weights")

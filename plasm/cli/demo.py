@@ -10,7 +10,7 @@ import click
 
 from plasm.demo import DemoServer, PageModel, copy_site, packaged_models, site_files
 from plasm.devices import clear_failures
-from plasm.loading import is_here
+from plasm.models import is_here
 
 __all__ = ["demo"]
 

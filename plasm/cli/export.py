@@ -7,7 +7,7 @@ import click
 
 from plasm import exporting
 from plasm.devices import clear_failures
-from plasm.loading import load_model
+from plasm.models import load_model
 
 __all__ = ["export"]
 

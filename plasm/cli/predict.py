@@ -6,8 +6,7 @@ from typing import Any
 import click
 
 from plasm.evaluation import metrics_table
-from plasm.models import recipe
-from plasm.models.summary import summarize
+from plasm.models import recipe, summarize
 from plasm.prediction import PredictConfig, Prediction
 from plasm.prediction import predict as run
 from plasm.training import TrainConfig

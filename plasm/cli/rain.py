@@ -9,7 +9,7 @@ import click
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import join_world
 from plasm.evaluation import EvaluateConfig, forecast
-from plasm.loading import frame_counts, load_model
+from plasm.models import ModelInterface, frame_counts, load_model
 from plasm.prediction import PredictConfig
 from plasm.rain import RainScores, evaluate_rain, model_forecast, predict_rain
 from plasm.rain.evaluation import baselines, open_clips, write_scores
@@ -44,7 +44,7 @@ def predict_radar(config: PredictConfig) -> None:
 def evaluate_radar(config: EvaluateConfig) -> None:
     """Measure a model beside persistence and optical flow, and write tables and pictures."""
     net = load_model(config.model, config.weights, trust=config.trust)
-    if (channels := getattr(net, "in_chans", 1)) != 1:
+    if (channels := ModelInterface.of(net).in_chans) not in (None, 1):
         raise ValueError(f"radar has 1 channel, {config.weights or config.model} takes {channels}")
     in_frames, out_frames = frame_counts(net)
     leads = config.frames or out_frames

@@ -7,8 +7,7 @@ import click
 from torch import Tensor, nn
 
 from plasm import weights
-from plasm.loading import make_model
-from plasm.models import family_of, openstl
+from plasm.models import create_model, family_of, openstl
 from plasm.runs import export_run
 
 from .options import pairs
@@ -84,7 +83,7 @@ def convert(
         net = openstl.load(config, tensors, data)
     elif model is not None:
         overlay = {"state_dict": tensors}
-        net = make_model(model, pretrained=True, pretrained_cfg_overlay=overlay, **pairs("model_args", model_arg))
+        net = create_model(model, pretrained=True, pretrained_cfg_overlay=overlay, **pairs("model_args", model_arg))
         family = family_of(model)
         rename = family.checkpoint_filter_fn if family else None
         _check_unadapted(rename(tensors, net) if rename else tensors, net, old)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
-from .extras import UserModules
+from plasm.files import UserModules
 
 __all__ = ["clip_batches", "weighed_batches"]
 

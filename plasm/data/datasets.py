@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeVar
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .extras import import_named
+from plasm.files import import_named
+
 from .mnist import Split, load_digits
 from .moving_mnist import ClipArray, MovingMNIST
 

@@ -1,12 +1,9 @@
-"""Modules that are imported when they are used: packages that only some data sets need, and those that users name."""
+"""Packages that only some data sets need, imported when they are used."""
 
 import importlib
-import os
-import sys
 from types import ModuleType
-from typing import Any
 
-__all__ = ["UserModules", "import_named", "require"]
+__all__ = ["require"]
 
 _EXTRAS = {
     "av": "video", "PIL": "video", "h5py": "h5", "tifffile": "tiff", "imagecodecs": "tiff", "xarray": "netcdf",
@@ -28,41 +25,3 @@ def require(module: str) -> ModuleType:
         raise ImportError(
             f"reading these files needs {package} ({error}): pip install 'plasm-video[{_EXTRAS[package]}]'"
         ) from error
-
-
-_named: dict[str, None] = {}
-
-
-def import_named(module: str) -> ModuleType:
-    """Import what a user named, of MODULE:NAME. It may lie in the current folder, which is on the path no longer.
-
-    Raises:
-        ImportError: If there is no such module.
-    """
-    if not all(part.isidentifier() for part in module.split(".")):
-        raise ImportError(f"{module!r} is no name of a module")
-    folder = os.getcwd()
-    importlib.invalidate_caches()
-    # Last, so that nothing in it stands for a module that is installed.
-    sys.path.append(folder)
-    try:
-        found = importlib.import_module(module)
-    finally:
-        if folder in sys.path:
-            del sys.path[len(sys.path) - 1 - sys.path[::-1].index(folder)]
-    _named[module] = None
-    return found
-
-
-class UserModules:
-    """The modules that ``import_named`` gave: unpickled in another process, it imports them there."""
-
-    def __reduce__(self) -> Any:
-        """Names alone."""
-        return _import_all, (tuple(_named),)
-
-
-def _import_all(names: tuple[str, ...]) -> UserModules:
-    for name in names:
-        import_named(name)
-    return UserModules()

@@ -54,10 +54,10 @@ def page_model(source: str, folder: Path, trust: bool = False) -> PageModel:
         if not trust:
             check_origin(written, named=Path(source))
     else:
-        from plasm.loading import load_model
+        from plasm.models import load_model
 
         model: Any = load_model(None, source)
-        _check_shape(source, model.in_chans, getattr(model, "out_chans", model.in_chans))
+        _check_shape(source, model.in_chans, model.out_chans)
         about = f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters."
         metadata = export(model, written, engines=["onnxruntime"]).metadata
         _make_small(written)

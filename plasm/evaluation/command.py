@@ -12,7 +12,7 @@ from plasm.config import Config, option
 from plasm.data import create_dataset
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import join_world
-from plasm.loading import frame_counts, load_model
+from plasm.models import frame_counts, load_model
 from plasm.runs import record_metrics
 from plasm.weights.card import without_folder
 from plasm.weights.files import WEIGHTS_NAME

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from plasm.models.forecasting import forecasting
+from plasm.models import ModelInterface, forecasting
 
 __all__ = ["BASELINES", "Forecast", "TimedForecast", "forecast"]
 
@@ -37,9 +37,8 @@ def forecast(model: nn.Module) -> Forecast:
 
     def predict(clip: Tensor, num_frames: int) -> Tensor:
         with forecasting(model):
-            if hasattr(model, "predict"):
-                predicted: Tensor = model.predict(clip, num_frames)  # type: ignore[operator]
-                return predicted
+            if own := ModelInterface.of(model).predict:
+                return own(clip, num_frames)
             frames: Tensor = model(clip)
         if frames.shape[1] < num_frames:
             raise ValueError(

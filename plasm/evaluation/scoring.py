@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from plasm.data import clip_batches
 from plasm.distributed import ALONE, World
-from plasm.models.forecasting import forecasting
+from plasm.models import forecasting
 
 from .forecasts import Forecast
 from .metrics import Metrics, VideoMetrics

@@ -14,8 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from plasm.models import VideoModel
-from plasm.models.forecasting import forecasts
+from plasm.models import VideoModel, forecasts
 
 from .metadata import first_line, read_metadata
 from .origin import check_origin

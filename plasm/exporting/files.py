@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from plasm import weights
-from plasm.models.forecasting import forecasting
+from plasm._version import __version__
+from plasm.models import ModelInterface, forecasting
 
 from .checking import check_file, sample_clips
 from .engines import Engine, ExportedModel, load_exported
@@ -123,7 +124,7 @@ def _export(
 ) -> Exported:
     _check_arguments(file, format, num_frames)
     size = size or _own_size(model)
-    if dynamic_size and not getattr(model, "dynamic_size", True):
+    if dynamic_size and not ModelInterface.of(model).dynamic_size:
         raise ValueError(
             f"a graph of this {type(model).__name__} has a fixed height and width: give size, no dynamic_size"
         )
@@ -220,14 +221,14 @@ def _check_compiler() -> None:
 
 
 def _own_size(model: nn.Module) -> tuple[int, int]:
-    cfg: Any = getattr(model, "pretrained_cfg", None) or {}
+    cfg = ModelInterface.of(model).pretrained_cfg
     if "input_size" not in cfg:
         raise ValueError(f"{type(model).__name__} has no configuration that says its input's size: give size=(H, W)")
     return tuple(cfg["input_size"][1:])
 
 
 def _size_multiple(model: nn.Module) -> int:
-    return int(getattr(model, "size_multiple", 1))
+    return ModelInterface.of(model).size_multiple
 
 
 def _dynamic_shapes(model: nn.Module, dynamic_size: bool) -> dict[int, Any]:
@@ -286,12 +287,10 @@ def _describe(
     dynamic: bool,
     license: str | None,
 ) -> dict[str, str]:
-    import plasm
-
     sha256, published = _weights_of(model)
-    cfg: Any = getattr(model, "pretrained_cfg", None) or {}
+    cfg = ModelInterface.of(model).pretrained_cfg
     return {
-        "plasm": plasm.__version__,
+        "plasm": __version__,
         "torch": torch.__version__,
         "format": f"onnx, opset {OPSET}" if format == "onnx" else format,
         "model": published.name if published else str(cfg.get("architecture", type(model).__name__)),
@@ -301,7 +300,7 @@ def _describe(
         "in_frames": str(model.in_frames),
         "out_frames": str(num_frames or model.out_frames),
         "in_chans": str(model.in_chans),
-        "out_chans": str(getattr(model, "out_chans", model.in_chans)),
+        "out_chans": str(ModelInterface.of(model).out_chans),
         "height": str(size[0]),
         "width": str(size[1]),
         "dynamic_size": str(dynamic).lower(),
@@ -318,7 +317,7 @@ def _weights_of(model: nn.Module) -> tuple[str, weights.Entry | None]:
     Of other weights, the sha256 of the safetensors file that they would make.
     """
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    cfg: Any = getattr(model, "pretrained_cfg", None) or {}
+    cfg = ModelInterface.of(model).pretrained_cfg
     file = Path(cfg.get("file") or "")
     if file.suffix == ".safetensors" and file.is_file():
         tensors = weights.load_tensors(file)

@@ -2,5 +2,16 @@
 
 from .atomic import atomic_write
 from .untrusted import check_depth, listed, parse_json, read_json, reason, shown
+from .user_modules import UserModules, import_named
 
-__all__ = ["atomic_write", "check_depth", "listed", "parse_json", "read_json", "reason", "shown"]
+__all__ = [
+    "UserModules",
+    "atomic_write",
+    "check_depth",
+    "import_named",
+    "listed",
+    "parse_json",
+    "read_json",
+    "reason",
+    "shown",
+]

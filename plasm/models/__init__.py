@@ -1,12 +1,48 @@
-"""Model families, a file each. Importing a family registers its models with timm; every file here is imported."""
+"""Model families, a file each, and one door to them all: ``create_model``, ``list_models``, ``load_model``.
+
+A file whose name begins with an underscore is machinery. Every other one is a family: importing it registers its models
+with timm, and it is imported here, with no list of families; its classes are names of this package, too.
+"""
 
 import importlib
 import pkgutil
 
+from plasm.tasks import frame_counts
+from plasm.weights import ModelInterface
+
+from . import openstl
+from ._adapters import adapt_in_channels, adapt_in_frames, adapt_out_channels, adapt_out_frames
+from ._base import VideoModel
+from ._builder import check_buildable, create_model
+from ._family import Constructor, Family
+from ._forecasting import forecasting, forecasts
+from ._loading import (
+    add_file_format,
+    initial_arguments,
+    is_here,
+    is_pretraining,
+    is_public,
+    load_initial_weights,
+    load_model,
+    read_run_config,
+)
+from ._masked_autoencoder import MaskedAutoencoder
+from ._registry import (
+    arguments_of,
+    families,
+    family_of,
+    is_plasm_model,
+    is_timm_model,
+    list_models,
+    make_task,
+    recipe,
+)
+from ._summary import ModelSummary, summarize
+
+# For type checkers, which do not see what the loop below adds.
 from .convlstm import ConvLSTM
 from .crevnet import CrevNet
 from .e3dlstm import E3DLSTM
-from .family import Family, arguments_of, family_of, is_plasm_model, is_timm_model, make_task, recipe
 from .mau import MAU
 from .mim import MIM
 from .phydnet import PhyDNet
@@ -14,11 +50,9 @@ from .plasm import PLASM
 from .predformer import PredFormer
 from .predrnn import PredRNN, PredRNNv2
 from .predrnnpp import PredRNNpp
-from .pretraining import MaskedAutoencoder
 from .simvp import SimVP
 from .stam import STAM
 from .tau import TAU
-from .video_model import VideoModel
 
 __all__ = [
     "E3DLSTM",
@@ -27,10 +61,13 @@ __all__ = [
     "PLASM",
     "STAM",
     "TAU",
+    "Constructor",
     "ConvLSTM",
     "CrevNet",
     "Family",
     "MaskedAutoencoder",
+    "ModelInterface",
+    "ModelSummary",
     "PhyDNet",
     "PredFormer",
     "PredRNN",
@@ -38,13 +75,37 @@ __all__ = [
     "PredRNNv2",
     "SimVP",
     "VideoModel",
+    "adapt_in_channels",
+    "adapt_in_frames",
+    "adapt_out_channels",
+    "adapt_out_frames",
+    "add_file_format",
     "arguments_of",
+    "check_buildable",
+    "create_model",
+    "families",
     "family_of",
+    "forecasting",
+    "forecasts",
+    "frame_counts",
+    "initial_arguments",
+    "is_here",
     "is_plasm_model",
+    "is_pretraining",
+    "is_public",
     "is_timm_model",
+    "list_models",
+    "load_initial_weights",
+    "load_model",
     "make_task",
+    "openstl",
+    "read_run_config",
     "recipe",
+    "summarize",
 ]
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+for _file in pkgutil.iter_modules(__path__):
+    if not _file.name.startswith("_"):
+        importlib.import_module(f"{__name__}.{_file.name}")
+for _found in families():
+    globals().update({each.model_cls.__name__: each.model_cls for each in _found.constructors.values()})

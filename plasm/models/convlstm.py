@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from plasm.layers.convlstm import ConvLSTMCell
 from plasm.tasks import ScheduledSampling
 
-from .family import Family
-from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
-from .recurrent import Inputs
-from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._family import Family
+from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
+from ._recurrent import Inputs
 
 __all__ = ["ConvLSTM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -57,11 +57,12 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    model: nn.Module = _MODELS["convlstm_mmnist"](**openstl_arguments(config))
+    model: nn.Module = convlstm_mmnist(**openstl_arguments(config))
     return model
 
 
 FAMILY = Family(
+    module=__name__,
     title="Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting",
     authors="Xingjian Shi, Zhourong Chen, Hao Wang, Dit-Yan Yeung, Wai-Kin Wong, Wang-chun Woo",
     url="https://arxiv.org/abs/1506.04214",
@@ -82,20 +83,16 @@ FAMILY = Family(
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
+    openstl={"convlstm": from_openstl},
 )
+default_cfgs = FAMILY.default_cfgs
 
 # Patches as in OpenSTL's configurations.
-PATCHES: dict[str, dict[str, Any]] = {
-    "mmnist": {"patch_size": 4},
-    "taxibj": {"patch_size": 2},
-    "human36m": {"patch_size": 4},
-    "caltech": {"patch_size": 2},
-    "kth": {"patch_size": 2},
-}
-
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (32, 32, 32, 32)}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("convlstm", tiny=("convlstm",)))
-
-_MODELS = register_benchmarks(FAMILY, ConvLSTM, "convlstm", {**PATCHES, TINY: _TINY}, __name__)
-globals().update(_MODELS)
+convlstm_mmnist = FAMILY.register(ConvLSTM, "convlstm_mmnist", **MMNIST, patch_size=4)
+convlstm_taxibj = FAMILY.register(ConvLSTM, "convlstm_taxibj", **TAXIBJ, patch_size=2)
+convlstm_human36m = FAMILY.register(ConvLSTM, "convlstm_human36m", **HUMAN36M, patch_size=4)
+convlstm_caltech = FAMILY.register(ConvLSTM, "convlstm_caltech", **CALTECH, patch_size=2)
+convlstm_kth = FAMILY.register(ConvLSTM, "convlstm_kth", **KTH, patch_size=2)
+convlstm_mmnist_tiny = FAMILY.register(
+    ConvLSTM, "convlstm_mmnist_tiny", **MMNIST, patch_size=8, hidden_dims=(32, 32, 32, 32)
+)

@@ -22,9 +22,9 @@ from plasm.layers.reversible_predictive import ReversiblePredictiveModule
 from plasm.layers.two_way_autoencoder import TwoWayAutoencoder
 from plasm.tasks import ScheduledSampling
 
-from .family import Family
-from .recurrent import Inputs, RecurrentModel
-from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._family import Family
+from ._recurrent import Inputs, RecurrentModel
 
 __all__ = ["CrevNet"]
 
@@ -38,7 +38,6 @@ class CrevNet(RecurrentModel):
         in_chans: C.
         in_frames: T.
         out_frames: T'.
-        img_size: (H, W) or one number; plays no part: any size will do.
         depths: Coupling blocks of each stage; see ``TwoWayAutoencoder``. r is 2 to the power of their number, and
             D = C r^2 / 2: the autoencoder keeps the volume, so that nothing else decides the width.
         num_modules: Predictive modules.
@@ -58,14 +57,13 @@ class CrevNet(RecurrentModel):
         in_chans: int = 1,
         in_frames: int = 10,
         out_frames: int = 10,
-        img_size: int | tuple[int, int] = 64,
         depths: Sequence[int] = (4, 5, 3),
         num_modules: int = 8,
         window: int = 3,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(in_chans, in_frames, out_frames, img_size, 2 ** len(depths))
+        super().__init__(in_chans, in_frames, out_frames, None, 2 ** len(depths))
         if num_modules < 1 or window < 1:
             raise ValueError(f"num_modules and window are 1 or more, got {num_modules} and {window}")
         kernel_frames = 3 if window > 1 else 1
@@ -120,6 +118,7 @@ class CrevNet(RecurrentModel):
 
 
 FAMILY = Family(
+    module=__name__,
     title="Efficient and Information-Preserving Future Frame Prediction and Beyond",
     authors="Wei Yu, Yichao Lu, Steve Easterbrook, Sanja Fidler",
     url="https://openreview.net/forum?id=B1eY_pVYvB",
@@ -139,18 +138,14 @@ FAMILY = Family(
     ),
     task=ScheduledSampling,
 )
+default_cfgs = FAMILY.default_cfgs
 
 # Moving MNIST is the paper's. Elsewhere the stages are ours: frames of 32 x 32 have one less, and so as many places.
-_STAGES: dict[str, dict[str, Any]] = {
-    "mmnist": {"depths": (4, 5, 3)},
-    "taxibj": {"depths": (4, 5)},
-    "human36m": {"depths": (4, 5, 3)},
-    "caltech": {"depths": (4, 5, 3)},
-    "kth": {"depths": (4, 5, 3)},
-}
-
-_TINY: dict[str, Any] = {"depths": (1, 1, 1), "num_modules": 4, "window": 1}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("crevnet", tiny=("crevnet",)))
-
-globals().update(register_benchmarks(FAMILY, CrevNet, "crevnet", {**_STAGES, TINY: _TINY}, __name__))
+crevnet_mmnist = FAMILY.register(CrevNet, "crevnet_mmnist", **MMNIST, depths=(4, 5, 3))
+crevnet_taxibj = FAMILY.register(CrevNet, "crevnet_taxibj", **TAXIBJ, depths=(4, 5))
+crevnet_human36m = FAMILY.register(CrevNet, "crevnet_human36m", **HUMAN36M, depths=(4, 5, 3))
+crevnet_caltech = FAMILY.register(CrevNet, "crevnet_caltech", **CALTECH, depths=(4, 5, 3))
+crevnet_kth = FAMILY.register(CrevNet, "crevnet_kth", **KTH, depths=(4, 5, 3))
+crevnet_mmnist_tiny = FAMILY.register(
+    CrevNet, "crevnet_mmnist_tiny", **MMNIST, depths=(1, 1, 1), num_modules=4, window=1
+)

@@ -13,11 +13,10 @@ from plasm.layers.cpu_grads import Conv2d
 from plasm.layers.eidetic_lstm import Eidetic3DLSTMCell
 from plasm.tasks import ScheduledSamplingL1
 
-from .convlstm import PATCHES
-from .family import Family
-from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
-from .recurrent import Inputs, patchify, same_dims, unpatchify
-from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._family import Family
+from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
+from ._recurrent import Inputs, patchify, same_dims, unpatchify
 
 __all__ = ["E3DLSTM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -152,11 +151,12 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     """
     args = openstl_arguments(config, strided=True)
     args |= {"kernel_size": 5, "window": 2, "stride": int(config.get("stride", 1)), "as_openstl": True}
-    model: nn.Module = _MODELS["e3dlstm_mmnist"](**args)
+    model: nn.Module = e3dlstm_mmnist(**args)
     return model
 
 
 FAMILY = Family(
+    module=__name__,
     title="Eidetic 3D LSTM: A Model for Video Prediction and Beyond",
     authors="Yunbo Wang, Lu Jiang, Ming-Hsuan Yang, Li-Jia Li, Mingsheng Long, Li Fei-Fei",
     url="https://openreview.net/forum?id=B1lKS2AqtX",
@@ -177,11 +177,14 @@ FAMILY = Family(
     adapters=PATCH_ADAPTERS,
     task=ScheduledSamplingL1,
     checkpoint_filter_fn=checkpoint_filter_fn,
+    openstl={"e3dlstm": from_openstl},
 )
+default_cfgs = FAMILY.default_cfgs
 
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (16, 16)}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("e3dlstm", tiny=("e3dlstm",)))
-
-_MODELS = register_benchmarks(FAMILY, E3DLSTM, "e3dlstm", {**PATCHES, TINY: _TINY}, __name__)
-globals().update(_MODELS)
+# Patches as in OpenSTL's configurations.
+e3dlstm_mmnist = FAMILY.register(E3DLSTM, "e3dlstm_mmnist", **MMNIST, patch_size=4)
+e3dlstm_taxibj = FAMILY.register(E3DLSTM, "e3dlstm_taxibj", **TAXIBJ, patch_size=2)
+e3dlstm_human36m = FAMILY.register(E3DLSTM, "e3dlstm_human36m", **HUMAN36M, patch_size=4)
+e3dlstm_caltech = FAMILY.register(E3DLSTM, "e3dlstm_caltech", **CALTECH, patch_size=2)
+e3dlstm_kth = FAMILY.register(E3DLSTM, "e3dlstm_kth", **KTH, patch_size=2)
+e3dlstm_mmnist_tiny = FAMILY.register(E3DLSTM, "e3dlstm_mmnist_tiny", **MMNIST, patch_size=8, hidden_dims=(16, 16))

@@ -17,10 +17,10 @@ from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d
 from plasm.layers.mau_cell import MAUCell
 from plasm.tasks import ScheduledSampling
 
-from .family import Family
-from .pretrained import adapt_out_channels
-from .recurrent import Inputs, RecurrentModel, same_dims
-from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from ._adapters import adapt_out_channels
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._family import Family
+from ._recurrent import Inputs, RecurrentModel, same_dims
 
 __all__ = ["MAU", "MAUDecoder", "MAUEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -264,11 +264,12 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
         raise ValueError(f"OpenSTL's MAU runs with patch_size 1 and stride 1 alone, got {patch} and {stride}")
     if height % args["reduction"] or width % args["reduction"]:
         raise ValueError(f"sr_size {args['reduction']} does not divide {height} x {width}, as OpenSTL needs it")
-    model: nn.Module = _MODELS["mau_mmnist"](**args)
+    model: nn.Module = mau_mmnist(**args)
     return model
 
 
 FAMILY = Family(
+    module=__name__,
     title="MAU: A Motion-Aware Unit for Video Prediction and Beyond",
     authors="Zheng Chang, Xinfeng Zhang, Shanshe Wang, Siwei Ma, Yan Ye, Xinguang Xiang, Wen Gao",
     url="https://openreview.net/forum?id=qwtfY-3ibt7",
@@ -288,23 +289,18 @@ FAMILY = Family(
         task_args={"sampling_stop": 50_000},
         tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
     ),
+    first_conv="encoder.convs.0",
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
+    openstl={"mau": from_openstl},
 )
+default_cfgs = FAMILY.default_cfgs
 
 # Reductions as in OpenSTL's configurations.
-_SIZES: dict[str, dict[str, Any]] = {
-    "mmnist": {"reduction": 4},
-    "taxibj": {"reduction": 2},
-    "human36m": {"reduction": 4},
-    "caltech": {"reduction": 2},
-    "kth": {"reduction": 2},
-}
-
-_TINY: dict[str, Any] = {"reduction": 4, "hidden_dims": (16, 16, 16, 16)}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("mau", tiny=("mau",)), first_conv="encoder.convs.0")
-
-_MODELS = register_benchmarks(FAMILY, MAU, "mau", {**_SIZES, TINY: _TINY}, __name__)
-globals().update(_MODELS)
+mau_mmnist = FAMILY.register(MAU, "mau_mmnist", **MMNIST, reduction=4)
+mau_taxibj = FAMILY.register(MAU, "mau_taxibj", **TAXIBJ, reduction=2)
+mau_human36m = FAMILY.register(MAU, "mau_human36m", **HUMAN36M, reduction=4)
+mau_caltech = FAMILY.register(MAU, "mau_caltech", **CALTECH, reduction=2)
+mau_kth = FAMILY.register(MAU, "mau_kth", **KTH, reduction=2)
+mau_mmnist_tiny = FAMILY.register(MAU, "mau_mmnist_tiny", **MMNIST, reduction=4, hidden_dims=(16, 16, 16, 16))

@@ -17,11 +17,10 @@ from plasm.layers.mim import MIMBlock, MIMMemory
 from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from plasm.tasks import ScheduledSampling
 
-from .convlstm import PATCHES
-from .family import Family
-from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
-from .recurrent import Inputs, same_dims
-from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._family import Family
+from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
+from ._recurrent import Inputs, same_dims
 
 __all__ = ["MIM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -98,11 +97,12 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    model: nn.Module = _MODELS["mim_mmnist"](**openstl_arguments(config))
+    model: nn.Module = mim_mmnist(**openstl_arguments(config))
     return model
 
 
 FAMILY = Family(
+    module=__name__,
     title="Memory In Memory: A Predictive Neural Network for Learning Higher-Order Non-Stationarity from "
     "Spatiotemporal Dynamics",
     authors="Yunbo Wang, Jianjin Zhang, Hongyu Zhu, Mingsheng Long, Jianmin Wang, Philip S. Yu",
@@ -126,11 +126,14 @@ FAMILY = Family(
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
+    openstl={"mim": from_openstl},
 )
+default_cfgs = FAMILY.default_cfgs
 
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (18, 18, 18, 18)}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("mim", tiny=("mim",)))
-
-_MODELS = register_benchmarks(FAMILY, MIM, "mim", {**PATCHES, TINY: _TINY}, __name__)
-globals().update(_MODELS)
+# Patches as in OpenSTL's configurations.
+mim_mmnist = FAMILY.register(MIM, "mim_mmnist", **MMNIST, patch_size=4)
+mim_taxibj = FAMILY.register(MIM, "mim_taxibj", **TAXIBJ, patch_size=2)
+mim_human36m = FAMILY.register(MIM, "mim_human36m", **HUMAN36M, patch_size=4)
+mim_caltech = FAMILY.register(MIM, "mim_caltech", **CALTECH, patch_size=2)
+mim_kth = FAMILY.register(MIM, "mim_kth", **KTH, patch_size=2)
+mim_mmnist_tiny = FAMILY.register(MIM, "mim_mmnist_tiny", **MMNIST, patch_size=8, hidden_dims=(18, 18, 18, 18))

@@ -20,10 +20,10 @@ from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
 from plasm.layers.phycell import PhyCell
 from plasm.tasks import TeacherForcing
 
-from .family import Family
-from .pretrained import adapt_out_channels
-from .recurrent import Inputs, RecurrentModel
-from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from ._adapters import adapt_out_channels
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._family import Family
+from ._recurrent import Inputs, RecurrentModel
 
 __all__ = ["PhyDNet", "PhyDNetDecoder", "PhyDNetEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -180,7 +180,6 @@ class PhyDNet(RecurrentModel):
         in_chans: C.
         in_frames: T.
         out_frames: T'.
-        img_size: (H, W) or one number; plays no part: any size will do.
         reduction: 2 or 4.
         dim: Channels of the features between encoder and decoder, a multiple of 32.
         residual_dims: Channels of the ConvLSTMs, the last of them ``dim``.
@@ -198,7 +197,6 @@ class PhyDNet(RecurrentModel):
         in_chans: int = 1,
         in_frames: int = 10,
         out_frames: int = 10,
-        img_size: int | tuple[int, int] = 64,
         reduction: int = 4,
         dim: int = 64,
         residual_dims: Sequence[int] = (128, 128, 64),
@@ -206,7 +204,7 @@ class PhyDNet(RecurrentModel):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(in_chans, in_frames, out_frames, img_size, reduction)
+        super().__init__(in_chans, in_frames, out_frames, None, reduction)
         if reduction not in (2, 4):
             raise ValueError(f"the reduction of PhyDNet is 2 or 4, got {reduction}")
         if dim < 1 or dim % (2 * _GROUPS):
@@ -324,7 +322,7 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    frames, channels, height, width = config["in_shape"]
+    frames, channels, _, _ = config["in_shape"]
     patch = config.get("patch_size", 4)
     if not isinstance(patch, int):
         raise ValueError(f"patch_size is a whole number, got {patch!r}")
@@ -332,14 +330,14 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
         "in_chans": channels,
         "in_frames": config.get("pre_seq_length", frames),
         "out_frames": config["aft_seq_length"],
-        "img_size": (height, width),
         "reduction": patch if patch in (2, 4) else 4,
     }
-    model: nn.Module = _MODELS["phydnet_mmnist"](**args)
+    model: nn.Module = phydnet_mmnist(**args)
     return model
 
 
 FAMILY = Family(
+    module=__name__,
     title="Disentangling Physical Dynamics from Unknown Factors for Unsupervised Video Prediction",
     authors="Vincent Le Guen, Nicolas Thome",
     url="https://arxiv.org/abs/2003.01460",
@@ -358,6 +356,7 @@ FAMILY = Family(
         task_args={"forcing_steps": 208_334},
         tiny_task_args={"forcing_steps": TINY_SAMPLING_STOP},
     ),
+    first_conv="encoder.blocks.0.conv",
     adapters={
         # The weight of a transposed convolution is (K, C, ...).
         "decoder.readout.weight": lambda w, model: adapt_out_channels(w.transpose(0, 1), model.out_chans).transpose(
@@ -367,20 +366,14 @@ FAMILY = Family(
     },
     task=TeacherForcing,
     checkpoint_filter_fn=checkpoint_filter_fn,
+    openstl={"phydnet": from_openstl},
 )
+default_cfgs = FAMILY.default_cfgs
 
 # Reductions as in OpenSTL's configurations.
-_SIZES: dict[str, dict[str, Any]] = {
-    "mmnist": {"reduction": 4},
-    "taxibj": {"reduction": 2},
-    "human36m": {"reduction": 4},
-    "caltech": {"reduction": 4},
-    "kth": {"reduction": 4},
-}
-
-_TINY: dict[str, Any] = {"dim": 32, "residual_dims": (32,)}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("phydnet", tiny=("phydnet",)), first_conv="encoder.blocks.0.conv")
-
-_MODELS = register_benchmarks(FAMILY, PhyDNet, "phydnet", {**_SIZES, TINY: _TINY}, __name__)
-globals().update(_MODELS)
+phydnet_mmnist = FAMILY.register(PhyDNet, "phydnet_mmnist", **MMNIST, reduction=4)
+phydnet_taxibj = FAMILY.register(PhyDNet, "phydnet_taxibj", **TAXIBJ, reduction=2)
+phydnet_human36m = FAMILY.register(PhyDNet, "phydnet_human36m", **HUMAN36M, reduction=4)
+phydnet_caltech = FAMILY.register(PhyDNet, "phydnet_caltech", **CALTECH, reduction=4)
+phydnet_kth = FAMILY.register(PhyDNet, "phydnet_kth", **KTH, reduction=4)
+phydnet_mmnist_tiny = FAMILY.register(PhyDNet, "phydnet_mmnist_tiny", **MMNIST, dim=32, residual_dims=(32,))

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from plasm.layers.conv import run_block
 from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 
-from .family import Family
-from .forecasting import forecasts
-from .pretrained import adapt_in_channels, adapt_out_channels
-from .recurrent import patchify, unpatchify
-from .registration import TINY, input_sizes, recipes, register_benchmarks
-from .video_model import VideoModel
+from ._adapters import adapt_in_channels, adapt_out_channels
+from ._base import VideoModel
+from ._benchmarks import HUMAN36M, MMNIST, TAXIBJ, recipes
+from ._family import Family
+from ._forecasting import forecasts
+from ._recurrent import patchify, unpatchify
 
 __all__ = ["PredFormer", "block_axes"]
 
@@ -57,7 +57,6 @@ class PredFormer(VideoModel):
         in_chans: C.
         in_frames: T.
         out_frames: T', any number.
-        img_size: Plays no part: any size will do.
         patch_size: p.
         dim: D, a multiple of four.
         depth: Blocks.
@@ -80,7 +79,6 @@ class PredFormer(VideoModel):
         in_chans: int = 1,
         in_frames: int = 10,
         out_frames: int = 10,
-        img_size: int | tuple[int, int] = 64,
         patch_size: int = 8,
         dim: int = 256,
         depth: int = 32,
@@ -201,6 +199,7 @@ class PredFormer(VideoModel):
 
 
 FAMILY = Family(
+    module=__name__,
     title="Video Prediction Transformers without Recurrence or Convolution",
     authors="Yujin Tang, Lu Qi, Fei Xie, Xiangtai Li, Chao Ma, Ming-Hsuan Yang",
     url="https://arxiv.org/abs/2410.04733",
@@ -228,18 +227,17 @@ FAMILY = Family(
     },
     largest={"depth": 256},
 )
+default_cfgs = FAMILY.default_cfgs
 
 # 32 blocks are the paper's 33.7 M on Moving MNIST. On TaxiBJ and Human3.6M the authors' configurations have TSST twice
 # and three times, and these rates. (Their script for TaxiBJ has order="STS" with nine blocks.)
-_REGULARIZED = {"drop_rate": 0.1, "drop_path_rate": 0.1}
-_SIZES: dict[str, dict[str, Any]] = {
-    "mmnist": {"patch_size": 8, "depth": 32},
-    "taxibj": {"patch_size": 4, "depth": 8, **_REGULARIZED},
-    "human36m": {"patch_size": 8, "depth": 12, **_REGULARIZED},
-}
-
-_TINY: dict[str, Any] = {"patch_size": 8, "dim": 128, "depth": 6, "order": "TST"}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("predformer", benchmarks=tuple(_SIZES), tiny=("predformer",)))
-
-globals().update(register_benchmarks(FAMILY, PredFormer, "predformer", {**_SIZES, TINY: _TINY}, __name__))
+predformer_mmnist = FAMILY.register(PredFormer, "predformer_mmnist", **MMNIST, patch_size=8, depth=32)
+predformer_taxibj = FAMILY.register(
+    PredFormer, "predformer_taxibj", **TAXIBJ, patch_size=4, depth=8, drop_rate=0.1, drop_path_rate=0.1
+)
+predformer_human36m = FAMILY.register(
+    PredFormer, "predformer_human36m", **HUMAN36M, patch_size=8, depth=12, drop_rate=0.1, drop_path_rate=0.1
+)
+predformer_mmnist_tiny = FAMILY.register(
+    PredFormer, "predformer_mmnist_tiny", **MMNIST, patch_size=8, dim=128, depth=6, order="TST"
+)

@@ -14,11 +14,10 @@ from plasm.layers.cpu_grads import Conv2d
 from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from plasm.tasks import ScheduledSampling
 
-from .convlstm import PATCHES
-from .family import Family
-from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
-from .recurrent import Inputs, same_dims
-from .registration import BENCHMARKS, TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from ._benchmarks import BENCHMARKS, CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._family import Constructor, Family
+from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
+from ._recurrent import Inputs, same_dims
 
 __all__ = ["PredRNN", "PredRNNv2", "checkpoint_filter_fn", "from_openstl"]
 
@@ -77,11 +76,13 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    model: nn.Module = _MODELS[f"{config['method']}_mmnist"](**openstl_arguments(config))
+    constructor: Constructor[Any] = predrnnv2_mmnist if config["method"] == "predrnnv2" else predrnn_mmnist
+    model: nn.Module = constructor(**openstl_arguments(config))
     return model
 
 
 FAMILY = Family(
+    module=__name__,
     title="PredRNN: A Recurrent Neural Network for Spatiotemporal Predictive Learning",
     authors="Yunbo Wang, Haixu Wu, Jianjin Zhang, Zhifeng Gao, Jianmin Wang, Philip S. Yu, Mingsheng Long",
     url="https://arxiv.org/abs/2103.09504",
@@ -116,14 +117,22 @@ FAMILY = Family(
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
+    openstl={"predrnn": from_openstl, "predrnnv2": from_openstl},
+)
+default_cfgs = FAMILY.default_cfgs
+
+# Patches as in OpenSTL's configurations.
+predrnn_mmnist = FAMILY.register(PredRNN, "predrnn_mmnist", **MMNIST, patch_size=4)
+predrnn_taxibj = FAMILY.register(PredRNN, "predrnn_taxibj", **TAXIBJ, patch_size=2)
+predrnn_human36m = FAMILY.register(PredRNN, "predrnn_human36m", **HUMAN36M, patch_size=4)
+predrnn_caltech = FAMILY.register(PredRNN, "predrnn_caltech", **CALTECH, patch_size=2)
+predrnn_kth = FAMILY.register(PredRNN, "predrnn_kth", **KTH, patch_size=2)
+predrnn_mmnist_tiny = FAMILY.register(
+    PredRNN, "predrnn_mmnist_tiny", **MMNIST, patch_size=8, hidden_dims=(21, 21, 21, 21)
 )
 
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (21, 21, 21, 21)}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("predrnn", "predrnnv2", tiny=("predrnn",)))
-
-_MODELS: dict[str, Any] = {
-    **register_benchmarks(FAMILY, PredRNN, "predrnn", {**PATCHES, TINY: _TINY}, __name__),
-    **register_benchmarks(FAMILY, PredRNNv2, "predrnnv2", PATCHES, __name__),
-}
-globals().update(_MODELS)
+predrnnv2_mmnist = FAMILY.register(PredRNNv2, "predrnnv2_mmnist", **MMNIST, patch_size=4)
+predrnnv2_taxibj = FAMILY.register(PredRNNv2, "predrnnv2_taxibj", **TAXIBJ, patch_size=2)
+predrnnv2_human36m = FAMILY.register(PredRNNv2, "predrnnv2_human36m", **HUMAN36M, patch_size=4)
+predrnnv2_caltech = FAMILY.register(PredRNNv2, "predrnnv2_caltech", **CALTECH, patch_size=2)
+predrnnv2_kth = FAMILY.register(PredRNNv2, "predrnnv2_kth", **KTH, patch_size=2)

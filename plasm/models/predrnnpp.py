@@ -11,11 +11,10 @@ from torch import Tensor, nn
 from plasm.layers.causal_lstm import CausalLSTMCell, GradientHighwayUnit
 from plasm.tasks import ScheduledSampling
 
-from .convlstm import PATCHES
-from .family import Family
-from .patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
-from .recurrent import Inputs, same_dims
-from .registration import TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._family import Family
+from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
+from ._recurrent import Inputs, same_dims
 
 __all__ = ["PredRNNpp", "checkpoint_filter_fn", "from_openstl"]
 
@@ -71,11 +70,12 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    model: nn.Module = _MODELS["predrnnpp_mmnist"](**openstl_arguments(config))
+    model: nn.Module = predrnnpp_mmnist(**openstl_arguments(config))
     return model
 
 
 FAMILY = Family(
+    module=__name__,
     title="PredRNN++: Towards A Resolution of the Deep-in-Time Dilemma in Spatiotemporal Predictive Learning",
     authors="Yunbo Wang, Zhifeng Gao, Mingsheng Long, Jianmin Wang, Philip S. Yu",
     url="https://arxiv.org/abs/1804.06300",
@@ -96,11 +96,16 @@ FAMILY = Family(
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
+    openstl={"predrnnpp": from_openstl},
 )
+default_cfgs = FAMILY.default_cfgs
 
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (18, 18, 18, 18)}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("predrnnpp", tiny=("predrnnpp",)))
-
-_MODELS = register_benchmarks(FAMILY, PredRNNpp, "predrnnpp", {**PATCHES, TINY: _TINY}, __name__)
-globals().update(_MODELS)
+# Patches as in OpenSTL's configurations.
+predrnnpp_mmnist = FAMILY.register(PredRNNpp, "predrnnpp_mmnist", **MMNIST, patch_size=4)
+predrnnpp_taxibj = FAMILY.register(PredRNNpp, "predrnnpp_taxibj", **TAXIBJ, patch_size=2)
+predrnnpp_human36m = FAMILY.register(PredRNNpp, "predrnnpp_human36m", **HUMAN36M, patch_size=4)
+predrnnpp_caltech = FAMILY.register(PredRNNpp, "predrnnpp_caltech", **CALTECH, patch_size=2)
+predrnnpp_kth = FAMILY.register(PredRNNpp, "predrnnpp_kth", **KTH, patch_size=2)
+predrnnpp_mmnist_tiny = FAMILY.register(
+    PredRNNpp, "predrnnpp_mmnist_tiny", **MMNIST, patch_size=8, hidden_dims=(18, 18, 18, 18)
+)

@@ -24,11 +24,11 @@ from plasm.layers.inception import InceptionBlock
 from plasm.layers.simvp_coders import Coder, SimVPDecoder, SimVPEncoder
 from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
-from .family import Family
-from .forecasting import forecasts
-from .pretrained import adapt_out_channels
-from .registration import BENCHMARKS, TINY, input_sizes, recipes, register_benchmarks
-from .video_model import VideoModel, check_positive
+from ._adapters import adapt_out_channels
+from ._base import VideoModel, check_positive
+from ._benchmarks import BENCHMARKS, recipes
+from ._family import Constructor, Family
+from ._forecasting import forecasts
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
 
@@ -148,7 +148,7 @@ class SimVP(VideoModel):
             number is rounded down, as OpenSTL does.
         translator_depth: N, blocks of the Translator, from 2; "incepu" has 2 N.
         translator: "incepu", "gsta", "tau", "convmixer", "convnext", "hornet", "mlpmixer", "moganet", "poolformer",
-            "swin", "uniformer", "van" or "vit".
+            "swin", "uniformer", "van" or "vit"; "gsta" by default.
         mlp_ratio: Width of the Translator's MLPs, in multiples of their input's.
         encoder_kernel_size: Side of the Encoder's (odd) kernels; phase 1 needs 1 or 3.
         decoder_kernel_size: Side of the Decoder's (odd) kernels.
@@ -171,6 +171,7 @@ class SimVP(VideoModel):
 
     head_modules = ("decoder",)
     adaptable = ("in_chans",)
+    default_translator = "gsta"
 
     def __init__(
         self,
@@ -183,7 +184,7 @@ class SimVP(VideoModel):
         translator_dim: int = 512,
         encoder_depth: int = 4,
         translator_depth: int = 8,
-        translator: str = "gsta",
+        translator: str | None = None,
         mlp_ratio: float = 8.0,
         encoder_kernel_size: int = 3,
         decoder_kernel_size: int = 3,
@@ -200,6 +201,7 @@ class SimVP(VideoModel):
             encoder_dim=encoder_dim, translator_dim=translator_dim, encoder_kernel_size=encoder_kernel_size,
             decoder_kernel_size=decoder_kernel_size, inception_groups=inception_groups,
         )  # fmt: skip
+        translator = self.default_translator if translator is None else translator
         if translator != "incepu" and translator not in BLOCKS:
             raise ValueError(f'translator is "incepu" or one of {", ".join(sorted(BLOCKS))}, got {translator!r}')
         if encoder_depth < 2 or translator_depth < 2:
@@ -515,6 +517,7 @@ def _recipes() -> dict[str, Any]:
 
 
 FAMILY = Family(
+    module=__name__,
     title="SimVP: Simpler yet Better Video Prediction",
     authors="Zhangyang Gao, Cheng Tan, Lirong Wu, Stan Z. Li",
     url="https://arxiv.org/abs/2206.05099",
@@ -526,10 +529,14 @@ FAMILY = Family(
   year      = {2022}
 }""",
     recipes=_recipes(),
+    first_conv="encoder.blocks.0.conv",
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     largest={"encoder_depth": 64, "translator_depth": 64},
     checkpoint_filter_fn=checkpoint_filter_fn,
+    openstl={"simvp": from_openstl},
 )
+
+default_cfgs = FAMILY.default_cfgs
 
 # Of OpenSTL's configurations, and what of them is another number for some of the translators.
 _SIZES: dict[str, dict[str, int]] = {
@@ -565,10 +572,9 @@ def _drop_path(translator: str, benchmark: str) -> float:
 
 
 def sizes(translator: str) -> dict[str, dict[str, Any]]:
-    """For each benchmark, a translator, and the sizes and drop path that OpenSTL gives it there."""
+    """For each benchmark, the sizes and drop path that OpenSTL gives a translator there."""
     return {
         benchmark: {
-            "translator": translator,
             "drop_path_rate": _drop_path(translator, benchmark),
             **args,
             **_EXCEPTIONS.get((translator, benchmark), {}),
@@ -577,16 +583,77 @@ def sizes(translator: str) -> dict[str, dict[str, Any]]:
     }
 
 
-# The prefixes that are in the league, and their sizes there.
-_TINY: dict[str, dict[str, Any]] = {
-    "simvp": {"encoder_dim": 16, "translator_dim": 160, "translator_depth": 4},
-    "simvp_gsta": {"encoder_dim": 16, "translator_dim": 256, "translator_depth": 4, "mlp_ratio": 4.0},
-}
+def _register(name: str, **args: Any) -> Constructor[SimVP]:
+    """The constructor of a translator and a benchmark, by its name."""
+    prefix, _, benchmark = name.removesuffix("_tiny").rpartition("_")
+    translator = _TRANSLATORS[prefix]
+    args = args or sizes(translator)[benchmark]
+    return FAMILY.register(SimVP, name, **BENCHMARKS[benchmark], translator=translator, **args)
 
-default_cfgs = FAMILY.default_cfgs(input_sizes(*_TRANSLATORS, tiny=tuple(_TINY)), first_conv="encoder.blocks.0.conv")
 
-for _prefix, _translator in _TRANSLATORS.items():
-    _args = sizes(_translator)
-    if _prefix in _TINY:
-        _args[TINY] = {"translator": _translator, **_TINY[_prefix]}
-    globals().update(register_benchmarks(FAMILY, SimVP, _prefix, _args, __name__))
+simvp_mmnist = _register("simvp_mmnist")
+simvp_taxibj = _register("simvp_taxibj")
+simvp_human36m = _register("simvp_human36m")
+simvp_caltech = _register("simvp_caltech")
+simvp_kth = _register("simvp_kth")
+simvp_convmixer_mmnist = _register("simvp_convmixer_mmnist")
+simvp_convmixer_taxibj = _register("simvp_convmixer_taxibj")
+simvp_convmixer_human36m = _register("simvp_convmixer_human36m")
+simvp_convmixer_caltech = _register("simvp_convmixer_caltech")
+simvp_convmixer_kth = _register("simvp_convmixer_kth")
+simvp_convnext_mmnist = _register("simvp_convnext_mmnist")
+simvp_convnext_taxibj = _register("simvp_convnext_taxibj")
+simvp_convnext_human36m = _register("simvp_convnext_human36m")
+simvp_convnext_caltech = _register("simvp_convnext_caltech")
+simvp_convnext_kth = _register("simvp_convnext_kth")
+simvp_gsta_mmnist = _register("simvp_gsta_mmnist")
+simvp_gsta_taxibj = _register("simvp_gsta_taxibj")
+simvp_gsta_human36m = _register("simvp_gsta_human36m")
+simvp_gsta_caltech = _register("simvp_gsta_caltech")
+simvp_gsta_kth = _register("simvp_gsta_kth")
+simvp_hornet_mmnist = _register("simvp_hornet_mmnist")
+simvp_hornet_taxibj = _register("simvp_hornet_taxibj")
+simvp_hornet_human36m = _register("simvp_hornet_human36m")
+simvp_hornet_caltech = _register("simvp_hornet_caltech")
+simvp_hornet_kth = _register("simvp_hornet_kth")
+simvp_mlpmixer_mmnist = _register("simvp_mlpmixer_mmnist")
+simvp_mlpmixer_taxibj = _register("simvp_mlpmixer_taxibj")
+simvp_mlpmixer_human36m = _register("simvp_mlpmixer_human36m")
+simvp_mlpmixer_caltech = _register("simvp_mlpmixer_caltech")
+simvp_mlpmixer_kth = _register("simvp_mlpmixer_kth")
+simvp_moganet_mmnist = _register("simvp_moganet_mmnist")
+simvp_moganet_taxibj = _register("simvp_moganet_taxibj")
+simvp_moganet_human36m = _register("simvp_moganet_human36m")
+simvp_moganet_caltech = _register("simvp_moganet_caltech")
+simvp_moganet_kth = _register("simvp_moganet_kth")
+simvp_poolformer_mmnist = _register("simvp_poolformer_mmnist")
+simvp_poolformer_taxibj = _register("simvp_poolformer_taxibj")
+simvp_poolformer_human36m = _register("simvp_poolformer_human36m")
+simvp_poolformer_caltech = _register("simvp_poolformer_caltech")
+simvp_poolformer_kth = _register("simvp_poolformer_kth")
+simvp_swin_mmnist = _register("simvp_swin_mmnist")
+simvp_swin_taxibj = _register("simvp_swin_taxibj")
+simvp_swin_human36m = _register("simvp_swin_human36m")
+simvp_swin_caltech = _register("simvp_swin_caltech")
+simvp_swin_kth = _register("simvp_swin_kth")
+simvp_uniformer_mmnist = _register("simvp_uniformer_mmnist")
+simvp_uniformer_taxibj = _register("simvp_uniformer_taxibj")
+simvp_uniformer_human36m = _register("simvp_uniformer_human36m")
+simvp_uniformer_caltech = _register("simvp_uniformer_caltech")
+simvp_uniformer_kth = _register("simvp_uniformer_kth")
+simvp_van_mmnist = _register("simvp_van_mmnist")
+simvp_van_taxibj = _register("simvp_van_taxibj")
+simvp_van_human36m = _register("simvp_van_human36m")
+simvp_van_caltech = _register("simvp_van_caltech")
+simvp_van_kth = _register("simvp_van_kth")
+simvp_vit_mmnist = _register("simvp_vit_mmnist")
+simvp_vit_taxibj = _register("simvp_vit_taxibj")
+simvp_vit_human36m = _register("simvp_vit_human36m")
+simvp_vit_caltech = _register("simvp_vit_caltech")
+simvp_vit_kth = _register("simvp_vit_kth")
+
+# Of the league.
+simvp_mmnist_tiny = _register("simvp_mmnist_tiny", encoder_dim=16, translator_dim=160, translator_depth=4)
+simvp_gsta_mmnist_tiny = _register(
+    "simvp_gsta_mmnist_tiny", encoder_dim=16, translator_dim=256, translator_depth=4, mlp_ratio=4.0
+)

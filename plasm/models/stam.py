@@ -19,11 +19,11 @@ from plasm.layers.folded_conv3d import FoldedConv3d
 from plasm.layers.stam_cell import STAMCell
 from plasm.tasks import ScheduledSampling
 
-from .family import Family
-from .patch_rnn import PATCH_ADAPTERS, rename
-from .pretrained import adapt_in_channels, adapt_out_channels
-from .recurrent import Inputs, RecurrentModel, patchify, same_dims, unpatchify
-from .registration import BENCHMARKS, TINY, TINY_SAMPLING_STOP, input_sizes, recipes, register_benchmarks
+from ._adapters import adapt_in_channels, adapt_out_channels
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._family import Family
+from ._patch_rnn import PATCH_ADAPTERS, rename
+from ._recurrent import Inputs, RecurrentModel, patchify, same_dims, unpatchify
 
 __all__ = ["STAM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -205,7 +205,7 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
         raise ValueError(
             f"patches of {args['patch_size']} and an sr_size of {args['reduction']} do not divide {height} x {width}"
         )
-    model: nn.Module = _MODELS["stam_mmnist"](**args, kernel_size=kernel[1], kernel_frames=kernel[0])
+    model: nn.Module = stam_mmnist(**args, kernel_size=kernel[1], kernel_frames=kernel[0])
     return model
 
 
@@ -223,6 +223,7 @@ def _adapt_both(weight: Tensor, model: Any, frames: int = 1) -> Tensor:
 
 
 FAMILY = Family(
+    module=__name__,
     title="STAM: A SpatioTemporal Attention based Memory for Video Prediction",
     authors="Zheng Chang, Xinfeng Zhang, Shanshe Wang, Siwei Ma, Wen Gao",
     url="https://ieeexplore.ieee.org/document/9695337",
@@ -253,12 +254,14 @@ FAMILY = Family(
     },
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
+    openstl={"stam": from_openstl},
 )
-
-_TINY: dict[str, Any] = {"patch_size": 8, "hidden_dims": (13, 13, 13, 13)}
-
-default_cfgs = FAMILY.default_cfgs(input_sizes("stam", tiny=("stam",)))
+default_cfgs = FAMILY.default_cfgs
 
 # The authors' settings for Moving MNIST, the only ones that are published, for all five.
-_MODELS = register_benchmarks(FAMILY, STAM, "stam", {**{key: {} for key in BENCHMARKS}, TINY: _TINY}, __name__)
-globals().update(_MODELS)
+stam_mmnist = FAMILY.register(STAM, "stam_mmnist", **MMNIST)
+stam_taxibj = FAMILY.register(STAM, "stam_taxibj", **TAXIBJ)
+stam_human36m = FAMILY.register(STAM, "stam_human36m", **HUMAN36M)
+stam_caltech = FAMILY.register(STAM, "stam_caltech", **CALTECH)
+stam_kth = FAMILY.register(STAM, "stam_kth", **KTH)
+stam_mmnist_tiny = FAMILY.register(STAM, "stam_mmnist_tiny", **MMNIST, patch_size=8, hidden_dims=(13, 13, 13, 13))

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-import plasm
+from plasm._version import __version__
 from plasm.data.radar import ReadOptions, Sequence, open_sequence
 from plasm.devices import choose_device, move
 from plasm.evaluation import forecast
-from plasm.loading import frame_counts, load_model
+from plasm.models import ModelInterface, frame_counts, load_model
 from plasm.weights import file_sha256
 from plasm.weights.files import WEIGHTS_NAME
 
@@ -77,7 +77,7 @@ def predict_rain(
     file = _out_file(Path(out))
     options, at = _options(dict(data_args or {}))
     net = move(load_model(model, weights, trust=trust), choose_device(device)).eval()
-    if (channels := getattr(net, "in_chans", 1)) != 1:
+    if (channels := ModelInterface.of(net).in_chans) not in (None, 1):
         raise ValueError(f"radar has 1 channel, {weights or model} takes {channels}")
     in_frames, out_frames = frame_counts(net)
     leads = frames or out_frames
@@ -98,7 +98,7 @@ def predict_rain(
     flow = optical_flow(observed, leads) if has_optical_flow() and len(observed) > 1 else None
     start, minutes = event.frames[last].time, event.minutes * step
     attributes = {
-        "source": f"plasm {plasm.__version__}",
+        "source": f"plasm {__version__}",
         "model": type(net).__name__ if model is None else model,
         "weights": name,
         **_digest(weights),

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from plasm import pictures, weights
 from plasm.files import atomic_write
+from plasm.models import ModelInterface
 
 from .config import RunConfig, config_differences
 from .json_files import read_rows
@@ -154,7 +155,7 @@ class RunFolder:
 
     def save_weights(self, model: nn.Module, tensors: dict[str, Tensor], phase: str) -> None:
         """Write ``model.safetensors``, and of a model that timm made ``config.json``."""
-        if getattr(model, "pretrained_cfg", None):
+        if ModelInterface.of(model).pretrained_cfg:
             weights.save_pretrained(model, self.path, {"phase": phase}, tensors)
         else:
             weights.save_tensors(tensors, self.path / "model.safetensors")

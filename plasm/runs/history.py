@@ -6,7 +6,7 @@ from typing import Any
 
 from plasm.config import read_config
 from plasm.files import read_json
-from plasm.loading import is_pretraining, is_public
+from plasm.models import is_pretraining, is_public
 
 from .config import PretrainConfig, TrainConfig
 from .json_files import is_count, read_rows

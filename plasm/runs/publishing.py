@@ -10,7 +10,7 @@ from typing import Any
 
 from plasm import weights
 from plasm.files import atomic_write, read_json
-from plasm.loading import load_model
+from plasm.models import load_model
 from plasm.weights.files import WEIGHTS_NAME
 
 from .history import read_history

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import torch
 from torch import nn
 
-import plasm
+from plasm._version import __version__
 from plasm.files import atomic_write
 
 from .config import RunConfig
@@ -42,7 +42,7 @@ def write_report(folder: RunFolder, config: RunConfig, model: nn.Module, device:
         "training loss": f"{last['loss']:.6f} in the last epoch",
         "speed": f"{speeds[len(speeds) // 2]:.1f} clips a second (median of the epochs), {hours:.2f} hours",
         "on": f"{processes} x {where}",
-        "with": f"plasm {plasm.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "with": f"plasm {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
     samples = sorted(folder.path.glob("samples/*.png"))
     parts = [

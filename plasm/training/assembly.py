@@ -14,11 +14,20 @@ from torch.utils.data import Dataset
 
 from plasm.config import read_config
 from plasm.data import StreamClips, create_dataset, pixel_mask
-from plasm.data.extras import import_named
 from plasm.devices import choose_device, clear_failures, has_bf16
 from plasm.distributed import World, join_world
-from plasm.loading import initial_arguments, load_initial_weights, load_model, make_model
-from plasm.models import MaskedAutoencoder, make_task, recipe
+from plasm.files import import_named
+from plasm.models import (
+    MaskedAutoencoder,
+    ModelInterface,
+    check_buildable,
+    create_model,
+    initial_arguments,
+    load_initial_weights,
+    load_model,
+    make_task,
+    recipe,
+)
 from plasm.runs import (
     PretrainConfig,
     RunConfig,
@@ -121,7 +130,8 @@ def prepare(
     folder = RunFolder(Path(config.out))
     if config.bf16 is None:
         config = replace(config, bf16=has_bf16(world.device))
-    config = replace(config, model_args={**_initial_args(config, folder, resume), **config.model_args})
+    initial = _initial_args(config, folder, resume)
+    config = replace(config, model_args={**initial, **config.model_args})
     module, _, architecture = config.model.rpartition(":")
     if module:
         import_named(module)
@@ -136,7 +146,9 @@ def prepare(
             f"batch_size {config.batch_size} is not a multiple of {world.size} processes x {config.accumulate} parts"
         )
     torch.manual_seed(config.seed)
-    model = make_model(config.model, **config.model_args)
+    if initial:
+        check_buildable(config.model, config.model_args, f"what {config.model} begins with")
+    model = create_model(config.model, **config.model_args)
     history: list[dict[str, Any]] = []
     if isinstance(config, TrainConfig):
         history = _begin(model, config, folder, resume)
@@ -170,9 +182,8 @@ def make_pretraining(model: nn.Module, config: PretrainConfig) -> Pretraining:
     Raises:
         ValueError: If the model has no ``encoder`` and ``decoder`` to pretrain, or a ratio is outside [0, 1].
     """
-    encoder: Any = getattr(model, "encoder", None)
-    decoder: Any = getattr(model, "decoder", None)
-    if decoder is None or not hasattr(encoder, "num_features"):
+    found = ModelInterface.of(model)
+    if found.encoder is None or found.decoder is None or not hasattr(found.encoder, "num_features"):
         raise ValueError(
             f"phase 1 trains model.encoder, called with (frames, visible) and with num_features, and "
             f"model.decoder; {type(model).__name__} has not all of these"
@@ -184,7 +195,7 @@ def make_pretraining(model: nn.Module, config: PretrainConfig) -> Pretraining:
         return pixel_mask(index, *shape, ratio, config.mask_patch, **counters)
 
     attn_mask_ratio = config.attn_mask_ratio if config.spatial_masking else None
-    autoencoder = MaskedAutoencoder(encoder, decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch)
+    autoencoder = MaskedAutoencoder(found.encoder, found.decoder, config.mask_ratio, attn_mask_ratio, config.mask_patch)
     in_frames, _ = frame_counts(model)
     return Pretraining(autoencoder, in_frames, draw, config.mask_ratio, config.mask_ratio_end, config.epochs)
 
@@ -195,8 +206,8 @@ def freeze_encoder(model: nn.Module, frozen: bool) -> None:
     Raises:
         ValueError: If the encoder is to be frozen, and the model has no ``freeze_encoder``.
     """
-    if hasattr(model, "freeze_encoder"):
-        model.freeze_encoder(frozen)  # type: ignore[operator]
+    if freeze := ModelInterface.of(model).freeze_encoder:
+        freeze(frozen)
     elif frozen:
         raise ValueError(f"{type(model).__name__} has no freeze_encoder(frozen): --no-freeze-encoder trains all of it")
 
@@ -237,7 +248,7 @@ def _make_datasets(config: RunConfig, model: nn.Module) -> tuple[Dataset[Tensor]
         raise ValueError(
             f"{config.data} has {clips} training clips, fewer than a batch of {config.batch_size}: {advice}"
         )
-    channels, wanted = train_set[0].shape[1], getattr(model, "in_chans", None)
+    channels, wanted = train_set[0].shape[1], ModelInterface.of(model).in_chans
     if wanted not in (None, channels):
         raise ValueError(
             f"{config.data} has clips of {channels} channel(s), {config.model} takes {wanted}: "

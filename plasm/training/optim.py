@@ -11,6 +11,7 @@ from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
+from plasm.models import ModelInterface
 from plasm.runs import RunConfig
 
 from .encoding import encode
@@ -52,7 +53,7 @@ def _groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
     """Parameters with weight decay and without, and with ``layer_decay`` those of each layer with a rate of its own."""
     if config.layer_decay is None:
         return list(param_groups_weight_decay(model, config.weight_decay))
-    if not hasattr(model, "group_matcher"):
+    if ModelInterface.of(model).group_matcher is None:
         raise ValueError(f"{type(model).__name__} has no group_matcher, which names the layers of layer_decay")
     groups = param_groups_layer_decay(model, config.weight_decay, layer_decay=config.layer_decay)
     # timm's schedulers scale the rate of a group; torch's begin with the group's own.

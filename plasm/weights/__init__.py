@@ -2,10 +2,9 @@
 
 from plasm.files import check_depth, listed, parse_json, read_json, reason, shown
 
-from .card import Card
+from .card import Card, Paper
 from .convert import plain_state_dict, read_checkpoint, read_entry
 from .files import (
-    FORMER_ARGUMENTS,
     check_tensors,
     describe_folder,
     file_sha256,
@@ -17,13 +16,15 @@ from .files import (
     tensors_sha256,
 )
 from .hub import cached_file, cached_sha256, check_cached, fetch, fetch_config, push
+from .interface import ModelInterface
 from .manifest import Entry, WeightsNotFoundError, describe, entries, entry, markdown_table, tags
 from .sources import add_source, find, sources
 
 __all__ = [
-    "FORMER_ARGUMENTS",
     "Card",
     "Entry",
+    "ModelInterface",
+    "Paper",
     "WeightsNotFoundError",
     "add_source",
     "cached_file",

@@ -10,7 +10,7 @@ import huggingface_hub
 
 from . import manifest
 
-__all__ = ["METRIC_DEFINITIONS", "Card"]
+__all__ = ["METRIC_DEFINITIONS", "Card", "Paper"]
 
 METRIC_DEFINITIONS = {
     "mse": "squared error, summed over the channels and pixels of a frame, averaged over frames and clips; predictions "
@@ -45,6 +45,16 @@ def without_folder(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and "/" in value else value
 
 
+@dataclass(frozen=True)
+class Paper:
+    """A paper as a card cites it: title, address, BibTeX, and authors as they are printed."""
+
+    title: str
+    url: str
+    citation: str
+    authors: str = ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What a model card says beyond the model itself.
@@ -66,19 +76,19 @@ class Card:
     measured: Mapping[str, Any] | None = None
     picture: Path | None = None
 
-    def render(self, folder: Path, config: Mapping[str, Any], picture: str | None, family: Any = None) -> str:
+    def render(self, folder: Path, config: Mapping[str, Any], picture: str | None, paper: Paper | None = None) -> str:
         """Write the card as Markdown, with the metadata that the Hub reads.
 
         Args:
             folder: The one it lies in.
             config: What config.json of the folder holds.
             picture: Name of the picture in the folder.
-            family: Whose paper and citation it gives: has ``title``, ``authors``, ``url`` and ``citation``.
+            paper: That it cites.
         """
         arguments, cfg = config["model_args"], config["pretrained_cfg"]
         _, height, width = cfg["input_size"]
         title = self.repo or folder.resolve().name
-        arxiv = family.url.partition("arxiv.org/abs/")[2] if family else ""
+        arxiv = paper.url.partition("arxiv.org/abs/")[2] if paper else ""
         card = huggingface_hub.ModelCard.from_template(
             self._data(title),
             template_path=str(_TEMPLATE),
@@ -96,8 +106,8 @@ class Card:
             training=self._training(),
             metrics=self._metrics(),
             license=self.license,
-            family=family,
-            paper=f"arXiv {arxiv}" if arxiv else family and family.url,
+            family=paper,
+            paper=f"arXiv {arxiv}" if arxiv else paper and paper.url,
         )
         return f"{str(card).rstrip()}\n"
 

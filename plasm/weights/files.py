@@ -5,7 +5,6 @@ import inspect
 import json
 import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from torch.optim.swa_utils import AveragedModel
 from plasm.files import atomic_write, listed, read_json, reason, shown
 
 from .card import Card
+from .interface import ModelInterface
 
 __all__ = [
-    "FORMER_ARGUMENTS",
     "check_tensors",
     "describe_folder",
     "file_sha256",
@@ -35,10 +34,6 @@ __all__ = [
 ]
 
 WEIGHTS_NAME = "model.safetensors"
-FORMER_ARGUMENTS = frozenset(
-    {"sampling_stop", "reverse_sampling", "sampling_alpha", "decouple_weight", "forcing_steps"}
-)
-"""Options of training that were arguments of models once: a config.json that states one loads, and none is written."""
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -254,8 +249,8 @@ def describe_folder(
     _save_config(model, folder, {**(config or {}), "weights": described})
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # A model of fixed counts has no arguments for them.
-    counts = {name: getattr(model, name) for name in ("in_frames", "out_frames")}
-    counts["in_chans"] = getattr(model, "in_chans", saved["pretrained_cfg"]["input_size"][0])
+    found = ModelInterface.of(model)
+    counts = {"in_frames": found.in_frames, "out_frames": found.out_frames, "in_chans": _channels(model)}
     saved["model_args"] = {**counts, **saved["model_args"]}
     picture = None
     if card is not None and card.picture is not None:
@@ -263,9 +258,7 @@ def describe_folder(
         with atomic_write(folder / picture) as beside:
             beside.write_bytes(card.picture.read_bytes())
     with atomic_write(folder / "README.md") as beside:
-        # The record of its family, which lies beside the model's class.
-        family = getattr(sys.modules.get(type(model).__module__), "FAMILY", None)
-        beside.write_text((card or Card()).render(folder, saved, picture, family), encoding="utf-8")
+        beside.write_text((card or Card()).render(folder, saved, picture, found.paper), encoding="utf-8")
 
 
 def _unwrapped(model: Any) -> Any:
@@ -279,17 +272,23 @@ def _unwrapped(model: Any) -> Any:
             return model
 
 
+def _channels(model: nn.Module) -> int:
+    found = ModelInterface.of(model)
+    return int(found.pretrained_cfg["input_size"][0] if found.in_chans is None else found.in_chans)
+
+
 def _check_savable(model: Any) -> None:
-    if not getattr(model, "pretrained_cfg", None):
+    found, parameters = ModelInterface.of(model), inspect.signature(type(model)).parameters
+    if not found.pretrained_cfg:
         raise ValueError(
             f"a {type(model).__name__} that timm.create_model did not make cannot be saved so that it loads by name"
         )
-    if not all(isinstance(getattr(model, name, None), int) for name in ("in_frames", "out_frames")):
+    if not all(isinstance(count, int) for count in (found.in_frames, found.out_frames)):
         raise ValueError(
             f"a {type(model).__name__} does not say how many frames it maps to how many, by in_frames and out_frames: "
             "only models that predict frames are saved here, others by timm.models.save_for_hf"
         )
-    parameters, args = inspect.signature(type(model)).parameters, getattr(model, "_model_args", {})
+    args = model._model_args
     if "device" not in parameters or not args.keys() >= parameters.keys() - {"device", "dtype"}:
         # Not all of its arguments are known, as of timm's own models.
         return
@@ -304,15 +303,14 @@ def _check_savable(model: Any) -> None:
 
 
 def _save_config(model: Any, folder: Path, config: dict[str, Any]) -> None:
+    parameters = inspect.signature(type(model)).parameters
     # Spelled out, so that no later change of a constructor's default changes a saved model.
-    known = inspect.signature(type(model)).parameters
-    frames = {name: getattr(model, name) for name in ("in_frames", "out_frames") if name in known}
+    frames = {name: getattr(model, name) for name in ("in_frames", "out_frames") if name in parameters}
     # timm takes these from the constructor's own configuration, whatever channels were asked for.
-    channels = getattr(model, "in_chans", model.pretrained_cfg["input_size"][0])
-    described = {name: model.pretrained_cfg[name][:1] * channels for name in ("mean", "std")}
-    # timm notes what a config.json said, whether the model takes it or not.
-    for name in FORMER_ARGUMENTS.intersection(getattr(model, "_model_args", {})) - set(known):
-        del model._model_args[name]
+    described = {name: model.pretrained_cfg[name][:1] * _channels(model) for name in ("mean", "std")}
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        # timm notes what it was given, whether the model takes it or not.
+        model._model_args = {name: value for name, value in model._model_args.items() if name in parameters}
     config = {**config, "pretrained_cfg": {**described, **config.get("pretrained_cfg", {})}}
     with atomic_write(folder / "config.json") as beside:
         save_config_for_hf(model, str(beside), model_config=config, model_args=frames)

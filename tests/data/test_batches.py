@@ -85,7 +85,7 @@ def test_a_data_set_of_a_users_module_goes_to_another_process(tmp_path: Path) ->
     (tmp_path / "users_helper.py").write_text("ONE = 1.0")
     program = (
         "import pickle, sys; sys.path[:] = [p for p in sys.path if p]\n"
-        "from plasm.data.batches import _Batches; from plasm.data.extras import import_named\n"
+        "from plasm.data.batches import _Batches; from plasm.files import import_named\n"
     )
     write = "pickle.dump(_Batches(import_named('users_clips').Clips(), [[3]]), open('b', 'wb'))"
     read = "assert pickle.load(open('b', 'rb'))[0].tolist() == [[1.0]]; assert 'users_clips' in sys.modules"

@@ -26,7 +26,7 @@ from plasm.exporting import (
     record_file,
     remember,
 )
-from plasm.loading import load_model
+from plasm.models import load_model
 
 FORMATS = {"onnx": "m.onnx", "pt2": "m.pt2", "aoti": "a.pt2"}
 

@@ -16,8 +16,7 @@ import plasm
 from plasm import weights
 from plasm.data import SAMPLES, read_clips
 from plasm.exporting import ExportError, engines, files, is_exported, load_exported, read_metadata
-from plasm.loading import load_model
-from plasm.models import PLASM
+from plasm.models import PLASM, load_model
 
 SMALL: dict[str, Any] = {
     "in_frames": 3, "out_frames": 2, "encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1,

@@ -6,13 +6,20 @@ from typing import Any
 import pytest
 import timm
 import torch
-from timm.models import register_model
 from torch import Tensor, nn
 
 import plasm
 from plasm import weights
-from plasm.models import Family, VideoModel, family_of, is_plasm_model, recipe
-from plasm.models.pretrained import adapt_out_channels
+from plasm.models import (
+    Constructor,
+    Family,
+    VideoModel,
+    adapt_out_channels,
+    families,
+    family_of,
+    is_plasm_model,
+    recipe,
+)
 from plasm.weights import manifest
 
 
@@ -37,6 +44,7 @@ def checkpoint_filter_fn(state_dict: dict[str, Tensor], model: nn.Module) -> dic
 
 
 FAMILY = Family(
+    module=__name__,
     title="A test of families",
     url="https://arxiv.org/abs/0000.00000",
     citation="@misc{test}",
@@ -45,13 +53,15 @@ FAMILY = Family(
     largest={"scale": 2},
     checkpoint_filter_fn=checkpoint_filter_fn,
 )
-default_cfgs = FAMILY.default_cfgs({"family_net": (1, 8, 8)})
+default_cfgs = FAMILY.default_cfgs
 __all__: list[str] = []
 
 
-@register_model
-def family_net(pretrained: bool = False, **kwargs: Any) -> Net:
-    return FAMILY.create(Net, "family_net", pretrained, {"in_frames": 2}, kwargs)
+def register() -> Constructor[Net]:
+    return FAMILY.register(Net, "family_net", in_chans=1, img_size=(8, 8), in_frames=2)
+
+
+family_net = register()
 
 
 def test_a_file_in_the_folder_is_all_that_a_family_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -77,10 +87,8 @@ def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Net:
     monkeypatch.setattr(manifest, "entries", lambda: rows)
     monkeypatch.setattr(weights, "entries", lambda: rows)
     weights.add_source(tmp_path)
-    cfgs = FAMILY.default_cfgs({"family_net": (1, 8, 8)})
-    monkeypatch.setitem(globals(), "default_cfgs", cfgs)
     with pytest.warns(UserWarning, match="Overwriting family_net"):
-        register_model(family_net)
+        register()
     return net
 
 
@@ -127,7 +135,7 @@ def test_published_weights_of_an_older_default_load_as_they_were_made(published:
 
 
 def test_a_row_of_another_family_is_no_affair_of_this_one(published: Net) -> None:
-    assert set(plasm.models.plasm.FAMILY.default_cfgs({"plasm_kth": (1, 128, 128)})) == {"plasm_kth"}
+    assert not any("family_net" in family.default_cfgs for family in families())
 
 
 def test_foreign_names_are_mapped_before_anything_is_compared() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import plasm
 from plasm.evaluation import Forecast, evaluate, forecast
 from plasm.exporting import load_exported
-from plasm.models.forecasting import forecasting
+from plasm.models import forecasting
 from plasm.prediction import PredictConfig, predict
 
 

@@ -159,7 +159,9 @@ def test_openstls_own_configurations_build(table: Path, tmp_path: Path, monkeypa
             model: Any = openstl.build(file, row["data"])
         built.add(type(model).__name__)
         shape, later = openstl._DATA_SETS[row["data"]]
-        assert (model.in_frames, model.in_chans, *model.img_size, model.out_frames) == (*shape, later), row["config"]
+        assert (model.in_frames, model.in_chans, *(model.img_size or shape[2:]), model.out_frames) == (*shape, later), (
+            row["config"]
+        )
         if row["method"] in ("SimVP", "TAU"):
             assert model.encoder.num_features == int(row["hid_S"])
         elif row["num_hidden"]:

@@ -12,9 +12,8 @@ from torch._dynamo.testing import CompileCounter
 
 import plasm
 from plasm import weights
-from plasm.models import PLASM, MaskedAutoencoder, family_of
+from plasm.models import PLASM, MaskedAutoencoder, family_of, summarize
 from plasm.models.plasm import FAMILY
-from plasm.models.summary import summarize
 
 # Of the first published weights.
 FIRST_ARGS = {"translator_dim": 192, "score": "sigmoid", "skip": False}

@@ -11,9 +11,15 @@ from torch import Tensor
 
 from plasm import weights
 from plasm.data import SAMPLES, create_dataset
-from plasm.loading import initial_arguments, load_model
-from plasm.models import PLASM
-from plasm.models.pretrained import adapt_in_channels, adapt_in_frames, adapt_out_channels, adapt_out_frames
+from plasm.models import (
+    PLASM,
+    adapt_in_channels,
+    adapt_in_frames,
+    adapt_out_channels,
+    adapt_out_frames,
+    initial_arguments,
+    load_model,
+)
 
 SMALL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1, "skip": False}
 

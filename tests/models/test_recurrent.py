@@ -11,8 +11,8 @@ from tester import BaseModelTester
 from torch import Tensor, nn
 
 from plasm.models import MaskedAutoencoder, make_task, openstl
+from plasm.models._recurrent import patchify, unpatchify
 from plasm.models.e3dlstm import checkpoint_filter_fn
-from plasm.models.recurrent import patchify, unpatchify
 from plasm.tasks import total_loss
 
 FRAMES: dict[str, Any] = {"in_frames": 2, "out_frames": 2, "img_size": 16}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from plasm.models import STAM, openstl
-from plasm.models.recurrent import patchify, unpatchify
+from plasm.models._recurrent import patchify, unpatchify
 from plasm.models.stam import checkpoint_filter_fn
 
 CONFIG: dict[str, Any] = {

@@ -15,8 +15,7 @@ from tqdm import tqdm
 
 from plasm.data import SAMPLES
 from plasm.distributed import ALONE
-from plasm.loading import load_model
-from plasm.models import Family, make_task
+from plasm.models import Family, load_model, make_task
 from plasm.tasks import Losses, Outputs, Prediction, Task, total_loss
 from plasm.training import PretrainConfig, TrainConfig, Trainer
 from plasm.training.assembly import _check_weights, freeze_encoder, make_pretraining, prepare

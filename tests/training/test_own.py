@@ -13,7 +13,7 @@ import timm
 import torch
 
 from plasm import training, weights
-from plasm.loading import make_model
+from plasm.models import create_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "own.md"
 
@@ -66,7 +66,7 @@ def test_both_phases_evaluation_and_prediction_from_the_folder_with_the_modules(
 
 def test_a_family_says_all_of_itself(modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(modules)
-    model: Any = make_model("my_family:frame_mixer_mmnist")
+    model: Any = create_model("my_family:frame_mixer_mmnist")
     clip = torch.rand(2, 10, 1, 5, 7)
     torch.testing.assert_close(model(clip)[:, 3, 0], (model.mix.weight[3] * clip[:, :, 0]).sum(1) + model.mix.bias[3])
     assert training.model_defaults(training.TrainConfig, "frame_mixer_mmnist") == {"epochs": 20, "lr": 0.001}

@@ -22,7 +22,7 @@ from torch import nn
 from plasm import training
 from plasm.data import SAMPLES
 from plasm.distributed import World
-from plasm.loading import load_model
+from plasm.models import load_model
 from plasm.runs import lock_folder
 from plasm.training import PretrainConfig, TrainConfig, checkpoints
 from plasm.training.assembly import prepare

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from plasm import training, weights
 from plasm.data import SAMPLES, create_dataset
 from plasm.distributed import ALONE, World
-from plasm.loading import initial_arguments, load_model
+from plasm.models import initial_arguments, load_model
 from plasm.training import PretrainConfig, TrainConfig, model_defaults
 from plasm.training.assembly import prepare
 from plasm.training.optim import make_optimizer, make_scheduler

@@ -250,7 +250,7 @@ def test_weights_of_someone_else(hub: Hub, clients: Clients, tmp_path: Path, str
     assert clients.run(load_stranger(tmp_path, "someone/model")) == pytest.approx(expected)
     hub.add("someone/model", {"config.json": b"{}"})
     assert clients.run(load_stranger(tmp_path, f"someone/model@{first}")) == pytest.approx(expected)
-    evaluated = f"from plasm.loading import load_model; load_model(None, 'hf-hub:someone/model@{first}')"
+    evaluated = f"from plasm.models import load_model; load_model(None, 'hf-hub:someone/model@{first}')"
     clients.run(evaluated)
 
 
@@ -352,7 +352,7 @@ def test_no_pickle_is_opened(hub: Hub, clients: Clients, tmp_path: Path, strange
     assert hub.asked("pytorch_model.bin") == []
     hub.add("someone/resnet", {"config.json": b'{"architecture": "resnet10t"}', "pytorch_model.bin": bomb})
     for name in (None, "plasm_mmnist_tiny"):
-        code = f"from plasm.loading import load_model; load_model({name!r}, 'hf-hub:someone/resnet')"
+        code = f"from plasm.models import load_model; load_model({name!r}, 'hf-hub:someone/resnet')"
         with pytest.raises(RuntimeError, match=r"ValueError: .* holds a resnet10t, which is no model of plasm"):
             clients.run(code)
     assert hub.asked("pytorch_model.bin") == []

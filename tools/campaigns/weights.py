@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from plasm import weights
-from plasm.loading import load_model
+from plasm.models import load_model
 
 from .case import Campaign, Case
 

@@ -19,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 
 from plasm.layers.winograd import kernels_transformed_once
 
-from .forecasting import forecasts
-from .video_model import VideoModel, pad_to_multiple
+from ._base import VideoModel, pad_to_multiple
+from ._forecasting import forecasts
 
 __all__ = ["Inputs", "RecurrentModel", "patchify", "same_dims", "unpatchify"]
 
@@ -48,7 +48,7 @@ class RecurrentModel(VideoModel):
         in_chans: C.
         in_frames: T.
         out_frames: T'.
-        img_size: (H, W), where the model has weights for each place (``fixed_size``).
+        img_size: (H, W) or one number, where the model has weights for each place (``fixed_size``); else None will do.
         size_multiple: What H and W are padded to a multiple of.
     """
 
@@ -60,17 +60,23 @@ class RecurrentModel(VideoModel):
         in_chans: int,
         in_frames: int,
         out_frames: int,
-        img_size: int | tuple[int, int],
+        img_size: int | tuple[int, int] | None,
         size_multiple: int,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames)
-        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-        self.img_size, self.size_multiple = (height, width), size_multiple
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.size_multiple = size_multiple
         self.grad_checkpointing = False
 
     @property
     def places(self) -> tuple[int, int]:
-        """(h, w) of ``img_size``, padded."""
+        """(h, w) of ``img_size``, padded.
+
+        Raises:
+            ValueError: If the model has none.
+        """
+        if self.img_size is None:
+            raise ValueError(f"a {type(self).__name__} with weights for each place needs img_size=(H, W)")
         return -(-self.img_size[0] // self.size_multiple), -(-self.img_size[1] // self.size_multiple)
 
     def encode_frames(self, frames: Tensor) -> Inputs:
@@ -209,12 +215,11 @@ class RecurrentModel(VideoModel):
 
     def _pad(self, clip: Tensor) -> Tensor:
         padded = pad_to_multiple(clip, self.size_multiple)
-        wanted = tuple(side * self.size_multiple for side in self.places)
-        if self.fixed_size and padded.shape[-2:] != wanted:
+        if self.fixed_size and padded.shape[-2:] != tuple(side * self.size_multiple for side in self.places):
+            size, (height, width) = " x ".join(map(str, self.img_size or ())), clip.shape[-2:]
             raise ValueError(
-                f"this {type(self).__name__} has weights for each place of frames of {self.img_size[0]} x "
-                f"{self.img_size[1]}, got {clip.shape[-2]} x {clip.shape[-1]}: make the model with "
-                f"img_size=({clip.shape[-2]}, {clip.shape[-1]})"
+                f"this {type(self).__name__} has weights for each place of frames of {size}, got {height} x {width}: "
+                f"make the model with img_size=({height}, {width})"
             )
         return padded
 

@@ -1,12 +1,9 @@
-"""Models by name, with weights or without: of this package, of timm, of a user's module, and of training runs.
+"""Models with weights: published ones, of a training run, of the Hub, of a file.
 
 A training run is a folder that timm reads as "local-dir:RUN".
 """
 
-import difflib
-import inspect
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,72 +11,34 @@ import timm
 import torch
 from torch import nn
 
-import plasm
 from plasm import weights
-from plasm.data.extras import import_named
-from plasm.exporting import is_exported, load_exported
-from plasm.models import arguments_of, is_plasm_model, is_timm_model
-from plasm.models.pretrained import check_count, check_sizes
-from plasm.tasks import frame_counts
+
+from ._builder import create_model
+from ._registry import arguments_of, family_of, is_plasm_model, is_timm_model
+from ._untrusted import REMOVED_ARGUMENTS, check_arguments, check_count, check_sizes
 
 __all__ = [
-    "frame_counts",
+    "add_file_format",
     "initial_arguments",
     "is_here",
     "is_pretraining",
     "is_public",
     "load_initial_weights",
     "load_model",
-    "make_model",
     "read_run_config",
 ]
 
+_formats: list[tuple[Callable[[Path], bool], Callable[..., nn.Module]]] = []
 
-def make_model(name: str, pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """``timm.create_model``, with errors a user can act on.
+
+def add_file_format(is_one: Callable[[Path], bool], load: Callable[..., nn.Module]) -> None:
+    """Let ``load_model`` read files of another kind: the packages above this one make models of them.
 
     Args:
-        name: Of timm's registry; or "MODULE:NAME", for one that importing MODULE registers there.
-        pretrained: Load the published weights.
-        kwargs: For the constructor.
-
-    Raises:
-        ValueError: If there is no such model, or it has no such argument.
-        ImportError: If there is no such module.
+        is_one: Whether a path is that of such a file.
+        load: Called with the path and ``trust``; see ``load_model``.
     """
-    module, _, short = name.rpartition(":")
-    if module:
-        import_named(module)
-    if not timm.is_model(short):
-        near = difflib.get_close_matches(short, plasm.list_models(), n=5)
-        meant = f"do you mean {', '.join(near)}? " if near else ""
-        raise ValueError(f"no model is called {name!r}; {meant}`plasm list` names plasm's, timm.list_models() all")
-    try:
-        model: nn.Module = timm.create_model(short, pretrained=pretrained, **kwargs)
-    except TypeError as error:
-        raise ValueError(_not_taken(name, short, error)) from error
-    for attribute in ("num_classes", "num_features"):
-        # timm asks for them when it describes a model; to a user's model of clips they mean nothing.
-        if not hasattr(model, attribute):
-            setattr(model, attribute, 0)
-    return model
-
-
-def _not_taken(name: str, short: str, error: TypeError) -> str:
-    """Of a constructor's error, what the user can mend: which argument it lacks, and which it has in its place."""
-    unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-    if not unexpected:
-        return f"{name} was given what it does not take: {error}"
-    try:
-        with torch.device("meta"):
-            known = list(inspect.signature(type(timm.create_model(short))).parameters)
-    except Exception:
-        # A user's model may do anything when it is built; the name alone is said then.
-        known = []
-    near = difflib.get_close_matches(unexpected[1], known, n=3, cutoff=0.5)
-    meant = f"; do you mean {', '.join(near)}?" if near else ""
-    has = f" It has: {', '.join(known)}" if known else ""
-    return f"{name} was given what it does not take: it has no argument {unexpected[1]}{meant or '.'}{has}"
+    _formats.append((is_one, load))
 
 
 def read_run_config(run: Path) -> dict[str, Any]:
@@ -142,24 +101,40 @@ def initial_arguments(name: str, source: str) -> dict[str, Any]:
         ValueError: If a config.json is damaged.
         plasm.weights.WeightsNotFoundError: If no such weights are published.
     """
-    is_here(source)
-    path = Path(source)
+    stated = _stated_arguments(source)
+    if stated is None or name.rpartition(":")[2] != stated[0]:
+        return {}
+    return _changed(stated[1], arguments_of(stated[0]))
+
+
+def _stated_arguments(source: str) -> tuple[str, dict[str, Any]] | None:
+    """The constructor of weights and all arguments that they were made with, as manifest or config.json state them.
+
+    None where neither does: of a phase-1 run, a file, and what is no model of plasm.
+    """
+    path, here = Path(source), is_here(source)
     if source.startswith("hf-hub:"):
-        architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
+        config, what = weights.fetch_config(source.removeprefix("hf-hub:")), f"the config.json of {source}"
     elif path.is_dir() and not is_pretraining(path):
-        architecture, source = read_run_config(path)["architecture"], f"local-dir:{path}"
-    elif is_public(source) and not path.exists():
-        model, _, tag = source.partition(".")
-        return weights.entry(model, tag).model_args
+        config, what = read_run_config(path), f"{path / 'config.json'}"
+    elif is_public(source) and not here:
+        row = weights.entry(*source.partition(".")[::2])
+        return row.model, {**arguments_of(row.model), **row.model_args}
     else:
-        return {}
-    if not is_plasm_model(architecture) or architecture != name.rpartition(":")[2]:
-        return {}
-    return _changed(arguments_of(source), arguments_of(architecture))
+        return None
+    architecture, family = config["architecture"], family_of(config["architecture"])
+    if family is None or not is_plasm_model(architecture):
+        return None
+    size = config.get("pretrained_cfg", {}).get("input_size")
+    channels = {"in_chans": size[0]} if isinstance(size, list) and size else {}
+    told = {key: value for key, value in config.get("model_args", {}).items() if key not in REMOVED_ARGUMENTS}
+    args = {**arguments_of(architecture), **channels, **told}
+    check_arguments(family.constructors[architecture].model_cls, args, family.largest, what)
+    return architecture, args
 
 
 def _changed(args: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of a model's arguments in which it differs from another; what is timm's own is none of the model's."""
+    """Those of a model's arguments in which it differs from another; timm's own, which it does not have, are none."""
     return {key: value for key, value in args.items() if key in others and _frozen(value) != _frozen(others[key])}
 
 
@@ -182,17 +157,18 @@ def _load_parts(model: nn.Module, run: Path) -> None:
 def _load_whole(model: Any, name: str, source: str, kwargs: dict[str, Any]) -> None:
     ours = is_plasm_model(name)
     if ours:
-        kwargs = {**kwargs, **{key: getattr(model, key) for key in ("in_chans", "in_frames", "out_frames")}}
-    other: Any = load_model(name, source, **kwargs)
-    theirs, own = (getattr(net, "_model_args", {}) for net in (other, model))
-    different = ", ".join(f"--model-arg {key}={value}" for key, value in _changed(theirs, own).items())
+        kwargs = {**kwargs, "in_chans": model.in_chans, "in_frames": model.in_frames, "out_frames": model.out_frames}
+    other = load_model(name, source, **kwargs)
+    stated = _stated_arguments(source) if ours else None
+    theirs = {**stated[1], **kwargs} if stated else {}
+    different = ", ".join(f"--model-arg {key}={value}" for key, value in _changed(theirs, model._model_args).items())
     try:
         weights.check_tensors(other.state_dict(), model.state_dict(), source)
     except ValueError as error:
-        if not (ours and different):
+        if not different:
             raise
         raise ValueError(f"{error}; {source} was made with other arguments: {different}") from error
-    if ours and different:
+    if different:
         raise ValueError(f"{source} was made with other arguments, which no tensor shows; its own are: {different}")
     model.load_state_dict(other.state_dict())
 
@@ -216,18 +192,19 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
     if source is None:
         if name is None:
             raise ValueError("name a model, weights, or both")
-        return make_model(name, pretrained=True, **kwargs)
+        return create_model(name, pretrained=True, **kwargs)
     is_here(source)
     path = Path(source)
-    if is_exported(path):
-        return load_exported(path, trust=trust)
+    for is_one, load in _formats:
+        if is_one(path):
+            return load(path, trust=trust)
     if source.startswith("hf-hub:"):
         architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
         if not is_plasm_model(architecture):
             # What timm opens for its own models may be a pickle.
             raise ValueError(f"{source} holds a {weights.shown(architecture)}, which is no model of plasm")
         _check_name(name, architecture, source)
-        model: nn.Module = plasm.create_model(source, pretrained=True, **kwargs)
+        model: nn.Module = create_model(source, pretrained=True, **kwargs)
         return model
     if path.is_dir():
         config = read_run_config(path)
@@ -239,7 +216,7 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
         return _load_other(name, config, path, kwargs)
     if is_public(source) and not path.exists():
         _check_name(name, source.partition(".")[0], source)
-        return make_model(source, pretrained=True, **kwargs)
+        return create_model(source, pretrained=True, **kwargs)
     if path.suffix != ".safetensors" or not path.is_file():
         raise FileNotFoundError(
             f"{path} is not there, or not a .safetensors file; wanted one, a run's folder, hf-hub:OWNER/NAME, or of "
@@ -247,7 +224,7 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
         )
     if name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
-    return make_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **kwargs)
+    return create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(path)}, **kwargs)
 
 
 def is_here(source: str) -> bool:
@@ -290,7 +267,7 @@ def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dic
         check_count(empty, what)
         weights.check_tensors(tensors, empty.state_dict(), str(file))
     try:
-        model = make_model(name, **arguments)
+        model = create_model(name, **arguments)
     except Exception as error:
         # Arguments of any type may be in it, and constructors trip over them in as many ways.
         raise ValueError(f"{what} describes no {name}: {weights.shown(error)}") from error
@@ -303,7 +280,7 @@ def _empty(name: str, arguments: dict[str, Any]) -> nn.Module | None:
     """A model without memory, or None if it cannot be made so: what is wrong with it shows when it is made."""
     try:
         with torch.device("meta"):
-            return make_model(name, **arguments)
+            return create_model(name, **arguments)
     except Exception:
         return None
 

@@ -1,16 +1,13 @@
 """One door for the models of OpenSTL (Tan et al., NeurIPS 2023, arXiv 2306.11249): configuration, state dict -> model.
 
 A configuration is what OpenSTL writes as ``model_param.json``, a file of its ``configs/``, or a dictionary of the same
-keys. Each family knows the rest: its file has
-
-* ``from_openstl(config) -> model``: builds what a configuration describes, as ``read_config`` gives it;
-* ``checkpoint_filter_fn(state_dict, model) -> state_dict``: timm's, which gives OpenSTL's tensors the model's names.
+keys. Each family knows the rest: ``Family.openstl`` builds what a configuration describes, as ``read_config`` gives it,
+and ``Family.checkpoint_filter_fn`` gives OpenSTL's tensors the model's names.
 
 Shapes: T input frames, T' output frames, C image channels, H x W pixels.
 """
 
 import ast
-import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,22 +17,11 @@ from torch import Tensor, nn
 
 from plasm import weights
 
+from .._family import Family
+from .._registry import families
+
 __all__ = ["build", "load", "read_config"]
 
-# The module of this package that builds what a method of OpenSTL trains.
-_FAMILIES: dict[str, str] = {
-    "convlstm": "convlstm",
-    "e3dlstm": "e3dlstm",
-    "mau": "mau",
-    "mim": "mim",
-    "phydnet": "phydnet",
-    "predrnn": "predrnn",
-    "predrnnpp": "predrnnpp",
-    "predrnnv2": "predrnn",
-    "simvp": "simvp",
-    "stam": "stam",
-    "tau": "tau",
-}
 # OpenSTL's dataset_parameters: (T, C, H, W) and T' of each data set.
 _KINETICS = ((4, 3, 256, 256), 4)
 _WEATHER, _WIND = ((12, 1, 32, 64), 12), ((12, 2, 32, 64), 12)
@@ -104,7 +90,8 @@ def read_config(config: Mapping[str, Any] | Path | str, data: str | None = None)
     if not name:
         raise ValueError(f'{what} names no system: it has neither "method" nor "model"')
     system, _, kind = name.partition("_")
-    if name not in _FAMILIES and system in _FAMILIES and system != "simvp":
+    known = _families()
+    if name not in known and system in known and system != "simvp":
         # "PredRNN_reverse" is PredRNN with other options, which are entries of their own.
         name = system
     if system == "simvp" and kind:
@@ -130,8 +117,7 @@ def build(config: Mapping[str, Any] | Path | str, data: str | None = None) -> nn
         ValueError: If it is no configuration of a system that plasm has.
     """
     read = read_config(config, data)
-    model: nn.Module = _family(read["method"]).from_openstl(read)
-    return model
+    return _family(read["method"]).openstl[read["method"]](read)
 
 
 def load(config: Mapping[str, Any] | Path | str, state_dict: Mapping[str, Any], data: str | None = None) -> nn.Module:
@@ -152,18 +138,25 @@ def load(config: Mapping[str, Any] | Path | str, state_dict: Mapping[str, Any], 
     """
     read = read_config(config, data)
     family = _family(read["method"])
-    model: nn.Module = family.from_openstl(read)
-    tensors = weights.plain_state_dict(state_dict, "the state dict")
-    renamed: Mapping[str, Tensor] = family.checkpoint_filter_fn(tensors, model)
+    model = family.openstl[read["method"]](read)
+    renamed: Mapping[str, Tensor] = weights.plain_state_dict(state_dict, "the state dict")
+    if family.checkpoint_filter_fn:
+        renamed = family.checkpoint_filter_fn(dict(renamed), model)
     weights.check_tensors(renamed, model.state_dict(), "the state dict")
     model.load_state_dict(renamed)
     return model.eval()
 
 
-def _family(method: str) -> Any:
-    if method not in _FAMILIES:
-        raise ValueError(f'plasm has no "{method}" of OpenSTL; it has {", ".join(sorted(_FAMILIES))}')
-    return importlib.import_module(f"{__package__}.{_FAMILIES[method]}")
+def _families() -> dict[str, Family]:
+    """The family that has a method of OpenSTL, by the method."""
+    return {method: family for family in families() for method in family.openstl}
+
+
+def _family(method: str) -> Family:
+    known = _families()
+    if method not in known:
+        raise ValueError(f'plasm has no "{method}" of OpenSTL; it has {", ".join(sorted(known))}')
+    return known[method]
 
 
 def _read_file(file: Path) -> Mapping[str, Any]:

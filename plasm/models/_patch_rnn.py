@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from plasm.layers.cpu_grads import Conv2d
 
-from .pretrained import Adapter, adapt_in_channels, adapt_out_channels
-from .recurrent import Inputs, RecurrentModel, patchify, unpatchify
+from ._adapters import Adapter, adapt_in_channels, adapt_out_channels
+from ._recurrent import Inputs, RecurrentModel, patchify, unpatchify
 
 __all__ = ["PATCH_ADAPTERS", "PatchRNN", "openstl_arguments", "rename"]
 

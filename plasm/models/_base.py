@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
-from .forecasting import forecasts
+from ._forecasting import forecasts
 
 __all__ = ["VideoModel", "check_positive", "pad_to_multiple", "set_grad_checkpointing"]
 

@@ -1,3 +1,4 @@
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -12,8 +13,7 @@ from torch import nn
 
 import plasm
 from plasm import cli, weights
-from plasm.loading import frame_counts, initial_arguments, load_initial_weights, load_model, make_model
-from plasm.models import family
+from plasm.models import create_model, frame_counts, initial_arguments, load_initial_weights, load_model
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -89,11 +89,11 @@ def test_what_a_model_lacks_is_said() -> None:
 
 def test_names_that_lead_nowhere() -> None:
     with pytest.raises(ValueError, match=r"no model is called 'nothing'; `plasm list` names plasm's"):
-        make_model("nothing")
+        create_model("nothing")
     with pytest.raises(ValueError, match="'plasm_mnist'; do you mean plasm_mmnist"):
-        make_model("plasm_mnist")
+        create_model("plasm_mnist")
     with pytest.raises(ImportError):
-        make_model("no_such_module:net")
+        create_model("no_such_module:net")
     train = ["train", "--model", "no_such_module:net", "--data", "mmnist", "--data-dir", ".", "--out", "o"]
     result = CliRunner().invoke(cli.main, train)
     assert result.exit_code == 1
@@ -208,8 +208,13 @@ def test_training_goes_on_from_a_model_of_fixed_size(
     args = {**FIXED_SIZE[name], "img_size": (32, 32)}
     first = timm.create_model(name, **args)
     weights.save_pretrained(first, tmp_path)
+
+    @functools.wraps(type(first).__init__)
+    def make_none(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model is made")
+
     with monkeypatch.context() as patched:
-        patched.setattr(family, "build_model_with_cfg", None)
+        patched.setattr(type(first), "__init__", make_none)  # not even on the meta device
         found = initial_arguments(name, str(tmp_path))
     assert {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()} == args
     model = timm.create_model(name, **found)

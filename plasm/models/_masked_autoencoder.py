@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plasm.layers.pixel_mask import random_pixel_mask
 from plasm.layers.spatial_masking import SpatialMasking
 
-from .video_model import pad_to_multiple, set_grad_checkpointing
+from ._base import pad_to_multiple, set_grad_checkpointing
 
 __all__ = ["MaskedAutoencoder"]
 

@@ -1,0 +1,236 @@
+"""What a family of models says of itself, and how its models are described to timm and made.
+
+A family is one file of this package. It holds the classes, a record ``FAMILY`` of the class ``Family``, and the
+constructors, which timm registers:
+
+    FAMILY = Family(module=__name__, title="...", url="https://arxiv.org/abs/...", citation="@article{...}")
+    default_cfgs = FAMILY.default_cfgs  # timm looks for them in the module
+
+    net_mmnist = FAMILY.register(Net, "net_mmnist", **MMNIST, dim=64)
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models._features import FeatureGetterNet
+from torch import nn
+
+from plasm import weights
+from plasm.tasks import Prediction, Task
+
+from ._adapters import Adapter
+from ._pretrained import Filter, resolve_pretrained
+from ._untrusted import REMOVED_ARGUMENTS, parameters_of
+
+__all__ = ["Constructor", "Family"]
+
+Model = TypeVar("Model", bound=nn.Module)
+Size = tuple[int, int, int]
+
+# timm's scripts pass these to every model.
+_REGULARIZATION = frozenset({"drop_rate", "drop_path_rate", "drop_block_rate"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of models.
+
+    Attributes:
+        title: Of the paper.
+        url: Of the paper.
+        citation: BibTeX of the paper, which the card of every weight of the family quotes.
+        authors: Of the paper, as a card prints them.
+        module: ``__name__`` of the family's file, in which timm looks for ``default_cfgs``.
+        recipes: For the name of a constructor, what a phase is told where the record's default is another:
+            ``{"net_mmnist": {"pretrain": {"mask_ratio": 0.9}, "train": {"epochs": 200, "lr": 0.001}}}``, with the
+            fields of ``plasm.training.PretrainConfig`` and ``TrainConfig``.
+        adapters: For the name of each tensor (``*`` stands for anything) that may have another shape than the model's,
+            since the model has another number of frames or output channels, what makes it fit: ``adapt_in_frames`` and
+            the like. timm adapts the first convolution to other input channels.
+        first_conv: Name of the convolution that sees the image, which timm adapts; None if there is none.
+        task: The task that trains the family (``plasm.tasks``), called with the model and, by name, its options: those
+            of ``task_args`` in the recipe.
+        largest: For the name of an argument of the constructor, the largest value that is accepted from a config.json
+            of unknown origin, where that of every argument is too large: a depth, say.
+        checkpoint_filter_fn: timm's: maps a foreign state dict (other names of the same tensors) and the model to the
+            model's own; gives back what is the model's own already.
+        openstl: For each ``method`` of OpenSTL that the family has, what makes the model of a configuration, as
+            ``plasm.models.openstl.read_config`` gives it.
+        default_cfgs: timm's: the configuration of each constructor, and of its published weights.
+        constructors: The registered constructors by name.
+    """
+
+    title: str
+    url: str
+    citation: str
+    authors: str = ""
+    module: str = ""
+    recipes: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    adapters: Mapping[str, Adapter] = field(default_factory=dict)
+    first_conv: str | None = None
+    task: Callable[..., Task] = Prediction
+    largest: Mapping[str, int] = field(default_factory=dict)
+    checkpoint_filter_fn: Filter | None = None
+    openstl: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = field(default_factory=dict)
+    default_cfgs: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    constructors: "dict[str, Constructor[Any]]" = field(default_factory=dict, init=False, repr=False)
+
+    def register(
+        self, model_cls: type[Model], name: str, *, in_chans: int, img_size: tuple[int, int], **args: Any
+    ) -> "Constructor[Model]":
+        """Register a constructor with timm, under a name that the module gives it, too.
+
+        Args:
+            model_cls: Class of the models.
+            name: Of the constructor.
+            in_chans: C.
+            img_size: (H, W) of the clips that it is meant for; the class gets it if it has such an argument.
+            **args: Other arguments of the class, where its defaults are others.
+
+        Raises:
+            ValueError: If the record does not say its module.
+        """
+        if not self.module:
+            raise ValueError(f"the family of {name} does not say its module: Family(module=__name__, ...)")
+        if "img_size" in parameters_of(model_cls):
+            args = {"img_size": img_size, **args}
+        constructor = Constructor(self, model_cls, name, (in_chans, *img_size), args)
+        self.default_cfgs.update(self._describe(name, (in_chans, *img_size)))
+        self.constructors[name] = constructor
+        register_model(constructor)
+        return constructor
+
+    @property
+    def paper(self) -> weights.Paper:
+        """What a model card prints of the family."""
+        return weights.Paper(self.title, self.url, self.citation, self.authors)
+
+    def _describe(self, name: str, input_size: Size) -> Mapping[str, Any]:
+        """A constructor's configuration, by timm's convention; with sources if weights are in the manifest."""
+        channels, paper = input_size[0], re.search(r"arxiv\.org/abs/([0-9.]+)", self.url)
+        cfg = {
+            "input_size": input_size,
+            "num_classes": 0,
+            "pool_size": None,
+            "crop_pct": 1.0,
+            "interpolation": "bilinear",
+            "mean": (0.0,) * channels,
+            "std": (1.0,) * channels,
+            "first_conv": self.first_conv,
+            "classifier": None,
+            "license": "apache-2.0",
+            "paper_name": self.title,
+            "paper_ids": f"arXiv:{paper[1]}" if paper else None,
+        }
+        rows = [row for row in weights.entries() if row.model == name]
+        return generate_default_cfgs({row.name: cfg | _source(row) for row in rows} or {name: cfg})
+
+
+class Constructor(Generic[Model]):
+    """A function that makes a model of a family, with weights if they are asked for: ``net_mmnist(pretrained=True)``.
+
+    Args:
+        family: Of the models.
+        model_cls: Their class.
+        name: Under which timm and the family's module have it.
+        input_size: (C, H, W) of what it is meant for.
+        defaults: Arguments of the class that make the variant.
+    """
+
+    def __init__(
+        self, family: Family, model_cls: type[Model], name: str, input_size: Size, defaults: Mapping[str, Any]
+    ) -> None:
+        self.__name__ = self.__qualname__ = name
+        self.__module__ = family.module
+        self.family, self.model_cls, self.input_size, self.defaults = family, model_cls, input_size, defaults
+        channels, height, width = input_size
+        frames = {**parameters_of(model_cls), **defaults}
+        self.__doc__ = (
+            f"{model_cls.__name__}: {height}x{width}x{channels}, {frames.get('in_frames')} -> "
+            f"{frames.get('out_frames')} frames."
+        )
+
+    def __reduce__(self) -> str:
+        """As of a function: its name."""
+        return self.__name__
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """All arguments with which a model is made, if none is asked for."""
+        return {**parameters_of(self.model_cls), "in_chans": self.input_size[0], **self.defaults}
+
+    def __call__(self, pretrained: bool = False, **kwargs: Any) -> Model:
+        """Make a model.
+
+        Args:
+            pretrained: Whether it gets weights.
+            **kwargs: Arguments of the class, and timm's own.
+
+        Raises:
+            plasm.weights.WeightsNotFoundError: If there are no such weights.
+            OSError: If a file of weights is damaged or cannot be had.
+            ValueError: If configuration, weights and model disagree.
+        """
+        asked, own = self._without_foreign(kwargs), parameters_of(self.model_cls)
+        source = resolve_pretrained(self, pretrained, asked)
+        kwargs = {**source.defaults, **asked}
+        model: Any = build_model_with_cfg(
+            self.model_cls,
+            self.__name__,
+            pretrained,
+            pretrained_filter_fn=source.filter_fn,
+            kwargs_filter=tuple({"num_classes", "global_pool", "in_chans"} - own.keys()),
+            feature_cfg={"feature_cls": _get_features, "out_indices": None},
+            **{
+                **kwargs,
+                "pretrained_cfg": source.cfg,
+                "pretrained_cfg_overlay": source.overlay,
+                "pretrained_model_args": source.model_args,
+            },
+        )
+        model.pretrained_cfg.pop("state_dict", None)
+        # Every argument, so that no later change of a default changes a saved model; timm adds what it was given.
+        spelled = {**own, "in_chans": model.pretrained_cfg["input_size"][0], **kwargs}
+        model._model_args = {name: spelled[name] for name in own}
+        model.paper = self.family.paper
+        return model
+
+    def _without_foreign(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments without those that the class does not have and that change nothing.
+
+        These are timm's scripts', and options of training that a config.json states.
+
+        Raises:
+            TypeError: If an option of training is asked for.
+            ValueError: If one of timm's asks for what the class does not have.
+        """
+        own, stated = parameters_of(self.model_cls), kwargs.get("pretrained_model_args") or {}
+        for name in _REGULARIZATION - own.keys():
+            if kwargs.get(name):
+                raise ValueError(f"{self.__name__} has no {name}, which is {kwargs[name]}: leave it out, or 0")
+        removed = REMOVED_ARGUMENTS - own.keys()
+        for name in removed & kwargs.keys() - stated.keys():
+            raise TypeError(
+                f"{self.__name__} has no argument {name}, which is an option of training: --task-arg {name}=..."
+            )
+        # A model that does not take the size of the frames takes any.
+        foreign = removed | ({*_REGULARIZATION, "img_size"} - own.keys())
+        out = {name: value for name, value in kwargs.items() if name not in foreign}
+        if stated:
+            out["pretrained_model_args"] = {name: value for name, value in stated.items() if name not in removed}
+        return out
+
+
+def _get_features(model: Any, out_indices: Any = None, **cfg: Any) -> nn.Module:
+    """For ``features_only``: all that ``feature_info`` lists by default, where timm would take the first five."""
+    indices = range(len(model.feature_info)) if out_indices is None else out_indices
+    return FeatureGetterNet(model, tuple(indices) if not isinstance(indices, int) else indices, **cfg)
+
+
+def _source(row: weights.Entry) -> dict[str, Any]:
+    if row.repo is None:
+        return {"file": str(weights.manifest.FOLDER / row.file), "license": row.license}
+    return {"hf_hub_id": f"{row.repo}@{row.revision}", "hf_hub_filename": row.file, "license": row.license}
