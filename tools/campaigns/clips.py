@@ -18,7 +18,7 @@ from plasm.data import FrameFormat, open_source, read_clips, read_streams
 from .case import Campaign, Case
 
 _TYPES = ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "c8", "S3", "U3", "M8[s]", "V4")
-_READABLE = {"u1": 255, "u2": 65535, "f2": 1, "f4": 1, "f8": 1}
+_READABLE = {"?": 1, "u1": 255, "u2": 65535, "f2": 1, "f4": 1, "f8": 1}
 
 
 # Ending, codec, frame format and options: every container that is common, with and without reordered frames.
