@@ -133,6 +133,7 @@ def test_clips_differ_by_epoch_seed_split_and_index(sample_root: Path) -> None:
     assert len(flat.unique(dim=0)) == len(flat)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_clips_are_the_same_on_a_gpu(sample_root: Path) -> None:
     digits = load_digits(sample_root, "train")
@@ -209,7 +210,7 @@ def test_errors_say_what_is_wrong(tmp_path: Path, sample_root: Path) -> None:
         ClipArray(tmp_path / "objects.npy")
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_clips_made_on_another_device_are_the_very_same(device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs CUDA")
