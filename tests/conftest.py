@@ -34,15 +34,6 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(os.environ["PLASM_CACHE"], ignore_errors=True)
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a model tester for every model it names."""
-    if "name" in metafunc.fixturenames and hasattr(metafunc.cls, "models"):
-        metafunc.parametrize("name", metafunc.cls.models)
-    if "reference" in metafunc.fixturenames and hasattr(metafunc.cls, "references"):
-        none = pytest.param("", marks=pytest.mark.skip("nobody else's code of this family has stored outputs"))
-        metafunc.parametrize("reference", metafunc.cls.references or [none])
-
-
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)

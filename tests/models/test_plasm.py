@@ -25,6 +25,10 @@ SMALL: dict[str, Any] = {
 
 
 class TestPLASM(BaseModelTester):
+    parameters: Mapping[str, int] = {
+        "plasm_caltech": 3_585_523, "plasm_human36m": 1_063_183, "plasm_kth": 1_054_605, "plasm_mmnist": 19_000_593,
+        "plasm_mmnist_tiny": 3_538_125, "plasm_taxibj": 4_483_522,
+    }  # fmt: skip
     models = tuple(name for name in plasm.list_models() if family_of(name) is FAMILY)
     inductor_models = ("plasm_mmnist_tiny",)
     onnx_models = openvino_models = ("plasm_mmnist_tiny",)

@@ -33,6 +33,27 @@ def small(name: str, **kwargs: Any) -> nn.Module:
 
 
 class TestRecurrent(BaseModelTester):
+    parameters: Mapping[str, int] = {
+        "convlstm_caltech": 11_623_936, "convlstm_human36m": 12_089_344, "convlstm_kth": 11_520_512,
+        "convlstm_mmnist": 11_675_648, "convlstm_mmnist_tiny": 923_648, "convlstm_taxibj": 11_572_224,
+        "crevnet_caltech": 45_034_596, "crevnet_human36m": 45_034_596, "crevnet_kth": 5_005_892,
+        "crevnet_mmnist": 5_005_892, "crevnet_mmnist_tiny": 837_389, "crevnet_taxibj": 1_269_104,
+        "e3dlstm_caltech": 61_128_704, "e3dlstm_human36m": 54_362_112, "e3dlstm_kth": 58_671_104,
+        "e3dlstm_mmnist": 51_347_456, "e3dlstm_mmnist_tiny": 715_264, "e3dlstm_taxibj": 50_987_008,
+        "mau_caltech": 24_324_675, "mau_human36m": 7_621_315, "mau_kth": 20_130_113, "mau_mmnist": 4_475_329,
+        "mau_mmnist_tiny": 476_785, "mau_taxibj": 4_401_602, "mim_caltech": 49_061_888, "mim_human36m": 40_435_712,
+        "mim_kth": 46_522_368, "mim_mmnist": 37_945_344, "mim_mmnist_tiny": 955_080, "mim_taxibj": 37_765_120,
+        "phydnet_caltech": 3_092_886, "phydnet_human36m": 3_092_886, "phydnet_kth": 3_091_732,
+        "phydnet_mmnist": 3_091_732, "phydnet_mmnist_tiny": 259_796, "phydnet_taxibj": 3_092_309,
+        "predrnn_caltech": 23_748_608, "predrnn_human36m": 24_559_616, "predrnn_kth": 23_568_384,
+        "predrnn_mmnist": 23_838_720, "predrnn_mmnist_tiny": 868_497, "predrnn_taxibj": 23_658_496,
+        "predrnnpp_caltech": 35_217_408, "predrnnpp_human36m": 36_028_416, "predrnnpp_kth": 35_037_184,
+        "predrnnpp_mmnist": 35_307_520, "predrnnpp_mmnist_tiny": 893_844, "predrnnpp_taxibj": 35_127_296,
+        "predrnnv2_caltech": 23_764_992, "predrnnv2_human36m": 24_576_000, "predrnnv2_kth": 23_584_768,
+        "predrnnv2_mmnist": 23_855_104, "predrnnv2_taxibj": 23_674_880, "stam_caltech": 11_710_000,
+        "stam_human36m": 9_743_920, "stam_kth": 9_548_304, "stam_mmnist": 3_650_064, "stam_mmnist_tiny": 620_931,
+        "stam_taxibj": 2_273_312,
+    }  # fmt: skip
     models = tuple(f"{name}_mmnist" for name in SMALL)
     compile_backend = "eager"
     export_arguments: Mapping[str, Any] = {"out_frames": 1}

@@ -28,6 +28,31 @@ BATCH_NORM = ("convmixer", "gsta", "moganet", "tau", "uniformer", "van")
 
 
 class TestSimVP(BaseModelTester):
+    parameters: Mapping[str, int] = {
+        "simvp_caltech": 8_601_923, "simvp_convmixer_caltech": 1_533_763, "simvp_convmixer_human36m": 3_134_211,
+        "simvp_convmixer_kth": 1_532_481, "simvp_convmixer_mmnist": 3_919_361, "simvp_convmixer_taxibj": 841_314,
+        "simvp_convnext_caltech": 12_468_163, "simvp_convnext_human36m": 31_392_771, "simvp_convnext_kth": 12_466_881,
+        "simvp_convnext_mmnist": 37_313_921, "simvp_convnext_taxibj": 7_843_554, "simvp_gsta_caltech": 15_634_243,
+        "simvp_gsta_human36m": 11_327_235, "simvp_gsta_kth": 15_632_961, "simvp_gsta_mmnist": 46_769_665,
+        "simvp_gsta_mmnist_tiny": 2_900_993, "simvp_gsta_taxibj": 9_961_058, "simvp_hornet_caltech": 15_262_723,
+        "simvp_hornet_human36m": 28_117_635, "simvp_hornet_kth": 15_261_441, "simvp_hornet_mmnist": 45_738_305,
+        "simvp_hornet_taxibj": 9_679_650, "simvp_human36m": 41_156_355, "simvp_kth": 12_152_385,
+        "simvp_mlpmixer_caltech": 22_236_163, "simvp_mlpmixer_human36m": 35_146_883, "simvp_mlpmixer_kth": 20_262_657,
+        "simvp_mlpmixer_mmnist": 38_192_449, "simvp_mlpmixer_taxibj": 8_244_002, "simvp_mmnist": 57_946_113,
+        "simvp_mmnist_tiny": 2_798_593, "simvp_moganet_caltech": 15_637_609, "simvp_moganet_human36m": 8_618_889,
+        "simvp_moganet_kth": 15_636_327, "simvp_moganet_mmnist": 46_777_065, "simvp_moganet_taxibj": 9_964_426,
+        "simvp_poolformer_caltech": 12_377_923, "simvp_poolformer_human36m": 31_212_291,
+        "simvp_poolformer_kth": 12_376_641, "simvp_poolformer_mmnist": 37_115_393,
+        "simvp_poolformer_taxibj": 7_753_314, "simvp_swin_caltech": 15_333_235, "simvp_swin_human36m": 38_825_283,
+        "simvp_swin_kth": 15_331_953, "simvp_swin_mmnist": 46_105_409, "simvp_swin_taxibj": 9_660_834,
+        "simvp_taxibj": 13_794_914, "simvp_uniformer_caltech": 11_787_075, "simvp_uniformer_human36m": 27_714_307,
+        "simvp_uniformer_kth": 11_785_793, "simvp_uniformer_mmnist": 44_834_817, "simvp_uniformer_taxibj": 9_525_346,
+        "simvp_van_caltech": 14_895_043, "simvp_van_human36m": 37_524_483, "simvp_van_kth": 14_893_761,
+        "simvp_van_mmnist": 44_520_833, "simvp_van_taxibj": 9_484_002, "simvp_vit_caltech": 12_700_739,
+        "simvp_vit_human36m": 28_318_979, "simvp_vit_kth": 12_699_457, "simvp_vit_mmnist": 46_102_273,
+        "simvp_vit_taxibj": 9_657_698, "tau_caltech": 44_657_283, "tau_human36m": 37_647_363, "tau_kth": 14_955_201,
+        "tau_mmnist": 44_656_001, "tau_mmnist_tiny": 2_707_553, "tau_taxibj": 9_545_442,
+    }  # fmt: skip
     models = tuple(NAMES.values())
     compile_backend = "eager"
     openvino_models = ("simvp_gsta_mmnist", "tau_mmnist")
