@@ -41,7 +41,7 @@ from plasm.data import create_dataset
 from plasm.devices import choose_device, has_bf16, move
 from plasm.distributed import join_world
 from plasm.evaluation import evaluate, forecast
-from plasm.loading import load_model
+from plasm.models import load_model
 
 ROOT = Path(__file__).parent.parent
 SHARES = {"tests": 0.1, "throughput": 0.25, "sparse": 0.05}

@@ -1,5 +1,7 @@
-"""Tests for models of one's own: ``ModelTester`` holds a family to what plasm's own promise. Needs the extra
-``plasm-video[testing]``; of the extra ``onnx`` it makes use if it is there."""
+"""Tests for models of one's own: ``ModelTester`` holds a family to what plasm's own promise.
+
+Needs the extra ``plasm-video[testing]``; of the extra ``onnx`` it makes use if it is there.
+"""
 
 import pytest
 

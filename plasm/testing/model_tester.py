@@ -15,9 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-import plasm
 from plasm import weights
-from plasm.exporting import Engine, load_exported
+from plasm.exporting import Engine, export, load_exported
 from plasm.models import ModelInterface, family_of, make_task
 from plasm.tasks import Prediction
 
@@ -209,9 +208,9 @@ class ModelTester:
         torch.compiler.reset()
         clip = self.clip(model)
         compiled = torch.compile(model, fullgraph=True, backend=backend)
-        out = compiled(clip)
+        out = compiled(clip)  # type: ignore[no-untyped-call]
         torch.testing.assert_close(out, model(clip), atol=1e-3, rtol=1e-3)
-        out.sum().backward()  # type: ignore[no-untyped-call]
+        out.sum().backward()
         if "every_gradient" not in self.not_promised(name):
             assert all(p.grad is not None for p in model.parameters())
 
@@ -228,9 +227,7 @@ class ModelTester:
         engines: list[Engine] = ["onnxruntime"]
         if name in self.openvino_models and importlib.util.find_spec("openvino") is not None:
             engines.append("openvino")
-        done = plasm.export(
-            model, file, file.suffix[1:], size=self.size, dynamic_size=model.dynamic_size, engines=engines
-        )
+        done = export(model, file, file.suffix[1:], size=self.size, dynamic_size=model.dynamic_size, engines=engines)
         assert done.range > 0
         clip = self.clip(model, 2)
         torch.testing.assert_close(load_exported(file)(clip), model.eval()(clip), atol=2e-3 * done.range, rtol=0)
