@@ -1,7 +1,7 @@
 """Files: written whole or not at all, and read as what they are, another person's words."""
 
 from .atomic import atomic_write
-from .untrusted import check_depth, listed, parse_json, read_json, reason, shown
+from .untrusted import check_depth, is_count, is_number, listed, parse_json, read_json, reason, shown
 from .user_modules import UserModules, import_named
 
 __all__ = [
@@ -9,6 +9,8 @@ __all__ = [
     "atomic_write",
     "check_depth",
     "import_named",
+    "is_count",
+    "is_number",
     "listed",
     "parse_json",
     "read_json",

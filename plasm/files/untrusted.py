@@ -2,11 +2,12 @@
 
 import errno
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_depth", "listed", "parse_json", "read_json", "reason", "shown"]
+__all__ = ["check_depth", "is_count", "is_number", "listed", "parse_json", "read_json", "reason", "shown"]
 
 _DEPTH = 32
 _BYTES = 16 << 20
@@ -89,3 +90,13 @@ def check_depth(value: Any, what: str) -> None:
         if not level:
             return
     raise ValueError(f"{what} is damaged: it is nested deeper than {_DEPTH} times")
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a positive integer."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -14,11 +14,7 @@ RUN/
 """
 
 import errno
-import importlib.util
 import json
-import logging
-import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -30,11 +26,9 @@ from plasm.files import atomic_write
 from plasm.models import ModelInterface
 
 from .config import RunConfig, config_differences
-from .json_files import read_rows
+from .log import RunLog
 
 __all__ = ["RunFolder"]
-
-_logger = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -42,12 +36,14 @@ class RunFolder:
 
     Args:
         path: The folder.
+
+    Attributes:
+        log: Its log.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.log: list[dict[str, Any]] = []
-        self._board: Any = None
+        self.log = RunLog(path)
 
     @property
     def checkpoints(self) -> Path:
@@ -99,51 +95,6 @@ class RunFolder:
             # Of a process that was killed while it wrote beside.
             remains.unlink(missing_ok=True)
 
-    def read_log(self, epochs: int, clips_per_epoch: int) -> None:
-        """Take up the log of a run that is resumed, without lines past ``epochs``: these come again.
-
-        Raises:
-            ValueError: If a line is damaged, or lines are missing or of another run.
-        """
-        rows = read_rows(self.path, ("loss", "lr", "clips_per_second"))
-        self.log = [row for row in rows if row["epoch"] <= epochs]
-        found = [(row["epoch"], row["clips"]) for row in self.log]
-        # All of them, or those since it was moved away.
-        if found != [(epoch, epoch * clips_per_epoch) for epoch in range(1 + epochs - len(found), epochs + 1)]:
-            some = ", ".join(f"{epoch} ({clips} clips)" for epoch, clips in found[:5])
-            raise ValueError(
-                f"{self.path / 'log.jsonl'} is not the log of this run, whose checkpoint is of epoch {epochs} with "
-                f"{clips_per_epoch} clips each: it has {len(found)} epochs: {some}{', ...' * (len(found) > 5)}. Mend "
-                "it, or move it away and go on without it"
-            )
-        if epochs and not found:
-            _logger.warning("%s has no line of the %d epochs so far: going on without", self.path / "log.jsonl", epochs)
-        with atomic_write(self.path / "log.jsonl") as beside:
-            beside.write_text("".join(json.dumps(row) + "\n" for row in self.log), encoding="utf-8")
-
-    def add_to_log(self, row: dict[str, Any]) -> None:
-        """Write a line of the log, draw the curves anew, and tell TensorBoard.
-
-        Raises:
-            FloatingPointError: If a number is not finite, which no JSON and no average can take.
-        """
-        if wrong := [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]:
-            raise FloatingPointError(
-                f"{', '.join(wrong)} of epoch {row.get('epoch')} is not finite and not written: look at the "
-                "validation clips"
-            )
-        self.log.append(row)
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-            # The checkpoint that follows is on the disk when it is saved: its log has to be, too.
-            file.flush()
-            os.fsync(file.fileno())
-        pictures.curves(self.log, self.path / "curves.png")
-        if board := self._open_board(row["clips"]):
-            for name in set(row) - {"epoch", "clips"}:
-                board.add_scalar(name, row[name], row["clips"])
-            board.flush()
-
     def draw(self, shown: Tensor, target: Tensor, prediction: Tensor, epoch: int, follows: bool) -> None:
         """Draw clips of the validation set, (B, T, C, H, W) each; ``follows`` as for ``pictures.strip``."""
         folder = self.path / "samples"
@@ -165,11 +116,3 @@ class RunFolder:
         file = self.path / "bad_batch.safetensors"
         weights.save_tensors({"clips": clips, "index": index}, file)
         return file
-
-    def _open_board(self, clips: int) -> Any:
-        if self._board is None and importlib.util.find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter
-
-            # What an interrupted run wrote past this point is hidden.
-            self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=clips)
-        return self._board

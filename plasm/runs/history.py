@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from plasm.config import read_config
-from plasm.files import read_json
+from plasm.files import is_count, read_json
 from plasm.models import is_pretraining, is_public
 
 from .config import PretrainConfig, TrainConfig
-from .json_files import is_count, read_rows
+from .log import read_rows
 
 __all__ = ["freezes_encoder", "history_of", "read_earlier", "read_history", "read_recipe"]
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from plasm import weights
-from plasm.files import atomic_write, read_json
+from plasm.files import atomic_write, is_count, is_number, read_json
 from plasm.models import load_model
 from plasm.weights.files import WEIGHTS_NAME
 
 from .history import read_history
-from .json_files import is_count, is_number
 
 __all__ = ["export_run", "record_metrics"]
 

@@ -27,10 +27,10 @@ def write_report(folder: RunFolder, config: RunConfig, model: nn.Module, device:
         device: Where it was trained.
         processes: How many trained together.
     """
-    measured = [row for row in folder.log if "val_mse" in row]
-    best, last = min(measured, key=lambda row: row["val_mse"]), folder.log[-1]
-    speeds = sorted(row["clips_per_second"] for row in folder.log)
-    hours = sum(_clips(config, folder) / row["clips_per_second"] for row in folder.log) / 3600
+    measured = [row for row in folder.log.rows if "val_mse" in row]
+    best, last = min(measured, key=lambda row: row["val_mse"]), folder.log.rows[-1]
+    speeds = sorted(row["clips_per_second"] for row in folder.log.rows)
+    hours = sum(_clips(config, folder) / row["clips_per_second"] for row in folder.log.rows) / 3600
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
@@ -63,7 +63,7 @@ def write_report(folder: RunFolder, config: RunConfig, model: nn.Module, device:
 
 def _clips(config: RunConfig, folder: RunFolder) -> float:
     """Clips of an epoch."""
-    return float(folder.log[-1]["clips"]) / config.epochs
+    return float(folder.log.rows[-1]["clips"]) / config.epochs
 
 
 def _table(rows: dict[str, str]) -> str:

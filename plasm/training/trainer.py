@@ -153,7 +153,7 @@ class Trainer:
                 "the others: all of them must see the same --out"
             )
         if self.world.is_first:
-            self.folder.read_log(self.state.epoch, self.clips_per_epoch)
+            self.folder.log.read(self.state.epoch, self.clips_per_epoch)
             checkpoints.discard_after(self.folder.checkpoints, self.state.steps_done)
 
     def fit(self, epochs: int | None = None) -> None:
@@ -179,7 +179,7 @@ class Trainer:
                     row["val_mse"] = self._evaluate()
                 state.end_epoch()
                 if self.world.is_first:
-                    self.folder.add_to_log(row)
+                    self.folder.log.append(row)
                     tqdm.write(
                         "  ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
                     )
@@ -188,7 +188,7 @@ class Trainer:
                     self.on_epoch(dict(row))
                 if self.stop and state.epoch < last:
                     self._interrupt()
-        if state.epoch == last and self.world.is_first and self.folder.log:
+        if state.epoch == last and self.world.is_first and self.folder.log.rows:
             write_report(self.folder, config, self.task.model, self.device, self.world.size)
 
     def _train_epoch(self, progress: "tqdm[Any]") -> dict[str, float]:

@@ -43,7 +43,7 @@ def test_a_checkpoint_is_saved_where_nothing_opened_for_reading_is_flushed(
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_number_that_is_not_finite_never_gets_into_the_log(tmp_path: Path, value: float) -> None:
     with pytest.raises(FloatingPointError, match="val_mse of epoch 3 is not finite"):
-        RunFolder(tmp_path).add_to_log({"epoch": 3, "clips": 30, "loss": 0.1, "lr": 0.1, "val_mse": value})
+        RunFolder(tmp_path).log.append({"epoch": 3, "clips": 30, "loss": 0.1, "lr": 0.1, "val_mse": value})
     assert not (tmp_path / "log.jsonl").exists()
 
 

@@ -163,7 +163,7 @@ def test_a_run_that_lives_keeps_others_out_and_one_that_was_killed_does_not(tmp_
     with lock_folder(out):
         trainer = prepare(config, HERE, resume=True)
     assert trainer.state.steps_done >= 8
-    assert [row["epoch"] for row in trainer.folder.log] == list(range(1, trainer.state.epoch + 1))
+    assert [row["epoch"] for row in trainer.folder.log.rows] == list(range(1, trainer.state.epoch + 1))
 
 
 class Dropped(nn.Module):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from plasm.runs.json_files import read_rows
+from plasm.runs.log import read_rows
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
