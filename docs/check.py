@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 import click
 import figures
+import house
 import tables
 from markdown.extensions.toc import slugify
 
@@ -164,6 +165,7 @@ def main() -> int:
         checks = (broken_links, failing_examples, unknown_commands, typed_numbers)
         problems = [problem for page in PAGES for check in checks for problem in check(page)]
         problems += [f"{name} is not what docs/figures.py draws: run it" for name in figures.stale()]
+        problems += ["house.svg is not what docs/house.py draws: run it"] * house.stale()
         checked = f"{len(PAGES)} pages"
     print("\n".join(problems) or f"{checked} checked")
     return int(bool(problems))

@@ -1,14 +1,15 @@
 """The package as another project sees it."""
 
-import ast
 import importlib
 import pickle
 import re
 import subprocess
 import sys
-from graphlib import TopologicalSorter
+from graphlib import CycleError
 from pathlib import Path
+from types import ModuleType
 
+import pytest
 import timm
 
 import plasm
@@ -31,33 +32,21 @@ def test_importing_registers_every_model_and_runs_no_command() -> None:
 ROOT = Path(plasm.__file__).parent
 
 
-def imports() -> dict[str, set[str]]:
-    """Of each package and module of plasm, the others that it imports, anywhere in it; `__init__` is the face."""
-    units = {entry.stem for entry in ROOT.iterdir()}
-    found: dict[str, set[str]] = {}
-    for file in ROOT.rglob("*.py"):
-        package = ["plasm", *file.relative_to(ROOT).with_suffix("").parts[:-1]]
-        unit = file.relative_to(ROOT).with_suffix("").parts[0]
-        others = found.setdefault(unit, set())
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                start = [*package[: len(package) - node.level + 1]] if node.level else []
-                names = [".".join([*start, *filter(None, [node.module]), alias.name]) for alias in node.names]
-            else:
-                continue
-            parts = [name.split(".") for name in names]
-            # `import plasm`, and `from plasm import create_model`, are of the face.
-            named = {part[1] if part[1:] and part[1] in units else "__init__" for part in parts if part[0] == "plasm"}
-            others |= named - {unit}
-    return found
+@pytest.fixture(scope="module")
+def house() -> ModuleType:
+    """The program that draws what imports what."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT.parent / "docs"))
+        return importlib.import_module("house")
 
 
-def test_arrows_point_down() -> None:
-    found = imports()
+def test_arrows_point_down(house: ModuleType) -> None:
+    found = house.imports()
     assert {"layers", "weights", "models", "training", "cli", "prediction"} <= set(found)
-    TopologicalSorter(found).prepare()  # raises where they lead in a circle
+    heights = house.levels(found)  # raises where they lead in a circle
+    assert all(heights[other] < heights[unit] for unit, others in found.items() for other in others)
+    with pytest.raises(CycleError):
+        house.levels({**found, "files": {"cli"}})
     assert found["layers"] == found["files"] == set()
     assert found["weights"] == {"files"}
     assert found["tasks"] == {"layers"}
@@ -65,6 +54,20 @@ def test_arrows_point_down() -> None:
     assert {unit for unit, others in found.items() if "training" in others} == {"cli"}
     assert {unit for unit, others in found.items() if "cli" in others} == {"__main__"}
     assert not any("__init__" in others or "testing" in others for others in found.values())
+
+
+def test_at_most_six_modules_stand_beside_the_packages() -> None:
+    modules = {file.stem for file in ROOT.glob("*.py")} - {"__init__", "__main__"}
+    assert len(modules) <= 6, modules
+
+
+def test_the_drawing_of_the_house_is_current_and_no_arrow_leads_up(house: ModuleType) -> None:
+    assert not house.stale(), "python docs/house.py draws it again"
+    paths = re.findall(r'<path d="M([^"]+)" fill="none"', house.FILE.read_text(encoding="utf-8"))
+    assert len(paths) > 20
+    for path in paths:
+        heights = [float(point.split()[1]) for point in path.split(" L")]
+        assert heights == sorted(heights)  # downwards y grows
 
 
 def test_no_module_is_looked_up_that_was_not_imported() -> None:
