@@ -140,13 +140,13 @@ TABLES: dict[str, list[Row]] = {
             ("without PLA", _NONE),
             ("global, cosine score (default)", {"score": "cosine"}),
             ("global, sigmoid", {"score": "sigmoid"}),
-            ("gate: a number a channel", {"attention": "gate"}),
-            ("local: a number a channel and place", {"attention": "local"}),
-            ("cross: places of high in low", {"attention": "cross"}),
         )
     ] + [
         Row(name, None, None, _MUON, {**_TINY, "skip": True}, model)
         for name, model in (
+            ("gate: a number a channel", pla_forms.plasm_gate.__name__),
+            ("local: a number a channel and place", pla_forms.plasm_local.__name__),
+            ("cross: places of high in low", pla_forms.plasm_cross.__name__),
             ("a learned constant a head", pla_forms.plasm_constant_heads.__name__),
             ("as in the authors' code", pla_forms.plasm_authors_attention.__name__),
         )

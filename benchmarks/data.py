@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import plasm  # noqa: F401  (registers the models)
 from plasm.data import create_dataset, prepare_kth
+from plasm.devices import move
 
 FILES = runpy.run_path(str(Path(__file__).parents[1] / "tests" / "data" / "video_files.py"))
 MODELS = {
@@ -73,7 +74,7 @@ def loaded_per_second(dataset: Dataset[Tensor], clips: int, workers: int) -> flo
 
 def trained_per_second(model: Any, size: tuple[int, ...], device: str, rounds: int) -> float:
     """Clips a second of the paper's model in its second phase, in bfloat16."""
-    model = model.to(device, memory_format=torch.channels_last)
+    model = move(model, torch.device(device))
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     clip = torch.rand(BATCH, model.in_frames, *size, device=device)
     target = torch.rand(BATCH, model.out_frames, *size, device=device)

@@ -19,13 +19,13 @@ import timm
 import torch
 import torch.nn.functional as F
 
-from plasm.devices import has_bf16, keep_freed_memory
+from plasm.devices import has_bf16, keep_freed_memory, move
 from plasm.models import summarize
 
 
 def make_steps(name: str, args: dict[str, Any], batch_size: int, device: str) -> dict[str, Callable[[], None]]:
     """The two things that are timed."""
-    model = timm.create_model(name, **args).to(device, memory_format=torch.channels_last)
+    model = move(timm.create_model(name, **args), torch.device(device))
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
     size = (model.in_chans, *model.pretrained_cfg["input_size"][1:])
     clip = torch.rand(batch_size, model.in_frames, *size, device=device)

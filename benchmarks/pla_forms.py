@@ -1,4 +1,4 @@
-"""Two forms of PLA that are none of plasm's, in the model of plasm_mmnist_tiny: rows of `forms` in ablations.py.
+"""Forms of PLA that are none of plasm's, in the model of plasm_mmnist_tiny: rows of `forms` in ablations.py.
 
 The authors' form is what their public code computes (github.com/mlvccn/PLA_SM_VideoPred), written out here from its
 formulas; all around it, ConvNeXt blocks, encoder, decoder, is ours.
@@ -7,16 +7,64 @@ Shapes: B clips, C channels of the translator, heads of d channels, h x w places
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
+from einops import rearrange
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import Tensor, nn
 
 from plasm.layers import ConvNeXtBlock, PairwiseLayerAttention
 from plasm.models import PLASM
 
-__all__ = ["AuthorsAttention", "ConstantHeads"]
+__all__ = ["AuthorsAttention", "ConstantHeads", "TextureAttention"]
+
+Form = Literal["gate", "local", "cross"]
+
+
+class TextureAttention(PairwiseLayerAttention):
+    """Forms that can carry texture from the low layer to the high one, which one score a head cannot.
+
+    The first two mix, out = g * Value + (1 - g) * low:
+
+    * ``"local"``: g a number a channel and place, sigmoid(scale * q * k + bias), with q and k of unit mean square over
+      the d channels of a head.
+    * ``"gate"``: g a number a channel, as in ``"local"``, from pooled query and key.
+    * ``"cross"``: Value + what the high layer's places find in the low layer by scaled dot-product attention; here the
+      query is on high and the key on low.
+
+    Args:
+        dim: C.
+        num_heads: Heads.
+        form: "gate", "local" or "cross".
+    """
+
+    def __init__(self, dim: int, num_heads: int = 2, form: Form = "gate") -> None:
+        # Which has query, key and value, and nothing else.
+        super().__init__(dim, num_heads, attention="spatial")
+        self.form = form
+        if form != "cross":
+            self.logit_scale = nn.Parameter(torch.full((num_heads,), 4.0))
+            self.logit_bias = nn.Parameter(torch.zeros(num_heads))
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        """(B, C, h, w) both, and out."""
+        value = self.value(high)
+        if self.form == "cross":
+            q, k, v = (
+                rearrange(x, "b (n d) h w -> b n (h w) d", n=self.num_heads)
+                for x in (self.query(high), self.key(low), low)
+            )
+            found = F.scaled_dot_product_attention(q, k, v.to(q.dtype))
+            return value + rearrange(found, "b n (h w) d -> b (n d) h w", h=value.shape[-2])
+        seen = (low, high) if self.form == "local" else [x.mean((-2, -1), keepdim=True) for x in (low, high)]
+        q, k = (
+            F.rms_norm(rearrange(x, "b (n d) h w -> b h w n d", n=self.num_heads), (self.dim_head,))
+            for x in (self.query(seen[0]), self.key(seen[1]))
+        )
+        gate = (self.logit_scale[:, None] * q * k + self.logit_bias[:, None]).sigmoid()
+        return low + rearrange(gate, "b h w n d -> b (n d) h w").to(value.dtype) * (value - low)
 
 
 class ConstantHeads(PairwiseLayerAttention):
@@ -81,6 +129,20 @@ class AuthorsAttention(nn.Module):
         return z if shared is None else shared(low, z)
 
 
+class PLASMTextureAttention(PLASM):
+    """PLA-SM with ``TextureAttention``; arguments as ``PLASM``, and the form."""
+
+    def __init__(self, form: Form, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "attention": "spatial"})
+        blocks: list[Any] = list(self.translator.pla)
+        self.translator.pla = nn.ModuleList(
+            TextureAttention(self.num_features, block.num_heads, form) for block in blocks
+        )
+        # What was drawn first is kept: one seed gives all forms of attention the same weights.
+        for block, drawn in zip(self.translator.pla, blocks, strict=True):
+            block.load_state_dict(drawn.state_dict(), strict=False)
+
+
 class PLASMConstantHeads(PLASM):
     """PLA-SM with ``ConstantHeads``; arguments as ``PLASM``."""
 
@@ -108,7 +170,8 @@ _ARGS: dict[str, Any] = {
 }  # fmt: skip
 
 default_cfgs = generate_default_cfgs({
-    name: {"input_size": (1, 64, 64)} for name in ("plasm_constant_heads", "plasm_authors_attention")
+    name: {"input_size": (1, 64, 64)}
+    for name in ("plasm_authors_attention", "plasm_constant_heads", "plasm_cross", "plasm_gate", "plasm_local")
 })  # fmt: skip
 
 
@@ -129,3 +192,21 @@ def plasm_constant_heads(pretrained: bool = False, **kwargs: Any) -> PLASM:
 def plasm_authors_attention(pretrained: bool = False, **kwargs: Any) -> PLASM:
     """``plasm_mmnist_tiny`` with PLA as its authors' code has it."""
     return _make(PLASMAuthorsAttention, "plasm_authors_attention", pretrained, kwargs)
+
+
+@register_model
+def plasm_gate(pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """``plasm_mmnist_tiny`` with a gate of each channel in place of PLA's score."""
+    return _make(PLASMTextureAttention, "plasm_gate", pretrained, {**kwargs, "form": "gate"})
+
+
+@register_model
+def plasm_local(pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """``plasm_mmnist_tiny`` with a gate of each channel and place in place of PLA's score."""
+    return _make(PLASMTextureAttention, "plasm_local", pretrained, {**kwargs, "form": "local"})
+
+
+@register_model
+def plasm_cross(pretrained: bool = False, **kwargs: Any) -> PLASM:
+    """``plasm_mmnist_tiny`` with attention of the high layer's places to the low layer's."""
+    return _make(PLASMTextureAttention, "plasm_cross", pretrained, {**kwargs, "form": "cross"})

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import plasm  # noqa: F401
 from plasm.benchmark import peak_memory
+from plasm.devices import move
 from plasm.layers.convlstm import GateConv
 from plasm.models._recurrent import patchify, unpatchify
 
@@ -110,9 +111,9 @@ def main(name: str, batch_size: int, rounds: int, arguments: tuple[str, ...]) ->
     plain = PlainLoop(copy.deepcopy(model))
     clip = torch.rand(batch_size, model.in_frames, model.in_chans, *model.img_size)
     target = torch.rand(batch_size, model.out_frames, model.in_chans, *model.img_size)
+    model = move(model, torch.device("cpu"))
     with torch.no_grad():
         torch.testing.assert_close(model(clip), plain(clip), atol=1e-4, rtol=1e-4)
-    model.to(memory_format=torch.channels_last)
     for kind, train in (("forward", False), ("training step", True)):
         times: dict[str, list[float]] = {"plain loop": [], "plasm": []}
         for number in range(rounds + 1):

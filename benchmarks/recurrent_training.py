@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 import plasm  # noqa: F401
 from plasm.data import create_dataset
+from plasm.devices import move
 from plasm.evaluation import frame_mse
 from plasm.models import make_task
 from plasm.tasks import total_loss
@@ -56,7 +57,7 @@ def train(name: str, train_set: Any, val_set: Any, size: int, seed: int, lr: flo
     steps = len(train_set) // size
     sampling = {"forcing_steps" if name.startswith("phydnet") else "sampling_stop": steps // 2}
     torch.manual_seed(seed)
-    model = timm.create_model(name, **SMALL[name]).to(memory_format=torch.channels_last)
+    model = move(timm.create_model(name, **SMALL[name]), torch.device("cpu"))
     task = make_task(name, model, **sampling).train()
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = OneCycleLR(optimizer, max_lr=lr, total_steps=steps, cycle_momentum=False)

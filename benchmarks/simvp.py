@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from plasm.cpu import speed_up
 from plasm.devices import keep_freed_memory
 
 
@@ -255,7 +256,7 @@ def main(rounds: int, batch_size: int, dtype: str, threads: int, kinds: str, par
         timed: dict[tuple[str, str], dict[str, Callable[[], Any]]] = {}
         for layout in ("contiguous", "channels_last"):
             plain = PlainSimVP(kind, 10, 1, 64, 512, 4, 8)
-            for name, model in (("plain", plain), ("plasm", timm.create_model(names[kind]))):
+            for name, model in (("plain", plain), ("plasm", speed_up(timm.create_model(names[kind])))):
                 if layout == "channels_last":
                     model = model.to(memory_format=torch.channels_last)
                 timed[name, layout] = steps(model, batch_size, getattr(torch, dtype))

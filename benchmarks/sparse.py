@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from plasm.devices import move
 from plasm.layers.sparse import SparseConvBlock, SparseEncoder, SparseSites
 
 RATIOS = (0.0, 0.5, 0.9, 0.95, 0.96, 0.98)
@@ -188,7 +189,7 @@ def measure(ratio: float, args: argparse.Namespace) -> list[Result]:
     device, dtype = args.device, getattr(torch, args.dtype)
     torch.manual_seed(0)
     encoder = SparseEncoder(1, args.dim, args.depth).to(device)
-    dense = SparseEncoder(1, args.dim, args.depth).to(device).to(memory_format=torch.channels_last)
+    dense = move(SparseEncoder(1, args.dim, args.depth), torch.device(device))
     dense.load_state_dict(encoder.state_dict())
     frames = torch.rand(args.frames, 1, args.size, args.size).to(device)
     visible = exact_mask(args.frames, args.size, ratio, device)
@@ -304,7 +305,7 @@ def step(args: argparse.Namespace) -> None:
             Decoder(args.dim, 1, args.depth),
             args.step_ratio,
         )
-        model.to(device).to(memory_format=torch.channels_last)
+        move(model, torch.device(device))
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
         def run() -> None:

@@ -34,7 +34,6 @@ from plasm.data import create_dataset, moving_mnist_clips
 from plasm.data.mnist import load_digits
 from plasm.devices import choose_device, has_bf16, keep_freed_memory
 from plasm.distributed import World
-from plasm.layers import cpu_grads
 from plasm.models import create_model, summarize
 from plasm.training import TrainConfig
 from plasm.training.assembly import prepare
@@ -92,7 +91,6 @@ def trainer_step(arguments: argparse.Namespace, variant: str, folder: str) -> Ca
 
 
 def plain_step(arguments: argparse.Namespace) -> Callable[[], int]:
-    cpu_grads._helps = lambda x: False
     device = choose_device(arguments.device)
     model = create_model(arguments.model).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)

@@ -177,3 +177,31 @@ def test_the_forms_that_are_none_of_plasms(monkeypatch: pytest.MonkeyPatch) -> N
     model(torch.rand(1, 2, 1, 16, 16)).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert len({id(p) for p in model.parameters()}) == len(model.state_dict())
+
+
+@pytest.mark.parametrize("form", ["gate", "local", "cross"])
+def test_the_forms_that_carry_texture(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against their formulas, head by head."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    forms = importlib.import_module("pla_forms")
+    layer = forms.TextureAttention(8, 2, form).double()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    low, high = torch.randn(2, 1, 8, 5, 4, dtype=torch.float64).unbind(0)
+    seen = [x.mean((2, 3), keepdim=True) if form == "gate" else x for x in (low, high)]
+    q, k = (layer.key(low), layer.query(high)) if form == "cross" else (layer.query(seen[0]), layer.key(seen[1]))
+    heads = []
+    for n in range(2):
+        qn, kn, vn, own = (x[0, 4 * n : 4 * n + 4].flatten(1) for x in (q, k, layer.value(high), low))
+        if form == "cross":
+            heads.append(vn + (torch.softmax(kn.T @ qn / 2, 1) @ own.T).T)
+            continue
+        # Unit mean square over the channels of the head; the epsilon is torch's, that of the data type.
+        eps = torch.finfo(torch.float64).eps
+        qn, kn = (x / (x.square().mean(0) + eps).sqrt() for x in (qn, kn))
+        gate = 1 / (1 + torch.exp(-(layer.logit_scale[n] * qn * kn + layer.logit_bias[n])))
+        heads.append(gate * vn + (1 - gate) * own)
+    torch.testing.assert_close(layer(low, high), torch.cat(heads).view(1, 8, 5, 4))
+    model = getattr(forms, f"plasm_{form}")(encoder_dim=4, translator_dim=32, in_frames=2, out_frames=2)
+    model(torch.rand(1, 2, 1, 16, 16)).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from plasm import cpu
 from plasm.devices import choose_device, clear_failures, has_bf16, move
 
 
@@ -23,6 +24,11 @@ def test_weights_have_the_strides_of_channels_last(groups: int, kernel_size: int
     conv = nn.Conv2d(8, 8, kernel_size, groups=groups)
     expected = torch.empty_like(conv.weight, memory_format=torch.channels_last).stride()
     assert move(conv, torch.device("cpu")).weight.stride() == expected
+
+
+def test_on_a_cpu_alone_the_layers_are_the_faster_ones() -> None:
+    assert type(move(nn.Conv2d(1, 1, 1), torch.device("cpu"))) is cpu.transform.Conv2d
+    assert type(move(nn.Conv2d(1, 1, 1), torch.device("meta"))) is nn.Conv2d
 
 
 @pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])

@@ -49,6 +49,7 @@ def test_arrows_point_down(house: ModuleType) -> None:
         house.levels({**found, "files": {"cli"}})
     assert found["layers"] == found["files"] == set()
     assert found["weights"] == {"files"}
+    assert found["cpu"] == {"layers"}
     assert found["tasks"] == {"layers"}
     assert found["models"] == {"files", "layers", "tasks", "weights"}
     assert {unit for unit, others in found.items() if "training" in others} == {"cli"}
@@ -87,6 +88,17 @@ def test_a_file_of_models_is_a_family_or_says_that_it_is_none() -> None:
             assert pickle.loads(pickle.dumps(constructor)) is constructor
             assert name in module.__all__
             assert re.search(rf"^{name} = ", Path(module.__file__).read_text(), re.MULTILINE)  # a search finds it
+
+
+def test_layers_need_torch_einops_and_timm_alone() -> None:
+    found = set()
+    for file in (Path(plasm.__file__).parent / "layers").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [str(node.module)]
+            found |= {name.partition(".")[0] for name in names}
+    assert found - sys.stdlib_module_names == {"torch", "einops", "timm"}
 
 
 def test_version() -> None:

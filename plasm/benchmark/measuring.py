@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from plasm.devices import move
 from plasm.exporting import through_onnx
 from plasm.models import make_task, summarize
 from plasm.tasks import total_loss
@@ -120,7 +121,7 @@ def measure(
     try:
         for name, count, used in itertools.product(models, counts, runtimes):
             torch.set_num_threads(count)
-            model = models_of[name].to(device, memory_format=torch.channels_last)
+            model = move(models_of[name], device)
             steps, difference = _steps(model, device, batch_size, dtype, used, train)
             for mode, step in steps.items():
                 case = _Case(name, count, used, mode)

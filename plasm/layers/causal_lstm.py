@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from .convlstm import GateConv, Size, add_gates
-from .cpu_grads import Conv2d
 
 __all__ = ["CausalLSTMCell", "GradientHighwayUnit"]
 
@@ -54,7 +53,7 @@ class CausalLSTMCell(nn.Module):
         # i', g', f' and o of the new c, in the order of the code whose weights this layer loads.
         self.conv_c2m = GateConv(dim, 4 * dim, kernel_size, size, **dd)
         self.conv_om = GateConv(dim, dim, kernel_size, size, **dd)
-        self.conv_last = Conv2d(2 * dim, dim, 1, bias=False, **dd)
+        self.conv_last = nn.Conv2d(2 * dim, dim, 1, bias=False, **dd)
         self.dim = dim
 
     def project(self, x: Tensor) -> Tensor:

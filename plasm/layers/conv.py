@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
-
 __all__ = ["NEGATIVE_SLOPE", "ConvBlock", "Upsample", "UpsampleBlock", "init_conv_", "init_readout_", "run_block"]
 
 NEGATIVE_SLOPE = 0.2
@@ -76,8 +74,8 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.conv = init_conv_(Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, **dd))
-        self.norm = GroupNorm(num_groups, dim, **dd)
+        self.conv = init_conv_(nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, **dd))
+        self.norm = nn.GroupNorm(num_groups, dim, **dd)
         self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -117,15 +115,15 @@ class UpsampleBlock(nn.Module):
         self.conv: nn.Conv2d | nn.ConvTranspose2d
         self.shuffle: nn.Module = nn.Identity()
         if upsample == "transposed":
-            conv = ConvTranspose2d(dim, dim, 3, stride=stride, padding=1, output_padding=stride - 1, **dd)
+            conv = nn.ConvTranspose2d(dim, dim, 3, stride=stride, padding=1, output_padding=stride - 1, **dd)
             self.conv = init_conv_(conv)
         elif upsample == "pixelshuffle":
-            self.conv = init_conv_(Conv2d(dim, dim * stride**2, 3, padding=1, **dd))
+            self.conv = init_conv_(nn.Conv2d(dim, dim * stride**2, 3, padding=1, **dd))
             if stride > 1:
                 self.shuffle = nn.PixelShuffle(stride)
         else:
             raise ValueError(f'upsample is "transposed" or "pixelshuffle", got {upsample!r}')
-        self.norm = GroupNorm(num_groups, dim, **dd)
+        self.norm = nn.GroupNorm(num_groups, dim, **dd)
         self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d
 from .metaformer import init_fan_out_
 
 __all__ = ["ConvMixerBlock"]
@@ -33,9 +32,9 @@ class ConvMixerBlock(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.dwconv = Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, **dd)
+        self.dwconv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, **dd)
         self.norm1 = nn.BatchNorm2d(dim, **dd)
-        self.pwconv = Conv2d(dim, dim, 1, **dd)
+        self.pwconv = nn.Conv2d(dim, dim, 1, **dd)
         self.norm2 = nn.BatchNorm2d(dim, **dd)
         self.act = nn.GELU()
         init_fan_out_(self)

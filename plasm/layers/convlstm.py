@@ -8,8 +8,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from .winograd import WinogradConv2d
-
 __all__ = ["ConvLSTMCell", "GateConv", "Size", "add_gates"]
 
 Size: TypeAlias = tuple[int, int] | None
@@ -49,7 +47,7 @@ class GateConv(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.conv = WinogradConv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, bias=bias, **dd)
+        self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, bias=bias, **dd)
         self.norm = None if size is None else nn.LayerNorm([out_dim, *size], **dd)
         self.has_bias, self.norm_shape = bias, (out_dim, *(size or ()))
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from .conv import NEGATIVE_SLOPE, init_conv_
-from .cpu_grads import Conv2d, GroupNorm
 
 __all__ = ["ConvNeXtBlock"]
 
@@ -37,8 +36,8 @@ class ConvNeXtBlock(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.dwconv = init_conv_(Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, **dd))
-        self.norm = GroupNorm(num_groups, dim, **dd)
+        self.dwconv = init_conv_(nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, **dd))
+        self.norm = nn.GroupNorm(num_groups, dim, **dd)
         self.pwconv1 = init_conv_(nn.Conv2d(dim, expansion * dim, 1, **dd))
         self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
         self.pwconv2 = init_conv_(nn.Conv2d(expansion * dim, dim, 1, **dd))

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d
-
 __all__ = ["Eidetic3DLSTMCell", "WindowConv"]
 
 _FORGET_BIAS = 1.0
@@ -47,7 +45,7 @@ class WindowConv(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.conv = Conv2d(
+        self.conv = nn.Conv2d(
             window * in_dim, out_dim, kernel_size, stride=stride, padding=kernel_size // 2, bias=False, **dd
         )
         self.norm = None if size is None else nn.LayerNorm([out_dim, window, *size], **dd)
@@ -118,7 +116,7 @@ class Eidetic3DLSTMCell(nn.Module):
         self.conv_new_c = conv(dim, dim)
         self.conv_new_m = conv(dim, dim)
         self.norm_c = nn.LayerNorm([dim, window, *size], **dd)
-        self.conv_last = Conv2d(2 * dim, dim, 1, bias=False, **dd)
+        self.conv_last = nn.Conv2d(2 * dim, dim, 1, bias=False, **dd)
 
     def start(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The state before the first frame: h and c, (N, D, W, h, w), and the cells so far, (N, S, D); all zeros.

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d
-
 __all__ = ["ChannelAggregation", "MultiOrderGatedAggregation"]
 
 
@@ -35,15 +33,15 @@ class MultiOrderGatedAggregation(nn.Module):
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.dims = (dim // 8, 3 * dim // 8, dim // 2)
         _, middle, far = self.dims
-        self.proj_in = Conv2d(dim, dim, 1, **dd)
+        self.proj_in = nn.Conv2d(dim, dim, 1, **dd)
         self.scale = nn.Parameter(torch.full((dim, 1, 1), 1e-5, **dd))
         self.act = nn.SiLU()
-        self.gate = Conv2d(dim, dim, 1, **dd)
-        self.dwconv = Conv2d(dim, dim, 5, padding=2, groups=dim, **dd)
-        self.dwconv_middle = Conv2d(middle, middle, 5, padding=4, groups=middle, dilation=2, **dd)
-        self.dwconv_far = Conv2d(far, far, 7, padding=9, groups=far, dilation=3, **dd)
-        self.pwconv = Conv2d(dim, dim, 1, **dd)
-        self.proj_out = Conv2d(dim, dim, 1, **dd)
+        self.gate = nn.Conv2d(dim, dim, 1, **dd)
+        self.dwconv = nn.Conv2d(dim, dim, 5, padding=2, groups=dim, **dd)
+        self.dwconv_middle = nn.Conv2d(middle, middle, 5, padding=4, groups=middle, dilation=2, **dd)
+        self.dwconv_far = nn.Conv2d(far, far, 7, padding=9, groups=far, dilation=3, **dd)
+        self.pwconv = nn.Conv2d(dim, dim, 1, **dd)
+        self.proj_out = nn.Conv2d(dim, dim, 1, **dd)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""
@@ -75,12 +73,12 @@ class ChannelAggregation(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.fc1 = Conv2d(dim, hidden_dim, 1, **dd)
-        self.dwconv = Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim, **dd)
+        self.fc1 = nn.Conv2d(dim, hidden_dim, 1, **dd)
+        self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim, **dd)
         self.act = nn.GELU()
-        self.decompose = Conv2d(hidden_dim, 1, 1, **dd)
+        self.decompose = nn.Conv2d(hidden_dim, 1, 1, **dd)
         self.scale = nn.Parameter(torch.full((hidden_dim, 1, 1), 1e-5, **dd))
-        self.fc2 = Conv2d(hidden_dim, dim, 1, **dd)
+        self.fc2 = nn.Conv2d(hidden_dim, dim, 1, **dd)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d, GroupNorm
-
 __all__ = ["GroupConvBlock", "InceptionBlock"]
 
 
@@ -38,13 +36,17 @@ class GroupConvBlock(nn.Module):
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         groups = num_groups if in_dim % num_groups == out_dim % num_groups == 0 else 1
-        self.conv = Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, groups=groups, **dd)
-        self.norm = GroupNorm(groups, out_dim, **dd)
+        self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, groups=groups, **dd)
+        self.norm = nn.GroupNorm(groups, out_dim, **dd)
         self.act = nn.LeakyReLU(0.2, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_dim, H, W) -> (N, out_dim, H, W)."""
-        return self.act(self.norm(self.conv(x)))
+        x = self.conv(x)
+        if self.norm.num_channels == self.norm.num_groups and x[:, 0].numel() == 1:
+            # torch's refuses a group of one value; of two frames it takes each.
+            return self.act(self.norm(x.expand(2, -1, -1, -1))[:1])
+        return self.act(self.norm(x))
 
 
 class InceptionBlock(nn.Module):
@@ -72,7 +74,7 @@ class InceptionBlock(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.proj = Conv2d(in_dim, hidden_dim, 1, **dd)
+        self.proj = nn.Conv2d(in_dim, hidden_dim, 1, **dd)
         self.branches = nn.ModuleList(
             GroupConvBlock(hidden_dim, out_dim, size, num_groups, **dd) for size in kernel_sizes
         )

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d
-
 __all__ = ["LargeKernelAttention"]
 
 
@@ -41,14 +39,14 @@ class LargeKernelAttention(nn.Module):
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         near = 2 * dilation - 1
         far = kernel_size // dilation - (kernel_size // dilation + 1) % 2
-        self.proj_in = Conv2d(dim, dim, 1, **dd)
+        self.proj_in = nn.Conv2d(dim, dim, 1, **dd)
         self.act = nn.GELU()
-        self.dwconv = Conv2d(dim, dim, near, padding=near // 2, groups=dim, **dd)
-        self.dwconv_dilated = Conv2d(
+        self.dwconv = nn.Conv2d(dim, dim, near, padding=near // 2, groups=dim, **dd)
+        self.dwconv_dilated = nn.Conv2d(
             dim, dim, far, padding=dilation * (far - 1) // 2, groups=dim, dilation=dilation, **dd
         )
-        self.pwconv = Conv2d(dim, self.features_per_channel * dim, 1, **dd)
-        self.proj_out = Conv2d(dim, dim, 1, **dd)
+        self.pwconv = nn.Conv2d(dim, self.features_per_channel * dim, 1, **dd)
+        self.proj_out = nn.Conv2d(dim, dim, 1, **dd)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""

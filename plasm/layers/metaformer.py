@@ -11,8 +11,6 @@ import torch
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d
-
 __all__ = ["DepthwiseMlp", "MetaFormerBlock", "init_fan_out_"]
 
 
@@ -52,10 +50,10 @@ class DepthwiseMlp(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.fc1 = Conv2d(dim, hidden_dim, 1, **dd)
-        self.dwconv = Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim, **dd)
+        self.fc1 = nn.Conv2d(dim, hidden_dim, 1, **dd)
+        self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim, **dd)
         self.act = nn.GELU()
-        self.fc2 = Conv2d(hidden_dim, dim, 1, **dd)
+        self.fc2 = nn.Conv2d(hidden_dim, dim, 1, **dd)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from .convlstm import GateConv, add_gates
-from .cpu_grads import Conv2d
 
 __all__ = ["MIMBlock", "MIMMemory"]
 
@@ -113,7 +112,7 @@ class MIMBlock(nn.Module):
         self.conv_h = GateConv(dim, 3 * dim, kernel_size, norm_size, **dd)
         self.conv_m = GateConv(dim, 4 * dim, kernel_size, norm_size, **dd)
         self.stationary = MIMMemory(dim, dim, size, kernel_size, layer_norm, **dd)
-        self.conv_last = Conv2d(2 * dim, dim, 1, bias=False, **dd)
+        self.conv_last = nn.Conv2d(2 * dim, dim, 1, bias=False, **dd)
 
     def forward(
         self, x: Tensor, difference: Tensor | None, state: tuple[Tensor, Tensor, Tensor] | None, m: Tensor

@@ -17,13 +17,12 @@ from .convnext import ConvNeXtBlock
 
 __all__ = ["Attention", "Block", "PairwiseLayerAttention", "Score"]
 
-Attention = Literal["global", "channel", "spatial", "gate", "local", "cross", "none"]
+Attention = Literal["global", "channel", "spatial", "none"]
 Block = Literal["convnext", "conv7x7"]
 Score = Literal["cosine", "sigmoid", "softmax"]
 
 # Below it a query or key counts as zero, as in F.cosine_similarity.
 _EPS = 1e-8
-_GATED = ("gate", "local")
 
 BLOCKS: dict[str, type[nn.Module]] = {"convnext": ConvNeXtBlock, "conv7x7": ConvBlock}
 
@@ -53,13 +52,7 @@ class PairwiseLayerAttention(nn.Module):
 
     The paper calls the form over channels spatial and the one over places channel attention; here each is named by
     the axis attended to. One score a head cannot carry texture from the low layer to the high one, which is what the
-    text wants of it. Three forms of our own can; the first two mix, out = g * Value + (1 - g) * low:
-
-    * ``"gate"``: g a number a channel, from pooled query and key, as in ``"local"``.
-    * ``"local"``: g a number a channel and place, sigmoid(scale * q * k + bias), with q and k of unit mean square over
-      the d channels of a head.
-    * ``"cross"``: Value + what the high layer's places find in the low layer by scaled dot-product attention; here the
-      query is on high and the key on low.
+    text wants of it.
 
     The score of the global form. The text has softmax(q k^T / sqrt(dim)); of one number that is always 1, and nothing
     bounds q and k, so that a step at the paper's rate moves their product by thousands:
@@ -75,7 +68,7 @@ class PairwiseLayerAttention(nn.Module):
     Args:
         dim: Channels of both inputs and of the output (C-hat in the paper).
         num_heads: Heads; groups of channels with a score each (Table XI).
-        attention: "global", "channel", "spatial", "gate", "local", "cross" or "none".
+        attention: "global", "channel", "spatial" or "none".
         score: "cosine", "sigmoid" or "softmax" (over heads); for the global form only.
         residual: Add ``high`` to the output. The paper's text has no such path.
         block: What Value is made with: "convnext", or "conv7x7", the baseline of Table X.
@@ -114,7 +107,7 @@ class PairwiseLayerAttention(nn.Module):
         if attention != "none":
             self.query = init_conv_(nn.Conv2d(dim, dim, 1, groups=num_heads, **dd))
             self.key = init_conv_(nn.Conv2d(dim, dim, 1, groups=num_heads, **dd))
-        if attention in _GATED or (attention == "global" and score == "cosine"):
+        if attention == "global" and score == "cosine":
             self.logit_scale = nn.Parameter(torch.full((num_heads,), 4.0, **dd))
             self.logit_bias = nn.Parameter(torch.zeros(num_heads, **dd))
         self.value = nn.Sequential(
@@ -135,12 +128,8 @@ class PairwiseLayerAttention(nn.Module):
         value = self.value(high)
         if self.attention == "none":
             out = value
-        elif self.attention in _GATED:
-            out = low + self._gate(low, high).to(value.dtype) * (value - low)
-        elif self.attention == "cross":
-            out = value + self._attend_places(self.query(high), self.key(low), low)
         elif self.attention == "spatial":
-            out = self._attend_places(self.query(low), self.key(high), value)
+            out = self._attend_places(low, high, value)
         elif self.attention == "channel":
             out = self._attend_channels(low, high, value)
         else:
@@ -178,25 +167,17 @@ class PairwiseLayerAttention(nn.Module):
         products = torch.einsum("b n d, b n d -> b n", q, k) / math.sqrt(self.dim_head)
         return products.sigmoid() if self.score == "sigmoid" else products.softmax(-1)
 
-    def _gate(self, low: Tensor, high: Tensor) -> Tensor:
-        """How much of Value to take, (B, dim, h, w) or (B, dim, 1, 1)."""
-        if self.attention == "gate":
-            low, high = _pool(low), _pool(high)
-        q, k = (
-            F.rms_norm(rearrange(x, "b (n d) h w -> b h w n d", n=self.num_heads), (self.dim_head,))
-            for x in (self.query(low), self.key(high))
-        )
-        gate = (self.logit_scale[:, None] * q * k + self.logit_bias[:, None]).sigmoid()
-        return rearrange(gate, "b h w n d -> b (n d) h w")
-
     def _attend_channels(self, low: Tensor, high: Tensor, value: Tensor) -> Tensor:
         q, k = self._project_pooled(low, high)
         v = rearrange(value, "b (n d) h w -> b n d (h w)", n=self.num_heads)
         mixed = (torch.einsum("b n i, b n j -> b n i j", q, k) / math.sqrt(self.dim_head)).softmax(-1).to(v.dtype) @ v
         return rearrange(mixed, "b n d (h w) -> b (n d) h w", h=value.shape[-2])
 
-    def _attend_places(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        q, k, v = (rearrange(x, "b (n d) h w -> b n (h w) d", n=self.num_heads) for x in (query, key, value))
+    def _attend_places(self, low: Tensor, high: Tensor, value: Tensor) -> Tensor:
+        q, k, v = (
+            rearrange(x, "b (n d) h w -> b n (h w) d", n=self.num_heads)
+            for x in (self.query(low), self.key(high), value)
+        )
         # SDPA divides by sqrt(d) by itself.
         out = F.scaled_dot_product_attention(q, k, v.to(q.dtype))
         return rearrange(out, "b n (h w) d -> b (n d) h w", h=value.shape[-2])

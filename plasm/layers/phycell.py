@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d, GroupNorm
-
 __all__ = ["PhyCell", "kernel_moments"]
 
 
@@ -47,10 +45,10 @@ class PhyCell(nn.Module):
             raise ValueError(f"the norm of a PhyCell has seven groups of k^2 filters, got k = {kernel_size}")
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         filters = kernel_size**2
-        self.derivatives = Conv2d(dim, filters, kernel_size, padding=kernel_size // 2, **dd)
-        self.norm = GroupNorm(7, filters, **dd)
-        self.combine = Conv2d(filters, dim, 1, **dd)
-        self.gate = Conv2d(2 * dim, dim, 3, padding=1, **dd)
+        self.derivatives = nn.Conv2d(dim, filters, kernel_size, padding=kernel_size // 2, **dd)
+        self.norm = nn.GroupNorm(7, filters, **dd)
+        self.combine = nn.Conv2d(filters, dim, 1, **dd)
+        self.gate = nn.Conv2d(2 * dim, dim, 3, padding=1, **dd)
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """Input and state, (N, D, h, w) each, to the next state."""

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d
-
 __all__ = ["RecursiveGatedConv"]
 
 
@@ -40,13 +38,13 @@ class RecursiveGatedConv(nn.Module):
             raise ValueError(f"a gnConv of order {order} has a multiple of {2 ** (order - 1)} channels, got {dim}")
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.dims = [dim // 2**k for k in reversed(range(order))]
-        self.proj_in = Conv2d(dim, 2 * dim, 1, **dd)
+        self.proj_in = nn.Conv2d(dim, 2 * dim, 1, **dd)
         width = sum(self.dims)
-        self.dwconv = Conv2d(width, width, 7, padding=3, groups=width, **dd)
+        self.dwconv = nn.Conv2d(width, width, 7, padding=3, groups=width, **dd)
         self.pwconvs = nn.ModuleList(
-            Conv2d(few, more, 1, **dd) for few, more in zip(self.dims[:-1], self.dims[1:], strict=True)
+            nn.Conv2d(few, more, 1, **dd) for few, more in zip(self.dims[:-1], self.dims[1:], strict=True)
         )
-        self.proj_out = Conv2d(dim, dim, 1, **dd)
+        self.proj_out = nn.Conv2d(dim, dim, 1, **dd)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C, H, W)."""

@@ -13,7 +13,6 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from .conv import NEGATIVE_SLOPE, run_block
-from .cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
 from .sparse import SparseConv2d, SparseGroupNorm, SparseTensor
 from .sparse_sites import find_sites
 
@@ -162,10 +161,10 @@ class _DecoderBlock(nn.Module):
         shuffles = upsample and coder == "openstl"
         padding, conv = kernel_size // 2, None
         if upsample and not shuffles:
-            conv = ConvTranspose2d(in_dim, dim, kernel_size, 2, padding, output_padding=1, **dd)
-        self.conv = _init_(conv or Conv2d(in_dim, 4 * dim if shuffles else dim, kernel_size, padding=padding, **dd))
+            conv = nn.ConvTranspose2d(in_dim, dim, kernel_size, 2, padding, output_padding=1, **dd)
+        self.conv = _init_(conv or nn.Conv2d(in_dim, 4 * dim if shuffles else dim, kernel_size, padding=padding, **dd))
         self.shuffle = nn.PixelShuffle(2) if shuffles else nn.Identity()
-        self.norm = GroupNorm(2, dim, **dd)
+        self.norm = nn.GroupNorm(2, dim, **dd)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_dim, H, W) -> (N, dim, H, W), or twice as high and wide."""
@@ -203,7 +202,7 @@ class SimVPDecoder(nn.Module):
         for i in range(depth // 2 * 2):
             joined = coder == "original" and i == depth // 2 * 2 - 1
             self.blocks.append(_DecoderBlock(2 * dim if joined else dim, dim, i % 2 == 0, kernel_size, coder, **dd))
-        self.readout = Conv2d(dim, out_chans, 1, **dd)
+        self.readout = nn.Conv2d(dim, out_chans, 1, **dd)
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """Decode features.

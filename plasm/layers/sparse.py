@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .conv import NEGATIVE_SLOPE, init_conv_, run_block
-from .cpu_grads import conv2d, group_norm
 from .sparse_sites import SparseSites, find_sites, row_numbers
 
 __all__ = [
@@ -334,7 +333,7 @@ class SparseConv2d(nn.Conv2d):
                 dilation.
         """
         if isinstance(input, Tensor):
-            return conv2d(self, input)
+            return super().forward(input)
         k, stride = self.kernel_size[0], self.stride[0]
         given = (self.kernel_size, self.stride, self.padding, self.dilation, self.groups, self.padding_mode)
         if given != ((k, k), (stride, stride), (k // 2, k // 2), (1, 1), 1, "zeros"):
@@ -357,7 +356,7 @@ class SparseGroupNorm(nn.GroupNorm):
     def forward(self, input: Tensor | SparseTensor) -> Tensor | SparseTensor:
         """Normalise a dense tensor as `nn.GroupNorm` does, or each frame's visible sites with `sparse_group_norm`."""
         if isinstance(input, Tensor):
-            return group_norm(self, input)
+            return super().forward(input)
         return sparse_group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
 

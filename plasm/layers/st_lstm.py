@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from .convlstm import GateConv, Size, add_gates
-from .cpu_grads import Conv2d
 
 __all__ = ["SpatioTemporalLSTMCell"]
 
@@ -52,7 +51,7 @@ class SpatioTemporalLSTMCell(nn.Module):
         self.conv_h = GateConv(dim, 4 * dim, kernel_size, size, **dd)
         self.conv_m = GateConv(dim, 3 * dim, kernel_size, size, **dd)
         self.conv_o = GateConv(2 * dim, dim, kernel_size, size, **dd)
-        self.conv_last = Conv2d(2 * dim, dim, 1, bias=False, **dd)
+        self.conv_last = nn.Conv2d(2 * dim, dim, 1, bias=False, **dd)
         self.dim = dim
 
     def project(self, x: Tensor) -> Tensor:

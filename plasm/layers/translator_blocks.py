@@ -14,7 +14,6 @@ from timm.models.metaformer import Pooling
 from torch import Tensor, nn
 
 from .conv_mixer import ConvMixerBlock
-from .cpu_grads import Conv2d
 from .gated_aggregation import ChannelAggregation, MultiOrderGatedAggregation
 from .gated_attention import GatedSpatiotemporalAttention
 from .large_kernel_attention import LargeKernelAttention
@@ -79,8 +78,6 @@ def _depthwise(mixer: type[LargeKernelAttention]) -> Callable[[BlockPlace], nn.M
 
 def _convnext(at: BlockPlace) -> nn.Module:
     block = ConvNeXtBlock(at.dim, mlp_ratio=at.mlp_ratio, conv_mlp=True, drop_path=at.drop_path, **at.dd)
-    # The same convolution with cheaper gradients.
-    block.conv_dw = Conv2d(at.dim, at.dim, 7, padding=3, groups=at.dim, **at.dd)
     init_fan_out_(block)
     return block
 
@@ -136,7 +133,7 @@ class TranslatorBlock(nn.Module):
         self.block = BLOCKS[name](at)
         self.reduction: nn.Module = nn.Identity()
         if at.dim != at.out_dim:
-            self.reduction = Conv2d(at.dim, at.out_dim, 1, **at.dd)
+            self.reduction = nn.Conv2d(at.dim, at.out_dim, 1, **at.dd)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, dim, H, W) -> (N, out_dim, H, W)."""

@@ -9,7 +9,6 @@ import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d
 from .metaformer import MetaFormerBlock
 from .token_blocks import ViTBlock
 
@@ -45,13 +44,15 @@ class UniFormerBlock(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.pos_embed = Conv2d(dim, dim, 3, padding=1, groups=dim, **dd)
+        self.pos_embed = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, **dd)
         self.block: nn.Module
         if attention:
             self.block = ViTBlock(dim, mlp_ratio, drop, drop_path, init_scale=1e-6, **dd)
         else:
             mixer = nn.Sequential(
-                Conv2d(dim, dim, 1, **dd), Conv2d(dim, dim, 5, padding=2, groups=dim, **dd), Conv2d(dim, dim, 1, **dd)
+                nn.Conv2d(dim, dim, 1, **dd),
+                nn.Conv2d(dim, dim, 5, padding=2, groups=dim, **dd),
+                nn.Conv2d(dim, dim, 1, **dd),
             )
             mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop, use_conv=True, **dd)
             self.block = MetaFormerBlock(dim, mixer, mlp, init_scale=None, drop_path=drop_path, **dd)

@@ -13,8 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plasm.layers.cpu_grads import Conv2d
-
 from ._adapters import Adapter, adapt_in_channels, adapt_out_channels
 from ._recurrent import Inputs, RecurrentModel, patchify, unpatchify
 
@@ -82,7 +80,7 @@ class PatchRNN(RecurrentModel):
 
     def make_readout(self, dd: dict[str, Any]) -> nn.Module:
         """The convolution that gives patches."""
-        return Conv2d(self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
+        return nn.Conv2d(self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
 
     def encode_frames(self, frames: Tensor) -> Inputs:
         """Patches, and what the first cell's gates take from them: (N, C, H, W) to (N, gates, h, w)."""

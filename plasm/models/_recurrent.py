@@ -8,7 +8,7 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels, N f
 w = W / p.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,8 +16,6 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-
-from plasm.layers.winograd import kernels_transformed_once
 
 from ._base import VideoModel, pad_to_multiple
 from ._forecasting import forecasts
@@ -52,6 +50,8 @@ class RecurrentModel(VideoModel):
         size_multiple: What H and W are padded to a multiple of.
     """
 
+    # What the steps of a clip run in, where the weights do not change: ``plasm.cpu.speed_up`` knows something better.
+    unrolling: Callable[[], AbstractContextManager[object]] = staticmethod(nullcontext)
     fixed_size = False
     adaptable: tuple[str, ...] = ("in_chans", "in_frames")
 
@@ -202,10 +202,10 @@ class RecurrentModel(VideoModel):
         parts = self.encode_frames(frames.flatten(0, 1))
         return list(zip(*(part.unflatten(0, frames.shape[:2]).unbind(0) for part in parts), strict=True))
 
-    def _same_weights(self) -> AbstractContextManager[None]:
-        """Where the steps of a clip run: what they make of the weights alone is made once, where that can be."""
+    def _same_weights(self) -> AbstractContextManager[object]:
+        """``unrolling``, but where steps run twice, or in a graph."""
         twice = self.grad_checkpointing and torch.is_grad_enabled()
-        return nullcontext() if twice or torch.compiler.is_compiling() else kernels_transformed_once()
+        return nullcontext() if twice or torch.compiler.is_compiling() else self.unrolling()
 
     def _run_step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
         if self.grad_checkpointing and torch.is_grad_enabled():

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plasm.layers.cpu_grads import Conv2d
 from plasm.layers.eidetic_lstm import Eidetic3DLSTMCell
 from plasm.tasks import ScheduledSamplingL1
 
@@ -80,7 +79,7 @@ class E3DLSTM(PatchRNN):
 
     def make_readout(self, dd: dict[str, Any]) -> nn.Module:
         """The convolution that gives patches, of all frames of the window."""
-        return Conv2d(self._cell_options["window"] * self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
+        return nn.Conv2d(self._cell_options["window"] * self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
 
     def encode_frames(self, frames: Tensor) -> Inputs:
         """Patches: (N, C, H, W) to (N, p^2 C, h, w). The first cell sees them in windows, step by step."""

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d
 from plasm.layers.mau_cell import MAUCell
 from plasm.tasks import ScheduledSampling
 
@@ -50,7 +49,7 @@ class MAUEncoder(nn.Module):
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_features, self.reduction = dim, 2**depth
         self.convs = nn.ModuleList(
-            [Conv2d(in_chans, dim, 1, **dd), *(Conv2d(dim, dim, 3, 2, 1, **dd) for _ in range(depth))]
+            [nn.Conv2d(in_chans, dim, 1, **dd), *(nn.Conv2d(dim, dim, 3, 2, 1, **dd) for _ in range(depth))]
         )
 
     def forward_all(self, frames: Tensor) -> list[Tensor]:
@@ -96,8 +95,8 @@ class MAUDecoder(nn.Module):
     ) -> None:
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.convs = nn.ModuleList(ConvTranspose2d(dim, dim, 3, 2, 1, output_padding=1, **dd) for _ in range(depth))
-        self.readout = Conv2d(dim, out_chans, 1, **dd)
+        self.convs = nn.ModuleList(nn.ConvTranspose2d(dim, dim, 3, 2, 1, output_padding=1, **dd) for _ in range(depth))
+        self.readout = nn.Conv2d(dim, out_chans, 1, **dd)
 
     def forward(self, x: Tensor, skips: Sequence[Tensor] | None = None) -> Tensor:
         """Decode features.

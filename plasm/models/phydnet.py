@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plasm.layers.convlstm import GateConv
-from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d, GroupNorm
 from plasm.layers.phycell import PhyCell
 from plasm.tasks import TeacherForcing
 
@@ -54,11 +53,11 @@ class ConvNorm(nn.Module):
         super().__init__()
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv: nn.Module = (
-            ConvTranspose2d(in_dim, dim, 3, stride, 1, output_padding=stride - 1, **dd)
+            nn.ConvTranspose2d(in_dim, dim, 3, stride, 1, output_padding=stride - 1, **dd)
             if transposed
-            else Conv2d(in_dim, dim, 3, stride, 1, **dd)
+            else nn.Conv2d(in_dim, dim, 3, stride, 1, **dd)
         )
-        self.norm = GroupNorm(_GROUPS, dim, **dd)
+        self.norm = nn.GroupNorm(_GROUPS, dim, **dd)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_dim, H, W) to (N, dim, H', W')."""
@@ -132,7 +131,7 @@ class PhyDNetDecoder(nn.Module):
         self.blocks = nn.Sequential(
             ConvNorm(dim, half, 2, transposed=True, **dd), ConvNorm(half, half, transposed=True, **dd)
         )
-        self.readout = ConvTranspose2d(half, out_chans, 3, stride, 1, output_padding=stride - 1, **dd)
+        self.readout = nn.ConvTranspose2d(half, out_chans, 3, stride, 1, output_padding=stride - 1, **dd)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, dim, h, w) to (N, out_chans, H, W), between 0 and 1."""

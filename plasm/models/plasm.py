@@ -158,8 +158,8 @@ class PLASM(VideoModel):
         encoder_depth: M, blocks of the Encoder and of the Decoder; every second one halves (doubles) H and W.
         translator_depth: N, ConvNeXt blocks and PLA blocks of the Translator.
         num_heads: Heads of each PLA block (Table XI).
-        attention: "global" (the paper's choice), "channel", "spatial", "gate", "local", "cross", or "none": without PLA
-            (Table VI); see ``PairwiseLayerAttention``.
+        attention: "global" (the paper's choice), "channel", "spatial", or "none": without PLA (Table VI); see
+            ``PairwiseLayerAttention``.
         score: "cosine", "sigmoid", or "softmax" over the heads; see ``PairwiseLayerAttention``.
         residual: Add the high layer to the output of each PLA block. Not in the text; for ablation.
         block: "convnext", or "conv7x7": a plain convolution in place of every ConvNeXt block (Table X).

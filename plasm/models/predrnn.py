@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from plasm.layers.cpu_grads import Conv2d
 from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from plasm.tasks import ScheduledSampling
 
@@ -55,7 +54,7 @@ class PredRNNv2(PredRNN):
     def add_modules(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> None:
         """Add the adapter of the increments, which plays no part in a forecast."""
         dim = self.hidden_dims[0]
-        self.adapter = Conv2d(dim, dim, 1, bias=False, **dd)
+        self.adapter = nn.Conv2d(dim, dim, 1, bias=False, **dd)
 
     def increments(self, state: Any) -> tuple[Tensor, Tensor]:
         """What a step added to c and to m, adapted by a 1x1 convolution (Eq. 7): (layers, B, D, h * w) each."""

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from plasm.layers.cpu_grads import Conv2d, ConvTranspose2d
 from plasm.layers.folded_conv3d import FoldedConv3d
 from plasm.layers.stam_cell import STAMCell
 from plasm.tasks import ScheduledSampling
@@ -85,9 +84,9 @@ class STAM(RecurrentModel):
             STAMCell(before, dim, size, kernel_size, kernel_frames, as_paper, **dd)
             for before in (patch_dim, *[dim] * (len(hidden_dims) - 1))
         )
-        self.readout = Conv2d(_FRAMES * dim, patch_dim, 1, **dd)
+        self.readout = nn.Conv2d(_FRAMES * dim, patch_dim, 1, **dd)
         self.decoder = nn.ModuleList(
-            ConvTranspose2d(patch_dim, patch_dim, 3, 2, 1, output_padding=1, **dd) for _ in range(depth)
+            nn.ConvTranspose2d(patch_dim, patch_dim, 3, 2, 1, output_padding=1, **dd) for _ in range(depth)
         )
         self.num_features = _FRAMES * dim
         self.feature_info = [

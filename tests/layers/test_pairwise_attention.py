@@ -10,10 +10,6 @@ from plasm.layers import ConvBlock, PairwiseLayerAttention
 FORMS = [
     ("global", "cosine", 1),
     ("global", "cosine", 2),
-    ("gate", "cosine", 2),
-    ("local", "cosine", 1),
-    ("local", "cosine", 2),
-    ("cross", "cosine", 2),
     ("global", "sigmoid", 1),
     ("global", "sigmoid", 2),
     ("global", "softmax", 4),
@@ -54,10 +50,8 @@ def reference(layer: PairwiseLayerAttention, low: Tensor, high: Tensor) -> Tenso
         dim, height, width = one_low.shape
         d = dim // layer.num_heads
         places_low, places_high = one_low.reshape(dim, -1), one_high.reshape(dim, -1)
-        if layer.attention in ("global", "channel", "gate"):
+        if layer.attention in ("global", "channel"):
             places_low, places_high = places_low.mean(1, keepdim=True), places_high.mean(1, keepdim=True)
-        if layer.attention == "cross":
-            places_low, places_high = places_high, places_low
         q, k = grouped_1x1(layer.query, places_low), grouped_1x1(layer.key, places_high)
         v = value_path(layer, one_high).reshape(dim, -1)
         heads, scores = [], []
@@ -71,15 +65,6 @@ def reference(layer: PairwiseLayerAttention, low: Tensor, high: Tensor) -> Tenso
                     score = layer.logit_scale[n] * cosine + layer.logit_bias[n]
                 scores.append(score)
                 heads.append(vn)
-            elif layer.attention in ("gate", "local"):
-                # Unit mean square over the channels of the head; its epsilon is torch's, that of the data type.
-                eps = torch.finfo(torch.float64).eps
-                qn, kn = (x / (x.square().mean(0) + eps).sqrt() for x in (qn, kn))
-                gate = 1 / (1 + torch.exp(-(layer.logit_scale[n] * qn * kn + layer.logit_bias[n])))
-                heads.append(gate * vn + (1 - gate) * one_low.reshape(dim, -1)[part])
-            elif layer.attention == "cross":
-                found = torch.softmax(qn.T @ kn / math.sqrt(d), 1) @ one_low.reshape(dim, -1)[part].T
-                heads.append(vn + found.T)
             elif layer.attention == "channel":
                 heads.append(torch.softmax(qn @ kn.T / math.sqrt(d), 1) @ vn)
             else:
@@ -178,7 +163,7 @@ def test_the_default_score_tells_clips_apart_under_autocast() -> None:
         ({"num_heads": 3}, "3 heads for 16"),
         ({"num_heads": 0}, "0 heads"),
         ({"num_heads": 1, "score": "softmax"}, "over heads"),
-        ({"attention": "temporal"}, "'global'.*'temporal'"),
+        ({"attention": "gate"}, "'global'.*'gate'"),
         ({"score": "tanh"}, "'cosine'.*'tanh'"),
         ({"block": "resnet"}, "'convnext'.*'resnet'"),
     ],

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from plasm.cpu import speed_up
+from plasm.cpu.transform import Conv2d
+from plasm.cpu.winograd import conv2d_5x5, is_faster, kernels_transformed_once
 from plasm.layers.convlstm import GateConv
-from plasm.layers.winograd import WinogradConv2d, conv2d_5x5, kernels_transformed_once
-from plasm.layers.winograd import _is_faster as is_faster
 from plasm.models import make_task
 from plasm.tasks import total_loss
 
@@ -49,7 +50,7 @@ def test_first_and_second_derivatives() -> None:
 
 def test_frames_in_parts_give_what_they_give_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight = torch.randn(5, 3, 8, 8).double(), torch.randn(4, 3, 5, 5).double()
-    monkeypatch.setattr("plasm.layers.winograd._LARGEST_PRODUCTS", 2 * 8 * 2 * 8 * 4)
+    monkeypatch.setattr("plasm.cpu.winograd._LARGEST_PRODUCTS", 2 * 8 * 2 * 8 * 4)
     torch.testing.assert_close(conv2d_5x5(x, weight), F.conv2d(x, weight, padding=2))
 
 
@@ -93,13 +94,13 @@ TAKEN: dict[str, Any] = {"in_channels": 64, "out_channels": 64, "kernel_size": 5
 )
 def test_other_convolutions_are_left_to_torch(change: dict[str, Any]) -> None:
     clip = torch.zeros(4, 64, 16, 16)
-    assert is_faster(WinogradConv2d(**TAKEN), clip) == torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    conv = WinogradConv2d(**(TAKEN | change))
+    assert is_faster(Conv2d(**TAKEN), clip) == torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    conv = Conv2d(**(TAKEN | change))
     assert not is_faster(conv, torch.zeros(4, conv.in_channels, 16, 16, dtype=conv.weight.dtype))
 
 
 def test_few_places_autocast_and_transforms_are_left_to_torch() -> None:
-    conv, clip = WinogradConv2d(**TAKEN), torch.zeros(4, 64, 16, 16)
+    conv, clip = Conv2d(**TAKEN), torch.zeros(4, 64, 16, 16)
     assert not is_faster(conv, clip[:3])
     with torch.autocast("cpu", torch.bfloat16):
         assert not is_faster(conv, clip)
@@ -109,14 +110,14 @@ def test_few_places_autocast_and_transforms_are_left_to_torch() -> None:
 
 
 def test_what_torch_takes_otherwise_or_refuses_is_left_to_it() -> None:
-    conv, clip = WinogradConv2d(**TAKEN), torch.zeros(64, 32, 32)
+    conv, clip = Conv2d(**TAKEN), torch.zeros(64, 32, 32)
     assert conv(clip).shape == clip.shape
     with pytest.raises(RuntimeError, match="expected input"):
         conv(torch.zeros(4, 48, 16, 16))
 
 
 def test_a_graph_takes_any_number_of_frames() -> None:
-    conv, batch = WinogradConv2d(**TAKEN), torch.export.Dim("batch", min=2, max=64)
+    conv, batch = Conv2d(**TAKEN), torch.export.Dim("batch", min=2, max=64)
     program = torch.export.export(conv, (torch.randn(4, 64, 16, 16),), dynamic_shapes=({0: batch},))
     clip = torch.randn(2, 64, 16, 16)
     torch.testing.assert_close(program.module()(clip), conv(clip))
@@ -126,7 +127,7 @@ def test_kernels_are_made_once_inside_and_anew_outside(monkeypatch: pytest.Monke
     made: list[Tensor] = []
     tensordot = torch.tensordot
     monkeypatch.setattr(torch, "tensordot", lambda *args: (made.append(args[1]), tensordot(*args))[1])
-    conv, clip = GateConv(64, 64, 5), torch.randn(4, 64, 16, 16)
+    conv, clip = speed_up(GateConv(64, 64, 5)), torch.randn(4, 64, 16, 16)
     with kernels_transformed_once():
         first = conv(clip)
         assert torch.equal(first, conv(clip))
@@ -145,7 +146,7 @@ def test_kernels_are_made_once_inside_and_anew_outside(monkeypatch: pytest.Monke
 
 
 def test_threads_do_not_share_kernels() -> None:
-    convs, clip = [GateConv(64, 64, 5) for _ in range(4)], torch.randn(4, 64, 16, 16)
+    convs, clip = [speed_up(GateConv(64, 64, 5)) for _ in range(4)], torch.randn(4, 64, 16, 16)
     out: dict[int, Tensor] = {}
 
     def run(index: int) -> None:
@@ -169,6 +170,7 @@ def test_threads_do_not_share_kernels() -> None:
 def test_a_model_trains_as_without_it(name: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = timm.create_model(name, hidden_dims=(64, 64), in_frames=2, out_frames=2, img_size=32, patch_size=2)
+    speed_up(model)
     model.set_grad_checkpointing(checkpointing)
     clip, target = torch.rand(4, 2, 1, 32, 32), torch.rand(4, 2, 1, 32, 32)
 
@@ -184,10 +186,10 @@ def test_a_model_trains_as_without_it(name: str, checkpointing: bool, monkeypatc
         calls += 1
         return conv2d_5x5(*args)
 
-    monkeypatch.setattr("plasm.layers.winograd.conv2d_5x5", counted)
+    monkeypatch.setattr("plasm.cpu.transform.conv2d_5x5", counted)
     ours = gradients()
     assert calls
-    monkeypatch.setattr("plasm.layers.winograd._is_faster", lambda *args: False)
+    monkeypatch.setattr("plasm.cpu.transform.is_faster", lambda *args: False)
     for mine, its in zip(ours, gradients(), strict=True):
         assert (mine is None) == (its is None)
         if mine is not None:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
+from plasm.cpu import speed_up
+from plasm.cpu.gradients import conv2d, group_norm
 from plasm.layers import ConvNeXtBlock
-from plasm.layers.cpu_grads import conv2d, group_norm
 
 CONVOLUTIONS: dict[str, Callable[[], nn.Conv2d | nn.ConvTranspose2d]] = {
     "plain": lambda: nn.Conv2d(6, 8, 3, 2, 1),
@@ -113,7 +114,7 @@ def test_second_derivatives_of_convolutions(dilation: int) -> None:
 
 def test_forward_mode_differentiation() -> None:
     torch.manual_seed(0)
-    block = ConvNeXtBlock(8, num_groups=2).double()
+    block = speed_up(ConvNeXtBlock(8, num_groups=2)).double()
     x, tangent = torch.randn(2, 2, 8, 6, 6, dtype=torch.float64)
     with forward_ad.dual_level():
         slope = forward_ad.unpack_dual(block(forward_ad.make_dual(x, tangent))).tangent
@@ -198,7 +199,7 @@ def test_group_norm_in_a_graph_has_the_layout_that_the_graph_is_told() -> None:
 
 
 def test_blocks_call_their_layers_so_that_hooks_and_replacements_work() -> None:
-    block = ConvNeXtBlock(8)
+    block = speed_up(ConvNeXtBlock(8))
     called: list[str] = []
     for name in ("dwconv", "norm", "pwconv1"):
         block.get_submodule(name).register_forward_hook(lambda *_, name=name: called.append(name))
@@ -207,6 +208,6 @@ def test_blocks_call_their_layers_so_that_hooks_and_replacements_work() -> None:
 
 
 def test_a_model_traces_and_is_saved(tmp_path: Path) -> None:
-    block, x = ConvNeXtBlock(8), torch.randn(1, 8, 8, 8)
+    block, x = speed_up(ConvNeXtBlock(8)), torch.randn(1, 8, 8, 8)
     torch.jit.trace(block, x).save(tmp_path / "block.pt")
     torch.testing.assert_close(torch.jit.load(tmp_path / "block.pt")(x), block(x))

@@ -1,4 +1,4 @@
-"""The ordinary convolution and GroupNorm, with backward passes that are cheaper on a CPU.
+"""Convolutions and GroupNorm with backward passes that are cheaper on a CPU.
 
 In a training step of a small model, torch's CPU kernels spend most of their time in three gradients that need little
 arithmetic. Each has an equal that is several times faster:
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Conv2d", "ConvTranspose2d", "GroupNorm", "conv2d", "group_norm"]
+__all__ = ["conv2d", "group_norm", "is_eager_cpu"]
 
 _FAST_WIDTH = 3
 _FEW_CHANNELS, _FEW_PER_GROUP = 64, 16
@@ -48,7 +48,7 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
         # The class's own forward: a subclass may have come here from its own.
         kind = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else nn.Conv2d
         return kind.forward(conv, x)  # type: ignore[arg-type]
-    bias = None if conv.bias is None else conv.bias.detach()
+    bias = conv.bias.detach() if conv.bias is not None and conv.bias.requires_grad else conv.bias
     if isinstance(conv, nn.ConvTranspose2d):
         padding: Any = conv.padding
         y = F.conv_transpose2d(
@@ -60,7 +60,7 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
         y = _WideDepthwise.apply(*_autocast(x, conv.weight, bias), conv.padding)
     else:
         y = conv._conv_forward(x, conv.weight, bias)
-    return y if conv.bias is None else _BiasGradient.apply(y, conv.bias)
+    return y if bias is conv.bias else _BiasGradient.apply(y, conv.bias)
 
 
 def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
@@ -73,38 +73,13 @@ def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     Returns:
         (N, C, H, W).
     """
-    if torch.compiler.is_compiling() and x.device.type == "cpu" and norm.weight is not None and _is_channels_last(x):
+    if torch.compiler.is_compiling() and x.device.type == "cpu" and norm.bias is not None and _is_channels_last(x):
         return _traceable_group_norm(norm, x)
     channels = x.shape[1]
     few = channels <= _FEW_CHANNELS and channels // norm.num_groups < _FEW_PER_GROUP
-    if norm.weight is None or not (few and x.dtype is torch.bfloat16 and _helps(x) and _is_channels_last(x)):
-        # Not by F.group_norm, which refuses the one value of a channel in a frame of one pixel.
-        return torch.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps, torch.backends.cudnn.enabled)
+    if norm.bias is None or not (few and x.dtype is torch.bfloat16 and _helps(x) and _is_channels_last(x)):
+        return nn.GroupNorm.forward(norm, x)
     return _NarrowGroupNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
-
-
-class Conv2d(nn.Conv2d):
-    """``nn.Conv2d`` by ``conv2d``."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C_out, H', W')."""
-        return conv2d(self, input)
-
-
-class ConvTranspose2d(nn.ConvTranspose2d):
-    """``nn.ConvTranspose2d`` by ``conv2d``."""
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, C, H, W) -> (N, C_out, H', W')."""
-        return super().forward(input, output_size) if output_size is not None else conv2d(self, input)
-
-
-class GroupNorm(nn.GroupNorm):
-    """``nn.GroupNorm`` by ``group_norm``."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) -> same."""
-        return group_norm(self, input)
 
 
 def _helps(x: Tensor) -> bool:
@@ -112,9 +87,10 @@ def _helps(x: Tensor) -> bool:
 
 
 def is_eager_cpu(x: Tensor) -> bool:
-    """Whether a tensor is on a CPU, and neither compiled, traced, transformed nor differentiated forwards."""
+    """Whether a batch of frames is on a CPU, and neither compiled, traced, transformed nor differentiated forwards."""
     return (
-        x.device.type == "cpu"
+        x.dim() == 4
+        and x.device.type == "cpu"
         and not torch.compiler.is_compiling()
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch._C._functorch.peek_interpreter_stack()

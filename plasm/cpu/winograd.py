@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .cpu_grads import Conv2d, is_eager_cpu
+from .gradients import is_eager_cpu
 
-__all__ = ["WinogradConv2d", "conv2d_5x5", "kernels_transformed_once"]
+__all__ = ["conv2d_5x5", "is_faster", "kernels_transformed_once"]
 
 _KERNEL, _ROWS = 5, 4
 _POINTS = _KERNEL + _ROWS - 1
@@ -50,14 +50,6 @@ def _transforms() -> tuple[Tensor, Tensor, Tensor]:
 
 
 _A_T, _G, _B_T = _transforms()
-
-
-class WinogradConv2d(Conv2d):
-    """``nn.Conv2d`` by ``conv2d_5x5`` where that is faster."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, O, H', W')."""
-        return conv2d_5x5(input, self.weight, self.bias) if _is_faster(self, input) else super().forward(input)
 
 
 def conv2d_5x5(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -93,7 +85,7 @@ def kernels_transformed_once() -> Iterator[None]:
         _kernels.reset(token)
 
 
-def _is_faster(conv: nn.Conv2d, x: Tensor) -> bool:
+def is_faster(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether ``conv2d_5x5`` gives what a convolution gives of x (N, C, H, W), and sooner."""
     # First of all whether it runs at all: a graph must not depend on the sizes asked for below.
     return (
@@ -105,7 +97,6 @@ def _is_faster(conv: nn.Conv2d, x: Tensor) -> bool:
         and conv.padding_mode == "zeros"
         and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
         and conv.in_channels % _VECTOR == conv.out_channels % _VECTOR == 0
-        and x.dim() == 4
         and x.shape[1] == conv.in_channels
         and x.shape[0] * x.shape[2] * x.shape[3] >= _LEAST_PLACES
         and x.dtype is conv.weight.dtype is torch.float32
