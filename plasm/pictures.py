@@ -3,7 +3,7 @@
 Shapes: B clips, T frames, C channels, H x W pixels in [0, 1].
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from plasm.data.extras import require
 from plasm.files import atomic_write
 
-__all__ = ["animation", "contact_sheet", "curves", "drawable", "movie", "strip"]
+__all__ = ["animation", "comparison", "comparison_animation", "contact_sheet", "curves", "drawable", "movie", "strip"]
 
 _LABEL_WIDTH, _LABEL_HEIGHT, _GAP = 92, 16, 2
 # FFmpeg's names where they are not the ending.
@@ -69,22 +69,45 @@ def strip(shown: Tensor, prediction: Tensor, target: Tensor | None = None, follo
         The clips one below the other.
     """
     first, output = (shown.shape[1] + 1, "prediction") if follows else (1, "reconstruction")
-    rows = {name: _to_rgb(row) for name, row in _rows(shown.float(), prediction.float(), target, output).items()}
+    return _sheet(_rows(shown.float(), prediction.float(), target, output), first)
+
+
+def comparison(shown: Tensor, predictions: Mapping[str, Tensor], target: Tensor | None = None) -> Image.Image:
+    """Draw clips as rows of frames: input, ground truth, and what each of several models predicts.
+
+    Args:
+        shown: (B, T, C, H, W), what the models saw.
+        predictions: (B, T', C, H, W) by the label of the row.
+        target: (B, T', C, H, W), if it is known.
+
+    Returns:
+        The clips one below the other.
+    """
+    truth = {} if target is None else {"ground truth": target.float()}
+    named = {name: frames.float() for name, frames in predictions.items()}
+    return _sheet({"input": shown.float(), **truth, **named}, shown.shape[1] + 1)
+
+
+def _sheet(clips: Mapping[str, Tensor], first: int) -> Image.Image:
+    """Rows of each clip below each other; the numbers of the second row's frames begin with ``first``."""
+    rows = {name: _to_rgb(row) for name, row in clips.items()}
     height, width = rows["input"].shape[2:4]
     columns = max(row.shape[1] for row in rows.values())
+    labels = max(_LABEL_WIDTH, *(round(_font().getlength(name)) + 12 for name in rows))
     # The input's frame numbers stand over the input, those of the future over the rows below.
     block = len(rows) * (height + _GAP) + 2 * _LABEL_HEIGHT + 3 * _GAP
-    image = Image.new("RGB", (_LABEL_WIDTH + columns * (width + _GAP), len(shown) * block), _PAPER)
+    count = len(rows["input"])
+    image = Image.new("RGB", (labels + columns * (width + _GAP), count * block), _PAPER)
     draw = ImageDraw.Draw(image)
-    for clip in range(len(shown)):
+    for clip in range(count):
         y = clip * block
         for name, row in rows.items():
             if name == "input" or list(rows).index(name) == 1:
-                _draw_numbers(draw, y, width, 1 if name == "input" else first, row.shape[1])
+                _draw_numbers(draw, y, width, 1 if name == "input" else first, row.shape[1], labels)
                 y += _LABEL_HEIGHT
-            _draw_row(image, y, name, row[clip])
+            _draw_row(image, y, name, row[clip], labels)
             y += height + _GAP
-        if clip + 1 < len(shown):
+        if clip + 1 < count:
             draw.line([(0, y + _GAP), (image.width, y + _GAP)], _LINE)
     return image
 
@@ -114,21 +137,25 @@ def contact_sheet(clips: Tensor, labels: Sequence[str], height: int = 64) -> Ima
     return image
 
 
-def _draw_numbers(draw: ImageDraw.ImageDraw, y: int, width: int, first: int, count: int) -> None:
-    """Frame numbers over a row whose frames are so wide."""
-    font = ImageFont.load_default(11)
+def _font(size: int = 11) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _draw_numbers(
+    draw: ImageDraw.ImageDraw, y: int, width: int, first: int, count: int, labels: int = _LABEL_WIDTH
+) -> None:
+    """Frame numbers over a row whose frames are so wide, beside the labels."""
     for column in range(count):
-        x = _LABEL_WIDTH + column * (width + _GAP) + width // 2
-        draw.text((x, y + _LABEL_HEIGHT // 2), f"{first + column}", _INK, font, anchor="mm")
+        x = labels + column * (width + _GAP) + width // 2
+        draw.text((x, y + _LABEL_HEIGHT // 2), f"{first + column}", _INK, _font(), anchor="mm")
 
 
-def _draw_row(image: Image.Image, y: int, label: str, frames: Tensor) -> None:
+def _draw_row(image: Image.Image, y: int, label: str, frames: Tensor, labels: int = _LABEL_WIDTH) -> None:
     """A label and, beside it, (T, H, W, 3) uint8 frames."""
     height, width = frames.shape[1:3]
-    middle = (_LABEL_WIDTH - 6, y + height // 2)
-    ImageDraw.Draw(image).text(middle, label, _INK, ImageFont.load_default(11), anchor="rm")
+    ImageDraw.Draw(image).text((labels - 6, y + height // 2), label, _INK, _font(), anchor="rm")
     for column, frame in enumerate(frames):
-        image.paste(Image.fromarray(frame.numpy()), (_LABEL_WIDTH + column * (width + _GAP), y))
+        image.paste(Image.fromarray(frame.numpy()), (labels + column * (width + _GAP), y))
 
 
 def animation(
@@ -154,7 +181,7 @@ def animation(
     clips = torch.cat([*panels, torch.full_like(panels[0][..., : 6 * _GAP, :], 255)], -2)  # (B, T + T', h, w, 3)
     clips = torch.cat([clips, clips.new_full((-len(clips) % columns, *clips.shape[1:]), 255)])
     pages = rearrange(clips, "(r c) t h w k -> t (r h) (c w) k", c=columns)
-    font = ImageFont.load_default(13)
+    font = _font(13)
     images = []
     for number, page in enumerate(pages, start=1):
         image = Image.new("RGB", (page.shape[1], page.shape[0] + 2 * _LABEL_HEIGHT), _PAPER)
@@ -166,6 +193,44 @@ def animation(
             for index, name in enumerate(names):
                 x = column * clips.shape[-2] + index * panels[0].shape[-2] + panels[0].shape[-2] // 2
                 draw.text((x, _LABEL_HEIGHT + 8), name, _INK, font, anchor="mm")
+        images.append(image.quantize(64))
+    images[0].save(file, save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
+
+
+def comparison_animation(
+    shown: Tensor,
+    predictions: Mapping[str, Tensor],
+    target: Tensor | None,
+    file: Path,
+    columns: int = 5,
+    seconds: float = 0.2,
+) -> None:
+    """Write an animated GIF of one clip: ground truth (if known) and what each of several models predicts.
+
+    Args:
+        shown: (1, T, C, H, W), played first in every panel.
+        predictions: (1, T', C, H, W) by what stands over the panel.
+        target: (1, T', C, H, W), if it is known.
+        file: Where to write.
+        columns: Panels in a row.
+        seconds: Time of a frame.
+    """
+    named = {**({} if target is None else {"ground truth": target}), **predictions}
+    panels = {name: _to_rgb(torch.cat([shown, frames], 1).float()[0], 128) for name, frames in named.items()}
+    _, height, width = next(iter(panels.values())).shape[:3]
+    wide = max(width, *(round(_font().getlength(name)) + 8 for name in panels)) + _GAP
+    high = height + _LABEL_HEIGHT + _GAP
+    columns = min(columns, len(panels))
+    images = []
+    for number in range(len(next(iter(panels.values())))):
+        image = Image.new("RGB", (columns * wide, -(-len(panels) // columns) * high + _LABEL_HEIGHT), _PAPER)
+        draw = ImageDraw.Draw(image)
+        phase = "input" if number < shown.shape[1] else "future"
+        draw.text((4, 1), f"frame {number + 1}: {phase}", _INK, _font())
+        for place, (name, frames) in enumerate(panels.items()):
+            x, y = place % columns * wide, place // columns * high + _LABEL_HEIGHT
+            draw.text((x + wide // 2, y + _LABEL_HEIGHT // 2), name, _INK, _font(), anchor="mm")
+            image.paste(Image.fromarray(frames[number].numpy()), (x + (wide - width) // 2, y + _LABEL_HEIGHT))
         images.append(image.quantize(64))
     images[0].save(file, save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
 

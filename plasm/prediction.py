@@ -3,6 +3,7 @@
 Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 """
 
+import fnmatch
 import logging
 import os
 import re
@@ -43,7 +44,9 @@ class PredictConfig(Config):
 
     command = "predict"
     model: str | None = option(
-        None, "Constructor; by default that of --weights, or else one with weights that fits the input."
+        None,
+        "Constructor; by default that of --weights, or else one with weights that fits the input. Repeated, or as a "
+        "pattern such as '*_mmnist_tiny': models with published weights, whose forecasts are compared.",
     )
     weights: str | None = option(
         None,
@@ -90,8 +93,9 @@ class Prediction:
     Attributes:
         source: Whose weights predicted: a published name, or what was given.
         clip: What the model saw, (B, T, C, H, W).
-        frames: What it predicted, (B, T', C, H, W), not clamped.
-        metrics: Of the model and of the forecasts that need none, where the input goes on long enough to know.
+        frames: What it predicted, (B, T', C, H, W), not clamped; of several models, the first one.
+        metrics: Of the model ("model"; of several, each by its name) and of the forecasts that need none, where the
+            input goes on long enough to know.
         saved: What was written, in words.
         drawn: How many of the clips are in the pictures, the first ones.
         stream: What the frames were read from, the first of several.
@@ -127,30 +131,77 @@ def predict(config: PredictConfig) -> Prediction:
 def _predict(config: PredictConfig) -> Prediction:
     device, out = choose_device(config.device), Path(config.out)
     is_video = _check_out(out)
-    given = load_model(config.model, config.weights, trust=config.trust) if config.model or config.weights else None
+    names = _compared(config.model)
+    if len(names) > 1 and (config.weights or is_video):
+        raise ValueError(
+            f"{', '.join(names)} are compared with their published weights, in a folder: leave out --weights, and give "
+            "a folder as --out"
+        )
+    given = [load_model(name, config.weights, trust=config.trust) for name in names or [None] if name or config.weights]
     value_range, options = _reading(config.data_args)
     file = Path(config.input) if config.input else _SAMPLE_CLIPS
-    streams = open_source(file, _channels(given) if given else 1, options)
-    source = config.weights or config.model or _fitting_model(streams[0], config.step)
-    net = move(given or load_model(source, None), device)
-    in_frames, out_frames = frame_counts(net)
+    streams = open_source(file, _channels(given[0]) if given else 1, options)
+    sources = [config.weights] if config.weights else names or [_fitting_model(streams[0], config.step)]
+    nets = [move(net, device) for net in given or [load_model(sources[0], None)]]
+    in_frames, out_frames = _common_counts(dict(zip(sources, nets, strict=True)))
     num_frames = config.frames or out_frames
-    frame_format = FrameFormat(_channels(net), config.size, config.fit, value_range=value_range)
+    frame_format = FrameFormat(_channels(nets[0]), config.size, config.fit, value_range=value_range)
     clips = read_streams(streams, frame_format, in_frames + num_frames, config.step)
     clip, target = _split(clips, in_frames, num_frames)
-    if config.runtime == "onnx":
-        net = through_onnx(net, (clip.shape[-2], clip.shape[-1]), num_frames)
-    predict_batch = forecast(net)
-    frames = torch.cat([predict_batch(part.to(device), num_frames).cpu() for part in clip.split(_BATCH)])
+    predicted: dict[str, Tensor] = {}
+    for source, net in zip(sources, nets, strict=True):
+        if config.runtime == "onnx":
+            net = through_onnx(net, (clip.shape[-2], clip.shape[-1]), num_frames)
+        predict_batch = forecast(net)
+        parts = [predict_batch(part.to(device), num_frames).cpu() for part in clip.split(_BATCH)]
+        predicted[source if len(nets) > 1 else "model"] = torch.cat(parts)
     metrics = None
     if target is not None:
-        forecasts = {"model": frames} | {title: make(clip, num_frames) for title, make in BASELINES.items()}
+        forecasts = predicted | {title: make(clip, num_frames) for title, make in BASELINES.items()}
         metrics = {title: _measure(made, target) for title, made in forecasts.items()}
-    saved = _save(clip, frames, target, out, streams[0].rate, is_video)
-    row = _published(source)
-    name = f"{row.model}.{row.tag}" if row else source
+    first = next(iter(predicted.values()))
+    if len(nets) > 1:
+        errors = {name: metrics[name].means["mse"] for name in predicted} if metrics else {}
+        saved = _save_comparison(clip, predicted, target, out, errors)
+        return Prediction(", ".join(sources), clip, first, metrics, saved, min(_DRAWN, len(clip)), streams[0])
+    saved = _save(clip, first, target, out, streams[0].rate, is_video)
+    row = _published(sources[0])
+    name = f"{row.model}.{row.tag}" if row else sources[0]
     published = row if config.input else None
-    return Prediction(name, clip, frames, metrics, saved, min(_DRAWN, len(clip)), streams[0], published)
+    return Prediction(name, clip, first, metrics, saved, min(_DRAWN, len(clip)), streams[0], published)
+
+
+def _compared(model: str | None) -> list[str]:
+    """The models that ``--model`` names: one, or several separated by commas, or those with weights of a pattern.
+
+    Raises:
+        ValueError: If no model with published weights has such a name.
+    """
+    names: dict[str, None] = {}
+    for each in model.split(",") if model else []:
+        if not set(each) & set("*?["):
+            names[each] = None
+            continue
+        found = [name for name in fnmatch.filter(list_models(), each) if weights.tags(name)]
+        if not found:
+            raise ValueError(f"no model with published weights is called {each!r}; `plasm list --weights` names them")
+        names |= dict.fromkeys(found)
+    return list(names)
+
+
+def _common_counts(nets: dict[str, nn.Module]) -> tuple[int, int]:
+    """T and T' of models that are compared.
+
+    Raises:
+        ValueError: If one takes other clips than the first.
+    """
+    (first, one), *others = nets.items()
+    for name, net in others:
+        if (frame_counts(net), _channels(net)) != (frame_counts(one), _channels(one)):
+            counts = (f"{n} takes {frame_counts(m)[0]} frames of {_channels(m)} channel(s)" for n, m in
+                      ((first, one), (name, net)))  # fmt: skip
+            raise ValueError(f"only forecasts of the same clips compare: {', '.join(counts)}")
+    return frame_counts(one)
 
 
 def _reading(given: dict[str, Any]) -> tuple[tuple[float, float] | None, ArrayOptions]:
@@ -248,6 +299,23 @@ def _save(
     pictures.strip(shown, drawn, truth).save(out / "prediction.png")
     pictures.animation(shown, drawn, truth, out / "prediction.gif")
     return f"{out}/prediction.gif, .png, .npy"
+
+
+def _save_comparison(
+    clip: Tensor, predicted: dict[str, Tensor], target: Tensor | None, out: Path, errors: dict[str, float]
+) -> str:
+    """Into a folder; returns what was written. The animation is of the first clip."""
+    labels = {name: f"{name}, MSE {errors[name]:.1f}" if errors else name for name in predicted}
+    drawn = {label: pictures.drawable(predicted[name][:_DRAWN]) for name, label in labels.items()}
+    shown = pictures.drawable(clip[:_DRAWN])
+    truth = None if target is None else pictures.drawable(target[:_DRAWN])
+    out.mkdir(parents=True, exist_ok=True)
+    for name, frames in predicted.items():
+        np.save(out / f"{name}.npy", frames.numpy())
+    pictures.comparison(shown, drawn, truth).save(out / "comparison.png")
+    first = {label: frames[:1] for label, frames in drawn.items()}
+    pictures.comparison_animation(shown[:1], first, None if truth is None else truth[:1], out / "comparison.gif")
+    return f"{out}/comparison.gif, .png, and a .npy of each model"
 
 
 def _measure(prediction: Tensor, target: Tensor) -> Metrics:

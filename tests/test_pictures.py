@@ -104,3 +104,23 @@ def test_curves_of_a_log_whose_rows_are_not_all_evaluated(tmp_path: Path) -> Non
     pictures.curves(log, tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as image:
         assert image.size == (900, 320)
+
+
+def test_a_comparison_has_a_row_and_a_panel_for_each_model(tmp_path: Path) -> None:
+    shown, target = torch.rand(2, 3, 1, 64, 64), torch.rand(2, 4, 1, 64, 64)
+    predictions = {"one": torch.zeros(2, 4, 1, 64, 64), "another with a name of many letters": torch.ones_like(target)}
+    image = np.asarray(pictures.comparison(shown, predictions, target))
+    # Below the input and the truth: black, then white, in the columns of the frames.
+    height = 2 * 16 + 4 * 66 + 6
+    assert image.shape[0] == 2 * height
+    black, white = (image[32 + 66 * row + 20, -10 * 8, 0] for row in (2, 3))
+    assert (black, white) == (0, 255)
+    file = tmp_path / "a.gif"
+    pictures.comparison_animation(shown[:1], {n: p[:1] for n, p in predictions.items()}, target[:1], file)
+    with Image.open(file) as animation:
+        assert animation.n_frames == 7
+        animation.seek(6)
+        last = np.asarray(animation.convert("L"))
+    panel = last.shape[1] // 3
+    middles = [last[16 + 16 + 64, panel * number + panel // 2] for number in (1, 2)]
+    assert middles == [0, 255]

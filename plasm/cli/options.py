@@ -10,6 +10,8 @@ import click
 __all__ = ["Group", "GroupedCommand", "given", "options", "pairs"]
 
 _DICTIONARIES = ("data_args", "model_args", "task_args", "opt_args")
+# Of commands that compare models: given several times, it is one text with commas.
+_REPEATED = {"predict": ("model",)}
 
 
 class Group(click.Group):
@@ -61,6 +63,12 @@ def options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., 
             kinds = [kind for kind in get_args(f.type) if kind is not type(None)] or [f.type]
             if f.name in _DICTIONARIES:
                 kwargs |= {"multiple": True, "metavar": "NAME=VALUE"}
+            elif f.name in _REPEATED.get(config.command, ()):
+                kwargs |= {
+                    "multiple": True,
+                    "metavar": "TEXT",
+                    "callback": lambda _, __, texts: ",".join(texts) or None,
+                }
             elif get_origin(f.type) is Literal:
                 kwargs["type"] = click.Choice(get_args(f.type))
             elif kinds[0] is bool:

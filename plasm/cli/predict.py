@@ -41,6 +41,7 @@ def predict(**arguments: Any) -> None:
         click.echo(f"of {channels} channels the first is drawn, in gray")
     if done.metrics is not None:
         click.echo(metrics_table(done.metrics))
+    if done.metrics is not None and "model" in done.metrics:
         own, still = (done.metrics[name].means for name in ("model", "last frame"))
         if own["mse"] > still["mse"]:
             click.echo(

@@ -49,6 +49,28 @@ def test_predict_without_arguments_beats_the_trivial_forecasts(tmp_path: Path, m
         assert image.n_frames == 20
 
 
+def test_models_are_compared(tmp_path: Path) -> None:
+    """Each forecast is that of the model alone, and stands in the pictures with its error."""
+    out = tmp_path / "out"
+    names = ["plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist_v5"]
+    printed = ok("predict", "--model", names[0], "--model", names[1], "--out", out)
+    assert "predicted by plasm_mmnist_tiny, plasm_mmnist_tiny.mmnist_v5" in printed
+    rows = [line.split() for line in printed.splitlines()]
+    assert [row[1] for row in rows if row[0] in names] == ["52.24", "52.24"]
+    assert sorted(file.name for file in out.iterdir()) == sorted(
+        ["comparison.gif", "comparison.png", *(f"{name}.npy" for name in names)]
+    )
+    ok("predict", "--out", tmp_path / "one")
+    for name in names:
+        np.testing.assert_array_equal(np.load(out / f"{name}.npy"), np.load(tmp_path / "one" / "prediction.npy"))
+    with Image.open(out / "comparison.gif") as image:
+        assert image.n_frames == 20
+    assert "predicted by plasm_mmnist_tiny.mmnist_v5" in ok("predict", "--model", "plasm_*_tin?", "--out", out)
+    assert "no model with published weights is called 'x*'" in fails("predict", "--model", "x*", "--out", out)
+    message = fails("predict", "--model", ",".join(names), "--weights", "RUN", "--out", out)
+    assert "are compared with their published weights" in message
+
+
 def test_both_phases_evaluation_and_prediction(sample_root: Path, tmp_path: Path) -> None:
     common = ["--model", "plasm_mmnist_tiny", "--data", "mmnist", "--data-dir", sample_root, *SHORT]
     ok("pretrain", *common, "--out", tmp_path / "one")
