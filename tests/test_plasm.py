@@ -1,5 +1,6 @@
 """The package as another project sees it."""
 
+import ast
 import importlib
 import pickle
 import re
@@ -92,7 +93,7 @@ def test_a_file_of_models_is_a_family_or_says_that_it_is_none() -> None:
 
 def test_layers_need_torch_einops_and_timm_alone() -> None:
     found = set()
-    for file in (Path(plasm.__file__).parent / "layers").rglob("*.py"):
+    for file in (ROOT / "layers").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and not node.level:
