@@ -24,11 +24,9 @@ from ._loading import (
     is_public,
     load_initial_weights,
     load_model,
-    read_run_config,
 )
 from ._masked_autoencoder import MaskedAutoencoder
 from ._registry import (
-    arguments_of,
     families,
     family_of,
     is_plasm_model,
@@ -80,7 +78,6 @@ __all__ = [
     "adapt_out_channels",
     "adapt_out_frames",
     "add_file_format",
-    "arguments_of",
     "check_buildable",
     "create_model",
     "families",
@@ -99,7 +96,6 @@ __all__ = [
     "load_model",
     "make_task",
     "openstl",
-    "read_run_config",
     "recipe",
     "summarize",
 ]

@@ -1,6 +1,6 @@
 """Layers of pretrained weights for other numbers of frames and channels.
 
-timm adapts the convolution that sees the image (``Family.first_conv``); ``Family.adapters`` names what else has to fit.
+``Family.adapters`` says which.
 
 Shapes: T input frames, T' output frames, C channels, D features of a frame, K features in or out of the layer that is
 adapted, G groups of C channels, channels innermost: the pixels of a patch, those of several frames, or 1.

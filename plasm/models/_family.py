@@ -21,7 +21,7 @@ from torch import nn
 from plasm import weights
 from plasm.tasks import Prediction, Task
 
-from ._adapters import Adapter
+from ._adapters import Adapter, adapt_in_channels
 from ._pretrained import Filter, resolve_pretrained
 from ._untrusted import REMOVED_ARGUMENTS, parameters_of
 
@@ -49,16 +49,17 @@ class Family:
             fields of ``plasm.training.PretrainConfig`` and ``TrainConfig``.
         adapters: For the name of each tensor (``*`` stands for anything) that may have another shape than the model's,
             since the model has another number of frames or output channels, what makes it fit: ``adapt_in_frames`` and
-            the like. timm adapts the first convolution to other input channels.
-        first_conv: Name of the convolution that sees the image, which timm adapts; None if there is none.
+            the like.
+        first_conv: Name of the convolution that sees the image, which is adapted to other channels; None if there is
+            none.
         task: The task that trains the family (``plasm.tasks``), called with the model and, by name, its options: those
             of ``task_args`` in the recipe.
         largest: For the name of an argument of the constructor, the largest value that is accepted from a config.json
             of unknown origin, where that of every argument is too large: a depth, say.
         checkpoint_filter_fn: timm's: maps a foreign state dict (other names of the same tensors) and the model to the
             model's own; gives back what is the model's own already.
-        openstl: For each ``method`` of OpenSTL that the family has, what makes the model of a configuration, as
-            ``plasm.models.openstl.read_config`` gives it.
+        openstl: For each ``method`` of OpenSTL that the family has, what gives the constructor and its arguments by a
+            configuration, as ``plasm.models.openstl.read_config`` gives it.
         default_cfgs: timm's: the configuration of each constructor, and of its published weights.
         constructors: The registered constructors by name.
     """
@@ -74,7 +75,7 @@ class Family:
     task: Callable[..., Task] = Prediction
     largest: Mapping[str, int] = field(default_factory=dict)
     checkpoint_filter_fn: Filter | None = None
-    openstl: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = field(default_factory=dict)
+    openstl: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, dict[str, Any]]]] = field(default_factory=dict)
     default_cfgs: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     constructors: "dict[str, Constructor[Any]]" = field(default_factory=dict, init=False, repr=False)
 
@@ -102,6 +103,12 @@ class Family:
         self.constructors[name] = constructor
         register_model(constructor)
         return constructor
+
+    @property
+    def all_adapters(self) -> Mapping[str, Adapter]:
+        """``adapters``, and that of the first convolution."""
+        first = {f"{self.first_conv}.weight": lambda weight, model: adapt_in_channels(weight, model.in_chans)}
+        return {**self.adapters, **(first if self.first_conv else {})}
 
     @property
     def paper(self) -> weights.Paper:
@@ -176,22 +183,19 @@ class Constructor(Generic[Model]):
         """
         asked, own = self._without_foreign(kwargs), parameters_of(self.model_cls)
         source = resolve_pretrained(self, pretrained, asked)
-        kwargs = {**source.defaults, **asked}
+        kwargs = {**source.arguments, **asked, **source.timms}
+
+        def make(**args: Any) -> Model:
+            model = self.model_cls(**args)
+            if source.fit:
+                model.load_state_dict(source.fit(model))
+            return model
+
+        # timm describes the model, and loads nothing.
         model: Any = build_model_with_cfg(
-            self.model_cls,
-            self.__name__,
-            pretrained,
-            pretrained_filter_fn=source.filter_fn,
-            kwargs_filter=tuple({"num_classes", "global_pool", "in_chans"} - own.keys()),
-            feature_cfg={"feature_cls": _get_features, "out_indices": None},
-            **{
-                **kwargs,
-                "pretrained_cfg": source.cfg,
-                "pretrained_cfg_overlay": source.overlay,
-                "pretrained_model_args": source.model_args,
-            },
-        )
-        model.pretrained_cfg.pop("state_dict", None)
+            make, self.__name__, False, kwargs_filter=tuple({"num_classes", "global_pool", "in_chans"} - own.keys()),
+            feature_cfg={"feature_cls": _get_features, "out_indices": None}, **kwargs,
+        )  # fmt: skip
         # Every argument, so that no later change of a default changes a saved model; timm adds what it was given.
         spelled = {**own, "in_chans": model.pretrained_cfg["input_size"][0], **kwargs}
         model._model_args = {name: spelled[name] for name in own}

@@ -109,8 +109,8 @@ PATCH_ADAPTERS: Mapping[str, Adapter] = {
 """What makes weights of other channels fit, of every system on patches: see ``Family.adapters``."""
 
 
-def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> dict[str, Any]:
-    """Arguments of a ``PatchRNN`` by a configuration of OpenSTL, as ``plasm.models.openstl.read_config`` gives it.
+def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> tuple[str, dict[str, Any]]:
+    """Constructor and arguments by a configuration of OpenSTL, as ``plasm.models.openstl.read_config`` gives it.
 
     Missing keys have the values of OpenSTL's configurations for Moving MNIST.
 
@@ -140,7 +140,7 @@ def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> dict[
         raise ValueError(f"with a stride of {stride} the layers' sizes would not fit; OpenSTL runs with 1 alone")
     if height % out["patch_size"] or width % out["patch_size"]:
         raise ValueError(f"patches of {out['patch_size']} do not divide {height} x {width}, as OpenSTL needs it")
-    return out
+    return f"{config['method']}_mmnist", out
 
 
 _GATES = [

@@ -1,6 +1,6 @@
 """How a model comes by its weights: from where, checked against what, and adapted to frames and channels asked for.
 
-The file is found, read once, hashed and compared here; timm gets the tensors and opens no file. Weights of other people
+The file is found, read once, hashed and compared here; timm opens none. Weights of other people
 (names "hf-hub:..." and "local-dir:...") come with a config.json, of which little is believed: see ``_untrusted``.
 """
 
@@ -39,41 +39,30 @@ _logger = logging.getLogger(__name__)
 _ADAPTED = ("in_chans", "out_chans", "in_frames", "out_frames")
 Filter = Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
 """Maps a state dict of other names and the model (perhaps on the meta device) to the model's own names."""
-# In place of a file that timm would open once more: our filter gives it the tensors that were checked.
-_CHECKED = {"checked": True}
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What ``build_model_with_cfg`` is to be told.
+    """What a model is made with.
 
     Attributes:
-        defaults: Arguments of the constructor, those in which published weights differ from it among them.
-        cfg: Its ``pretrained_cfg``: a tag, a configuration, or None.
-        overlay: Its ``pretrained_cfg_overlay``.
-        filter_fn: Its ``pretrained_filter_fn``.
-        model_args: Its ``pretrained_model_args``.
+        arguments: Of the constructor, those in which published weights differ from it among them.
+        timms: ``pretrained_cfg`` and the like, for ``build_model_with_cfg``.
+        fit: Gives the weights in the shapes of a model; None if none are wanted.
     """
 
-    defaults: dict[str, Any]
-    cfg: str | dict[str, Any] | None
-    overlay: dict[str, Any] | None
-    filter_fn: Callable[[dict[str, Tensor], nn.Module], dict[str, Tensor]] | None
-    model_args: dict[str, Any] | None
+    arguments: dict[str, Any]
+    timms: dict[str, Any]
+    fit: Callable[[nn.Module], dict[str, Tensor]] | None = None
 
 
 def resolve_pretrained(constructor: "Constructor[Any]", pretrained: bool, asked: Mapping[str, Any]) -> Pretrained:
-    """Find, check and prepare the weights of a model before it is built.
+    """Find, check and prepare the weights of a model before it is built; errors are those of ``Constructor``.
 
     Args:
         constructor: Of the model.
         pretrained: Whether weights are wanted. Without, only a configuration of unknown origin is checked.
         asked: What the constructor was called with, timm's own arguments among them.
-
-    Raises:
-        plasm.weights.WeightsNotFoundError: If there are no such weights.
-        OSError: If a file is damaged or cannot be had.
-        ValueError: If configuration, weights and model disagree.
     """
     variant, model_cls, defaults = constructor.__name__, constructor.model_cls, constructor.defaults
     given, overlay = _registered_tag(variant, asked.get("pretrained_cfg")), asked.get("pretrained_cfg_overlay")
@@ -94,7 +83,7 @@ def resolve_pretrained(constructor: "Constructor[Any]", pretrained: bool, asked:
         check_arguments(model_cls, source_args, constructor.family.largest, config)
         check_count(empty_model(model_cls, source_args, config), config)
     if not pretrained:
-        return Pretrained(dict(defaults), cfg, overlay, None, stated)
+        return Pretrained(dict(defaults), {"pretrained_cfg": cfg})
     tensors, file = _read(variant, tag, where, asked.get("cache_dir"))
     what = str(file or "the state_dict")
     sources = [source_args]
@@ -109,13 +98,11 @@ def resolve_pretrained(constructor: "Constructor[Any]", pretrained: bool, asked:
     own, number = _fitting(tensors, models, constructor.family.checkpoint_filter_fn, what)
     # What may be asked for of these weights: a patch of another size, say, is not adapted as other channels.
     adapted = {**sources[number], **{key: target_args[key] for key in _ADAPTED if key in target_args}}
-    source = {"state_dict": _CHECKED, **({"file": str(file)} if file else {})}
+    overlay = {**(overlay or {}), **NO_SOURCE, **({"file": str(file)} if file else {})}
     return Pretrained(
         dict(defaults),
-        cfg,
-        {**(overlay or {}), **NO_SOURCE, **source},
-        lambda _, model: _adapt(own, model, model_cls, adapted, constructor.family.adapters, what),
-        stated,
+        {"pretrained_cfg": cfg, "pretrained_cfg_overlay": overlay},
+        lambda model: _adapt(own, model, model_cls, adapted, constructor.family.all_adapters, what),
     )
 
 
@@ -214,20 +201,15 @@ def _adapt(
 ) -> dict[str, Tensor]:
     """Make fit what may be made fit, say so, and refuse the rest; ``args`` are of what adapting alone can give."""
     own, out = model.state_dict(), dict(state)
-    # timm adapts the first convolution, after us.
-    timms = {f"{name}.weight" for name in [model.pretrained_cfg.get("first_conv")] if name}
     misfits = [name for name in own if name in out and own[name].shape != out[name].shape]
-    ours = {name: next((a for key, a in adapters.items() if fnmatchcase(name, key)), None) for name in misfits}
-    unknown = any(ours[name] is None and name not in timms for name in misfits)
-    if own.keys() != out.keys() or unknown or (misfits and not _is_made_by(model_cls, args, own)):
+    found = {name: next((a for key, a in adapters.items() if fnmatchcase(name, key)), None) for name in misfits}
+    if own.keys() != out.keys() or None in found.values() or (misfits and not _is_made_by(model_cls, args, own)):
         # Of another architecture: each misfit is to be listed as it is.
         weights.check_tensors(out, own, what)
-    for name in misfits:
+    for name, adapter in found.items():
         # Sums and means are not rounded to half precision again, in which the file may be.
-        out[name] = out[name].float()
-        if (adapter := ours[name]) is not None:
-            out[name] = adapter(out[name], model)
-    weights.check_tensors(out, {**own, **{name: out[name] for name in timms}}, what)
+        out[name] = adapter(out[name].float(), model) if adapter else out[name]
+    weights.check_tensors(out, own, what)
     if misfits:
         shapes = (f"{name} {tuple(state[name].shape)} -> {tuple(own[name].shape)}" for name in misfits)
         _logger.warning(

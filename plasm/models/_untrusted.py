@@ -14,19 +14,6 @@ from torch import nn
 
 from plasm import weights
 
-__all__ = [
-    "NO_SOURCE",
-    "REMOVED_ARGUMENTS",
-    "SOURCES",
-    "check_arguments",
-    "check_count",
-    "check_sizes",
-    "describe_input",
-    "empty_model",
-    "input_channels",
-    "parameters_of",
-]
-
 _LARGEST_ARGUMENT = 1 << 16
 _LONGEST_ARGUMENT = 64
 _MOST_PARAMETERS = 1_000_000_000
@@ -60,11 +47,7 @@ def describe_input(variant: str, given: Mapping[str, Any] | PretrainedCfg) -> tu
 
 
 def input_channels(cfg: Mapping[str, Any], what: str) -> int:
-    """C of the ``input_size`` of a configuration.
-
-    Raises:
-        ValueError: If it is no size.
-    """
+    """C of the ``input_size`` of a configuration; a ValueError if it is no size."""
     size = cfg["input_size"]
     if not (
         isinstance(size, list | tuple)
@@ -76,17 +59,7 @@ def input_channels(cfg: Mapping[str, Any], what: str) -> int:
 
 
 def check_arguments(model_cls: type[nn.Module], args: Mapping[str, Any], largest: Mapping[str, int], what: str) -> None:
-    """Refuse arguments that the class does not have, or of values that none of its models has.
-
-    Args:
-        model_cls: Class of the model.
-        args: Of its constructor, and timm's own.
-        largest: As ``Family.largest``.
-        what: Of what the error speaks.
-
-    Raises:
-        ValueError: If there is one.
-    """
+    """Refuse, by a ValueError, arguments that the class does not have, or of values that none of its models has."""
     own = parameters_of(model_cls)
     if unknown := [str(name) for name in args if name not in own and name not in _TIMM_ARGUMENTS]:
         raise ValueError(f"{what} has arguments that a {model_cls.__name__} has not: {weights.listed(unknown)}")
@@ -94,16 +67,7 @@ def check_arguments(model_cls: type[nn.Module], args: Mapping[str, Any], largest
 
 
 def check_sizes(args: Mapping[str, Any], largest: Mapping[str, int], what: str) -> None:
-    """Refuse numbers that no argument of a model has.
-
-    Args:
-        args: Of a configuration.
-        largest: By name, where that is less than 65,536.
-        what: Of what the error speaks.
-
-    Raises:
-        ValueError: If a number is negative or too large, or a list too long.
-    """
+    """Refuse, by a ValueError, numbers that no argument has, and long lists; ``largest`` by name, else it is 65,536."""
     for name, value in args.items():
         most = largest.get(name, _LARGEST_ARGUMENT)
         numbers = value if isinstance(value, list | tuple) else [value]
@@ -114,11 +78,7 @@ def check_sizes(args: Mapping[str, Any], largest: Mapping[str, int], what: str) 
 
 
 def check_count(model: nn.Module, what: str) -> None:
-    """Refuse a model, perhaps on the meta device, of more than 10^9 parameters; ``what`` describes it.
-
-    Raises:
-        ValueError: If it has more.
-    """
+    """Refuse, by a ValueError, a model of more than 10^9 parameters, perhaps on the meta device."""
     count = sum(tensor.numel() for tensor in model.state_dict().values())
     if count > _MOST_PARAMETERS:
         raise ValueError(
@@ -127,11 +87,7 @@ def check_count(model: nn.Module, what: str) -> None:
 
 
 def empty_model(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> nn.Module:
-    """A model whose tensors have names and shapes, and of which nothing is allocated.
-
-    Raises:
-        ValueError: If the arguments make none.
-    """
+    """A model whose tensors have names and shapes, and of which nothing is allocated; a ValueError if there is none."""
     foreign = _TIMM_ARGUMENTS - parameters_of(model_cls).keys()
     own = {name: value for name, value in args.items() if name not in foreign}
     try:

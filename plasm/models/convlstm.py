@@ -17,7 +17,7 @@ from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs
 
-__all__ = ["ConvLSTM", "checkpoint_filter_fn", "from_openstl"]
+__all__ = ["ConvLSTM", "checkpoint_filter_fn"]
 
 
 class ConvLSTM(PatchRNN):
@@ -51,16 +51,6 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
     return rename(state_dict, "cell_list.", unused=r"^cell_list\.\d+\.(conv_o|conv_last)\.")
 
 
-def from_openstl(config: Mapping[str, Any]) -> nn.Module:
-    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
-
-    Raises:
-        ValueError: If a value is none that the model takes.
-    """
-    model: nn.Module = convlstm_mmnist(**openstl_arguments(config))
-    return model
-
-
 FAMILY = Family(
     module=__name__,
     title="Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting",
@@ -83,7 +73,7 @@ FAMILY = Family(
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
-    openstl={"convlstm": from_openstl},
+    openstl={"convlstm": openstl_arguments},
 )
 default_cfgs = FAMILY.default_cfgs
 

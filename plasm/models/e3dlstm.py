@@ -142,16 +142,15 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
     }
 
 
-def from_openstl(config: Mapping[str, Any]) -> nn.Module:
-    """Build what a configuration of OpenSTL describes, whose kernels are always 5 wide, and windows of two frames.
+def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a configuration of OpenSTL describes, whose kernels are always 5 wide, and windows of two frames.
 
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    args = openstl_arguments(config, strided=True)
-    args |= {"kernel_size": 5, "window": 2, "stride": int(config.get("stride", 1)), "as_openstl": True}
-    model: nn.Module = e3dlstm_mmnist(**args)
-    return model
+    name, args = openstl_arguments(config, strided=True)
+    theirs = {"kernel_size": 5, "window": 2, "stride": int(config.get("stride", 1)), "as_openstl": True}
+    return name, {**args, **theirs}
 
 
 FAMILY = Family(

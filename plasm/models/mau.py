@@ -236,8 +236,8 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
     return out
 
 
-def from_openstl(config: Mapping[str, Any]) -> nn.Module:
-    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
+def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
 
     Raises:
         ValueError: If a value is none that the model takes.
@@ -263,8 +263,7 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
         raise ValueError(f"OpenSTL's MAU runs with patch_size 1 and stride 1 alone, got {patch} and {stride}")
     if height % args["reduction"] or width % args["reduction"]:
         raise ValueError(f"sr_size {args['reduction']} does not divide {height} x {width}, as OpenSTL needs it")
-    model: nn.Module = mau_mmnist(**args)
-    return model
+    return "mau_mmnist", args
 
 
 FAMILY = Family(

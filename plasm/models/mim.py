@@ -22,7 +22,7 @@ from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, same_dims
 
-__all__ = ["MIM", "checkpoint_filter_fn", "from_openstl"]
+__all__ = ["MIM", "checkpoint_filter_fn"]
 
 
 class MIM(PatchRNN):
@@ -91,16 +91,6 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
     return rename(state_dict, "stlstm_layer", _RENAMES, unused=r"^stlstm_layer_diff\.\d+\.conv_last\.")
 
 
-def from_openstl(config: Mapping[str, Any]) -> nn.Module:
-    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
-
-    Raises:
-        ValueError: If a value is none that the model takes.
-    """
-    model: nn.Module = mim_mmnist(**openstl_arguments(config))
-    return model
-
-
 FAMILY = Family(
     module=__name__,
     title="Memory In Memory: A Predictive Neural Network for Learning Higher-Order Non-Stationarity from "
@@ -126,7 +116,7 @@ FAMILY = Family(
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
-    openstl={"mim": from_openstl},
+    openstl={"mim": openstl_arguments},
 )
 default_cfgs = FAMILY.default_cfgs
 

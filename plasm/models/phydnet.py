@@ -315,8 +315,8 @@ def _ours(name: str) -> str:
     return re.sub(r"^convcell\.cell_list\.(\d+)\.conv\.bias$", r"cells.\1.conv_x.conv.bias", name)
 
 
-def from_openstl(config: Mapping[str, Any]) -> nn.Module:
-    """Build what a configuration of OpenSTL describes; a ``patch_size`` other than 2 and 4 means 4, as there.
+def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a configuration of OpenSTL describes; a ``patch_size`` other than 2 and 4 means 4, as there.
 
     Raises:
         ValueError: If a value is none that the model takes.
@@ -325,14 +325,12 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     patch = config.get("patch_size", 4)
     if not isinstance(patch, int):
         raise ValueError(f"patch_size is a whole number, got {patch!r}")
-    args: dict[str, Any] = {
+    return "phydnet_mmnist", {
         "in_chans": channels,
         "in_frames": config.get("pre_seq_length", frames),
         "out_frames": config["aft_seq_length"],
         "reduction": patch if patch in (2, 4) else 4,
     }
-    model: nn.Module = phydnet_mmnist(**args)
-    return model
 
 
 FAMILY = Family(

@@ -14,11 +14,11 @@ from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from plasm.tasks import ScheduledSampling
 
 from ._benchmarks import BENCHMARKS, CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
-from ._family import Constructor, Family
+from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, same_dims
 
-__all__ = ["PredRNN", "PredRNNv2", "checkpoint_filter_fn", "from_openstl"]
+__all__ = ["PredRNN", "PredRNNv2", "checkpoint_filter_fn"]
 
 
 class PredRNN(PatchRNN):
@@ -69,17 +69,6 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
     return rename(state_dict, "cell_list.")
 
 
-def from_openstl(config: Mapping[str, Any]) -> nn.Module:
-    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
-
-    Raises:
-        ValueError: If a value is none that the model takes.
-    """
-    constructor: Constructor[Any] = predrnnv2_mmnist if config["method"] == "predrnnv2" else predrnn_mmnist
-    model: nn.Module = constructor(**openstl_arguments(config))
-    return model
-
-
 FAMILY = Family(
     module=__name__,
     title="PredRNN: A Recurrent Neural Network for Spatiotemporal Predictive Learning",
@@ -116,7 +105,7 @@ FAMILY = Family(
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
-    openstl={"predrnn": from_openstl, "predrnnv2": from_openstl},
+    openstl={"predrnn": openstl_arguments, "predrnnv2": openstl_arguments},
 )
 default_cfgs = FAMILY.default_cfgs
 

@@ -16,7 +16,7 @@ from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, same_dims
 
-__all__ = ["PredRNNpp", "checkpoint_filter_fn", "from_openstl"]
+__all__ = ["PredRNNpp", "checkpoint_filter_fn"]
 
 
 class PredRNNpp(PatchRNN):
@@ -64,16 +64,6 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
     return rename(state_dict, "cell_list.", _RENAMES, unused=r"^cell_list\.\d+\.conv_o\.")
 
 
-def from_openstl(config: Mapping[str, Any]) -> nn.Module:
-    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
-
-    Raises:
-        ValueError: If a value is none that the model takes.
-    """
-    model: nn.Module = predrnnpp_mmnist(**openstl_arguments(config))
-    return model
-
-
 FAMILY = Family(
     module=__name__,
     title="PredRNN++: Towards A Resolution of the Deep-in-Time Dilemma in Spatiotemporal Predictive Learning",
@@ -96,7 +86,7 @@ FAMILY = Family(
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,
     checkpoint_filter_fn=checkpoint_filter_fn,
-    openstl={"predrnnpp": from_openstl},
+    openstl={"predrnnpp": openstl_arguments},
 )
 default_cfgs = FAMILY.default_cfgs
 

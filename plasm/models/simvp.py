@@ -26,7 +26,7 @@ from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
 
 from ._adapters import adapt_out_channels
 from ._base import VideoModel, check_positive
-from ._benchmarks import BENCHMARKS, recipes
+from ._benchmarks import BENCHMARKS, TINY, recipes
 from ._family import Constructor, Family
 from ._forecasting import forecasts
 
@@ -441,8 +441,8 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
 _ALIASES = {"mlp": "mlpmixer", "moga": "moganet"}
 
 
-def from_openstl(config: Mapping[str, Any]) -> nn.Module:
-    """Build what a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
+def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a configuration of OpenSTL describes; see ``plasm.models.openstl.read_config``.
 
     Missing keys have the defaults of OpenSTL's ``SimVP_Model``: hid_S 16, hid_T 256, N_S 4, N_T 4, gSTA. The drop path
     is what the configuration says: see ``drop_path_rate`` of ``SimVP``.
@@ -476,8 +476,7 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
     name = f"{prefix}_mmnist"
     if not timm.is_model(name):
         raise ValueError(f'OpenSTL has no model_type "{kind}"; the kinds are incepu, {", ".join(sorted(BLOCKS))}')
-    model: nn.Module = timm.create_model(name, **args)
-    return model
+    return name, args
 
 
 # --- models -----------------------------------------------------------------------------------------------------------
@@ -583,77 +582,48 @@ def sizes(translator: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _register(name: str, **args: Any) -> Constructor[SimVP]:
-    """The constructor of a translator and a benchmark, by its name."""
-    prefix, _, benchmark = name.removesuffix("_tiny").rpartition("_")
+def _register(prefix: str, **tiny: Any) -> tuple[Constructor[SimVP], ...]:
+    """The constructors of a translator, in the order of ``BENCHMARKS``; of the league, the one that is given."""
     translator = _TRANSLATORS[prefix]
-    args = args or sizes(translator)[benchmark]
-    return FAMILY.register(SimVP, name, **BENCHMARKS[benchmark], translator=translator, **args)
+    named = {TINY: tiny} if tiny else sizes(translator)
+    return tuple(
+        FAMILY.register(
+            SimVP, f"{prefix}_{name}", **BENCHMARKS[name.removesuffix("_tiny")], translator=translator, **args
+        )
+        for name, args in named.items()
+    )
 
 
-simvp_mmnist = _register("simvp_mmnist")
-simvp_taxibj = _register("simvp_taxibj")
-simvp_human36m = _register("simvp_human36m")
-simvp_caltech = _register("simvp_caltech")
-simvp_kth = _register("simvp_kth")
-simvp_convmixer_mmnist = _register("simvp_convmixer_mmnist")
-simvp_convmixer_taxibj = _register("simvp_convmixer_taxibj")
-simvp_convmixer_human36m = _register("simvp_convmixer_human36m")
-simvp_convmixer_caltech = _register("simvp_convmixer_caltech")
-simvp_convmixer_kth = _register("simvp_convmixer_kth")
-simvp_convnext_mmnist = _register("simvp_convnext_mmnist")
-simvp_convnext_taxibj = _register("simvp_convnext_taxibj")
-simvp_convnext_human36m = _register("simvp_convnext_human36m")
-simvp_convnext_caltech = _register("simvp_convnext_caltech")
-simvp_convnext_kth = _register("simvp_convnext_kth")
-simvp_gsta_mmnist = _register("simvp_gsta_mmnist")
-simvp_gsta_taxibj = _register("simvp_gsta_taxibj")
-simvp_gsta_human36m = _register("simvp_gsta_human36m")
-simvp_gsta_caltech = _register("simvp_gsta_caltech")
-simvp_gsta_kth = _register("simvp_gsta_kth")
-simvp_hornet_mmnist = _register("simvp_hornet_mmnist")
-simvp_hornet_taxibj = _register("simvp_hornet_taxibj")
-simvp_hornet_human36m = _register("simvp_hornet_human36m")
-simvp_hornet_caltech = _register("simvp_hornet_caltech")
-simvp_hornet_kth = _register("simvp_hornet_kth")
-simvp_mlpmixer_mmnist = _register("simvp_mlpmixer_mmnist")
-simvp_mlpmixer_taxibj = _register("simvp_mlpmixer_taxibj")
-simvp_mlpmixer_human36m = _register("simvp_mlpmixer_human36m")
-simvp_mlpmixer_caltech = _register("simvp_mlpmixer_caltech")
-simvp_mlpmixer_kth = _register("simvp_mlpmixer_kth")
-simvp_moganet_mmnist = _register("simvp_moganet_mmnist")
-simvp_moganet_taxibj = _register("simvp_moganet_taxibj")
-simvp_moganet_human36m = _register("simvp_moganet_human36m")
-simvp_moganet_caltech = _register("simvp_moganet_caltech")
-simvp_moganet_kth = _register("simvp_moganet_kth")
-simvp_poolformer_mmnist = _register("simvp_poolformer_mmnist")
-simvp_poolformer_taxibj = _register("simvp_poolformer_taxibj")
-simvp_poolformer_human36m = _register("simvp_poolformer_human36m")
-simvp_poolformer_caltech = _register("simvp_poolformer_caltech")
-simvp_poolformer_kth = _register("simvp_poolformer_kth")
-simvp_swin_mmnist = _register("simvp_swin_mmnist")
-simvp_swin_taxibj = _register("simvp_swin_taxibj")
-simvp_swin_human36m = _register("simvp_swin_human36m")
-simvp_swin_caltech = _register("simvp_swin_caltech")
-simvp_swin_kth = _register("simvp_swin_kth")
-simvp_uniformer_mmnist = _register("simvp_uniformer_mmnist")
-simvp_uniformer_taxibj = _register("simvp_uniformer_taxibj")
-simvp_uniformer_human36m = _register("simvp_uniformer_human36m")
-simvp_uniformer_caltech = _register("simvp_uniformer_caltech")
-simvp_uniformer_kth = _register("simvp_uniformer_kth")
-simvp_van_mmnist = _register("simvp_van_mmnist")
-simvp_van_taxibj = _register("simvp_van_taxibj")
-simvp_van_human36m = _register("simvp_van_human36m")
-simvp_van_caltech = _register("simvp_van_caltech")
-simvp_van_kth = _register("simvp_van_kth")
-simvp_vit_mmnist = _register("simvp_vit_mmnist")
-simvp_vit_taxibj = _register("simvp_vit_taxibj")
-simvp_vit_human36m = _register("simvp_vit_human36m")
-simvp_vit_caltech = _register("simvp_vit_caltech")
-simvp_vit_kth = _register("simvp_vit_kth")
-
-# Of the league.
-simvp_mmnist_tiny = _register("simvp_mmnist_tiny", encoder_dim=16, translator_dim=160, translator_depth=4)
-simvp_gsta_mmnist_tiny = _register(
-    "simvp_gsta_mmnist_tiny", encoder_dim=16, translator_dim=256, translator_depth=4, mlp_ratio=4.0
+simvp_mmnist, simvp_taxibj, simvp_human36m, simvp_caltech, simvp_kth = _register("simvp")
+(
+    simvp_convmixer_mmnist, simvp_convmixer_taxibj, simvp_convmixer_human36m, simvp_convmixer_caltech,
+    simvp_convmixer_kth,
+) = _register("simvp_convmixer")  # fmt: skip
+(
+    simvp_convnext_mmnist, simvp_convnext_taxibj, simvp_convnext_human36m, simvp_convnext_caltech, simvp_convnext_kth,
+) = _register("simvp_convnext")  # fmt: skip
+simvp_gsta_mmnist, simvp_gsta_taxibj, simvp_gsta_human36m, simvp_gsta_caltech, simvp_gsta_kth = _register("simvp_gsta")
+(
+    simvp_hornet_mmnist, simvp_hornet_taxibj, simvp_hornet_human36m, simvp_hornet_caltech, simvp_hornet_kth,
+) = _register("simvp_hornet")  # fmt: skip
+(
+    simvp_mlpmixer_mmnist, simvp_mlpmixer_taxibj, simvp_mlpmixer_human36m, simvp_mlpmixer_caltech, simvp_mlpmixer_kth,
+) = _register("simvp_mlpmixer")  # fmt: skip
+(
+    simvp_moganet_mmnist, simvp_moganet_taxibj, simvp_moganet_human36m, simvp_moganet_caltech, simvp_moganet_kth,
+) = _register("simvp_moganet")  # fmt: skip
+(
+    simvp_poolformer_mmnist, simvp_poolformer_taxibj, simvp_poolformer_human36m, simvp_poolformer_caltech,
+    simvp_poolformer_kth,
+) = _register("simvp_poolformer")  # fmt: skip
+simvp_swin_mmnist, simvp_swin_taxibj, simvp_swin_human36m, simvp_swin_caltech, simvp_swin_kth = _register("simvp_swin")
+(
+    simvp_uniformer_mmnist, simvp_uniformer_taxibj, simvp_uniformer_human36m, simvp_uniformer_caltech,
+    simvp_uniformer_kth,
+) = _register("simvp_uniformer")  # fmt: skip
+simvp_van_mmnist, simvp_van_taxibj, simvp_van_human36m, simvp_van_caltech, simvp_van_kth = _register("simvp_van")
+simvp_vit_mmnist, simvp_vit_taxibj, simvp_vit_human36m, simvp_vit_caltech, simvp_vit_kth = _register("simvp_vit")
+(simvp_mmnist_tiny,) = _register("simvp", encoder_dim=16, translator_dim=160, translator_depth=4)
+(simvp_gsta_mmnist_tiny,) = _register(
+    "simvp_gsta", encoder_dim=16, translator_dim=256, translator_depth=4, mlp_ratio=4.0
 )

@@ -166,8 +166,8 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
     return out
 
 
-def from_openstl(config: Mapping[str, Any]) -> nn.Module:
-    """Build what a configuration of the authors' code describes; see ``plasm.models.openstl.read_config``.
+def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a configuration of the authors' code describes; see ``plasm.models.openstl.read_config``.
 
     Beside OpenSTL's keys there are ``num_layers``, ``sr_size``, ``tau``, and a ``filter_size`` of three numbers:
     frames, height, width.
@@ -204,8 +204,7 @@ def from_openstl(config: Mapping[str, Any]) -> nn.Module:
         raise ValueError(
             f"patches of {args['patch_size']} and an sr_size of {args['reduction']} do not divide {height} x {width}"
         )
-    model: nn.Module = stam_mmnist(**args, kernel_size=kernel[1], kernel_frames=kernel[0])
-    return model
+    return "stam_mmnist", {**args, "kernel_size": kernel[1], "kernel_frames": kernel[0]}
 
 
 def _three(value: Any) -> Sequence[Any]:

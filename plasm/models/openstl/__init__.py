@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
 from torch import Tensor, nn
 
 from plasm import weights
@@ -116,8 +117,7 @@ def build(config: Mapping[str, Any] | Path | str, data: str | None = None) -> nn
         OSError: If the file cannot be read.
         ValueError: If it is no configuration of a system that plasm has.
     """
-    read = read_config(config, data)
-    return _family(read["method"]).openstl[read["method"]](read)
+    return _build(read_config(config, data))
 
 
 def load(config: Mapping[str, Any] | Path | str, state_dict: Mapping[str, Any], data: str | None = None) -> nn.Module:
@@ -137,8 +137,7 @@ def load(config: Mapping[str, Any] | Path | str, state_dict: Mapping[str, Any], 
         ValueError: If it is no configuration of a system that plasm has, or the tensors are not those of its model.
     """
     read = read_config(config, data)
-    family = _family(read["method"])
-    model = family.openstl[read["method"]](read)
+    family, model = _family(read["method"]), _build(read)
     renamed: Mapping[str, Tensor] = weights.plain_state_dict(state_dict, "the state dict")
     if family.checkpoint_filter_fn:
         renamed = family.checkpoint_filter_fn(dict(renamed), model)
@@ -157,6 +156,11 @@ def _family(method: str) -> Family:
     if method not in known:
         raise ValueError(f'plasm has no "{method}" of OpenSTL; it has {", ".join(sorted(known))}')
     return known[method]
+
+
+def _build(read: Mapping[str, Any]) -> nn.Module:
+    name, args = _family(read["method"]).openstl[read["method"]](read)
+    return timm.create_model(name, **args)
 
 
 def _read_file(file: Path) -> Mapping[str, Any]:
