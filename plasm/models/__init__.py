@@ -27,6 +27,7 @@ from ._loading import (
 )
 from ._masked_autoencoder import MaskedAutoencoder
 from ._registry import (
+    arguments_of,
     families,
     family_of,
     is_plasm_model,
@@ -78,6 +79,7 @@ __all__ = [
     "adapt_out_channels",
     "adapt_out_frames",
     "add_file_format",
+    "arguments_of",
     "check_buildable",
     "create_model",
     "families",
