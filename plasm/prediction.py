@@ -137,7 +137,8 @@ def _predict(config: PredictConfig) -> Prediction:
             f"{', '.join(names)} are compared with their published weights, in a folder: leave out --weights, and give "
             "a folder as --out"
         )
-    given = [load_model(name, config.weights, trust=config.trust) for name in names or [None] if name or config.weights]
+    wanted: list[str | None] = [*names] if names or not config.weights else [None]
+    given = [load_model(name, config.weights, trust=config.trust) for name in wanted]
     value_range, options = _reading(config.data_args)
     file = Path(config.input) if config.input else _SAMPLE_CLIPS
     streams = open_source(file, _channels(given[0]) if given else 1, options)
