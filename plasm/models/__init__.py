@@ -14,6 +14,7 @@ from . import openstl
 from ._adapters import adapt_in_channels, adapt_in_frames, adapt_out_channels, adapt_out_frames
 from ._base import VideoModel
 from ._builder import check_buildable, create_model
+from ._conversion import Converted, convert_checkpoint
 from ._family import Constructor, Family
 from ._forecasting import forecasting, forecasts
 from ._loading import (
@@ -62,6 +63,7 @@ __all__ = [
     "TAU",
     "Constructor",
     "ConvLSTM",
+    "Converted",
     "CrevNet",
     "Family",
     "MaskedAutoencoder",
@@ -81,6 +83,7 @@ __all__ = [
     "add_file_format",
     "arguments_of",
     "check_buildable",
+    "convert_checkpoint",
     "create_model",
     "families",
     "family_of",

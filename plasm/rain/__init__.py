@@ -3,15 +3,17 @@
 Shapes: T input frames, T' lead times, H x W cells; rates in mm/h, NaN where a cell is missing.
 """
 
-from .evaluation import evaluate_rain
+from .evaluation import RainEvaluation, evaluate_rain, run
 from .forecasts import Forecast, model_forecast, optical_flow, persistence
 from .prediction import RainPrediction, predict_rain
 from .scores import SCALES, THRESHOLDS, RainScores
+from .tables import scores_table
 
 __all__ = [
     "SCALES",
     "THRESHOLDS",
     "Forecast",
+    "RainEvaluation",
     "RainPrediction",
     "RainScores",
     "evaluate_rain",
@@ -19,4 +21,6 @@ __all__ = [
     "optical_flow",
     "persistence",
     "predict_rain",
+    "run",
+    "scores_table",
 ]

@@ -13,14 +13,17 @@ from plasm.data.radar import ReadOptions, open_sequence
 from plasm.data.radar import Sequence as Event
 from plasm.data.radar.clips import events_of
 from plasm.data.radar.sequence import below
-from plasm.distributed import ALONE, World
+from plasm.devices import choose_device, clear_failures, move
+from plasm.distributed import ALONE, World, join_world
+from plasm.evaluation import EvaluateConfig, forecast
 from plasm.files import atomic_write
+from plasm.models import ModelInterface, frame_counts, load_model
 
 from . import pictures
-from .forecasts import Forecast, has_optical_flow, optical_flow, persistence
+from .forecasts import Forecast, has_optical_flow, model_forecast, optical_flow, persistence
 from .scores import RainScores
 
-__all__ = ["RainClips", "baselines", "evaluate_rain", "open_clips", "write_scores"]
+__all__ = ["RainClips", "RainEvaluation", "baselines", "evaluate_rain", "open_clips", "run", "write_scores"]
 
 _EVERY = 3
 
@@ -154,6 +157,59 @@ def evaluate_rain(
             done()
     scores.add_up(world.sum)
     return scores
+
+
+@dataclass(frozen=True)
+class RainEvaluation:
+    """What was measured of radar.
+
+    Attributes:
+        scores: Of the model and of the baselines.
+        num_clips: How many.
+        in_frames: T.
+        leads: T'.
+        minutes: From lead time to lead time.
+        km: Kilometres from cell to cell.
+        files: What was written.
+    """
+
+    scores: RainScores
+    num_clips: int
+    in_frames: int
+    leads: int
+    minutes: float
+    km: float
+    files: list[Path]
+
+
+def run(config: EvaluateConfig) -> RainEvaluation | None:
+    """Measure weights on radar beside the baselines, and write tables and pictures: ``plasm evaluate --data radar``.
+
+    Under torchrun every process calls it, with the same arguments.
+
+    Returns:
+        What was measured, in the first process; None in the others.
+
+    Raises:
+        ValueError: If the model or an option does not fit radar.
+        OSError: If weights or composites cannot be read, or the scores not be written.
+        MemoryError: If memory ran out.
+    """
+    net = load_model(config.model, config.weights, trust=config.trust)
+    if (channels := ModelInterface.of(net).in_chans) not in (None, 1):
+        raise ValueError(f"radar has 1 channel, {config.weights or config.model} takes {channels}")
+    in_frames, out_frames = frame_counts(net)
+    leads = config.frames or out_frames
+    clips = open_clips(Path(config.data_dir), in_frames + leads, dict(config.data_args))
+    with clear_failures("fewer --frames take less"), join_world(choose_device(config.device)) as world:
+        model = model_forecast(forecast(move(net, world.device)), in_frames, world.device)
+        forecasts = {"model": model, **baselines()}
+        scores = evaluate_rain(forecasts, clips, in_frames, leads, num_clips=config.num_clips, world=world)
+    if not world.is_first:
+        return None
+    files = write_scores(scores, clips.minutes, Path(config.out))
+    count = min(len(clips), config.num_clips)
+    return RainEvaluation(scores, count, in_frames, leads, clips.minutes, clips.km, files)
 
 
 def write_scores(scores: RainScores, minutes: float, folder: Path) -> list[Path]:

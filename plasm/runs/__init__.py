@@ -7,7 +7,7 @@ from .config import PretrainConfig, RunConfig, TrainConfig, config_differences, 
 from .folder import RunFolder
 from .history import freezes_encoder, history_of, read_earlier, read_history, read_recipe
 from .lock import lock_folder
-from .publishing import export_run, record_metrics
+from .publishing import export_run, push_run, record_metrics
 from .report import write_report
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "lock_folder",
     "make_config",
     "model_defaults",
+    "push_run",
     "read_earlier",
     "read_history",
     "read_recipe",

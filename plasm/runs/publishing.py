@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+import tempfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -15,7 +16,7 @@ from plasm.weights.files import WEIGHTS_NAME
 
 from .history import read_history
 
-__all__ = ["export_run", "record_metrics"]
+__all__ = ["export_run", "push_run", "record_metrics"]
 
 
 def record_metrics(
@@ -84,6 +85,29 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
         picture=max((run / "samples").glob("*.png"), default=None),
     )
     weights.describe_folder(model, folder, {"pretrained_cfg": {"license": license}}, card)
+
+
+def push_run(run: Path, repo: str, license: str = "apache-2.0", private: bool = False) -> tuple[str, str]:
+    """Put the weights of a run of phase 2 on the Hub, with a model card made from the run.
+
+    Args:
+        run: Its folder.
+        repo: "owner/name"; made if need be.
+        license: Of the weights, as the Hub writes it.
+        private: Who sees a repository that is made.
+
+    Returns:
+        Address and revision.
+
+    Raises:
+        ValueError: If ``repo`` is no such name, and as for ``export_run``.
+        ConnectionError: If the Hub does not answer.
+    """
+    if "/" not in repo:
+        raise ValueError(f"--repo is OWNER/NAME, got {repo!r}")
+    with tempfile.TemporaryDirectory() as folder:
+        export_run(run, Path(folder), repo, license)
+        return weights.push(Path(folder), repo, private)
 
 
 def _measured(run: Path) -> dict[str, Any] | None:
