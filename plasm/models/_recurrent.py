@@ -64,7 +64,8 @@ class RecurrentModel(VideoModel):
         size_multiple: int,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames)
-        self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size
+        # A tuple, whatever a config.json made of it.
+        self.img_size = (img_size, img_size) if isinstance(img_size, int) else img_size and (img_size[0], img_size[1])
         self.size_multiple = size_multiple
         self.grad_checkpointing = False
 
