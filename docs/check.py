@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 import click
 import figures
 import house
+import notebooks
 import tables
 from markdown.extensions.toc import slugify
 
@@ -166,6 +167,9 @@ def main() -> int:
         problems = [problem for page in PAGES for check in checks for problem in check(page)]
         problems += [f"{name} is not what docs/figures.py draws: run it" for name in figures.stale()]
         problems += ["house.svg is not what docs/house.py draws: run it"] * house.stale()
+        problems += [
+            f"the outputs kept of {name} are of other cells: docs/notebooks.py --write" for name in notebooks.stale()
+        ]
         checked = f"{len(PAGES)} pages"
     print("\n".join(problems) or f"{checked} checked")
     return int(bool(problems))

@@ -39,7 +39,7 @@ SOURCES = ("plasm", "benchmarks", "tools", "docs")
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contribute.md", "SECURITY.md": "security.md",
               "RELEASING.md": "releasing.md", "CODE_OF_CONDUCT.md": "conduct.md"}  # fmt: skip
 # Pages that the search puts first.
-ANSWERS = ("training.md", "evaluation.md", "own.md", "paper.md")
+ANSWERS = ("training.md", "evaluation.md", "own.md", "paper.md", "videos.md", "faq.md")
 NO_SEARCH = "---\nsearch:\n  exclude: true\n---\n"
 
 
@@ -97,18 +97,27 @@ def generated_pages() -> dict[str, str]:
     return pages
 
 
-def _expand(nav: Any, names: list[str]) -> Any:
+def _expand(nav: Any, names: list[str], named: set[str]) -> Any:
     """``folder/*`` in the navigation: every page of the folder that is not named by itself."""
     if isinstance(nav, list):
         return [
-            each for item in nav for each in (_expand(item, names) if _is_pattern(item) else [_expand(item, names)])
+            each
+            for item in nav
+            for each in (_expand(item, names, named) if _is_pattern(item) else [_expand(item, names, named)])
         ]
     if isinstance(nav, dict):
-        return {title: _expand(item, names) for title, item in nav.items()}
+        return {title: _expand(item, names, named) for title, item in nav.items()}
     if _is_pattern(nav):
         folder = nav.removesuffix("*")
-        return [name for name in names if name.startswith(folder)]
+        return [name for name in names if name.startswith(folder) and name not in named]
     return nav
+
+
+def _named(nav: Any) -> set[str]:
+    """Pages that the navigation names by themselves."""
+    if isinstance(nav, list | dict):
+        return {name for item in (nav.values() if isinstance(nav, dict) else nav) for name in _named(item)}
+    return {nav}
 
 
 def _is_pattern(item: Any) -> bool:
@@ -120,7 +129,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     here = Path(__file__).parent
     written = {str(file.relative_to(here)) for file in here.rglob("*.md")}
     names = sorted(written | set(generated_pages()), key=_order)
-    config.nav = _expand(config.nav, names)
+    config.nav = _expand(config.nav, names, _named(config.nav))
     return config
 
 

@@ -95,6 +95,32 @@ def summary(name: str) -> ModelSummary:
     return summarize(name)
 
 
+def all_models(_: str = "") -> str:
+    """Every model: size, weights, what is published of it on Moving MNIST, and what was measured here."""
+    with (RESULTS / "league.csv").open(encoding="utf-8", newline="") as stream:
+        league_rows = [row for row in csv.DictReader(stream) if row["stage"] == "league"]
+    measured = {row.model: f"{row.metrics['mse']:.1f}" for row in weights.entries() if row.data == "mmnist"}
+    for row in league_rows:
+        if mse := json.loads(row["metrics"] or "{}").get("mse"):
+            measured.setdefault(row["model"], f"{mse:.1f}")
+    lines = []
+    for family, names in families().items():
+        for name in names:
+            size = summary(name)
+            errors = {row["epochs"]: row["mse"] for row in _published() if row["model"] == name}
+            lines.append((
+                f"[`{name}`]({family}.md)", f"{size.parameters / 1e6:.1f}", f"{size.multiply_adds / 1e9:.1f}",
+                _shape(size.input_shape), size.output_shape[0],
+                ", ".join(f"`{tag}`" for tag in size.tags) or "-", *(errors.get(e, "-") for e in ("200", "2000")),
+                measured.get(name, "-"),
+            ))  # fmt: skip
+    titles = (
+        "model", "parameters (M)", "multiply-adds (G)", "input: T x C x H x W", "T'", "weights",
+        "published MSE, 200 epochs", "2,000 epochs", "ours",
+    )  # fmt: skip
+    return markdown(titles, lines)
+
+
 def family_index(where: str = "") -> str:
     """The families: how many models, how large, and whether there are weights; ``where`` is "here" in their folder."""
     link = "" if where == "here" else "models/"
@@ -294,6 +320,7 @@ def precision(_: str = "") -> str:
 
 
 TABLES: dict[str, Callable[[str], str]] = {
+    "all": all_models,
     "families": family_index,
     "layers": layers,
     "league": league,

@@ -82,7 +82,7 @@ class PredictConfig(Config):
         "eager", "eager, or onnx: by onnxruntime on the CPU, exported first; --weights FILE.onnx does so anyway."
     )
     trust: bool = option(
-        False, "Run an exported file that was not exported on this machine: it is a program, so know its author."
+        False, "Run an exported file that was not exported on this machine: it is a program, so trust its author."
     )
 
 

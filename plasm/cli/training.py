@@ -18,11 +18,11 @@ _RUN_OPTIONS: dict[str, dict[str, Any]] = {
     "--config": {
         "type": click.Path(path_type=Path),
         "help": "TOML file with a key for each of these options (`model_args` and the like are tables), such as "
-        "RUN/config.toml; what is given here goes over it.",
+        "RUN/config.toml; options of the command line override it.",
     },
     "--resume": {
         "is_flag": True,
-        "help": "Go on from the last checkpoint in --out, bit for bit; from the start if there is none.",
+        "help": "Go on from the last checkpoint in --out, as if never stopped; from the start if there is none.",
     },
     "--allow-changed-data": {
         "is_flag": True,

@@ -58,7 +58,7 @@ class EvaluateConfig(Config):
         "Add LPIPS, with torchvision's ImageNet weights of AlexNet: a file, or `download`. Needs the extra lpips.",
     )
     trust: bool = option(
-        False, "Run an exported file that was not exported on this machine: it is a program, so know its author."
+        False, "Run an exported file that was not exported on this machine: it is a program, so trust its author."
     )
     out: str = option("scores", "Folder for the tables and pictures of radar.")
     data_args: dict[str, Any] = field(

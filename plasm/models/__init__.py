@@ -1,4 +1,4 @@
-"""Model families, a file each, and one door to them all: ``create_model``, ``list_models``, ``load_model``.
+"""Model families, a file each, and the functions that make them: ``create_model``, ``list_models``, ``load_model``.
 
 A file whose name begins with an underscore is machinery. Every other one is a family: importing it registers its models
 with timm, and it is imported here, with no list of families; its classes are names of this package, too.

@@ -1,4 +1,4 @@
-"""The door through which models are made, by name."""
+"""Makes models by name."""
 
 import difflib
 import inspect

@@ -62,7 +62,7 @@ def predict_rain(
         model: See ``load_model``.
         weights: See ``load_model``.
         frames: T'; the model's by default.
-        step: Use every so-manieth frame, counted from the last.
+        step: Distance between the frames that are used, counted from the last.
         out: .nc; or a folder, for forecast.nc in it.
         device: See ``choose_device``.
         trust: See ``load_model``.

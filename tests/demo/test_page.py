@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import shutil
 import struct
 import time
@@ -147,6 +148,8 @@ def test_a_thrown_digit_moves_as_the_data_set_has_it_and_the_forecast_is_torchs(
     assert (forecast - expected).abs().max() < 1e-3
     errors = torch.tensor(page.evaluate(f"{STATE}.scene.errors"))
     torch.testing.assert_close(errors, (expected - truth[10:]).square().sum((1, 2, 3)), rtol=1e-2, atol=1e-2)
+    # Of all 40 frames, not of ten.
+    assert re.search(r": 40 frames in \d+ ms", page.inner_text("#status"))
     held = torch.tensor(page.evaluate(f"{STATE}.scene.still"))
     torch.testing.assert_close(held, (truth[9:10] - truth[10:]).square().sum((1, 2, 3)), rtol=1e-4, atol=1e-3)
 
@@ -231,14 +234,23 @@ def test_a_clip_of_ones_own(page: Any, tmp_path: Path) -> None:
     model = timm.create_model("plasm_mmnist_tiny", pretrained=True).eval()
     assert (floats(page, f"{STATE}.scene.forecast") - model.predict(truth[None, :10])[0]).abs().max() < 1e-3
     assert len([e for e in page.evaluate(f"{STATE}.scene.errors") if e is not None]) == 4
+    errors, still = (sum(page.evaluate(f"{STATE}.scene.{name}.slice(0, 4)")) / 4 for name in ("errors", "still"))
+    assert page.locator("#note").is_visible() == (errors > still)
     movie(truth, tmp_path / "own.webm")
     page.set_input_files("#open", tmp_path / "own.webm")
     until(page, f"{STATE}.own.name === 'own.webm' && {STATE}.scene.truth.length === 14")
+    until(page, f"{STATE}.scene.forecast.length === 10")
+    assert "own.webm: 10 frames a second" in page.inner_text("#status")
     # Frames of such noise are .3 apart; the codec loses a little.
     assert (floats(page, f"{STATE}.scene.truth") - truth).abs().mean((1, 2, 3)).max() < 0.1
     first.save(tmp_path / "short.gif", save_all=True, append_images=rest[:3], duration=100)
     page.set_input_files("#open", tmp_path / "short.gif")
     sync_api.expect(page.locator("#message")).to_contain_text("short.gif has 4 frames; the model sees 10")
+    movie(truth[:6], tmp_path / "short.webm", rate=25)
+    page.set_input_files("#open", tmp_path / "short.webm")
+    sync_api.expect(page.locator("#message")).to_contain_text(
+        "frames at 10 a second, the rate used here; the model sees 10"
+    )
     page.evaluate("""() => {
         const dataTransfer = new DataTransfer();
         dataTransfer.items.add(new File(["GIF89a no"], "no.gif", { type: "image/gif" }));
@@ -308,6 +320,7 @@ def without(name: str) -> dict[str, Any]:
 
 
 MODEL = packaged_models()[0].file
+WEB = Path(__file__).parents[2] / "docs" / "web.md"
 
 
 @pytest.mark.parametrize(
@@ -330,3 +343,53 @@ def test_what_fails_is_said_and_the_motion_plays_on(browser: Any, files: dict[st
         until(page, f"{STATE}.frame > 11")
         page.click("#shuffle")
         assert page.locator("#message").is_visible()
+
+
+def fences(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.skipif(not WEB.is_file(), reason="needs the checkout")
+def test_the_web_page_of_the_documentation(browser: Any) -> None:
+    (script,), (index,) = fences(WEB, "js"), fences(WEB, "html")
+    runtime = {name: SITE / name for name in site_files() if name.startswith("ort/")}
+    files = {"index.html": index.encode(), "forecast.js": script.encode(), "model.onnx": SITE / MODEL, **runtime}
+    clip = torch.rand(10, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    ask = """async (text) => {
+        const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+        const data = await (await import("/forecast.js")).forecast(new Float32Array(bytes.buffer));
+        globalThis.answer = Array.from({ length: 10 }, (_, t) => data.slice(4096 * t, 4096 * (t + 1)));
+    }"""
+    drawn = "document.getElementById('screen').getContext('2d').getImageData(0, 0, 64, 64).data"
+    with serving(files) as server, opened(browser, server) as page:
+        # Light on the opaque black of a frame: the square of the page itself.
+        until(page, f"{drawn}.reduce((sum, value) => sum + value, 0) > 64 * 64 * 255 + 200 * 3 * 255")
+        page.evaluate(ask, base64.b64encode(clip.numpy().tobytes()).decode())
+        forecast = floats(page, "answer")
+        # Of the canvas that is looked at here.
+        assert [line for line in page.said if "willReadFrequently" not in line] == []
+    model = timm.create_model("plasm_mmnist_tiny", pretrained=True).eval()
+    assert (forecast - model.predict(clip[None])[0]).abs().max() < 1e-3
+
+
+def test_a_forecast_that_is_worse_than_none_is_said_to_be(page: Any, tmp_path: Path) -> None:
+    # Nothing moves, and no weights for digits draw stripes.
+    stripes = np.tile(np.uint8([[40, 220]]), (64, 32))
+    first, *rest = (Image.fromarray(np.roll(stripes, t // 19, 1)) for t in range(20))
+    first.save(tmp_path / "stripes.gif", save_all=True, append_images=rest, duration=list(range(40, 240, 10)))
+    page.set_input_files("#open", tmp_path / "stripes.gif")
+    sync_api.expect(page.locator("#note")).to_contain_text(
+        "These weights were trained on moving digits", timeout=60_000
+    )
+    assert "Worse than the last frame held still: MSE " in page.inner_text("#note")
+    set_slider(page, "horizon", 10)
+
+
+def test_the_tile_of_the_forecast_says_that_it_is_loading(browser: Any) -> None:
+    with serving(site_files()) as server, browser.new_context() as context:
+        page = context.new_page()
+        # The model never comes.
+        page.route("**/*.onnx", lambda route: None)
+        page.goto(server.url)
+        sync_api.expect(page.locator("#wait")).to_have_text("Loading the model, 7.1 MB")
+        assert page.locator("#wait").is_visible()

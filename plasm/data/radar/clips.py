@@ -219,7 +219,7 @@ def radar(
         size: Side of a crop in cells.
         step: Minutes from frame to frame that the model is for.
         km: Kilometres from cell to cell that it is for. Files must have it to a quarter.
-        strides: Training clips take every so-manieth frame; of several, each. By default that nearest to ``step``,
+        strides: Training clips take every n-th frame, for each of these numbers. By default that nearest to ``step``,
             which must be met to a quarter; validation and test always take it.
         dry: Share of the crops drawn evenly, not by wetness.
         heavy: h of the weight 1 + h x of a cell of pixel x in the loss. One that is missing has none.

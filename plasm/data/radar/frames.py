@@ -40,8 +40,8 @@ class ReadOptions:
     """What a file may not say itself.
 
     Attributes:
-        unit: Of the values: "mm/h", "dBZ", and others that CF knows; goes over what the file says.
-        zr: (a, b) of Z = a R^b for reflectivity; goes over what the file says.
+        unit: Of the values: "mm/h", "dBZ", and others that CF knows; overrides what the file says.
+        zr: (a, b) of Z = a R^b for reflectivity; overrides what the file says.
         array: The variable of a NetCDF file.
         pattern: How a name tells the time, as of ``strptime``, such as "rain_%Y%m%d_%H%M.tif"; by default the one
             YYYYMMDDHHMM(SS) in it, with or without separators.

@@ -96,9 +96,14 @@ function shuffle() {
 async function openClip(file) {
   if (!file) return;
   try {
-    const frames = await readClip(file, state.model, inFrames() + MAX_HORIZON);
-    if (frames.length < inFrames()) throw new Error(`${file.name} has ${frames.length} frames; the model sees ${inFrames()}`);
+    const { frames, sampled } = await readClip(file, state.model, inFrames() + MAX_HORIZON);
+    const count = sampled ? `${frames.length} frames at ${sampled} a second, the rate used here` : `${frames.length} frames`;
+    if (frames.length < inFrames()) {
+      const remedy = sampled ? "; the command `plasm predict --input` uses every frame of a video" : "";
+      throw new Error(`${file.name} has ${count}; the model sees ${inFrames()}${remedy}`);
+    }
     state.own = file;
+    state.sampled = sampled;
     setScene(clipScene(frames, state.model));
   } catch (error) {
     say("This clip cannot be used", `${error.message}.`);
@@ -116,8 +121,12 @@ const forecaster = new Forecaster({
   },
   onFrames({ first, frames, milliseconds }) {
     state.scene.receive(first, frames);
-    const count = `${state.threads} thread${state.threads > 1 ? "s" : ""}`;
-    $("status").textContent = `${state.model.name}: ${state.model.out_frames} frames in ${Math.round(milliseconds)} ms, ${count}. ${state.model.about}`;
+    // A longer horizon comes in parts.
+    state.milliseconds = milliseconds + (first > 0 ? state.milliseconds : 0);
+    const made = `${state.scene.forecast.length} frame${state.scene.forecast.length > 1 ? "s" : ""} in ${Math.round(state.milliseconds)} ms`;
+    const threads = `${state.threads} thread${state.threads > 1 ? "s" : ""}`;
+    const rate = state.own && state.sampled ? ` ${state.own.name}: ${state.sampled} frames a second.` : "";
+    $("status").textContent = `${state.model.name}: ${made}, ${threads}.${rate} ${state.model.about}`;
     render();
   },
   onFailed: failed,
@@ -174,7 +183,31 @@ function render() {
   const seen = frame > 0 ? `seen ${frame} / ${inFrames()}` : "held";
   $("time-tag").textContent = ahead > 0 ? `ahead ${ahead} / ${state.horizon}` : seen;
   $("time").setAttribute("aria-valuetext", ahead > 0 ? `forecast frame ${ahead}` : `input frame ${frame}`);
+  renderWait(made, ahead);
+  renderNote(scene);
   renderChart(scene, ahead);
+}
+
+/** Why the tile of the forecast shows none, where one is waited for. */
+function renderWait(made, ahead) {
+  const computing = ahead > 0 || (ahead === 0 && !state.scene.forecast[0]);
+  $("wait").hidden = state.failed || Boolean(made) || state.frame === 0 || (forecaster.ready && !computing);
+  $("wait").textContent = forecaster.ready ? "Computing" : `Loading the model, ${(state.model.size / 1e6).toFixed(1)} MB`;
+}
+
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+
+/** Say that a forecast is worse than no forecast. */
+function renderNote(scene) {
+  const known = scene.still.slice(0, state.horizon);
+  const errors = scene.errors.slice(0, known.length);
+  const whole = known.length > 0 && errors.length === known.length && errors.every((value) => value !== undefined);
+  const [own, still] = [mean(errors), mean(known)];
+  $("note").hidden = !(whole && own > still);
+  if ($("note").hidden) return;
+  const seen = state.model.name.includes("mmnist") ? "moving digits" : "other scenes";
+  const why = state.own ? `These weights were trained on ${seen}` : "It happens where digits overlap";
+  $("note").textContent = `Worse than the last frame held still: MSE ${own.toFixed(1)} against ${still.toFixed(1)}. ${why}.`;
 }
 
 function forecastTag(ahead, made) {
@@ -221,7 +254,10 @@ function tick(now) {
   if (!state.playing || !state.scene || now < state.due) return;
   const next = state.frame >= lastFrame() ? 1 : state.frame + 1;
   const waits = next > inFrames() && !state.failed && !state.scene.forecast[next - inFrames() - 1];
-  if (waits) return;
+  if (waits) {
+    renderWait(undefined, next - inFrames());
+    return;
+  }
   goTo(next);
   state.due = now + (next === lastFrame() ? REST : 1000 / FRAMES_A_SECOND);
 }

@@ -5,12 +5,15 @@ const MAX_PIXELS = 2 ** 25; // Of a frame: 8K video has fewer.
 const PATIENCE = 20_000; // Milliseconds that a frame may take.
 const AFTER_THE_END = 1e7; // Seconds.
 
-/** Up to numFrames frames of a file, C x H x W bytes each: the middle square (or the model's shape) of the picture. */
+/**
+ * Up to numFrames frames of a file, C x H x W bytes each: the middle square (or the model's shape) of the picture.
+ * A browser does not tell the frames of a video: `sampled` is the rate that they were taken at, null where all are used.
+ */
 export async function readClip(file, shape, numFrames) {
   const animated = file.type.startsWith("image/");
   const frames = animated ? await readImages(file, shape, numFrames) : await readVideo(file, shape, numFrames);
   if (frames.length === 0) throw new Error(`${file.name} has no frames`);
-  return frames;
+  return { frames, sampled: animated ? null : Math.round(1 / SECONDS) };
 }
 
 async function readImages(file, shape, numFrames) {

@@ -1,4 +1,4 @@
-"""One door for the models of OpenSTL (Tan et al., NeurIPS 2023, arXiv 2306.11249): configuration, state dict -> model.
+"""The models of OpenSTL (Tan et al., NeurIPS 2023, arXiv 2306.11249): configuration, state dict -> model.
 
 A configuration is what OpenSTL writes as ``model_param.json``, a file of its ``configs/``, or a dictionary of the same
 keys. Each family knows the rest: ``Family.openstl`` builds what a configuration describes, as ``read_config`` gives it,
