@@ -33,7 +33,7 @@ import tables
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.weights", "plasm.data", "plasm.training",
             "plasm.runs", "plasm.evaluation", "plasm.prediction", "plasm.pictures", "plasm.exporting",
-            "plasm.devices", "plasm.distributed", "plasm.config")  # fmt: skip
+            "plasm.devices", "plasm.distributed", "plasm.config", "plasm.testing")  # fmt: skip
 SOURCES = ("plasm", "benchmarks", "tools", "docs")
 # Files of the repository that are pages of the site.
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contribute.md", "SECURITY.md": "security.md",

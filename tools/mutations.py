@@ -100,7 +100,7 @@ MUTATIONS = (
     ),
     Mutation("PredRNNv2 decouples on KTH as elsewhere", "plasm/models/predrnn.py",
              '"kth": 0.01}', '"kth": 0.1}', _OF_RECIPES, "training_are_openstls"),
-    Mutation("phase 1 hides other pixels of Moving MNIST", "plasm/models/registration.py",
+    Mutation("phase 1 hides other pixels of Moving MNIST", "plasm/models/_benchmarks.py",
              '"mmnist": {"mask_ratio": 0.96}', '"mmnist": {"mask_ratio": 0.9}', _OF_RECIPES, "phase_1"),
     Mutation("phase 1 rebuilds the masked clip", "plasm/tasks/pretraining.py",
              "weigh(rebuilt, clip, weight), clip)", "weigh(rebuilt, clip, weight), shown)", _OF_RUNS, "hides_pixels"),
