@@ -251,7 +251,7 @@ def config_of(kind: type[AnyRunConfig], values: dict[str, Any], **others: Any) -
     told["model_args"] = {name: value for name, value in values["model_args"].items() if value is not None}
     defaults = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(kind)}
     stated = {**defaults, **told}
-    config = training.make_config(kind, stated)
+    config = training.create_config(kind, stated)
     found = json.loads(json.dumps(asdict(config)))
     if decided := sorted(name for name, value in stated.items() if found[name] != value):
         raise ValueError(f"the recipe of {config.model} decides {', '.join(decided)}: say it in the table")

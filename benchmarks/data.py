@@ -37,7 +37,7 @@ def noise(count: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
 
 
-def make_kth(root: Path) -> None:
+def create_kth(root: Path) -> None:
     for person in (1, 2, 3):
         FILES["write_video"](root / "running" / f"person0{person}_running_d1_uncomp.avi", noise(120, 120, 160))
     (root / "00sequences.txt").write_text(
@@ -46,18 +46,19 @@ def make_kth(root: Path) -> None:
     prepare_kth(root)
 
 
-def make_human36m(root: Path) -> None:
+def create_human36m(root: Path) -> None:
     for subject in (1, 5):
         FILES["write_images"](root / "images", noise(40, 1002, 1000), f"S{subject}_Walking.1_{{:06d}}.jpg")
 
 
-def make_kitticaltech(root: Path) -> None:
+def create_kitticaltech(root: Path) -> None:
     for drive in range(2):
         FILES["write_images"](root / f"drive_{drive}" / "image_03" / "data", noise(12, 375, 1242))
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {
-    "taxibj": FILES["write_taxibj"], "kth": make_kth, "human36m": make_human36m, "kitticaltech": make_kitticaltech,
+    "taxibj": FILES["write_taxibj"], "kth": create_kth, "human36m": create_human36m,
+    "kitticaltech": create_kitticaltech,
 }  # fmt: skip
 
 

@@ -130,7 +130,7 @@ def train(model: str, data_dir: str, device: torch.device, out: Path, seconds: f
     dtype = torch.bfloat16 if bf16 else torch.float32
     _, step = measure([model], device, batch_size, train=True, dtype=dtype, rounds=1)
     steps = max(1, int(step.clips_per_second * (end - time.monotonic()) / EPOCHS / batch_size))
-    config = training.make_config(
+    config = training.create_config(
         training.TrainConfig,
         {
             "model": model, "data": "mmnist", "data_dir": data_dir, "out": str(out / "run"), "device": device.type,

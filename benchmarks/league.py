@@ -37,7 +37,7 @@ from plasm.data import create_dataset
 from plasm.devices import move
 from plasm.evaluation import evaluate, forecast
 from plasm.files import atomic_write
-from plasm.models import load_model, make_task, summarize
+from plasm.models import create_task, load_model, summarize
 from plasm.tasks import Task, total_loss
 
 CPU = torch.device("cpu")
@@ -188,7 +188,7 @@ class Plan:
 
     def config(self, data_dir: str, out: str) -> training.TrainConfig:
         """Its configuration."""
-        return training.make_config(training.TrainConfig, {**self.values(), "data_dir": data_dir, "out": out})
+        return training.create_config(training.TrainConfig, {**self.values(), "data_dir": data_dir, "out": out})
 
     def digest(self) -> str:
         """Of its values, but those that are an option's own default: options that come later change no digest."""
@@ -299,7 +299,7 @@ def speeds(plans: list[Plan], rounds: int, batch: int = 8) -> Iterator[tuple[Pla
     """
     clips = torch.rand(batch, 20, 1, 64, 64)
     index = torch.arange(batch)
-    tasks = [move(make_task(p.model, speed_up(timm.create_model(p.model, **p.shape))), CPU) for p in plans]
+    tasks = [move(create_task(p.model, speed_up(timm.create_model(p.model, **p.shape))), CPU) for p in plans]
 
     def step(task: Task) -> None:
         task.train()

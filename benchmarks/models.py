@@ -23,7 +23,7 @@ from plasm.devices import has_bf16, keep_freed_memory, move
 from plasm.models import summarize
 
 
-def make_steps(name: str, args: dict[str, Any], batch_size: int, device: str) -> dict[str, Callable[[], None]]:
+def create_steps(name: str, args: dict[str, Any], batch_size: int, device: str) -> dict[str, Callable[[], None]]:
     """The two things that are timed."""
     model = move(timm.create_model(name, **args), torch.device(device))
     optimizer = torch.optim.Adam(model.parameters(), fused=True)
@@ -67,7 +67,7 @@ def main(models: tuple[str, ...], batch_size: int, rounds: int, device: str) -> 
     for text in models:
         name, *items = text.split(",")
         parsed.append((name, {k: ast.literal_eval(v) for k, v in (item.split("=") for item in items)}))
-    steps = [make_steps(name, args, batch_size, device) for name, args in parsed]
+    steps = [create_steps(name, args, batch_size, device) for name, args in parsed]
     times: list[dict[str, list[float]]] = [{"forward": [], "train": []} for _ in steps]
     for number in range(rounds + 1):
         for step, taken in zip(steps, times, strict=True):

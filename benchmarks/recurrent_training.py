@@ -22,7 +22,7 @@ import plasm  # noqa: F401
 from plasm.data import create_dataset
 from plasm.devices import move
 from plasm.evaluation import frame_mse
-from plasm.models import make_task
+from plasm.models import create_task
 from plasm.tasks import total_loss
 
 STACK: dict[str, Any] = {"hidden_dims": (32, 32)}
@@ -58,7 +58,7 @@ def train(name: str, train_set: Any, val_set: Any, size: int, seed: int, lr: flo
     sampling = {"forcing_steps" if name.startswith("phydnet") else "sampling_stop": steps // 2}
     torch.manual_seed(seed)
     model = move(timm.create_model(name, **SMALL[name]), torch.device("cpu"))
-    task = make_task(name, model, **sampling).train()
+    task = create_task(name, model, **sampling).train()
     optimizer = torch.optim.Adam(model.parameters())
     scheduler = OneCycleLR(optimizer, max_lr=lr, total_steps=steps, cycle_momentum=False)
     curve = [(0, error(model, val_set, size))]

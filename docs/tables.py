@@ -23,7 +23,7 @@ from plasm import layers as plasm_layers
 from plasm import weights
 from plasm.benchmark import Measurement
 from plasm.models import ModelSummary, recipe, summarize
-from plasm.runs import TrainConfig, make_config
+from plasm.runs import TrainConfig, create_config
 
 RESULTS = Path(__file__).parent / "results"
 MARK = re.compile(r"^<!-- table: (?P<name>\w+) ?(?P<argument>[\w.-]*) -->$", re.MULTILINE)
@@ -207,7 +207,7 @@ def recipes(family: str) -> str:
         if not told:
             continue
         given = {"model": name, "data": "mmnist", "data_dir": ".", "out": "."}
-        config = make_config(TrainConfig, given)
+        config = create_config(TrainConfig, given)
         args = getattr(timm.create_model(name, device="meta"), "_model_args", {})
         warm_up = f", {config.warmup_epochs} epochs of warm-up" if config.warmup_epochs else ""
         decay = f", weight decay {config.weight_decay:g}" if config.weight_decay else ""

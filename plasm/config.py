@@ -52,7 +52,7 @@ class Config:
                         raise ValueError(f"{f.name} is at least {least}, got {entry}")
 
     @classmethod
-    def make(cls: type[AnyConfig], values: Mapping[str, Any], hint: str = "") -> AnyConfig:
+    def create(cls: type[AnyConfig], values: Mapping[str, Any], hint: str = "") -> AnyConfig:
         """Make a record of the values of its fields.
 
         Args:

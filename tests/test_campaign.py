@@ -32,7 +32,7 @@ def test_what_is_damaged_is_refused_or_rightly_taken(name: str, tmp_path: Path) 
     for number in range(40):
         own = tmp_path / str(number)
         own.mkdir()
-        found[number] = case.judge(campaign.make(np.random.default_rng([1, number]), number, own, state))
+        found[number] = case.judge(campaign.create(np.random.default_rng([1, number]), number, own, state))
     assert {number: outcome for number, outcome in found.items() if outcome.what in ("wrongly taken", "crashed")} == {}
     assert {outcome.what for outcome in found.values()} == {"refused", "taken"}
     assert "| all | 40 |" in importlib.import_module("campaign").table(found)

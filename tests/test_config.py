@@ -26,9 +26,9 @@ def test_a_saved_record_is_read_back_whole(tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_named_as_an_option() -> None:
-    assert Options.make({"dish": "soup", "hours": 2}) == Options(dish="soup", hours=2)
+    assert Options.create({"dish": "soup", "hours": 2}) == Options(dish="soup", hours=2)
     with pytest.raises(ValueError, match=r"^missing: --dish, or else$"):
-        Options.make({"hours": 2}, ", or else")
+        Options.create({"hours": 2}, ", or else")
 
 
 @pytest.mark.parametrize(

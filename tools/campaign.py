@@ -66,7 +66,7 @@ def _work(name: str, seed: int, numbers: list[int], folder: Path, results: Conne
         with tempfile.TemporaryDirectory(dir=folder) as own:
             results.send((number, None))
             try:
-                case = campaign.make(np.random.default_rng([seed, number]), number, Path(own), state)
+                case = campaign.create(np.random.default_rng([seed, number]), number, Path(own), state)
             except Exception:
                 results.send((number, Outcome("the campaign itself", "crashed", traceback.format_exc())))
                 continue

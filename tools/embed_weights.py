@@ -5,7 +5,7 @@ Usage: python tools/embed_weights.py RUN TAG --data-dir DIR
 The file in the package is of half precision, and is what is measured. With --repo and --revision, which `plasm push`
 prints, the row points at the Hub instead, and the run's own file is measured. The tables of the
 documentation are made from the manifest.
-New weights come before the model's others: they are what it has by default. Then `python tools/make_demo.py model`
+New weights come before the model's others: they are what it has by default. Then `python tools/create_demo.py model`
 makes the file of `plasm demo` anew.
 """
 

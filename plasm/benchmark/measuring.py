@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from plasm.devices import move
 from plasm.exporting import through_onnx
-from plasm.models import make_task, summarize
+from plasm.models import create_task, summarize
 from plasm.tasks import total_loss
 
 from .timing import Step, in_turn, matrix_product, peak_memory
@@ -207,7 +207,7 @@ def _steps(
         return {"inference": infer}, difference
     optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
     compiled: Any = predict
-    task = make_task(model.pretrained_cfg["architecture"], compiled)
+    task = create_task(model.pretrained_cfg["architecture"], compiled)
     clips, index = torch.cat([clip, target], 1), torch.arange(batch_size, device=device)
 
     def step() -> None:

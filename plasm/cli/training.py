@@ -58,7 +58,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 def _run(kind: type[Any], arguments: dict[str, Any]) -> None:
     file = arguments.pop("config")
     how = {name: arguments.pop(name) for name in ("resume", "fast_dev_run", "allow_changed_data")}
-    training.run(training.make_config(kind, given(arguments), file), **how)
+    training.run(training.create_config(kind, given(arguments), file), **how)
 
 
 @click.command(cls=GroupedCommand, groups=_GROUPS)
@@ -92,7 +92,7 @@ def evaluate(**arguments: Any) -> None:
     Of weights in a folder, what was measured of clips is written beside them, for the card of `plasm push`:
     metrics.json.
     """
-    config = evaluation.EvaluateConfig.make(given(arguments))
+    config = evaluation.EvaluateConfig.create(given(arguments))
     if config.data == "radar":
         evaluate_radar(config)
         return

@@ -60,7 +60,7 @@ def page_model(source: str, folder: Path, trust: bool = False) -> PageModel:
         _check_shape(source, model.in_chans, model.out_chans)
         about = f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters."
         metadata = export(model, written, engines=["onnxruntime"]).metadata
-        _make_small(written)
+        _shrink(written)
     row = next((row for row in weights.entries() if row.sha256 == metadata["weights_sha256"]), None)
     if row:
         about += f" Test MSE {row.metrics['mse']:.1f}, SSIM {row.metrics['ssim']:.3f}, after {row.clips:,} clips."
@@ -95,7 +95,7 @@ def _file_name(source: str) -> str:
     return "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
 
 
-def _make_small(file: Path) -> None:
+def _shrink(file: Path) -> None:
     """Store in half precision what it holds without loss, and leave out where in whose files each node came from."""
     import onnx
     from onnx import numpy_helper

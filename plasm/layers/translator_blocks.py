@@ -69,11 +69,11 @@ class BlockPlace:
 
 
 def _depthwise(mixer: type[LargeKernelAttention]) -> Callable[[BlockPlace], nn.Module]:
-    def make(at: BlockPlace) -> nn.Module:
+    def create(at: BlockPlace) -> nn.Module:
         mlp = DepthwiseMlp(at.dim, at.hidden_dim, at.drop, **at.dd)
         return MetaFormerBlock(at.dim, mixer(at.dim, **at.dd), mlp, drop_path=at.drop_path, **at.dd)
 
-    return make
+    return create
 
 
 def _convnext(at: BlockPlace) -> nn.Module:

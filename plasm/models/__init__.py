@@ -29,12 +29,12 @@ from ._loading import (
 from ._masked_autoencoder import MaskedAutoencoder
 from ._registry import (
     arguments_of,
+    create_task,
     families,
     family_of,
     is_plasm_model,
     is_timm_model,
     list_models,
-    make_task,
     recipe,
 )
 from ._summary import ModelSummary, summarize
@@ -85,6 +85,7 @@ __all__ = [
     "check_buildable",
     "convert_checkpoint",
     "create_model",
+    "create_task",
     "families",
     "family_of",
     "forecasting",
@@ -99,7 +100,6 @@ __all__ = [
     "list_models",
     "load_initial_weights",
     "load_model",
-    "make_task",
     "openstl",
     "recipe",
     "summarize",

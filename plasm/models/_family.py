@@ -185,7 +185,7 @@ class Constructor(Generic[Model]):
         source = resolve_pretrained(self, pretrained, asked)
         kwargs = {**source.arguments, **asked, **source.timms}
 
-        def make(**args: Any) -> Model:
+        def create(**args: Any) -> Model:
             model = self.model_cls(**args)
             if source.fit:
                 model.load_state_dict(source.fit(model))
@@ -193,7 +193,7 @@ class Constructor(Generic[Model]):
 
         # timm describes the model, and loads nothing.
         model: Any = build_model_with_cfg(
-            make, self.__name__, False, kwargs_filter=tuple({"num_classes", "global_pool", "in_chans"} - own.keys()),
+            create, self.__name__, False, kwargs_filter=tuple({"num_classes", "global_pool", "in_chans"} - own.keys()),
             feature_cfg={"feature_cls": _get_features, "out_indices": None}, **kwargs,
         )  # fmt: skip
         # Every argument, so that no later change of a default changes a saved model; timm adds what it was given.

@@ -62,8 +62,8 @@ class PatchRNN(RecurrentModel):
         self.hidden_dims = tuple(hidden_dims)
         size = self.places if layer_norm else None
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
-        self.cells = nn.ModuleList(self.make_cells(kernel_size, size, dd))
-        self.readout = self.make_readout(dd)
+        self.cells = nn.ModuleList(self.create_cells(kernel_size, size, dd))
+        self.readout = self.create_readout(dd)
         self.add_modules(kernel_size, size, dd)
         self.num_features = self.hidden_dims[-1]
         self.feature_info = [
@@ -71,14 +71,14 @@ class PatchRNN(RecurrentModel):
             for index, dim in enumerate(self.hidden_dims)
         ]
 
-    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+    def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
         raise NotImplementedError
 
     def add_modules(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> None:
         """Add what the system has beside cells and readout: nothing, by default."""
 
-    def make_readout(self, dd: dict[str, Any]) -> nn.Module:
+    def create_readout(self, dd: dict[str, Any]) -> nn.Module:
         """The convolution that gives patches."""
         return nn.Conv2d(self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
 

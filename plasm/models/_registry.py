@@ -18,12 +18,12 @@ from ._pretrained import published_arguments
 
 __all__ = [
     "arguments_of",
+    "create_task",
     "families",
     "family_of",
     "is_plasm_model",
     "is_timm_model",
     "list_models",
-    "make_task",
     "recipe",
 ]
 
@@ -92,7 +92,7 @@ def recipe(name: str, command: str) -> Mapping[str, Any]:
     return family.recipes.get(name.partition(".")[0], {}).get(command, {}) if family else {}
 
 
-def make_task(name: str, model: nn.Module, **options: Any) -> Task:
+def create_task(name: str, model: nn.Module, **options: Any) -> Task:
     """The task that trains a model: its family's, with the options of its recipe, or ``Prediction``.
 
     Args:

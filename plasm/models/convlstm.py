@@ -23,7 +23,7 @@ __all__ = ["ConvLSTM", "checkpoint_filter_fn"]
 class ConvLSTM(PatchRNN):
     """A stack of ``ConvLSTMCell``; for the arguments see ``PatchRNN``. Layers may have different ``hidden_dims``."""
 
-    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+    def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
         ins = (self.patch_dim, *self.hidden_dims)
         return [

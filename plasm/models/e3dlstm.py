@@ -67,7 +67,7 @@ class E3DLSTM(PatchRNN):
         for info in self.feature_info:
             info["num_chs"] *= window
 
-    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+    def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
         dim = same_dims(self.hidden_dims, "E3D-LSTM")
         ins = [self.patch_dim] + [dim] * (len(self.hidden_dims) - 1)
@@ -77,7 +77,7 @@ class E3DLSTM(PatchRNN):
             for before in ins
         ]
 
-    def make_readout(self, dd: dict[str, Any]) -> nn.Module:
+    def create_readout(self, dd: dict[str, Any]) -> nn.Module:
         """The convolution that gives patches, of all frames of the window."""
         return nn.Conv2d(self._cell_options["window"] * self.hidden_dims[-1], self.patch_dim, 1, bias=False, **dd)
 

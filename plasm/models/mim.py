@@ -34,7 +34,7 @@ class MIM(PatchRNN):
 
     fixed_size = True
 
-    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+    def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
         dim = same_dims(self.hidden_dims, "MIM")
         first = SpatioTemporalLSTMCell(self.patch_dim, dim, kernel_size, size, **dd)

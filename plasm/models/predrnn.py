@@ -24,7 +24,7 @@ __all__ = ["PredRNN", "PredRNNv2", "checkpoint_filter_fn"]
 class PredRNN(PatchRNN):
     """A stack of ``SpatioTemporalLSTMCell``; for the arguments see ``PatchRNN``. All ``hidden_dims`` are the same."""
 
-    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+    def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
         dim = same_dims(self.hidden_dims, type(self).__name__)
         ins = [self.patch_dim] + [dim] * (len(self.hidden_dims) - 1)

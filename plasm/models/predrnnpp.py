@@ -25,7 +25,7 @@ class PredRNNpp(PatchRNN):
     All ``hidden_dims`` are the same. (OpenSTL's code with ``layer_norm`` does not run.)
     """
 
-    def make_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
+    def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
         dim = same_dims(self.hidden_dims, "PredRNN++")
         if len(self.hidden_dims) < 2:

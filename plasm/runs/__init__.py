@@ -3,7 +3,7 @@
 Needs the extra ``plasm-video[cli]``.
 """
 
-from .config import PretrainConfig, RunConfig, TrainConfig, config_differences, make_config, model_defaults
+from .config import PretrainConfig, RunConfig, TrainConfig, config_differences, create_config, model_defaults
 from .folder import RunFolder
 from .history import freezes_encoder, history_of, read_earlier, read_history, read_recipe
 from .lock import lock_folder
@@ -16,11 +16,11 @@ __all__ = [
     "RunFolder",
     "TrainConfig",
     "config_differences",
+    "create_config",
     "export_run",
     "freezes_encoder",
     "history_of",
     "lock_folder",
-    "make_config",
     "model_defaults",
     "push_run",
     "read_earlier",

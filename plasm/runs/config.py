@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeVar
 from plasm.config import Config, option, parse_config, read_config
 from plasm.models import recipe
 
-__all__ = ["PretrainConfig", "RunConfig", "TrainConfig", "config_differences", "make_config", "model_defaults"]
+__all__ = ["PretrainConfig", "RunConfig", "TrainConfig", "config_differences", "create_config", "model_defaults"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ def model_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
     return dict(recipe(model, kind.command))
 
 
-def make_config(kind: type[AnyRunConfig], given: dict[str, Any], file: Path | None = None) -> AnyRunConfig:
+def create_config(kind: type[AnyRunConfig], given: dict[str, Any], file: Path | None = None) -> AnyRunConfig:
     """Resolve a configuration: what is given, over the file, over the model's defaults, over the record's.
 
     Of dictionaries, such as ``model_args``, single entries are given.
@@ -157,7 +157,7 @@ def make_config(kind: type[AnyRunConfig], given: dict[str, Any], file: Path | No
     values = read_config(kind, file) if file else {}
     values = _over(given, values)
     defaults = model_defaults(kind, values.get("model", ""))
-    return kind.make(_over(values, defaults), "; give it here or in the file of --config")
+    return kind.create(_over(values, defaults), "; give it here or in the file of --config")
 
 
 def _over(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def config_differences(config: RunConfig, file: Path) -> list[str]:
     """
     kind = type(config)
     # Both as files have them, with lists for tuples.
-    own, saved = (asdict(kind.make(v)) for v in (parse_config(kind, config.to_toml()), read_config(kind, file)))
+    own, saved = (asdict(kind.create(v)) for v in (parse_config(kind, config.to_toml()), read_config(kind, file)))
     may_change = _MAY_CHANGE + (_MAY_CHANGE_BEFORE_DECAY if config.schedule == "wsd" else ())
     if config.schedule == "wsd" and config.decay_epochs and not saved["decay_epochs"]:
         # The last part of a run, with its decay, may train longer forecasts than what came before, and its average

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from plasm import weights
 from plasm.exporting import Engine, export, load_exported
-from plasm.models import ModelInterface, family_of, make_task
+from plasm.models import ModelInterface, create_task, family_of
 from plasm.tasks import Prediction
 
 __all__ = ["PROMISES", "ModelTester"]
@@ -439,7 +439,7 @@ class ModelTester:
         family = family_of(name)
         if family and family.task is not Prediction:
             clips = torch.cat([clip, torch.rand(self.out_shape(model))], 1)
-            make_task(name, model).train()(clips, torch.arange(len(clip)), 0, 0)
+            create_task(name, model).train()(clips, torch.arange(len(clip)), 0, 0)
         own = {key for key, part in model.named_modules() if [*part.parameters(False), *part.buffers(False)]}
         assert own <= called, own - called
 

@@ -1,6 +1,6 @@
 """Training in two phases. Needs the extra ``plasm-video[cli]``."""
 
-from plasm.runs import PretrainConfig, TrainConfig, make_config, model_defaults
+from plasm.runs import PretrainConfig, TrainConfig, create_config, model_defaults
 
 from .assembly import run
 from .signals import RunInterruptedError
@@ -11,7 +11,7 @@ __all__ = [
     "RunInterruptedError",
     "TrainConfig",
     "Trainer",
-    "make_config",
+    "create_config",
     "model_defaults",
     "run",
 ]

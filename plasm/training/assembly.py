@@ -22,10 +22,10 @@ from plasm.models import (
     ModelInterface,
     check_buildable,
     create_model,
+    create_task,
     initial_arguments,
     load_initial_weights,
     load_model,
-    make_task,
     recipe,
 )
 from plasm.runs import (
@@ -43,7 +43,7 @@ from plasm.tasks import Pretraining, Task, frame_counts
 from . import outlook
 from .trainer import Trainer
 
-__all__ = ["freeze_encoder", "make_pretraining", "prepare", "run"]
+__all__ = ["create_pretraining", "freeze_encoder", "prepare", "run"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -156,10 +156,10 @@ def prepare(
     task: Task
     if isinstance(config, TrainConfig):
         rollout = {"rollout": config.rollout} if config.rollout > 1 else {}
-        task = make_task(architecture, model, **rollout, **config.task_args)
+        task = create_task(architecture, model, **rollout, **config.task_args)
     else:
-        task = make_pretraining(model, config)
-    train_set, val_set = _make_datasets(config, model)
+        task = create_pretraining(model, config)
+    train_set, val_set = _create_datasets(config, model)
     _check_weights(task, train_set)
     trainer = Trainer(task, train_set, val_set, config, model=model, world=world)
     trainer.start(history, resume, allow_changed_data)
@@ -176,7 +176,7 @@ def _initial_args(config: RunConfig, folder: RunFolder, resume: bool) -> dict[st
     return initial_arguments(config.model, config.init)
 
 
-def make_pretraining(model: nn.Module, config: PretrainConfig) -> Pretraining:
+def create_pretraining(model: nn.Module, config: PretrainConfig) -> Pretraining:
     """The task of phase 1, of the encoder and the decoder of a model.
 
     Raises:
@@ -231,7 +231,7 @@ def _check_weights(task: Task, train_set: Dataset[Tensor]) -> None:
         )
 
 
-def _make_datasets(config: RunConfig, model: nn.Module) -> tuple[Dataset[Tensor], Dataset[Tensor]]:
+def _create_datasets(config: RunConfig, model: nn.Module) -> tuple[Dataset[Tensor], Dataset[Tensor]]:
     root, (in_frames, out_frames) = Path(config.data_dir), frame_counts(model)
     rollout = config.rollout if isinstance(config, TrainConfig) else 1
     train_set = create_dataset(

@@ -16,10 +16,10 @@ from plasm.runs import RunConfig
 
 from .encoding import encode
 
-__all__ = ["make_optimizer", "make_scheduler"]
+__all__ = ["create_optimizer", "create_scheduler"]
 
 
-def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
+def create_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
     """The optimizer of a name of timm's, over the parameters that require a gradient.
 
     Raises:
@@ -41,12 +41,12 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
         raise ValueError(f"opt_args has {sorted(taken)[0]}, which has an option of its own")
     groups = [group for group in _groups(model, config) if group["params"]]
 
-    def make(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    def create(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return create_optimizer_v2(groups, name, lr=config.lr, **options)
 
     described = f"{name!r} with {config.opt_args}" if config.opt_args else repr(name)
-    _try(make, described, groups[0]["params"][0].device if groups else torch.device("cpu"))
-    return make(groups)
+    _try(create, described, groups[0]["params"][0].device if groups else torch.device("cpu"))
+    return create(groups)
 
 
 def _groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
@@ -60,7 +60,7 @@ def _groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
     return [{**group, "lr": config.lr * group.pop("lr_scale")} for group in groups]
 
 
-def _try(make: Callable[[list[dict[str, Any]]], torch.optim.Optimizer], name: str, device: torch.device) -> None:
+def _try(create: Callable[[list[dict[str, Any]]], torch.optim.Optimizer], name: str, device: torch.device) -> None:
     """Take two steps with an optimizer of a few numbers, and write down what it keeps.
 
     Raises:
@@ -70,7 +70,7 @@ def _try(make: Callable[[list[dict[str, Any]]], torch.optim.Optimizer], name: st
     shapes = (4, 2, 3, 3), (6, 4), (4,)
     parameters = [nn.Parameter(torch.randn(shape, generator=drawn).to(device)) for shape in shapes]
     try:
-        optimizer = make([{"params": parameters[:2], "weight_decay": 0.01}, {"params": parameters[2:]}])
+        optimizer = create([{"params": parameters[:2], "weight_decay": 0.01}, {"params": parameters[2:]}])
         if getattr(optimizer, "is_second_order", False):
             raise ValueError("it needs second derivatives, which the trainer does not take")
         with torch.compiler.set_stance("force_eager"), torch.random.fork_rng(devices=[]):
@@ -87,7 +87,7 @@ def _try(make: Callable[[list[dict[str, Any]]], torch.optim.Optimizer], name: st
         raise ValueError(f"the optimizer {name} cannot train here: {reason}") from error
 
 
-def make_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:
+def create_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_steps: int) -> LRScheduler:
     """Learning rate of each step: torch's one-cycle (Smith and Topin), half a cosine down to 0, or one of the others.
 
     Before a cosine the rate may rise linearly. Exponential is STAM's: constant for a quarter of the run, then times .9

@@ -15,7 +15,7 @@ from plasm.tasks import Task
 
 from . import checkpoints
 from .encoding import decode, encode
-from .optim import make_optimizer, make_scheduler
+from .optim import create_optimizer, create_scheduler
 
 __all__ = ["TrainState"]
 
@@ -45,9 +45,9 @@ class TrainState:
         self.task, self.config, self.steps_per_epoch, self.data = task, config, steps_per_epoch, data
         self.average = ModelEmaV3(task, decay=config.ema) if config.ema else None
         self.measured: Task = self.average.module if self.average else task
-        self.optimizer = make_optimizer(task.model, config)
+        self.optimizer = create_optimizer(task.model, config)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.scheduler = make_scheduler(self.optimizer, config, config.epochs * steps_per_epoch)
+        self.scheduler = create_scheduler(self.optimizer, config, config.epochs * steps_per_epoch)
         self.epoch, self.step = 0, 0
         self.loss_sum, self.loss_sums = 0.0, dict[str, float]()
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import plasm
 from plasm.cpu import speed_up
 from plasm.layers import ConvNeXtBlock, SparseConv2d, SparseEncoder, SparseGroupNorm
-from plasm.models import make_task
+from plasm.models import create_task
 from plasm.tasks import total_loss
 
 # One of each family, small.
@@ -45,7 +45,7 @@ def step(name: str, model: nn.Module) -> tuple[Tensor, list[Tensor | None]]:
     """Prediction and gradients of a step of training."""
     torch.manual_seed(1)
     clips = torch.rand(2, 4, 1, 32, 32)
-    losses, seen = make_task(name, model).train()(clips, torch.arange(2), 0, 0)
+    losses, seen = create_task(name, model).train()(clips, torch.arange(2), 0, 0)
     return seen.prediction, list(torch.autograd.grad(total_loss(losses), list(model.parameters()), allow_unused=True))
 
 

@@ -13,7 +13,7 @@ from plasm.cpu import speed_up
 from plasm.cpu.transform import Conv2d
 from plasm.cpu.winograd import conv2d_5x5, is_faster, kernels_transformed_once
 from plasm.layers.convlstm import GateConv
-from plasm.models import make_task
+from plasm.models import create_task
 from plasm.tasks import total_loss
 
 
@@ -176,7 +176,7 @@ def test_a_model_trains_as_without_it(name: str, checkpointing: bool, monkeypatc
 
     def gradients() -> list[Tensor]:
         torch.manual_seed(1)
-        losses, seen = make_task(name, model)(torch.cat([clip, target], 1), torch.arange(4), 0, 0)
+        losses, seen = create_task(name, model)(torch.cat([clip, target], 1), torch.arange(4), 0, 0)
         return [seen.prediction, *torch.autograd.grad(total_loss(losses), list(model.parameters()), allow_unused=True)]
 
     calls = 0

@@ -15,7 +15,7 @@ from plasm.data.clips import cut_windows, hold_out, hold_out_fixed, split_source
 from plasm.data.mnist import Split
 
 
-def make_sources(root: Path) -> None:
+def create_sources(root: Path) -> None:
     """Ten sources of four kinds, each of other frames."""
     for number in range(4):
         write_video(root / "videos" / f"{number}.avi", frames(10, first=number))
@@ -30,7 +30,7 @@ def sources_of(dataset: StreamClips) -> set[str]:
 
 
 def test_a_mixture_of_kinds_split_by_file(tmp_path: Path) -> None:
-    make_sources(tmp_path)
+    create_sources(tmp_path)
     splits = {
         split: create_dataset("clips", tmp_path, split, num_frames=4, channels=1, size=(16, 16), val_share=0.2)
         for split in ("train", "val", "test")

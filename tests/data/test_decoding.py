@@ -20,7 +20,7 @@ from plasm.data.sources import open_source
 from plasm.data.video import VideoStream
 
 
-def make_frame(bits: int, sampling: str, width: int, height: int) -> tuple[av.VideoFrame, np.ndarray]:
+def create_frame(bits: int, sampling: str, width: int, height: int) -> tuple[av.VideoFrame, np.ndarray]:
     """A smooth frame in YUV, and what ITU-R BT.601 makes of it: (H, W, 3) in [0, 1]."""
     name = f"yuv{sampling}p" + (f"{bits}le" if bits > 8 else "")
     frame = av.VideoFrame(width, height, name)
@@ -45,7 +45,7 @@ def make_frame(bits: int, sampling: str, width: int, height: int) -> tuple[av.Vi
 @pytest.mark.parametrize("sampling", ["420", "422", "444"])
 @pytest.mark.parametrize("size", [(64, 48), (97, 65), (33, 24), (32, 25), (7, 5), (1, 1)])
 def test_colours_at_any_size_and_depth(bits: int, sampling: str, size: tuple[int, int]) -> None:
-    frame, expected = make_frame(bits, sampling, *size)
+    frame, expected = create_frame(bits, sampling, *size)
     pixels = to_array(frame, gray=False)
     assert pixels.dtype == (np.uint8 if bits == 8 else np.uint16)
     # FFmpeg interpolates between the samples of chroma, which differ by up to a level here.

@@ -129,7 +129,7 @@ def test_nothing_on_the_page_comes_from_elsewhere() -> None:
 def test_the_default_weights_are_those_of_the_manifest() -> None:
     (model,) = packaged_models()
     row = weights.entry(DEFAULT_MODEL)
-    assert (model.name, model.weights_sha256) == (row.name, row.sha256), "run python tools/make_demo.py model"
+    assert (model.name, model.weights_sha256) == (row.name, row.sha256), "run python tools/create_demo.py model"
     assert model.sha256 == weights.file_sha256(SITE / model.file)
     assert model.size == (SITE / model.file).stat().st_size
     onnx = pytest.importorskip("onnx")

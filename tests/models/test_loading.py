@@ -210,11 +210,11 @@ def test_training_goes_on_from_a_model_of_fixed_size(
     weights.save_pretrained(first, tmp_path)
 
     @functools.wraps(type(first).__init__)
-    def make_none(*_: Any, **__: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a model is made")
 
     with monkeypatch.context() as patched:
-        patched.setattr(type(first), "__init__", make_none)  # not even on the meta device
+        patched.setattr(type(first), "__init__", refuse)  # not even on the meta device
         found = initial_arguments(name, str(tmp_path))
     assert {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()} == args
     model = timm.create_model(name, **found)

@@ -9,7 +9,7 @@ from torch import nn
 
 from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 from plasm.models.predformer import block_axes
-from plasm.training import TrainConfig, make_config
+from plasm.training import TrainConfig, create_config
 
 SMALL: dict[str, Any] = {"in_frames": 2, "out_frames": 2, "patch_size": 4, "dim": 16, "depth": 4, "num_heads": 2}
 
@@ -97,5 +97,5 @@ def test_positions_are_sines_and_cosines() -> None:
 
 
 def test_its_recipe_has_the_papers_weight_decay() -> None:
-    config = make_config(TrainConfig, {"model": "predformer_mmnist", "data": "mmnist", "data_dir": ".", "out": "o"})
+    config = create_config(TrainConfig, {"model": "predformer_mmnist", "data": "mmnist", "data_dir": ".", "out": "o"})
     assert (config.optimizer, config.weight_decay, config.epochs) == ("adamw", 0.01, 2000)

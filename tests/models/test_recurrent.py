@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tester import BaseModelTester
 from torch import Tensor, nn
 
-from plasm.models import MaskedAutoencoder, make_task, openstl
+from plasm.models import MaskedAutoencoder, create_task, openstl
 from plasm.models._recurrent import patchify, unpatchify
 from plasm.models.e3dlstm import checkpoint_filter_fn
 from plasm.tasks import total_loss
@@ -181,7 +181,7 @@ def test_steps_run_again_change_no_gradient(name: str) -> None:
 
 @each_system
 def test_training_reaches_every_parameter(name: str) -> None:
-    task, both = make_task(f"{name}_mmnist", small(name)), torch.cat([clips(), clips(3)], 1)
+    task, both = create_task(f"{name}_mmnist", small(name)), torch.cat([clips(), clips(3)], 1)
     losses, seen = task(both, torch.arange(2), 0, 1_000_000)
     assert seen.prediction.shape == seen.target.shape
     total_loss(losses).backward()
@@ -193,7 +193,7 @@ def test_training_reaches_every_parameter(name: str) -> None:
 @each_system
 def test_after_sampling_has_stopped_training_forecasts_as_forward_does(name: str) -> None:
     model, clip = small(name), clips()
-    _, seen = make_task(f"{name}_mmnist", model)(torch.cat([clip, clips()], 1), torch.arange(2), 0, 10**9)
+    _, seen = create_task(f"{name}_mmnist", model)(torch.cat([clip, clips()], 1), torch.arange(2), 0, 10**9)
     torch.testing.assert_close(seen.prediction, model(clip), atol=1e-5, rtol=1e-5)
 
 

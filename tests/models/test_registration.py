@@ -14,7 +14,7 @@ import torch
 
 import plasm  # noqa: F401
 from plasm.models import family_of, openstl, recipe
-from plasm.runs import PretrainConfig, TrainConfig, make_config
+from plasm.runs import PretrainConfig, TrainConfig, create_config
 from plasm.tasks import DivergencePrediction, Prediction, ScheduledSampling, ScheduledSamplingL1, TeacherForcing
 
 with Path(__file__).with_name("openstl_recipes.csv").open(encoding="utf-8", newline="") as _file:
@@ -23,7 +23,7 @@ R0 = {"mmnist": 0.96, "taxibj": 0.97, "human36m": 0.95, "caltech": 0.95, "kth": 
 
 
 def config(name: str, kind: type[Any] = TrainConfig, **given: Any) -> Any:
-    return make_config(kind, {"model": name, "data": "mmnist", "data_dir": ".", "out": "out", **given})
+    return create_config(kind, {"model": name, "data": "mmnist", "data_dir": ".", "out": "out", **given})
 
 
 def test_recipes_are_openstls() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plasm import weights
 from plasm.layers.token_blocks import SwinBlock
 from plasm.layers.translator_blocks import BLOCKS
-from plasm.models import TAU, MaskedAutoencoder, SimVP, make_task, openstl
+from plasm.models import TAU, MaskedAutoencoder, SimVP, create_task, openstl
 from plasm.tasks import differential_divergence, total_loss
 
 SMALL: dict[str, Any] = {
@@ -222,14 +222,14 @@ def test_tau_trains_by_a_tenth_of_the_divergence_beside_the_squared_error() -> N
     net = TAU(**{**SMALL, "translator": "tau", "in_frames": 3, "out_frames": 3})
     clips = torch.rand(2, 6, 1, 16, 16)
     for name in ("tau_mmnist", "tau_mmnist_tiny"):
-        losses, seen = make_task(name, net)(clips, torch.arange(2), 0, 0)
+        losses, seen = create_task(name, net)(clips, torch.arange(2), 0, 0)
         assert losses["mse"] == F.mse_loss(seen.prediction, clips[:, 3:])
         assert losses["divergence"] == 0.1 * differential_divergence(seen.prediction, clips[:, 3:])
     total_loss(losses).backward()
     assert net.decoder.readout.weight.grad is not None
-    assert list(make_task("simvp_gsta_mmnist", net)(clips, torch.arange(2), 0, 0)[0]) == ["mse"]
+    assert list(create_task("simvp_gsta_mmnist", net)(clips, torch.arange(2), 0, 0)[0]) == ["mse"]
     with pytest.raises(ValueError, match="no option weight; it has: divergence_weight"):
-        make_task("tau_mmnist", net, weight=1)
+        create_task("tau_mmnist", net, weight=1)
 
 
 def test_weights_fit_another_number_of_channels(tmp_path: Path) -> None:

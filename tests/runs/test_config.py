@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from plasm.runs import PretrainConfig, TrainConfig, config_differences, make_config
+from plasm.runs import PretrainConfig, TrainConfig, config_differences, create_config
 
 GIVEN: dict[str, Any] = {"model": "plasm_kth", "data": "kth", "data_dir": "d", "out": "o"}
 
@@ -15,20 +15,20 @@ def test_what_is_given_goes_over_the_file_and_that_over_the_models_defaults(tmp_
         'model = "plasm_kth"\ndata = "kth"\ndata_dir = "d"\nout = "o"\nepochs = 7\nlr = 0.5\n'
         "[model_args]\nskip = false\nnum_heads = 4\n"
     )
-    config = make_config(TrainConfig, {"lr": 0.25, "model_args": {"num_heads": 8}}, file)
+    config = create_config(TrainConfig, {"lr": 0.25, "model_args": {"num_heads": 8}}, file)
     assert (config.lr, config.epochs, config.model_args) == (0.25, 7, {"skip": False, "num_heads": 8})
     # Of the model and the record.
-    assert (make_config(TrainConfig, GIVEN).epochs, make_config(TrainConfig, GIVEN).batch_size) == (100, 16)
+    assert (create_config(TrainConfig, GIVEN).epochs, create_config(TrainConfig, GIVEN).batch_size) == (100, 16)
 
 
 def test_entries_of_tables_go_over_those_of_the_file_and_the_recipe(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
     file.write_text("[task_args]\nsampling_alpha = 2500\ndecouple_weight = 0.5\n", encoding="utf-8")
     given = {**GIVEN, "model": "predrnnv2_kth", "task_args": {"decouple_weight": 0.25}}
-    assert make_config(TrainConfig, given, file).task_args == {
+    assert create_config(TrainConfig, given, file).task_args == {
         "sampling_stop": 50_000, "reverse_sampling": True, "sampling_alpha": 2500, "decouple_weight": 0.25,
     }  # fmt: skip
-    assert make_config(TrainConfig, {**GIVEN, "opt_args": {"eps": 1e-3}}).opt_args == {"eps": 1e-3}
+    assert create_config(TrainConfig, {**GIVEN, "opt_args": {"eps": 1e-3}}).opt_args == {"eps": 1e-3}
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,14 @@ def test_entries_of_tables_go_over_those_of_the_file_and_the_recipe(tmp_path: Pa
 def test_what_is_wrong_with_a_file_is_said(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "run.toml").write_text(text)
     with pytest.raises(ValueError, match=message):
-        make_config(TrainConfig, GIVEN, tmp_path / "run.toml")
+        create_config(TrainConfig, GIVEN, tmp_path / "run.toml")
 
 
 def test_missing_fields_are_named_as_options(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="missing: --model, --data-dir; give it here or in the file"):
-        make_config(TrainConfig, {"data": "kth", "out": "o"})
+        create_config(TrainConfig, {"data": "kth", "out": "o"})
     with pytest.raises(FileNotFoundError, match="no configuration file"):
-        make_config(TrainConfig, GIVEN, tmp_path / "none.toml")
+        create_config(TrainConfig, GIVEN, tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize(

@@ -15,17 +15,17 @@ from tqdm import tqdm
 
 from plasm.data import SAMPLES
 from plasm.distributed import ALONE
-from plasm.models import Family, load_model, make_task
+from plasm.models import Family, create_task, load_model
 from plasm.tasks import Losses, Outputs, Prediction, Task, total_loss
 from plasm.training import PretrainConfig, TrainConfig, Trainer
-from plasm.training.assembly import _check_weights, freeze_encoder, make_pretraining, prepare
+from plasm.training.assembly import _check_weights, create_pretraining, freeze_encoder, prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 GIVEN: dict[str, Any] = {"model": "m", "data": "d", "data_dir": "d", "out": "o"}
 
 
 def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss() -> None:
-    task = make_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio=0.9))
+    task = create_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio=0.9))
     clips, index, masks = torch.rand(2, 20, 1, 64, 64), torch.tensor([5, 6]), []
     task.model.register_forward_pre_hook(lambda module, inputs: masks.append(inputs[1]))
     losses, seen = task(clips, index, 3, 0)
@@ -37,7 +37,7 @@ def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss() -> 
     task(clips[1:], index[1:], 3, 0)
     assert torch.equal(masks[1], visible[10:])
     # Masks of validation are of no seed and no epoch.
-    other = make_pretraining(
+    other = create_pretraining(
         timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio=0.9, seed=9)
     )
     assert torch.equal(other.draw_mask(clips[:, :10], index, None), task.draw_mask(clips[:, :10], index, None))
@@ -47,17 +47,17 @@ def test_the_first_phase_hides_pixels_from_the_model_and_not_from_the_loss() -> 
 def test_a_mask_ratio_that_ends_elsewhere() -> None:
     """In equal steps of epochs, to all pixels seen; validation stays as it is."""
     config = PretrainConfig(**GIVEN, mask_ratio=0.9, mask_ratio_end=0.0, epochs=4)
-    task = make_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), config)
+    task = create_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), config)
     clip, index = torch.zeros(1, 10, 1, 10, 10), torch.tensor([0])
     masks = [task.draw_mask(clip, index, epoch) for epoch in (0, 1, 2, 3, None)]
     assert [(~mask).sum().item() / 10 for mask in masks if mask is not None] == [90, 60, 30, 0, 90]
     with pytest.raises(ValueError, match=r"mask_ratio_end lies in \[0, 1\], got 2.0"):
-        make_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio_end=2.0))
+        create_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio_end=2.0))
 
 
 def test_ablations_of_the_first_phase() -> None:
     plain = PretrainConfig(**GIVEN, mask_ratio=0.0, spatial_masking=False)
-    task = make_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), plain)
+    task = create_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), plain)
     clips = torch.rand(1, 20, 1, 64, 64)
     _, seen = task(clips, torch.tensor([0]), 0, 0)
     assert torch.equal(seen.shown, clips[:, :10])
@@ -203,7 +203,7 @@ def test_a_notebook_trains_the_module_that_it_holds(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_a_phase_is_said() -> None:
     with pytest.raises(ValueError, match="Noted has not all of these"):
-        make_pretraining(Noted(), PretrainConfig(**GIVEN))
+        create_pretraining(Noted(), PretrainConfig(**GIVEN))
     freeze_encoder(Noted(), False)
     with pytest.raises(ValueError, match="Noted has no freeze_encoder"):
         freeze_encoder(Noted(), True)
@@ -212,7 +212,7 @@ def test_what_does_not_fit_a_phase_is_said() -> None:
 @pytest.mark.parametrize("name", ["tau", "convlstm", "phydnet", "e3dlstm"])
 def test_losses_of_systems_take_weights(name: str) -> None:
     model: Any = timm.create_model(f"{name}_mmnist_tiny", in_frames=3, out_frames=3)
-    task, clips = make_task(f"{name}_mmnist_tiny", model), torch.rand(1, 6, 1, 64, 64)
+    task, clips = create_task(f"{name}_mmnist_tiny", model), torch.rand(1, 6, 1, 64, 64)
     model.eval()
 
     @torch.no_grad()

@@ -14,17 +14,17 @@ from plasm.cli import main
 SMALL = ["encoder_dim=4", "translator_dim=8", "translator_depth=1"]
 
 
-def make_kth(root: Path) -> None:
+def create_kth(root: Path) -> None:
     write_kth(root, {f"person{person}_boxing_d1": 31 for person in ("01", "02", "03", "17")})
     run("data", "prepare", "kth", "--data-dir", root)
 
 
-def make_human36m(root: Path) -> None:
+def create_human36m(root: Path) -> None:
     for subject in (1, 5, 6, 9):
         write_images(root / "images", frames(41, 24, 24), f"S{subject}_Walking.54138969_{{:06d}}.jpg")
 
 
-def make_kitticaltech(root: Path) -> None:
+def create_kitticaltech(root: Path) -> None:
     for drive in range(3):
         write_images(root / f"2011_09_26_drive_{drive:04d}_sync" / "image_03" / "data", frames(11, 37, 124))
     write_seq(root / "caltech" / "set06" / "V000.seq", frames(33, 48, 64))
@@ -40,9 +40,9 @@ def run(*arguments: object) -> str:
     ("name", "make", "options", "clip", "columns"),
     [
         ("taxibj", write_taxibj, ["--data-arg", "val_days=4"], "4 -> 4", "MSE x100"),
-        ("kth", make_kth, [], "10 -> 20", "MSE"),
-        ("human36m", make_human36m, [], "4 -> 4", "MSE x0.1"),
-        ("kitticaltech", make_kitticaltech, [], "10 -> 1", "MSE x1000 (mean)"),
+        ("kth", create_kth, [], "10 -> 20", "MSE"),
+        ("human36m", create_human36m, [], "4 -> 4", "MSE x0.1"),
+        ("kitticaltech", create_kitticaltech, [], "10 -> 1", "MSE x1000 (mean)"),
     ],
 )
 def test_both_phases_and_evaluation(

@@ -7,7 +7,7 @@ import timm
 from torch import nn
 
 from plasm.training import TrainConfig
-from plasm.training.optim import make_optimizer, make_scheduler
+from plasm.training.optim import create_optimizer, create_scheduler
 
 SMALL: dict[str, Any] = {"encoder_dim": 4, "translator_dim": 16, "translator_depth": 2, "encoder_depth": 2}
 
@@ -18,23 +18,23 @@ def config(**given: Any) -> TrainConfig:
 
 def test_options_of_the_optimizer_reach_it() -> None:
     net = nn.Linear(2, 2)
-    optimizer: Any = make_optimizer(net, config(opt_args={"betas": [0.8, 0.9], "eps": 1e-3}))
+    optimizer: Any = create_optimizer(net, config(opt_args={"betas": [0.8, 0.9], "eps": 1e-3}))
     assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.8, 0.9), 1e-3)}
-    assert make_optimizer(net, config()).param_groups[0]["betas"] == (0.9, 0.999)
-    assert make_optimizer(net, config(optimizer="sgd", opt_args={"momentum": 0.5})).param_groups[0]["momentum"] == 0.5
+    assert create_optimizer(net, config()).param_groups[0]["betas"] == (0.9, 0.999)
+    assert create_optimizer(net, config(optimizer="sgd", opt_args={"momentum": 0.5})).param_groups[0]["momentum"] == 0.5
     with pytest.raises(ValueError, match=r"optimizer 'adam' with \{'momenta': 3\} cannot train here: .*momenta"):
-        make_optimizer(net, config(opt_args={"momenta": 3}))
+        create_optimizer(net, config(opt_args={"momenta": 3}))
     with pytest.raises(ValueError, match=r"optimizer 'adam' with .* cannot train here: Invalid beta"):
-        make_optimizer(net, config(opt_args={"betas": (2.0, 0.9)}))
+        create_optimizer(net, config(opt_args={"betas": (2.0, 0.9)}))
     with pytest.raises(ValueError, match="opt_args has lr, which has an option of its own"):
-        make_optimizer(net, config(opt_args={"lr": 3}))
+        create_optimizer(net, config(opt_args={"lr": 3}))
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", "cosine", "wsd"])
 def test_each_layer_has_a_rate_below_that_of_the_next(schedule: str) -> None:
     net: Any = timm.create_model("simvp_gsta_mmnist", **SMALL)
     told = config(lr=0.1, layer_decay=0.5, schedule=schedule, epochs=2, warmup_epochs=1)
-    optimizer = make_optimizer(net, told)
+    optimizer = create_optimizer(net, told)
     names = {parameter: name for name, parameter in net.named_parameters()}
     peak = {names[parameter]: group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
     assert peak.keys() == dict(net.named_parameters()).keys()
@@ -43,7 +43,7 @@ def test_each_layer_has_a_rate_below_that_of_the_next(schedule: str) -> None:
     assert peak["translator.blocks.0.reduction.weight"] == 0.05
     assert peak["encoder.blocks.0.conv.weight"] == 0.025
     # A schedule moves all of them alike.
-    scheduler, ratios = make_scheduler(optimizer, told, 8), []
+    scheduler, ratios = create_scheduler(optimizer, told, 8), []
     for _ in range(7):
         optimizer.step()
         scheduler.step()
@@ -56,7 +56,7 @@ def test_each_layer_has_a_rate_below_that_of_the_next(schedule: str) -> None:
 
 def test_layers_need_a_name_and_a_factor() -> None:
     with pytest.raises(ValueError, match="Linear has no group_matcher"):
-        make_optimizer(nn.Linear(1, 1), config(layer_decay=0.5))
+        create_optimizer(nn.Linear(1, 1), config(layer_decay=0.5))
     for factor in (0.0, 1.5):
         with pytest.raises(ValueError, match="layer_decay is a factor above 0, up to 1"):
             config(layer_decay=factor)

@@ -150,7 +150,7 @@ def test_a_run_that_lives_keeps_others_out_and_one_that_was_killed_does_not(tmp_
         deadline = time.monotonic() + 100
         while not list(out.glob("checkpoints/step_*8")) and time.monotonic() < deadline:
             time.sleep(0.05)
-        config = training.make_config(TrainConfig, arguments(out, **told))
+        config = training.create_config(TrainConfig, arguments(out, **told))
         for resume in (True, False):
             with pytest.raises(FileExistsError, match=f"is in use: process {process.pid} on .* trains in it"):
                 training.run(config, resume=resume)

@@ -20,7 +20,7 @@ from plasm.distributed import ALONE, World
 from plasm.models import initial_arguments, load_model
 from plasm.training import PretrainConfig, TrainConfig, model_defaults
 from plasm.training.assembly import prepare
-from plasm.training.optim import make_optimizer, make_scheduler
+from plasm.training.optim import create_optimizer, create_scheduler
 from plasm.weights import manifest
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
@@ -197,7 +197,7 @@ def test_schedules(schedule: str) -> None:
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.Adam([parameter], lr=0.1, betas=(0.9, 0.999))
     config = TrainConfig(model="", data="", data_dir="", out="", lr=0.1, schedule=schedule)  # type: ignore[arg-type]
-    scheduler = make_scheduler(optimizer, config, 100)
+    scheduler = create_scheduler(optimizer, config, 100)
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -236,7 +236,7 @@ def test_wsd_warms_up_stays_and_decays_to_zero() -> None:
         model="", data="", data_dir="", out="", lr=0.1, schedule="wsd", epochs=10, warmup_steps=4, decay_epochs=2
     )
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
-    scheduler = make_scheduler(optimizer, config, 100)
+    scheduler = create_scheduler(optimizer, config, 100)
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -249,7 +249,7 @@ def test_wsd_warms_up_stays_and_decays_to_zero() -> None:
 def rates(num_steps: int, **told: Any) -> list[float]:
     config = TrainConfig(model="", data="", data_dir="", out="", **{"lr": 1.0, **told})
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = make_scheduler(optimizer, config, num_steps)
+    scheduler = create_scheduler(optimizer, config, num_steps)
     found = []
     for _ in range(num_steps):
         found.append(optimizer.param_groups[0]["lr"])
@@ -292,7 +292,7 @@ def test_weights_decay_but_biases_and_norms_do_not() -> None:
     config = TrainConfig(model="", data="", data_dir="", out="", lr=0.1, optimizer="adamw", weight_decay=0.5)
     net = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.GroupNorm(1, 4), torch.nn.Conv2d(4, 1, 1))
     net[2].requires_grad_(False)
-    groups = {group["weight_decay"]: group["params"] for group in make_optimizer(net, config).param_groups}
+    groups = {group["weight_decay"]: group["params"] for group in create_optimizer(net, config).param_groups}
     assert {id(p) for p in groups[0.5]} == {id(net[0].weight)}
     assert {id(p) for p in groups[0.0]} == {id(net[0].bias), id(net[1].weight), id(net[1].bias)}
 
@@ -462,7 +462,7 @@ def test_the_report_tells_the_run(pretrained: Path) -> None:
 
 def test_a_saved_configuration_repeats_the_run(sample_root: Path, tmp_path: Path) -> None:
     training.run(TrainConfig(**arguments(sample_root, tmp_path / "one", ema=0.5)))
-    again = training.make_config(TrainConfig, {"out": str(tmp_path / "two")}, tmp_path / "one" / "config.toml")
+    again = training.create_config(TrainConfig, {"out": str(tmp_path / "two")}, tmp_path / "one" / "config.toml")
     training.run(again)
     one, two = (tmp_path / name / "model.safetensors" for name in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()

@@ -65,11 +65,11 @@ class Campaign:
 
     Attributes:
         prepare: Makes, in a folder that stays, what all cases share; done once in each process.
-        make: Makes case ``number`` of a random generator, in a folder of its own, from what ``prepare`` returned.
+        create: Makes case ``number`` of a random generator, in a folder of its own, from what ``prepare`` returned.
     """
 
     prepare: Callable[[Path], Any]
-    make: Callable[[np.random.Generator, int, Path, Any], Case]
+    create: Callable[[np.random.Generator, int, Path, Any], Case]
 
 
 def unclear(text: str, named: str) -> str | None:

@@ -348,7 +348,7 @@ def _header_of(shape: tuple[int, ...]) -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
-def make(numbers: np.random.Generator, number: int, folder: Path, whole: dict[str, bytes]) -> Case:
+def create(numbers: np.random.Generator, number: int, folder: Path, whole: dict[str, bytes]) -> Case:
     """Make one malformed source."""
     if number % 2:
         return (_pause if number % 16 == 1 else _playlist if number % 8 == 3 else _video)(numbers, folder, whole)
@@ -356,4 +356,4 @@ def make(numbers: np.random.Generator, number: int, folder: Path, whole: dict[st
     return kinds[number // 2 % len(kinds)](numbers, folder)
 
 
-CAMPAIGN = Campaign(prepare, make)
+CAMPAIGN = Campaign(prepare, create)

@@ -51,7 +51,7 @@ def prepare(folder: Path) -> Shared:
         return Shared(content, clip, model(clip))
 
 
-def make(numbers: np.random.Generator, number: int, folder: Path, shared: Shared) -> Case:
+def create(numbers: np.random.Generator, number: int, folder: Path, shared: Shared) -> Case:
     """Change a file's bytes, or what it says of itself; it is a stranger's then, whom some trust."""
     trust = bool(numbers.random() < 0.7)
     ending = (".onnx", ".pt2")[number % 2]
@@ -106,4 +106,4 @@ def _other_archive(numbers: np.random.Generator, title: str, whole: bytes) -> by
     return written.getvalue()
 
 
-CAMPAIGN = Campaign(prepare, make)
+CAMPAIGN = Campaign(prepare, create)

@@ -141,7 +141,7 @@ def prepare(folder: Path) -> dict[str, Whole]:
     return wholes
 
 
-def make(numbers: np.random.Generator, number: int, folder: Path, wholes: dict[str, Whole]) -> Case:
+def create(numbers: np.random.Generator, number: int, folder: Path, wholes: dict[str, Whole]) -> Case:
     """Signal a run, or its loader process, once or more, at moments drawn from all of its time."""
     phase, loader = _PHASES[number % 2], number % 8 >= 6
     count = 1 if loader else int(numbers.integers(1, _MOST_SIGNALS + 1))
@@ -164,4 +164,4 @@ def make(numbers: np.random.Generator, number: int, folder: Path, wholes: dict[s
     return Case(f"{phase}, {what}", run, lambda result: result == wholes[phase].result)
 
 
-CAMPAIGN = Campaign(prepare, make)
+CAMPAIGN = Campaign(prepare, create)

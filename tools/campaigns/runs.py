@@ -72,7 +72,7 @@ def prepare(folder: Path) -> Shared:
     return Shared(clips, configs, stopped, weights)
 
 
-def make(numbers: np.random.Generator, number: int, folder: Path, shared: Shared) -> Case:
+def create(numbers: np.random.Generator, number: int, folder: Path, shared: Shared) -> Case:
     """Do something to a run that was stopped, and let it go on."""
     phase, out = ("train", "pretrain")[number // 4 % 2], folder / "run"
     shutil.copytree(shared.stopped[phase], out)
@@ -166,4 +166,4 @@ def _other_data(
     )
 
 
-CAMPAIGN = Campaign(prepare, make)
+CAMPAIGN = Campaign(prepare, create)

@@ -181,7 +181,7 @@ def _as_written(file: Path, model: nn.Module) -> bool:
     )
 
 
-def make(numbers: np.random.Generator, number: int, folder: Path, shared: Shared) -> Case:
+def create(numbers: np.random.Generator, number: int, folder: Path, shared: Shared) -> Case:
     """Mutate weights in one of the places that weights come from."""
     places = ("folder with sha256", "folder without", "file", "config.json", "old checkpoint", "hostile")
     where = places[number % len(places)]
@@ -294,4 +294,4 @@ def _hostile(numbers: np.random.Generator, folder: Path, shared: Shared) -> Case
     return Case(f"hostile: {title}", lambda: load_model(None, str(out)), None, str(out))
 
 
-CAMPAIGN = Campaign(prepare, make)
+CAMPAIGN = Campaign(prepare, create)

@@ -1,8 +1,8 @@
 """Make what ships with the page of `plasm demo`.
 
-Usage: python tools/make_demo.py model               the default weights as ONNX, after they have changed
-       python tools/make_demo.py digits MNIST_DIR    the digits
-       python tools/make_demo.py runtime             ONNX Runtime Web, from npm
+Usage: python tools/create_demo.py model               the default weights as ONNX, after they have changed
+       python tools/create_demo.py digits MNIST_DIR    the digits
+       python tools/create_demo.py runtime             ONNX Runtime Web, from npm
 """
 
 import gzip

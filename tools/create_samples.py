@@ -1,6 +1,6 @@
 """Make the sample digits and clips that ship with the package, from the four MNIST files.
 
-Usage: python tools/make_samples.py MNIST_DIR
+Usage: python tools/create_samples.py MNIST_DIR
 """
 
 import gzip
