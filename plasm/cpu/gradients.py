@@ -5,7 +5,8 @@ arithmetic. Each has an equal that is several times faster:
 
 * the weight of a depthwise convolution wider than 3: oneDNN has its fast kernel for widths up to 3 only, so the
   gradient is taken in strips of three columns;
-* a bias, which is a sum over all places: as a matrix product with a row of ones;
+* a bias, which is a sum over all places: as a matrix product with a row of ones, but of 1x1 and narrow depthwise
+  kernels, where oneDNN is as fast;
 * GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices.
 
 A fourth costs in the forward pass too: oneDNN has no fast kernel for a depthwise convolution with dilation d, so that
@@ -42,7 +43,7 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
     Returns:
         (N, C_out, H', W').
     """
-    if not _helps(x):
+    if not (_helps(x) and _is_slow_backwards(conv)):
         if isinstance(conv, nn.Conv2d) and _is_dilated_depthwise(conv) and is_eager_cpu(x):
             return _by_phases(x, conv.weight, conv.bias, conv.dilation[0])
         # The class's own forward: a subclass may have come here from its own.
@@ -100,6 +101,12 @@ def is_eager_cpu(x: Tensor) -> bool:
 
 def _is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last)
+
+
+def _is_slow_backwards(conv: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    if isinstance(conv, nn.ConvTranspose2d) or _is_dilated_depthwise(conv) or _is_wide_depthwise(conv):
+        return True
+    return conv.kernel_size != (1, 1) and (conv.groups == 1 or conv.groups < conv.in_channels)
 
 
 def _is_wide_depthwise(conv: nn.Conv2d) -> bool:
