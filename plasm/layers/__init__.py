@@ -11,9 +11,11 @@ from .gated_attention import GatedSpatiotemporalAttention
 from .gated_transformer import GatedTransformerBlock
 from .inception import InceptionBlock
 from .large_kernel_attention import LargeKernelAttention
+from .local_attention import LocalLayerAttention
 from .mau_cell import MAUCell
 from .metaformer import DepthwiseMlp, MetaFormerBlock
 from .mim import MIMBlock, MIMMemory
+from .optical_flow import OpticalFlow
 from .pairwise_attention import PairwiseLayerAttention
 from .phycell import PhyCell
 from .pixel_mask import pixel_mask_from_keys, random_pixel_mask
@@ -43,12 +45,14 @@ __all__ = [
     "GradientHighwayUnit",
     "InceptionBlock",
     "LargeKernelAttention",
+    "LocalLayerAttention",
     "MAUCell",
     "MIMBlock",
     "MIMMemory",
     "MLPMixerBlock",
     "MetaFormerBlock",
     "MultiOrderGatedAggregation",
+    "OpticalFlow",
     "PairwiseLayerAttention",
     "PhyCell",
     "RecursiveGatedConv",

@@ -1,13 +1,16 @@
 """The ConvNeXt block of PLA-SM's Translator (Section III-D, Eq. 2; arXiv 2311.11289)."""
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from .conv import NEGATIVE_SLOPE, init_conv_
 
-__all__ = ["ConvNeXtBlock"]
+__all__ = ["ConvNeXtBlock", "Norm"]
+
+Norm = Literal["group", "layer"]
 
 
 class ConvNeXtBlock(nn.Module):
@@ -21,8 +24,13 @@ class ConvNeXtBlock(nn.Module):
         kernel_size: Side of the (odd) depthwise kernel.
         expansion: Width of the inverted bottleneck, in multiples of ``dim``.
         num_groups: Groups of the GroupNorm; the paper gives none.
+        norm: "group", over groups of channels and all places; or "layer", over the channels of each place alone, so
+            that what lies far away does not matter.
         device: Device of the parameters.
         dtype: Data type of the parameters.
+
+    Raises:
+        ValueError: If ``norm`` is neither.
     """
 
     def __init__(
@@ -31,13 +39,16 @@ class ConvNeXtBlock(nn.Module):
         kernel_size: int = 7,
         expansion: int = 4,
         num_groups: int = 8,
+        norm: Norm = "group",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if norm not in get_args(Norm):
+            raise ValueError(f"norm is one of 'group', 'layer', got {norm!r}")
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.dwconv = init_conv_(nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, **dd))
-        self.norm = nn.GroupNorm(num_groups, dim, **dd)
+        self.norm = nn.GroupNorm(num_groups, dim, **dd) if norm == "group" else LayerNorm2d(dim, **dd)
         self.pwconv1 = init_conv_(nn.Conv2d(dim, expansion * dim, 1, **dd))
         self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
         self.pwconv2 = init_conv_(nn.Conv2d(expansion * dim, dim, 1, **dd))

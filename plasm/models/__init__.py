@@ -47,6 +47,7 @@ from .mau import MAU
 from .mim import MIM
 from .phydnet import PhyDNet
 from .plasm import PLASM
+from .plasm_radar import PLASMRadar
 from .predformer import PredFormer
 from .predrnn import PredRNN, PredRNNv2
 from .predrnnpp import PredRNNpp
@@ -69,6 +70,7 @@ __all__ = [
     "MaskedAutoencoder",
     "ModelInterface",
     "ModelSummary",
+    "PLASMRadar",
     "PhyDNet",
     "PredFormer",
     "PredRNN",

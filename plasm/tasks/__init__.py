@@ -6,6 +6,7 @@ A task is given a module and calls it; what else it needs of the module stands i
 from .losses import absolute_error, decoupling, differential_divergence, mean_squared_error, moment_loss, weigh
 from .prediction import DivergencePrediction, Prediction
 from .pretraining import Pretraining
+from .rain import RainPrediction
 from .sampling import FramePrediction, ScheduledSampling, ScheduledSamplingL1, TeacherForcing, sampling_mask
 from .task import Losses, Outputs, Task, check_options, frame_counts, total_loss
 
@@ -16,6 +17,7 @@ __all__ = [
     "Outputs",
     "Prediction",
     "Pretraining",
+    "RainPrediction",
     "ScheduledSampling",
     "ScheduledSamplingL1",
     "Task",

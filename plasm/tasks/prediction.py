@@ -63,15 +63,20 @@ class Prediction(Task):
         Returns:
             The losses, and the forecast, of the target's shape.
         """
-        prediction = self.model(clip)
+        prediction = self.forecast(clip)
+        weighed = weigh(prediction, target, None if weight is None else weight[:, self.in_frames :])
+        return self.losses(weighed, target), prediction
+
+    def forecast(self, clip: Tensor) -> Tensor:
+        """K forecasts in a row, (B, K * T', C, H, W), of a clip (B, T, C, H, W)."""
+        prediction: Tensor = self.model(clip)
         if self.rollout > 1:
             # Gradients of a forecast come from the loss and through the next one: they add up in single precision.
             prediction = prediction.float()
         for _ in range(self.rollout - 1):
             window = torch.cat([clip, prediction], 1)[:, -self.in_frames :]
             prediction = torch.cat([prediction, self.model(window).float()], 1)
-        weighed = weigh(prediction, target, None if weight is None else weight[:, self.in_frames :])
-        return self.losses(weighed, target), prediction
+        return prediction
 
     def losses(self, prediction: Tensor, target: Tensor) -> Losses:
         """Of a forecast (B, F, C, H, W) and what should come out."""

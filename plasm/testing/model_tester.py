@@ -65,6 +65,7 @@ class ModelTester:
         openvino_models: Those of ``onnx_models`` whose files are compared in OpenVINO, too: one of a family at least.
         export_arguments: What makes a model smaller still for that, and for weights that are adapted.
         size: H and W of the clips.
+        padding: How the model pads H and W, by the name that ``torch.nn.functional.pad`` has for it.
         bf16_tolerance: Of bf16 autocast against fp32: the root mean square of the difference, over that of the output.
     """
 
@@ -79,6 +80,7 @@ class ModelTester:
     openvino_models: tuple[str, ...] = ()
     export_arguments: Mapping[str, Any] = {}
     size: tuple[int, int] = (16, 16)
+    padding: str = "constant"
     bf16_tolerance: float = 0.05
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -252,7 +254,8 @@ class ModelTester:
         assert model(clip).shape == self.out_shape(model, size=size)
         height, width = size
         multiple = model.size_multiple
-        padded = nn.functional.pad(clip, (0, -width % multiple, 0, -height % multiple))
+        padding = (0, -width % multiple, 0, -height % multiple)
+        padded = nn.functional.pad(clip.flatten(1, 2), padding, mode=self.padding).unflatten(1, clip.shape[1:3])
         torch.testing.assert_close(model(padded)[..., :height, :width], model(clip), atol=1e-5, rtol=1e-5)
 
     def test_wrong_shapes_are_errors_that_name_the_shape_wanted(self, model: Any) -> None:

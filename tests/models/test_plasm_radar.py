@@ -1,0 +1,97 @@
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import timm
+import torch
+from tester import BaseModelTester
+from torch import Tensor, nn
+
+from plasm.models import family_of
+from plasm.models.plasm_radar import FAMILY, PLASMRadar
+
+SMALL: dict[str, Any] = {"translator_dim": 16, "translator_depth": 2}
+
+
+class TestPLASMRadar(BaseModelTester):
+    models = ("plasm_radar",)
+    parameters: Mapping[str, int] = {"plasm_radar": 630_972}
+    arguments: Mapping[str, Mapping[str, Any]] = {"plasm_radar": SMALL}
+    size = (32, 48)
+    padding = "replicate"
+
+    def not_promised(self, name: str) -> dict[str, str]:
+        return {
+            "other_channels": "a forecast is the last frame moved, which has the channels of the clip",
+            "compile": "it does, but takes a minute: too long for a test",
+            "export": "it works, in ONNX Runtime and OpenVINO, too, but takes minutes: too long for a test",
+        }
+
+    def blocks(self, model: nn.Module) -> Iterator[nn.Module]:
+        yield from model.translator.convnext
+        yield from model.translator.pla
+
+
+def shower(places: Tensor, size: tuple[int, int], radius: float = 8.0) -> Tensor:
+    """Round showers, (1, T, 1, H, W), around places (T, 2)."""
+    rows, columns = torch.arange(size[0])[:, None], torch.arange(size[1])
+    squares = [(rows - y) ** 2 + (columns - x) ** 2 for x, y in places.tolist()]
+    return 0.6 * torch.stack([torch.exp(-each / (2 * radius**2)) for each in squares])[None, :, None]
+
+
+def untrained() -> PLASMRadar:
+    """One whose network says nothing: optical flow alone."""
+    model = timm.create_model("plasm_radar", **SMALL).eval()
+    nn.init.zeros_(model.translator.out_proj.weight)
+    return model
+
+
+def test_the_family_is_its_own() -> None:
+    assert family_of("plasm_radar") is FAMILY
+
+
+@pytest.mark.parametrize("step", [(3.0, -2.0), (-1.5, 2.5), (0.0, 0.0), (6.0, 4.0)])
+def test_a_shower_goes_on_as_it_went(step: tuple[float, float]) -> None:
+    size = (128, 160)
+    times = torch.arange(18)[:, None]
+    # So that it is in the middle halfway.
+    places = torch.tensor([80.0, 64.0]) + (times - 10) * torch.tensor(step)
+    clip = shower(places, size)
+    forecast = untrained().predict(clip[:, :6], 12)
+    for lead in (0, 5):
+        truth, persistence = clip[:, 6 + lead], clip[:, 5]
+        error = (forecast[:, lead] - truth).abs().mean()
+        still = (persistence - truth).abs().mean()
+        assert error < (0.001 if still == 0 else 0.1 * still), lead
+
+
+def test_corrections_are_bounded() -> None:
+    model = timm.create_model("plasm_radar", **SMALL).eval()
+    nn.init.constant_(model.translator.out_proj.bias, 1e6)
+    clip = torch.rand(1, 6, 1, 64, 64)
+    assert model.predict(clip, 12).max() <= 2 + 0.3 + 1e-5
+
+
+def test_what_lies_far_away_does_not_matter() -> None:
+    """No norm, attention or motion looks at the whole composite, most of which may be dry or not covered."""
+    torch.manual_seed(0)
+    model = timm.create_model("plasm_radar", **SMALL).eval()
+    nn.init.normal_(model.translator.out_proj.weight, std=0.1)
+    places = torch.tensor([60.0, 64.0]) + torch.arange(6)[:, None] * torch.tensor([1.0, 0.0])
+    clip = shower(places, (128, 256))
+    wide = torch.cat([clip, torch.zeros(1, 6, 1, 128, 512)], -1)
+    here, there = (model.predict(each, 12)[..., :128] for each in (clip, wide))
+    assert (there - here).abs().max() < 0.01 * here.abs().max()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (100, 83), (65, 127)])
+def test_any_size(size: tuple[int, int]) -> None:
+    out = timm.create_model("plasm_radar", **SMALL).predict(torch.rand(2, 6, 1, *size), 12)
+    assert out.shape == (2, 12, 1, *size)
+    assert out.isfinite().all()
+
+
+def test_dry_clips_stay_finite() -> None:
+    out = timm.create_model("plasm_radar", **SMALL).predict(torch.zeros(1, 6, 1, 64, 64), 12)
+    assert out.isfinite().all()
+    assert untrained().predict(torch.zeros(1, 6, 1, 64, 64), 12).abs().max() == 0
