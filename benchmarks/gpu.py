@@ -39,7 +39,7 @@ from plasm import training, weights
 from plasm.benchmark import Measurement, measure, write_csv
 from plasm.data import create_dataset
 from plasm.devices import choose_device, has_bf16, move
-from plasm.distributed import join_world
+from plasm.distributed import init_process_group
 from plasm.evaluation import evaluate, forecast
 from plasm.models import load_model
 
@@ -174,8 +174,8 @@ def error(model: str, folder: Path, data_dir: str, device: torch.device) -> dict
     """What the weights of a folder do on the first test clips."""
     clips = create_dataset("mmnist", Path(data_dir), "test", num_clips=TEST_CLIPS, num_frames=20)
     loaded = move(load_model(model, str(folder)), device).eval()
-    with join_world(device) as world:
-        return dict(evaluate({"model": forecast(loaded)}, clips, 10, 10, world=world)["model"].means)
+    with init_process_group(device) as group:
+        return dict(evaluate({"model": forecast(loaded)}, clips, 10, 10, group=group)["model"].means)
 
 
 @click.command()

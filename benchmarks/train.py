@@ -33,7 +33,7 @@ from torch import Tensor
 from plasm.data import create_dataset, moving_mnist_clips
 from plasm.data.mnist import load_digits
 from plasm.devices import choose_device, has_bf16, keep_freed_memory
-from plasm.distributed import World
+from plasm.distributed import ProcessGroup
 from plasm.models import create_model, summarize
 from plasm.training import TrainConfig
 from plasm.training.assembly import prepare
@@ -79,7 +79,7 @@ def trainer_step(arguments: argparse.Namespace, variant: str, folder: str) -> Ca
         clips_per_epoch=10_000, batch_size=arguments.batch_size, val_clips=1, device=arguments.device,
         bf16=False if variant == "fp32" else None, compile=variant == "compile", freeze_encoder=variant == "frozen",
     )  # fmt: skip
-    trainer = prepare(config, World(0, 1, choose_device(arguments.device)), resume=False)
+    trainer = prepare(config, ProcessGroup(0, 1, choose_device(arguments.device)), resume=False)
     trainer.task.train()
     batches = trainer._batches()
 

@@ -1,6 +1,6 @@
-"""Several processes that train or measure one model, started by torchrun: each takes its share of the clips.
+"""Several processes that train or measure one model, started by torchrun: each takes its part of the clips.
 
-One process without torchrun is a world of one, for which everything here does nothing.
+One process without torchrun is a group of one, for which everything here does nothing.
 """
 
 import os
@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["ALONE", "LostProcessError", "World", "join_world"]
+__all__ = ["SINGLE_PROCESS", "LostProcessError", "ProcessGroup", "init_process_group"]
 
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, which may be decoding a data set; one that died is noticed at once."""
@@ -26,7 +26,7 @@ class LostProcessError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """The processes of a run.
 
     Attributes:
@@ -44,11 +44,11 @@ class World:
         """Whether this process writes files and speaks to the user."""
         return self.rank == 0
 
-    def share(self, items: list[int]) -> list[int]:
+    def part(self, items: list[int]) -> list[int]:
         """This process's part of ``items``: every one is some process's, and none is two processes'."""
         return items[self.rank :: self.size]
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every process has come here."""
         self.sum(torch.zeros(()))
 
@@ -61,7 +61,7 @@ class World:
         dist.all_reduce(there)
         return there.to(values.device)
 
-    def take_from_first(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Overwrite tensors, where this process computes, with those of the first process."""
         if self.size == 1:
             return
@@ -71,12 +71,12 @@ class World:
             tensor.detach().copy_(there)
 
 
-ALONE = World(0, 1, torch.device("cpu"))
+SINGLE_PROCESS = ProcessGroup(0, 1, torch.device("cpu"))
 """One process, on the CPU."""
 
 
 @contextmanager
-def join_world(device: torch.device) -> Iterator[World]:
+def init_process_group(device: torch.device) -> Iterator[ProcessGroup]:
     """Meet the other processes that torchrun started, if it did, and part from them at the end.
 
     Args:
@@ -89,7 +89,7 @@ def join_world(device: torch.device) -> Iterator[World]:
     """
     size = _number("WORLD_SIZE", "1", at_least=1)
     if size == 1:
-        yield World(0, 1, device)
+        yield ProcessGroup(0, 1, device)
         return
     rank, local = _number("RANK", None, below=size), _number("LOCAL_RANK", "0")
     _number("MASTER_PORT", None, below=2**16)
@@ -112,7 +112,7 @@ def join_world(device: torch.device) -> Iterator[World]:
             f"{str(error).splitlines()[0]}"
         ) from error
     try:
-        yield World(rank, size, device)
+        yield ProcessGroup(rank, size, device)
     except RuntimeError as error:
         if _is_of_communication(error):
             raise LostProcessError(

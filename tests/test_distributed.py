@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from plasm import training
 from plasm.data import SAMPLES, create_dataset
-from plasm.distributed import ALONE, World, join_world
+from plasm.distributed import SINGLE_PROCESS, ProcessGroup, init_process_group
 from plasm.evaluation import BASELINES, evaluate, forecast, frame_mse
 from plasm.models import load_model
 
@@ -43,7 +43,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
     ends = both("step", tmp_path / "two")
     assert [code for code, _ in ends] == [0, 0], ends
     two = load_file(tmp_path / "two" / "step.safetensors")
-    one = together.gradients(ALONE, str(tmp_path / "one"), str(SAMPLES))
+    one = together.gradients(SINGLE_PROCESS, str(tmp_path / "one"), str(SAMPLES))
     assert two.keys() == one.keys()
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=1e-4, atol=1e-6, msg=name)
@@ -101,9 +101,9 @@ def test_evaluation_covers_every_clip_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_shares_are_a_partition(size: int) -> None:
-    shares = [World(rank, size, torch.device("cpu")).share(list(range(7))) for rank in range(size)]
-    assert sorted(number for share in shares for number in share) == list(range(7))
+def test_parts_are_a_partition(size: int) -> None:
+    parts = [ProcessGroup(rank, size, torch.device("cpu")).part(list(range(7))) for rank in range(size)]
+    assert sorted(number for part in parts for number in part) == list(range(7))
 
 
 def test_a_dead_process_ends_the_others_with_a_message(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_an_environment_that_torchrun_did_not_make(
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match=message), join_world(torch.device("cpu")):
+    with pytest.raises(ValueError, match=message), init_process_group(torch.device("cpu")):
         pass
 
 
@@ -146,5 +146,8 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "64", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ValueError, match="process 64 of this machine has no GPU"), join_world(torch.device("cuda")):
+    with (
+        pytest.raises(ValueError, match="process 64 of this machine has no GPU"),
+        init_process_group(torch.device("cuda")),
+    ):
         pass

@@ -11,7 +11,7 @@ from plasm import weights
 from plasm.config import Config, option
 from plasm.data import create_dataset
 from plasm.devices import choose_device, clear_failures, move
-from plasm.distributed import join_world
+from plasm.distributed import init_process_group
 from plasm.models import frame_counts, load_model
 from plasm.runs import record_metrics
 from plasm.weights.card import without_folder
@@ -120,15 +120,15 @@ def run(config: EvaluateConfig) -> Evaluation | None:
     )  # fmt: skip
     # Before the clips are read: it may fail.
     lpips = load_lpips(None if config.lpips == "download" else config.lpips) if config.lpips else None
-    with clear_failures("a smaller --batch-size takes less"), join_world(choose_device(config.device)) as world:
-        timed = TimedForecast(forecast(move(net, world.device)), world.device)
+    with clear_failures("a smaller --batch-size takes less"), init_process_group(choose_device(config.device)) as group:
+        timed = TimedForecast(forecast(move(net, group.device)), group.device)
         forecasts: dict[str, Forecast] = {"model": timed, **BASELINES}
         metrics = evaluate(
             forecasts, clips, in_frames, out_frames, num_clips=config.num_clips, batch_size=config.batch_size,
-            world=world, workers=config.workers, published=config.published, lpips=lpips and lpips.to(world.device),
+            group=group, workers=config.workers, published=config.published, lpips=lpips and lpips.to(group.device),
         )  # fmt: skip
-        speed = world.sum(torch.tensor(timed.frames_per_second, dtype=torch.float64)).item()
-    if not world.is_first:
+        speed = group.sum(torch.tensor(timed.frames_per_second, dtype=torch.float64)).item()
+    if not group.is_first:
         return None
     file = None
     if folder:
@@ -138,7 +138,7 @@ def run(config: EvaluateConfig) -> Evaluation | None:
         except OSError as error:
             # What was measured is right, and the caller's.
             _logger.warning("not written beside the weights: %s", error)
-    machine = f"{world.size} x {world.device.type}" if world.size > 1 else world.device.type
+    machine = f"{group.size} x {group.device.type}" if group.size > 1 else group.device.type
     return Evaluation(metrics, in_frames, out_frames, clips[0][0].numel(), speed, machine, file)
 
 

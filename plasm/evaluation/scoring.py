@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from plasm.data import clip_batches
-from plasm.distributed import ALONE, World
+from plasm.distributed import SINGLE_PROCESS, ProcessGroup
 from plasm.models import forecasting
 
 from .forecasts import Forecast
@@ -25,7 +25,7 @@ def evaluate(
     *,
     num_clips: int | None = None,
     batch_size: int = 10,
-    world: World = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     workers: int = 0,
     ssim: bool = True,
     published: bool = False,
@@ -40,7 +40,7 @@ def evaluate(
         out_frames: T'.
         num_clips: Use the first so many clips; all by default.
         batch_size: B.
-        world: The processes that measure together, and where the forecasts compute; by default this one, on the CPU.
+        group: The processes that measure together, and where the forecasts compute; by default this one, on the CPU.
         workers: Processes that load clips, for each that measures; 0 loads them in that one.
         ssim: Compute the SSIMs.
         published: Add the scores that published code computes otherwise; see ``published_scores``.
@@ -53,12 +53,12 @@ def evaluate(
         ValueError: If there are fewer clips than processes.
     """
     total = len(dataset) if num_clips is None else min(num_clips, len(dataset))  # type: ignore[arg-type]
-    if total < world.size:
-        raise ValueError(f"{total} clips are too few for {world.size} processes")
-    index = world.share(list(range(total)))
+    if total < group.size:
+        raise ValueError(f"{total} clips are too few for {group.size} processes")
+    index = group.part(list(range(total)))
     batches = [index[i : i + batch_size] for i in range(0, len(index), batch_size)]
     metrics = {name: VideoMetrics(ssim, published, lpips) for name in forecasts}
-    quiet = None if world.is_first else True
+    quiet = None if group.is_first else True
     # A model's own predict, given as it is, leaves the model's mode to us.
     models = [owner for f in forecasts.values() if isinstance(owner := getattr(f, "__self__", f), nn.Module)]
     with (
@@ -66,11 +66,11 @@ def evaluate(
         tqdm(total=len(index), desc="evaluate", unit="clip", leave=False, disable=quiet) as progress,
     ):
         for clips in clip_batches(dataset, batches, workers):
-            clips = clips.to(world.device)
+            clips = clips.to(group.device)
             clip, target = clips[:, :in_frames], clips[:, in_frames : in_frames + out_frames]
             for name, forecast in forecasts.items():
                 metrics[name].update(forecast(clip, out_frames), target)
             progress.update(len(clips))
     for metric in metrics.values():
-        metric.add_up(world.sum)
+        metric.add_up(group.sum)
     return {name: metric.compute() for name, metric in metrics.items()}

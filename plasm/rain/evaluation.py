@@ -14,7 +14,7 @@ from plasm.data.radar import Sequence as Event
 from plasm.data.radar.clips import events_of
 from plasm.data.radar.sequence import below
 from plasm.devices import choose_device, clear_failures, move
-from plasm.distributed import ALONE, World, join_world
+from plasm.distributed import SINGLE_PROCESS, ProcessGroup, init_process_group
 from plasm.evaluation import EvaluateConfig, forecast
 from plasm.files import atomic_write
 from plasm.models import ModelInterface, frame_counts, load_model
@@ -127,7 +127,7 @@ def evaluate_rain(
     leads: int,
     *,
     num_clips: int | None = None,
-    world: World = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
     done: Callable[[], None] | None = None,
 ) -> RainScores:
     """Measure forecasts on the same clips and the same cells, each clip in one process.
@@ -138,24 +138,24 @@ def evaluate_rain(
         in_frames: T.
         leads: T'.
         num_clips: Use the first so many; all by default.
-        world: The processes that measure together.
+        group: The processes that measure together.
         done: Called after each clip.
 
     Returns:
         The scores, over the clips of all processes.
     """
     total = len(clips) if num_clips is None else min(num_clips, len(clips))
-    if total < world.size:
-        raise ValueError(f"{total} clips are too few for {world.size} processes")
+    if total < group.size:
+        raise ValueError(f"{total} clips are too few for {group.size} processes")
     scores = RainScores(list(forecasts), leads, clips.km)
-    share = world.share(list(range(total)))
-    for number in tqdm(share, desc="evaluate", unit="clip", leave=False, disable=None if world.is_first else True):
+    part = group.part(list(range(total)))
+    for number in tqdm(part, desc="evaluate", unit="clip", leave=False, disable=None if group.is_first else True):
         rates = clips.rates(number, in_frames + leads)
         observed, truth = rates[:in_frames], rates[in_frames:]
         scores.update({name: make(observed, leads) for name, make in forecasts.items()}, truth)
         if done is not None:
             done()
-    scores.add_up(world.sum)
+    scores.add_up(group.sum)
     return scores
 
 
@@ -201,11 +201,11 @@ def run(config: EvaluateConfig) -> RainEvaluation | None:
     in_frames, out_frames = frame_counts(net)
     leads = config.frames or out_frames
     clips = open_clips(Path(config.data_dir), in_frames + leads, dict(config.data_args))
-    with clear_failures("fewer --frames take less"), join_world(choose_device(config.device)) as world:
-        model = model_forecast(forecast(move(net, world.device)), in_frames, world.device)
+    with clear_failures("fewer --frames take less"), init_process_group(choose_device(config.device)) as group:
+        model = model_forecast(forecast(move(net, group.device)), in_frames, group.device)
         forecasts = {"model": model, **baselines()}
-        scores = evaluate_rain(forecasts, clips, in_frames, leads, num_clips=config.num_clips, world=world)
-    if not world.is_first:
+        scores = evaluate_rain(forecasts, clips, in_frames, leads, num_clips=config.num_clips, group=group)
+    if not group.is_first:
         return None
     files = write_scores(scores, clips.minutes, Path(config.out))
     count = min(len(clips), config.num_clips)

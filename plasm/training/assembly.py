@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from plasm.config import read_config
 from plasm.data import StreamClips, create_dataset, pixel_mask
 from plasm.devices import choose_device, clear_failures, has_bf16
-from plasm.distributed import World, join_world
+from plasm.distributed import ProcessGroup, init_process_group
 from plasm.files import import_named
 from plasm.models import (
     MaskedAutoencoder,
@@ -82,54 +82,54 @@ def run(
         if fast_dev_run:
             _try_every_stage(config, resume)
             return
-        with join_world(choose_device(config.device)) as world, _lock(Path(config.out), world):
-            trainer = prepare(config, world, resume, allow_changed_data)
-            if world.is_first:
+        with init_process_group(choose_device(config.device)) as group, _lock(Path(config.out), group):
+            trainer = prepare(config, group, resume, allow_changed_data)
+            if group.is_first:
                 print("\n".join(outlook.describe(trainer)), flush=True)
                 for warning in outlook.warnings(trainer):
                     _LOG.warning("%s", warning)
             trainer.fit()
 
 
-def _lock(out: Path, world: World) -> AbstractContextManager[None]:
+def _lock(out: Path, group: ProcessGroup) -> AbstractContextManager[None]:
     """Of the processes that train together, the first one keeps others from the folder that it writes."""
-    return lock_folder(out) if world.is_first else nullcontext()
+    return lock_folder(out) if group.is_first else nullcontext()
 
 
 def _try_every_stage(config: PretrainConfig | TrainConfig, resume: bool) -> None:
     """One step an epoch, two epochs, the second after a stop; then the weights are loaded again."""
     out = Path(config.out)
     folder = out.with_name(f".{out.name}.fast_dev_run")
-    with join_world(choose_device(config.device)) as world, _lock(out, world):
+    with init_process_group(choose_device(config.device)) as group, _lock(out, group):
         # A few clips, but enough for each process and part.
-        whole = world.size * config.accumulate
+        whole = group.size * config.accumulate
         clips = min(config.batch_size, whole * max(1, 4 // whole))
         small = replace(
             config, out=str(folder), epochs=2, clips_per_epoch=clips, batch_size=clips, val_clips=2, eval_every=1
         )
         try:
-            if world.is_first:
+            if group.is_first:
                 RunFolder(out).check(config, resume)
                 shutil.rmtree(folder, ignore_errors=True)
-            prepare(small, world, resume=False).fit(epochs=1)
-            world.wait()
-            prepare(small, world, resume=True).fit()
-            if isinstance(config, TrainConfig) and world.is_first:
+            prepare(small, group, resume=False).fit(epochs=1)
+            group.barrier()
+            prepare(small, group, resume=True).fit()
+            if isinstance(config, TrainConfig) and group.is_first:
                 load_model(config.model, str(folder))
         finally:
-            if world.is_first:
+            if group.is_first:
                 shutil.rmtree(folder, ignore_errors=True)
-    if world.is_first:
+    if group.is_first:
         print("every stage works: steps, validation, checkpoint, resuming, weights, report")
 
 
 def prepare(
-    config: PretrainConfig | TrainConfig, world: World, resume: bool, allow_changed_data: bool = False
+    config: PretrainConfig | TrainConfig, group: ProcessGroup, resume: bool, allow_changed_data: bool = False
 ) -> Trainer:
     """Make model and data sets, and check all that can be checked before anything is written."""
     folder = RunFolder(Path(config.out))
     if config.bf16 is None:
-        config = replace(config, bf16=has_bf16(world.device))
+        config = replace(config, bf16=has_bf16(group.device))
     initial = _initial_args(config, folder, resume)
     config = replace(config, model_args={**initial, **config.model_args})
     module, _, architecture = config.model.rpartition(":")
@@ -139,11 +139,11 @@ def prepare(
         # Of the recipe, too, where the configuration was made without it: a run notes all that it was told.
         told = recipe(architecture, config.command).get("task_args", {})
         config = replace(config, task_args={**told, **config.task_args})
-    if world.is_first:
+    if group.is_first:
         folder.check(config, resume)
-    if config.batch_size % (world.size * config.accumulate):
+    if config.batch_size % (group.size * config.accumulate):
         raise ValueError(
-            f"batch_size {config.batch_size} is not a multiple of {world.size} processes x {config.accumulate} parts"
+            f"batch_size {config.batch_size} is not a multiple of {group.size} processes x {config.accumulate} parts"
         )
     torch.manual_seed(config.seed)
     if initial:
@@ -161,7 +161,7 @@ def prepare(
         task = create_pretraining(model, config)
     train_set, val_set = _create_datasets(config, model)
     _check_weights(task, train_set)
-    trainer = Trainer(task, train_set, val_set, config, model=model, world=world)
+    trainer = Trainer(task, train_set, val_set, config, model=model, group=group)
     trainer.start(history, resume, allow_changed_data)
     return trainer
 

@@ -37,7 +37,7 @@ def describe(trainer: Trainer) -> list[str]:
     with torch.random.fork_rng([trainer.device] if trainer.device.type == "cuda" else []):
         seconds_a_clip = _seconds_a_clip(trainer)
     # A clip that is only looked at has no gradient: about a third of the work.
-    seconds = seconds_a_clip * (left * config.batch_size + measured / 3) / trainer.world.size
+    seconds = seconds_a_clip * (left * config.batch_size + measured / 3) / trainer.group.size
     return [
         f"clips: {clips:,} to train on, {min(config.val_clips, held_out):,} for validation; each {frames} frames of "
         f"{height} x {width}, {channels} channel(s)",
@@ -134,7 +134,7 @@ def _epochs_measured(trainer: Trainer) -> int:
 
 def _seconds_a_clip(trainer: Trainer) -> float:
     """Seconds that a clip takes to be read and trained on, by this process."""
-    part = trainer.config.batch_size // (trainer.world.size * trainer.config.accumulate)
+    part = trainer.config.batch_size // (trainer.group.size * trainer.config.accumulate)
     # On a CPU the time goes with the clips; a GPU is full only with all of them.
     count = min(part, _TRIAL_CLIPS) if trainer.device.type == "cpu" else part
     index = [number * len(trainer.train_set) // count for number in range(count)]  # type: ignore[arg-type]

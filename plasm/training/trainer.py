@@ -18,7 +18,7 @@ from tqdm import tqdm
 from plasm.data import clip_batches, fingerprint, weighed_batches
 from plasm.data.counter_hash import counter_hash
 from plasm.devices import choose_device, has_bf16, keep_freed_memory, move
-from plasm.distributed import World
+from plasm.distributed import ProcessGroup
 from plasm.evaluation import frame_mse
 from plasm.runs import RunConfig, RunFolder, write_report
 from plasm.tasks import Task, total_loss
@@ -47,7 +47,7 @@ class Trainer:
         config: Of the run. Its ``model``, ``data`` and their arguments are noted, and nothing is made of them.
         model: The model that ``config.json`` describes, ``task.model`` or the one it was made from. Where timm did not
             make it, the weights are written without a ``config.json``.
-        world: The processes that train together; by default this one, on ``config.device``.
+        group: The processes that train together; by default this one, on ``config.device``.
         on_epoch: Called after each epoch, in the first process, with its row of the log: a logger, or whatever else is
             to happen then. What it raises ends the run, whose checkpoint stays.
     """
@@ -60,12 +60,12 @@ class Trainer:
         config: RunConfig,
         *,
         model: nn.Module | None = None,
-        world: World | None = None,
+        group: ProcessGroup | None = None,
         on_epoch: Callable[[dict[str, Any]], object] | None = None,
     ) -> None:
         self.exported, self.train_set, self.val_set = model or task.model, train_set, val_set
-        self.world = world = world or World(0, 1, choose_device(config.device))
-        self.device, self.on_epoch = world.device, on_epoch
+        self.group = group = group or ProcessGroup(0, 1, choose_device(config.device))
+        self.device, self.on_epoch = group.device, on_epoch
         if config.bf16 is None:
             config = replace(config, bf16=has_bf16(self.device))
         self.config, self.folder = config, RunFolder(Path(config.out))
@@ -83,7 +83,7 @@ class Trainer:
         self.state = TrainState(self.task, config, self.steps_per_epoch, data)
         if config.compile:
             self.task.model.compile()
-        self.replica: Any = DistributedDataParallel(self.task) if world.size > 1 else self.task
+        self.replica: Any = DistributedDataParallel(self.task) if group.size > 1 else self.task
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bool(config.bf16))
         # Number, learning rate and losses of each step whose losses nobody has looked at yet: their sum, then each.
         self.unseen: list[tuple[int, float, Tensor]] = []
@@ -107,10 +107,10 @@ class Trainer:
             FileExistsError: If the folder holds a run, and it is not resumed.
             OSError: If the folder cannot be written, or every checkpoint is damaged.
         """
-        if self.world.is_first:
+        if self.group.is_first:
             self.folder.check(self.config, resume)
         self.check()
-        if self.world.is_first:
+        if self.group.is_first:
             self.folder.create(self.config, [dict(row) for row in history], needed_bytes=self.state.num_bytes * 4)
         if resume:
             self.restore(allow_changed_data)
@@ -132,7 +132,7 @@ class Trainer:
         """Write a checkpoint. Every process has the same state; the first one writes it."""
         self.saved_at = time.monotonic()
         self.state.check_finite()
-        if self.world.is_first:
+        if self.group.is_first:
             self.state.save(self.folder.checkpoints)
 
     def restore(self, allow_changed_data: bool = False) -> None:
@@ -147,12 +147,12 @@ class Trainer:
         """
         self.state.restore(self.folder.checkpoints, allow_changed_data)
         taken = torch.tensor(float(self.state.steps_done))
-        if self.world.sum(taken) != taken * self.world.size:
+        if self.group.sum(taken) != taken * self.group.size:
             raise ValueError(
-                f"process {self.world.rank} of {self.world.size} found another checkpoint in {self.folder.path} than "
+                f"process {self.group.rank} of {self.group.size} found another checkpoint in {self.folder.path} than "
                 "the others: all of them must see the same --out"
             )
-        if self.world.is_first:
+        if self.group.is_first:
             self.folder.log.read(self.state.epoch, self.clips_per_epoch)
             checkpoints.discard_after(self.folder.checkpoints, self.state.steps_done)
 
@@ -169,7 +169,7 @@ class Trainer:
             catch_signals() as self.caught,
             tqdm(
                 total=last * self.clips_per_epoch, initial=state.steps_done * config.batch_size, desc=self.task.name,
-                unit="clip", disable=None if self.world.is_first else True,
+                unit="clip", disable=None if self.group.is_first else True,
             ) as progress,
         ):  # fmt: skip
             while state.epoch < min(last, epochs or last):
@@ -178,18 +178,18 @@ class Trainer:
                     self._save_weights()
                     row["val_mse"] = self._evaluate()
                 state.end_epoch()
-                if self.world.is_first:
+                if self.group.is_first:
                     self.folder.log.append(row)
                     tqdm.write(
                         "  ".join(f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
                     )
                 self.save()
-                if self.on_epoch and self.world.is_first:
+                if self.on_epoch and self.group.is_first:
                     self.on_epoch(dict(row))
                 if self.stop and state.epoch < last:
                     self._interrupt()
-        if state.epoch == last and self.world.is_first and self.folder.log.rows:
-            write_report(self.folder, config, self.task.model, self.device, self.world.size)
+        if state.epoch == last and self.group.is_first and self.folder.log.rows:
+            write_report(self.folder, config, self.task.model, self.device, self.group.size)
 
     def _train_epoch(self, progress: "tqdm[Any]") -> dict[str, float]:
         state = self.state
@@ -201,7 +201,7 @@ class Trainer:
             batch = [next(loader) for _ in range(self.config.accumulate)]
             # Dropout and its like are a function of the step, so that a run that is resumed draws the same. A loader
             # draws, too, when it starts: before this.
-            torch.manual_seed(int(counter_hash(self.config.seed, state.epoch, step, self.world.rank)))
+            torch.manual_seed(int(counter_hash(self.config.seed, state.epoch, step, self.group.rank)))
             self.unseen.append((step, lr, self._train_step(batch)))
             state.step = step + 1
             progress.update(self.config.batch_size)
@@ -227,7 +227,7 @@ class Trainer:
         totals = torch.zeros((), device=self.device)
         for number, (clips, index, *weight) in enumerate(batch, start=1):
             # Gradients travel between processes with the last part alone.
-            alone = self.world.size > 1 and number < len(batch)
+            alone = self.group.size > 1 and number < len(batch)
             with self.replica.no_sync() if alone else nullcontext():
                 with self.autocast:
                     losses, _ = self.replica(clips, index.to(self.device), state.epoch, state.steps_done, *weight)
@@ -251,9 +251,9 @@ class Trainer:
             self.train_set.set_epoch(self.state.epoch)
         parts: list[list[int]] = []
         for batch in self._order()[self.state.step :].tolist():
-            share = self.world.share(batch)
-            size = len(share) // self.config.accumulate
-            parts += [share[i : i + size] for i in range(0, len(share), size)]
+            own = self.group.part(batch)
+            size = len(own) // self.config.accumulate
+            parts += [own[i : i + size] for i in range(0, len(own), size)]
         loaded = weighed_batches(self.train_set, parts, self.config.workers)
         for index, (clips, weight) in zip(parts, loaded, strict=True):
             yield clips.to(self.device, non_blocking=True), torch.tensor(index), *self._weight(weight)
@@ -272,8 +272,8 @@ class Trainer:
         """Wait for the device, see whether all is well, and save what is due."""
         losses = torch.stack([losses for _, _, losses in self.unseen])
         stop = losses.new_tensor([float(bool(self.caught))])
-        *values, stopped = self.world.sum(torch.cat([losses.T.flatten(), stop])).tolist()
-        values = [value / self.world.size for value in values]
+        *values, stopped = self.group.sum(torch.cat([losses.T.flatten(), stop])).tolist()
+        values = [value / self.group.size for value in values]
         steps = len(self.unseen)
         # The sum of each step, then each of its terms of all steps.
         values, *terms = (values[i : i + steps] for i in range(0, len(values), steps))
@@ -309,7 +309,7 @@ class Trainer:
             f"the loss is {loss} at step {step + 1} of epoch {self.state.epoch + 1}, at a learning rate of "
             f"{lr:.2g}; a smaller --lr or --clip-grad may help."
         )
-        if self.world.is_first:
+        if self.group.is_first:
             index = self._order()[step]
             (clips,) = clip_batches(self.train_set, [index.tolist()])
             file = self.folder.save_bad_batch(clips, index)
@@ -324,12 +324,12 @@ class Trainer:
         """Frame MSE on the validation clips, each measured by one process; the first of them as a picture."""
         task = self.state.measured.eval()
         # Of BatchNorm, each process has seen its own clips; what is saved is the first one's.
-        self.world.take_from_first(task.buffers())
+        self.group.broadcast(task.buffers())
         available = len(self.val_set)  # type: ignore[arg-type]
         count = min(self.config.val_clips, available)
         # Spread over all files, in which neighbours look alike.
-        share = self.world.share([number * available // count for number in range(count)])
-        batches = [share[i : i + _VALIDATION_BATCH] for i in range(0, len(share), _VALIDATION_BATCH)]
+        own = self.group.part([number * available // count for number in range(count)])
+        batches = [own[i : i + _VALIDATION_BATCH] for i in range(0, len(own), _VALIDATION_BATCH)]
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         loaded = weighed_batches(self.val_set, batches, self.config.workers)
         for number, (batch, (clips, weight)) in enumerate(zip(batches, loaded, strict=True)):
@@ -337,12 +337,12 @@ class Trainer:
             with self.autocast:
                 _, seen = task(clips.to(self.device), index, None, self.state.steps_done, *self._weight(weight))
             total += frame_mse(seen.prediction, seen.target).mean(1).sum()
-            if number == 0 and self.world.is_first:
+            if number == 0 and self.group.is_first:
                 shown, truth, drawn = (frames[:4] for frames in seen)
                 self.folder.draw(shown, truth, drawn, self.state.epoch + 1, task.follows)
-        return self.world.sum(total).item() / count
+        return self.group.sum(total).item() / count
 
     def _save_weights(self) -> None:
         self.state.check_finite()
-        if self.world.is_first:
+        if self.group.is_first:
             self.folder.save_weights(self.exported, self.state.measured.model.state_dict(), self.task.name)

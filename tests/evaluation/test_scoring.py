@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from plasm.data import create_dataset
-from plasm.distributed import World
+from plasm.distributed import ProcessGroup
 from plasm.evaluation import BASELINES, VideoMetrics, evaluate
 
 
@@ -38,4 +38,4 @@ def test_baselines_score_what_they_do_on_moving_mnist(mnist_root: Path) -> None:
 def test_fewer_clips_than_processes_is_an_error(sample_root: Path) -> None:
     clips = create_dataset("mmnist", sample_root, "test", num_clips=2)
     with pytest.raises(ValueError, match="2 clips are too few for 3 processes"):
-        evaluate(BASELINES, clips, 10, 10, world=World(0, 3, torch.device("cpu")))
+        evaluate(BASELINES, clips, 10, 10, group=ProcessGroup(0, 3, torch.device("cpu")))

@@ -7,7 +7,7 @@ import pytest
 
 from plasm import training, weights
 from plasm.data import SAMPLES
-from plasm.distributed import ALONE
+from plasm.distributed import SINGLE_PROCESS
 from plasm.runs import RunConfig, export_run, freezes_encoder, history_of, read_earlier, read_history
 from plasm.training import PretrainConfig, TrainConfig
 from plasm.training.assembly import prepare
@@ -99,9 +99,9 @@ def test_a_resumed_run_needs_neither_the_weights_it_began_with_nor_their_history
     }  # fmt: skip
     start = shutil.copytree(chain[0], tmp_path / "start")
     config = TrainConfig(**options, init=str(start))
-    prepare(config, ALONE, resume=True).fit(epochs=1)
+    prepare(config, SINGLE_PROCESS, resume=True).fit(epochs=1)
     shutil.rmtree(start)
-    trainer = prepare(config, ALONE, resume=True)
+    trainer = prepare(config, SINGLE_PROCESS, resume=True)
     assert not any(p.requires_grad for p in trainer.task.model.encoder.parameters())  # type: ignore[union-attr]
     trainer.fit()
     assert [recipe["command"] for recipe in read_history(tmp_path / "out")] == ["pretrain", "train"]

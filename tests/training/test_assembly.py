@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from plasm.data import SAMPLES
-from plasm.distributed import ALONE
+from plasm.distributed import SINGLE_PROCESS
 from plasm.models import Family, create_task, load_model
 from plasm.tasks import Losses, Outputs, Prediction, Task, total_loss
 from plasm.training import PretrainConfig, TrainConfig, Trainer
@@ -110,11 +110,11 @@ def test_the_task_of_a_family_knows_its_step_and_draws_by_it(tmp_path: Path) -> 
             batch_size=2, val_clips=1, device="cpu", task_args={"weight": 0.5},
         )  # fmt: skip
 
-    whole: Any = prepare(config("whole"), ALONE, resume=False)
+    whole: Any = prepare(config("whole"), SINGLE_PROCESS, resume=False)
     whole.fit()
-    parts: Any = prepare(config("parts"), ALONE, resume=False)
+    parts: Any = prepare(config("parts"), SINGLE_PROCESS, resume=False)
     parts.fit(epochs=1)
-    resumed: Any = prepare(config("parts"), ALONE, resume=True)
+    resumed: Any = prepare(config("parts"), SINGLE_PROCESS, resume=True)
     resumed.fit()
     steps = whole.task.seen
     assert [step for step, _ in steps] == [0, 1, 2, 3]
@@ -130,7 +130,7 @@ def test_the_task_of_a_family_knows_its_step_and_draws_by_it(tmp_path: Path) -> 
             assert row["loss"] == pytest.approx(3 * row["loss_error"])
             assert list(row)[2:5] == ["loss", "loss_error", "loss_twice"]
     with pytest.raises(ValueError, match="the task of noted has no option width; it has: weight"):
-        prepare(replace(config("more"), task_args={"width": 1}), ALONE, resume=False)
+        prepare(replace(config("more"), task_args={"width": 1}), SINGLE_PROCESS, resume=False)
     assert not (tmp_path / "more").exists()
 
 
@@ -143,7 +143,7 @@ def test_log_progress_and_tensorboard_show_each_loss(tmp_path: Path, monkeypatch
     )  # fmt: skip
     shown: list[dict[str, str]] = []
     monkeypatch.setattr(tqdm, "set_postfix", lambda bar, values: shown.append(values))
-    prepare(config, ALONE, resume=False).fit()
+    prepare(config, SINGLE_PROCESS, resume=False).fit()
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()

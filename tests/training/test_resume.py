@@ -21,14 +21,14 @@ from torch import nn
 
 from plasm import training
 from plasm.data import SAMPLES
-from plasm.distributed import World
+from plasm.distributed import ProcessGroup
 from plasm.models import load_model
 from plasm.runs import lock_folder
 from plasm.training import PretrainConfig, TrainConfig, checkpoints
 from plasm.training.assembly import prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
-HERE = World(0, 1, torch.device("cpu"))
+HERE = ProcessGroup(0, 1, torch.device("cpu"))
 
 
 def arguments(out: Path, **changes: Any) -> dict[str, Any]:

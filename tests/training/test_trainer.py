@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from plasm import training, weights
 from plasm.data import SAMPLES, create_dataset
-from plasm.distributed import ALONE, World
+from plasm.distributed import SINGLE_PROCESS, ProcessGroup
 from plasm.models import initial_arguments, load_model
 from plasm.training import PretrainConfig, TrainConfig, model_defaults
 from plasm.training.assembly import prepare
@@ -90,7 +90,7 @@ def test_who_trains(
     config = TrainConfig(
         **arguments(sample_root, tmp_path / "run", init=str(pretrained) if init else None, freeze_encoder=freeze)
     )
-    trainer = prepare(config, ALONE, resume=False)
+    trainer = prepare(config, SINGLE_PROCESS, resume=False)
     model: Any = trainer.task.model
     optimised = {id(p) for p in trainer.state.parameters}
     assert all((id(p) in optimised) != frozen for p in model.encoder.parameters())
@@ -314,7 +314,7 @@ def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
     norms = []
     for clip_grad in (0.0, 1e-3):
         config = TrainConfig(**arguments(SAMPLES, tmp_path / f"{clip_grad}", clip_grad=clip_grad, epochs=1))
-        trainer = prepare(config, ALONE, resume=False)
+        trainer = prepare(config, SINGLE_PROCESS, resume=False)
         trainer.task.train()
         trainer._train_step([next(trainer._batches())])
         norms.append(torch.nn.utils.get_total_norm([p.grad for p in trainer.state.parameters if p.grad is not None]))
@@ -323,8 +323,8 @@ def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:
 
 
 def test_accumulated_parts_have_the_gradient_of_the_whole_batch(sample_root: Path, tmp_path: Path) -> None:
-    whole = together.gradients(ALONE, str(tmp_path / "whole"), str(sample_root))
-    parts = together.gradients(ALONE, str(tmp_path / "parts"), str(sample_root), accumulate=4)
+    whole = together.gradients(SINGLE_PROCESS, str(tmp_path / "whole"), str(sample_root))
+    parts = together.gradients(SINGLE_PROCESS, str(tmp_path / "parts"), str(sample_root), accumulate=4)
     assert whole.keys() == parts.keys()
     for name in whole:
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6, msg=name)
@@ -349,7 +349,7 @@ def test_the_average_of_the_weights_is_what_is_saved(sample_root: Path, tmp_path
     """Against the definition: average = decay * average + (1 - decay) * weights, after each step."""
     decay = 0.75
     settings = arguments(sample_root, tmp_path / "run", ema=decay, epochs=1, batch_size=4)
-    trainer = prepare(TrainConfig(**settings), ALONE, resume=False)
+    trainer = prepare(TrainConfig(**settings), SINGLE_PROCESS, resume=False)
     name = "translator.in_proj.weight"
     seen = [trainer.task.model.state_dict()[name].clone()]
     step = trainer._train_step
@@ -403,7 +403,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_the_first_step(
 def test_a_disk_that_fills_up_leaves_the_checkpoint_before(sample_root: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the write fails half-way, as on a full one."""
     config = TrainConfig(**arguments(sample_root, tmp_path / "run"))
-    trainer = prepare(config, ALONE, resume=False)
+    trainer = prepare(config, SINGLE_PROCESS, resume=False)
     trainer.fit(epochs=1)
     (good,) = trainer.folder.checkpoints.iterdir()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -428,7 +428,7 @@ def test_bf16_is_the_default_where_the_device_has_it(
     monkeypatch.setattr("plasm.training.assembly.has_bf16", lambda device: has)
     seen: list[bool] = []
     config = TrainConfig(**arguments(sample_root, tmp_path, bf16=asked, epochs=1, clips_per_epoch=4, val_clips=1))
-    trainer = prepare(config, ALONE, resume=False)
+    trainer = prepare(config, SINGLE_PROCESS, resume=False)
     trainer.task.model.register_forward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     trainer.fit()
     assert seen == [used, used]  # a step, and validation
@@ -437,7 +437,7 @@ def test_bf16_is_the_default_where_the_device_has_it(
 def test_batches_must_divide_among_processes(sample_root: Path, tmp_path: Path) -> None:
     config = TrainConfig(**arguments(sample_root, tmp_path / "run", accumulate=2))
     with pytest.raises(ValueError, match="batch_size 4 is not a multiple of 3 processes x 2 parts"):
-        prepare(config, World(0, 3, torch.device("cpu")), resume=False)
+        prepare(config, ProcessGroup(0, 3, torch.device("cpu")), resume=False)
 
 
 def test_tensorboard_reads_the_log(pretrained: Path) -> None:

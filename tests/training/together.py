@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from plasm import training
 from plasm.data import create_dataset
-from plasm.distributed import World, join_world
+from plasm.distributed import ProcessGroup, init_process_group
 from plasm.evaluation import BASELINES, evaluate
 from plasm.training import TrainConfig
 from plasm.training.assembly import prepare
@@ -37,17 +37,17 @@ def with_batch_norm(out: str, data: str, average: bool) -> TrainConfig:
     )
 
 
-def gradients(world: World, out: str, data: str, accumulate: int = 1) -> dict[str, torch.Tensor]:
+def gradients(group: ProcessGroup, out: str, data: str, accumulate: int = 1) -> dict[str, torch.Tensor]:
     """Of the first step, not clipped; and the error on the validation clips before it."""
     settings = config(out, data, accumulate)
     object.__setattr__(settings, "clip_grad", 0.0)
-    trainer = prepare(settings, world, resume=False)
+    trainer = prepare(settings, group, resume=False)
     error = torch.tensor(trainer._evaluate())
     trainer.task.train()
     batches = trainer._batches()
     loss = trainer._train_step([next(batches) for _ in range(accumulate)])
     named = {name: p.grad for name, p in trainer.task.model.named_parameters() if p.grad is not None}
-    return {**named, "val_mse": error, "loss": world.sum(loss) / world.size}
+    return {**named, "val_mse": error, "loss": group.sum(loss) / group.size}
 
 
 def main() -> None:
@@ -55,20 +55,20 @@ def main() -> None:
     if task == "run":
         training.run(config(out, data))
         return
-    with join_world(torch.device("cpu")) as world:
+    with init_process_group(torch.device("cpu")) as group:
         if task == "step":
-            tensors = gradients(world, out, data, accumulate=2)
-            if world.is_first:
+            tensors = gradients(group, out, data, accumulate=2)
+            if group.is_first:
                 save_file({name: t.contiguous() for name, t in tensors.items()}, Path(out) / "step.safetensors")
         if task == "evaluate":
             clips = create_dataset("mmnist", Path(data), "test", num_clips=7)
-            seen = evaluate(BASELINES, clips, 10, 10, batch_size=2, world=world, ssim=False)["last frame"]
-            if world.is_first:
+            seen = evaluate(BASELINES, clips, 10, 10, batch_size=2, group=group, ssim=False)["last frame"]
+            if group.is_first:
                 means = {name: torch.tensor(value) for name, value in seen.means.items()}
                 save_file({**means, "num_clips": torch.tensor(seen.num_clips)}, Path(out) / "metrics.safetensors")
         if task.startswith("norm"):
-            trainer = prepare(with_batch_norm(out, data, average=task == "norm-average"), world, resume=False)
-            if not world.is_first:
+            trainer = prepare(with_batch_norm(out, data, average=task == "norm-average"), group, resume=False)
+            if not group.is_first:
                 plain = trainer._evaluate
 
                 def evaluate_other() -> float:
@@ -79,8 +79,8 @@ def main() -> None:
                 trainer._evaluate = evaluate_other  # type: ignore[method-assign]
             trainer.fit()
         if task == "die":
-            trainer = prepare(config(out, data), world, resume=False)
-            if not world.is_first:
+            trainer = prepare(config(out, data), group, resume=False)
+            if not group.is_first:
                 step = trainer._train_step
 
                 def die(batch: Any) -> torch.Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from plasm import training
-from plasm.distributed import ALONE
+from plasm.distributed import SINGLE_PROCESS
 from plasm.training.assembly import prepare as prepare_run
 
 from .case import Campaign, Case
@@ -68,7 +68,7 @@ def prepare(folder: Path) -> Shared:
         stopped[phase] = folder / f"{phase}_stopped"
         shutil.rmtree(stopped[phase], ignore_errors=True)
         with quietly():
-            prepare_run(replace(config, out=str(stopped[phase])), ALONE, resume=False).fit(epochs=1)
+            prepare_run(replace(config, out=str(stopped[phase])), SINGLE_PROCESS, resume=False).fit(epochs=1)
     return Shared(clips, configs, stopped, weights)
 
 
