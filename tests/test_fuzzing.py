@@ -1,4 +1,4 @@
-"""Short campaigns of tools/campaign.py, whose long ones docs/campaigns.md has."""
+"""Short runs of tools/fuzz.py, whose long ones docs/fuzzing.md has."""
 
 import importlib
 import os
@@ -24,22 +24,22 @@ def _tools(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["weights", "clips"])
 def test_what_is_damaged_is_refused_or_rightly_taken(name: str, tmp_path: Path) -> None:
-    case = importlib.import_module("campaigns.case")
-    campaign = importlib.import_module(f"campaigns.{name}").CAMPAIGN
+    case = importlib.import_module("fuzzing.case")
+    fuzzer = importlib.import_module(f"fuzzing.{name}").FUZZER
     shared = tmp_path / "shared"
     shared.mkdir()
-    state, found = campaign.prepare(shared), {}
+    state, found = fuzzer.prepare(shared), {}
     for number in range(40):
         own = tmp_path / str(number)
         own.mkdir()
-        found[number] = case.judge(campaign.create(np.random.default_rng([1, number]), number, own, state))
+        found[number] = case.judge(fuzzer.create(np.random.default_rng([1, number]), number, own, state))
     assert {number: outcome for number, outcome in found.items() if outcome.what in ("wrongly taken", "crashed")} == {}
     assert {outcome.what for outcome in found.values()} == {"refused", "taken"}
-    assert "| all | 40 |" in importlib.import_module("campaign").table(found)
+    assert "| all | 40 |" in importlib.import_module("fuzz").table(found)
 
 
 def test_a_case_is_judged_by_how_it_ends() -> None:
-    case = importlib.import_module("campaigns.case")
+    case = importlib.import_module("fuzzing.case")
 
     def fail(error: Exception) -> None:
         raise error
@@ -70,7 +70,7 @@ def test_a_case_is_judged_by_how_it_ends() -> None:
     ],
 )
 def test_an_error_is_clear_if_it_names_the_file_and_holds_nothing_of_pythons(text: str, clear: bool) -> None:
-    case = importlib.import_module("campaigns.case")
+    case = importlib.import_module("fuzzing.case")
     assert (case.unclear(text, "a.npy") is None) == clear
     assert case.unclear(text, "") is not None
 
@@ -96,26 +96,26 @@ class Scripted:
         pass
 
 
-def test_a_case_that_hangs_and_a_campaign_that_does_not_start_lose_nothing(
+def test_a_case_that_hangs_and_a_fuzzer_that_does_not_start_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    campaign, case = importlib.import_module("campaign"), importlib.import_module("campaigns.case")
+    fuzzer, case = importlib.import_module("fuzz"), importlib.import_module("fuzzing.case")
     taken, ready = case.Outcome("x", "taken", ""), ("prepared", None)
     said = [[ready, (0, None), (0, taken), (1, None)], [ready, (2, None), (2, taken), (3, None), (3, taken)]]
     context = SimpleNamespace(Process=lambda target, args: Scripted(said, args))
-    monkeypatch.setattr(campaign.multiprocessing, "get_context", lambda _: context)
-    monkeypatch.setattr(campaign, "_SECONDS", 0.05)
-    monkeypatch.setattr(campaign, "_PREPARATION", 0.05)
-    found = dict(campaign.outcomes("kills", 0, [0, 1, 2, 3, 4, 5], tmp_path))
+    monkeypatch.setattr(fuzzer.multiprocessing, "get_context", lambda _: context)
+    monkeypatch.setattr(fuzzer, "_SECONDS", 0.05)
+    monkeypatch.setattr(fuzzer, "_PREPARATION", 0.05)
+    found = dict(fuzzer.outcomes("kills", 0, [0, 1, 2, 3, 4, 5], tmp_path))
     assert [outcome.what for outcome in found.values()] == ["taken", "crashed", "taken", "taken", "crashed", "crashed"]
     assert [outcome.why for outcome in found.values()][1] == "hung"
     assert found[5].kind == "not tried"
-    assert "| all | 6 |" in campaign.table(found)
+    assert "| all | 6 |" in fuzzer.table(found)
 
 
 def test_the_network_and_the_memory_of_a_case_have_an_end() -> None:
     program = (
-        "from campaigns.isolation import limit_memory, without_network\nimport socket, sys\n"
+        "from fuzzing.isolation import limit_memory, without_network\nimport socket, sys\n"
         "if without_network():\n"
         "    try: socket.create_connection(('127.0.0.1', int(sys.argv[1])), 5); raise SystemExit(1)\n"
         "    except OSError: pass\n"

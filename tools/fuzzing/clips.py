@@ -15,7 +15,7 @@ from PIL import Image
 
 from plasm.data import FrameFormat, open_source, read_clips, read_streams
 
-from .case import Campaign, Case
+from .case import Case, Fuzzer
 
 _TYPES = ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", "c8", "S3", "U3", "M8[s]", "V4")
 _READABLE = {"?": 1, "u1": 255, "u2": 65535, "f2": 1, "f4": 1, "f8": 1}
@@ -356,4 +356,4 @@ def create(numbers: np.random.Generator, number: int, folder: Path, whole: dict[
     return kinds[number // 2 % len(kinds)](numbers, folder)
 
 
-CAMPAIGN = Campaign(prepare, create)
+FUZZER = Fuzzer(prepare, create)

@@ -15,7 +15,7 @@ from plasm import training
 from plasm.distributed import SINGLE_PROCESS
 from plasm.training.assembly import prepare as prepare_run
 
-from .case import Campaign, Case
+from .case import Case, Fuzzer
 from .kills import SMALL, quietly
 from .weights import MUTATIONS
 
@@ -166,4 +166,4 @@ def _other_data(
     )
 
 
-CAMPAIGN = Campaign(prepare, create)
+FUZZER = Fuzzer(prepare, create)

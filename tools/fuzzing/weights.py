@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from plasm import weights
 from plasm.models import load_model
 
-from .case import Campaign, Case
+from .case import Case, Fuzzer
 
 NAME = "plasm_mmnist"
 ARGUMENTS: dict[str, Any] = {
@@ -294,4 +294,4 @@ def _hostile(numbers: np.random.Generator, folder: Path, shared: Shared) -> Case
     return Case(f"hostile: {title}", lambda: load_model(None, str(out)), None, str(out))
 
 
-CAMPAIGN = Campaign(prepare, create)
+FUZZER = Fuzzer(prepare, create)

@@ -1,4 +1,4 @@
-"""What a process of a campaign may not have, as far as the kernel can see to it: the network, and all of the memory."""
+"""What a process of a fuzzer may not have, as far as the kernel can see to it: the network, and all of the memory."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""One case of a campaign, and what came of it."""
+"""One case of a fuzzer, and what came of it."""
 
 import traceback
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 
 from plasm.weights import WeightsNotFoundError
 
-__all__ = ["Campaign", "Case", "Outcome", "judge", "unclear"]
+__all__ = ["Case", "Fuzzer", "Outcome", "judge", "unclear"]
 
 What = Literal["refused", "taken", "wrongly taken", "crashed"]
 # What plasm turns into one clear line for its user.
@@ -60,7 +60,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Campaign:
+class Fuzzer:
     """A kind of damage.
 
     Attributes:

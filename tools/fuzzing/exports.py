@@ -16,7 +16,7 @@ from torch import Tensor
 
 from plasm.exporting import METADATA, export, load_exported
 
-from .case import Campaign, Case
+from .case import Case, Fuzzer
 from .weights import ARGUMENTS, MUTATIONS, NAME
 
 _MUTATIONS = ("whole", "cut", "longer", "bits flipped", "zeros", "spliced", "random")
@@ -37,7 +37,7 @@ class Shared:
 
 
 def prepare(folder: Path) -> Shared:
-    """Export a small model, noted as this user's in a record of the campaign's own."""
+    """Export a small model, noted as this user's in a record of the fuzzer's own."""
     os.environ["PLASM_CACHE"] = str(folder / "cache")
     torch.manual_seed(0)
     model: Any = timm.create_model(NAME, **ARGUMENTS).eval()
@@ -106,4 +106,4 @@ def _other_archive(numbers: np.random.Generator, title: str, whole: bytes) -> by
     return written.getvalue()
 
 
-CAMPAIGN = Campaign(prepare, create)
+FUZZER = Fuzzer(prepare, create)

@@ -1,6 +1,6 @@
-"""Feed plasm what is damaged or hostile, thousands of times, and count what comes of it.
+"""Fuzzing: plasm is given damaged and hostile files, thousands of times, and what comes of it is counted.
 
-Usage: python tools/campaign.py weights|clips|exports|runs|kills --n 1000 --seed S
+Usage: python tools/fuzz.py weights|clips|exports|runs|kills --n 1000 --seed S
 
 weights: files and folders of weights, mutated or made to harm. clips: malformed arrays, images and videos, playlists,
 and files that declare more than a machine holds. exports: .onnx and .pt2 files. runs: folders of training runs that are
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import traceback
 
-from campaigns.isolation import limit_memory, without_network
+from fuzzing.isolation import limit_memory, without_network
 
 if multiprocessing.parent_process() is not None:
     # Before numpy starts threads, of which each would keep the network.
@@ -32,23 +32,23 @@ from pathlib import Path
 
 import click
 import numpy as np
-from campaigns.case import Campaign, Outcome, judge
+from fuzzing.case import Fuzzer, Outcome, judge
 from tqdm import tqdm
 
-CAMPAIGNS = ("weights", "clips", "exports", "runs", "kills")
+FUZZERS = ("weights", "clips", "exports", "runs", "kills")
 _SECONDS = 120.0
 """A case that takes longer has hung."""
 _PREPARATION = 900.0
 _STARTS = 3
-"""So often a campaign may fail to start in a row, before what is left is given up."""
+"""So often a fuzzer may fail to start in a row, before what is left is given up."""
 _MEMORY = 4 << 30
 _READ_LIMIT = "1"
 """GiB that plasm may take to read a clip here, less than the limit above."""
 
 
-def _load(name: str) -> Campaign:
-    campaign: Campaign = importlib.import_module(f"campaigns.{name}").CAMPAIGN
-    return campaign
+def _load(name: str) -> Fuzzer:
+    fuzzer: Fuzzer = importlib.import_module(f"fuzzing.{name}").FUZZER
+    return fuzzer
 
 
 def _work(name: str, seed: int, numbers: list[int], folder: Path, results: Connection) -> None:
@@ -56,19 +56,19 @@ def _work(name: str, seed: int, numbers: list[int], folder: Path, results: Conne
     # Whatever a case starts ends with this process.
     os.setsid()
     os.environ["PLASM_READ_LIMIT"] = _READ_LIMIT
-    campaign = _load(name)
+    fuzzer = _load(name)
     shared = folder / "shared"
     shared.mkdir(exist_ok=True)
-    state = campaign.prepare(shared)
+    state = fuzzer.prepare(shared)
     limit_memory(_MEMORY)
     results.send(("prepared", None))
     for number in numbers:
         with tempfile.TemporaryDirectory(dir=folder) as own:
             results.send((number, None))
             try:
-                case = campaign.create(np.random.default_rng([seed, number]), number, Path(own), state)
+                case = fuzzer.create(np.random.default_rng([seed, number]), number, Path(own), state)
             except Exception:
-                results.send((number, Outcome("the campaign itself", "crashed", traceback.format_exc())))
+                results.send((number, Outcome("the fuzzer itself", "crashed", traceback.format_exc())))
                 continue
             results.send((number, judge(case)))
 
@@ -103,7 +103,7 @@ def outcomes(name: str, seed: int, numbers: list[int], folder: Path) -> Iterator
                 yield begun, Outcome("?", "crashed", how)
             elif starts >= _STARTS:
                 # What was found by then is not lost.
-                yield from ((number, Outcome("not tried", "crashed", f"the campaign {how}")) for number in left)
+                yield from ((number, Outcome("not tried", "crashed", f"the fuzzer {how}")) for number in left)
                 left = []
         finally:
             _end(process)
@@ -134,12 +134,12 @@ def table(found: dict[int, Outcome]) -> str:
 
 
 @click.command()
-@click.argument("name", type=click.Choice(CAMPAIGNS))
+@click.argument("name", type=click.Choice(FUZZERS))
 @click.option("--n", default=1000, show_default=True, type=click.IntRange(min=1), help="How many cases.")
 @click.option("--seed", default=0, show_default=True, help="Of the cases.")
 @click.option("--only", type=int, help="Number of a single case to run.")
 def main(name: str, n: int, seed: int, only: int | None) -> None:
-    """Run a campaign and print what came of it."""
+    """Run a fuzzer and print what came of it."""
     numbers = list(range(n)) if only is None else [only]
     found: dict[int, Outcome] = {}
     # Ctrl-C ends a long one early, with the table of what was tried by then.

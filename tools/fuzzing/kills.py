@@ -17,7 +17,7 @@ import numpy as np
 from plasm import pictures, training
 from plasm.data import SAMPLES, create_dataset
 
-from .case import Campaign, Case
+from .case import Case, Fuzzer
 
 SMALL = {"encoder_dim": 4, "encoder_depth": 2, "translator_dim": 8, "translator_depth": 1, "num_heads": 2}
 _MOST_SIGNALS = 3
@@ -164,4 +164,4 @@ def create(numbers: np.random.Generator, number: int, folder: Path, wholes: dict
     return Case(f"{phase}, {what}", run, lambda result: result == wholes[phase].result)
 
 
-CAMPAIGN = Campaign(prepare, create)
+FUZZER = Fuzzer(prepare, create)

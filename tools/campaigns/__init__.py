@@ -1,1 +1,0 @@
-"""What `tools/campaign.py` feeds to plasm."""
