@@ -3,7 +3,7 @@
 The authors' form is what their public code computes (github.com/mlvccn/PLA_SM_VideoPred), written out here from its
 formulas; all around it, ConvNeXt blocks, encoder, decoder, is ours.
 
-Shapes: B clips, C channels of the translator, heads of d channels, h x w places.
+Shapes: B clips, C channels of the translator, heads of d channels, h x w positions.
 """
 
 import math
@@ -28,7 +28,7 @@ class TextureAttention(PairwiseLayerAttention):
 
     The first two mix, out = g * Value + (1 - g) * low:
 
-    * ``"local"``: g a number a channel and place, sigmoid(scale * q * k + bias), with q and k of unit mean square over
+    * ``"local"``: g a number a channel and position, sigmoid(scale * q * k + bias), q and k of unit mean square over
       the d channels of a head.
     * ``"gate"``: g a number a channel, as in ``"local"``, from pooled query and key.
     * ``"cross"``: Value + what the high layer's places find in the low layer by scaled dot-product attention; here the
@@ -202,7 +202,7 @@ def plasm_gate(pretrained: bool = False, **kwargs: Any) -> PLASM:
 
 @register_model
 def plasm_local(pretrained: bool = False, **kwargs: Any) -> PLASM:
-    """``plasm_mmnist_tiny`` with a gate of each channel and place in place of PLA's score."""
+    """``plasm_mmnist_tiny`` with a gate of each channel and position in place of PLA's score."""
     return _make(PLASMTextureAttention, "plasm_local", pretrained, {**kwargs, "form": "local"})
 
 

@@ -28,7 +28,7 @@ from plasm.tasks import total_loss
 STACK: dict[str, Any] = {"hidden_dims": (32, 32)}
 SMALL: dict[str, dict[str, Any]] = {
     **{f"{name}_mmnist": STACK for name in ("convlstm", "predrnn", "predrnnpp", "predrnnv2", "mim", "mau", "stam")},
-    # Its recall attends between all places of a state and of those before: patches of 8 make that 16 times less.
+    # Its recall attends between all positions of a state and of those before: patches of 8 make that 16 times less.
     "e3dlstm_mmnist": {**STACK, "patch_size": 8},
     "phydnet_mmnist": {"residual_dims": (32, 64)},
     "crevnet_mmnist": {"depths": (1, 1, 1), "num_modules": 2},

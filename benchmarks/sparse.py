@@ -125,7 +125,7 @@ def sparse_multiply_adds(encoder: SparseEncoder, visible: Tensor) -> int:
 
 
 def dense_multiply_adds(encoder: SparseEncoder, frames: Tensor) -> int:
-    """Taps times output places times C_in C_out, summed over the layers."""
+    """Taps times output positions times C_in C_out, summed over the layers."""
     total, (num_frames, _, height, width) = 0, frames.shape
     for block in blocks(encoder):
         stride = block.conv.stride[0]

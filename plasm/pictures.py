@@ -227,8 +227,8 @@ def comparison_animation(
         draw = ImageDraw.Draw(image)
         phase = "input" if number < shown.shape[1] else "future"
         draw.text((4, 1), f"frame {number + 1}: {phase}", _INK, _font())
-        for place, (name, frames) in enumerate(panels.items()):
-            x, y = place % columns * wide, place // columns * high + _LABEL_HEIGHT
+        for position, (name, frames) in enumerate(panels.items()):
+            x, y = position % columns * wide, position // columns * high + _LABEL_HEIGHT
             draw.text((x + wide // 2, y + _LABEL_HEIGHT // 2), name, _INK, _font(), anchor="mm")
             image.paste(Image.fromarray(frames[number].numpy()), (x + (wide - width) // 2, y + _LABEL_HEIGHT))
         images.append(image.quantize(64))

@@ -89,10 +89,10 @@ def _label(axis: Any, labels: Sequence[str]) -> None:
     boxes = [(*low, *high) for low, high in zip(taken[::2], taken[1::2], strict=True)]
     own = list(boxes)
     for collection, label, point in zip(axis.collections, labels, own, strict=True):
-        place = collection.get_offsets()[0]
+        position = collection.get_offsets()[0]
         for offset in _OFFSETS:
             text = axis.annotate(
-                label, place, fontsize=8, xytext=offset, textcoords="offset points",
+                label, position, fontsize=8, xytext=offset, textcoords="offset points",
                 ha="left" if offset[0] >= 0 else "right", va="center",
                 arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "gray"} if max(map(abs, offset)) > 8 else None,
             )  # fmt: skip
@@ -109,12 +109,14 @@ def _label(axis: Any, labels: Sequence[str]) -> None:
 # Where a label may stand from its point, in points, the nearest first.
 _OFFSETS = [
     (side * x, sign * y)
-    for x, y in sorted(((x, y) for x in (6, 14, 26, 40, 60) for y in range(0, 90, 8)), key=lambda place: sum(place))
+    for x, y in sorted(
+        ((x, y) for x in (6, 14, 26, 40, 60) for y in range(0, 90, 8)), key=lambda position: sum(position)
+    )
     for sign in ((1, -1) if y else (1,))
     for side in (1, -1)
 ]
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes (left, bottom, right, top) share a place."""
+    """Whether two boxes (left, bottom, right, top) share a position."""
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -5,17 +5,17 @@ arithmetic. Each has an equal that is several times faster:
 
 * the weight of a depthwise convolution wider than 3: oneDNN has its fast kernel for widths up to 3 only, so the
   gradient is taken in strips of three columns;
-* a bias, which is a sum over all places: as a matrix product with a row of ones, but of 1x1 and narrow depthwise
+* a bias, which is a sum over all positions: as a matrix product with a row of ones, but of 1x1 and narrow depthwise
   kernels, where oneDNN is as fast;
 * GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices.
 
 A fourth costs in the forward pass too: oneDNN has no fast kernel for a depthwise convolution with dilation d, so that
-is taken as one without, of the d * d grids of every d-th place.
+is taken as one without, of the d * d grids of every d-th position.
 
 Other devices, compiled graphs, function transforms and forward-mode differentiation get torch's own; but GroupNorm in
 a compiled graph is written out. Values are the same; gradients are to rounding.
 
-Shapes: N frames or clips, C channels, G groups, H x W pixels, P = H * W places.
+Shapes: N frames or clips, C channels, G groups, H x W pixels, P = H * W positions.
 """
 
 from typing import Any
@@ -133,7 +133,7 @@ def _is_dilated_depthwise(conv: nn.Conv2d) -> bool:
 
 
 def _by_phases(x: Tensor, weight: Tensor, bias: Tensor | None, d: int) -> Tensor:
-    """Depthwise convolution of dilation d, of the input's size, as one without of the grids of every d-th place."""
+    """Depthwise convolution of dilation d, of the input's size, as one without of the grids of every d-th position."""
     height, width = x.shape[-2:]
     # What is added at the bottom and the right counts as the zeros that the padding would have there.
     padded = F.pad(x, (0, -width % d, 0, -height % d))
@@ -274,7 +274,7 @@ class _NarrowGroupNorm(torch.autograd.Function):
         mean, rstd, scale = mean.float(), rstd.float(), weight.float()
         num_groups, channels = mean.shape[1], x.shape[1]
         rows, grad_rows = _rows(x), _rows(grad.contiguous(memory_format=torch.channels_last))
-        grad_sum, slope_sum = _sum_places(grad_rows), _sum_places(grad_rows * rows)  # (N, C)
+        grad_sum, slope_sum = _sum_positions(grad_rows), _sum_positions(grad_rows * rows)  # (N, C)
 
         def of_group(values: Tensor) -> Tensor:
             return (values * scale).unflatten(1, (num_groups, -1)).sum(-1)
@@ -293,7 +293,7 @@ class _NarrowGroupNorm(torch.autograd.Function):
         return grad_x, grad_weight.to(weight.dtype), grad_sum.sum(0).to(ctx.bias_dtype), None, None
 
 
-def _sum_places(rows: Tensor) -> Tensor:
+def _sum_positions(rows: Tensor) -> Tensor:
     """(N, P, C) to (N, C), fp32. Sums are rounded to bfloat16, so many short ones are added up."""
     parts = next(parts for parts in (16, 8, 4, 2, 1) if rows.shape[1] % parts == 0)
     return rows.unflatten(1, (parts, -1)).sum(2).float().sum(1)

@@ -11,7 +11,7 @@ still, but as matrix products, which here ran at a third of the speed of oneDNN'
 
 The values are the direct convolution's to rounding, with two to three times its error: some 5e-6 of the largest value.
 
-Shapes: N frames or clips, C channels in, O channels out, H x W places, Q = H / 4 rows of tiles.
+Shapes: N frames or clips, C channels in, O channels out, H x W positions, Q = H / 4 rows of tiles.
 """
 
 from collections.abc import Iterator

@@ -116,7 +116,7 @@ def hold_out(names: Sequence[str], share: float) -> set[str]:
         names: Of files, or of groups of files that must stay together.
         share: Of all names there could be, from 0 to 1; of few, more or fewer are chosen, or none.
     """
-    return {name for name in names if _place(name) < share}
+    return {name for name in names if _position(name) < share}
 
 
 def hold_out_fixed(names: Sequence[str], share: float) -> set[str]:
@@ -126,10 +126,10 @@ def hold_out_fixed(names: Sequence[str], share: float) -> set[str]:
         names: All that the data set has. With others, others may be chosen.
         share: Of the names, rounded down.
     """
-    return set(sorted(names, key=_place)[: max(1, math.floor(share * len(names)))])
+    return set(sorted(names, key=_position)[: max(1, math.floor(share * len(names)))])
 
 
-def _place(name: str) -> Fraction:
+def _position(name: str) -> Fraction:
     """Where a name lies from 0 to 1, evenly spread over all names."""
     return Fraction(int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest(), "big"), 1 << 256)
 
@@ -200,7 +200,7 @@ def _take(names: list[str], share: float, left: int, root: Path, split: str) -> 
     """Hold out a share of the names, one at least, so that some are left; say so where this takes more than hashes."""
     by_hash = len(hold_out(names, share))
     count = min(max(1, by_hash), len(names) - left)
-    chosen = sorted(names, key=_place)[:count]
+    chosen = sorted(names, key=_position)[:count]
     if count != by_hash:
         _say(
             f"{root}: the hashes of {len(names)} names put {by_hash} of them into {split}; so few files are split by "

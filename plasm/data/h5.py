@@ -179,12 +179,12 @@ def walk(content: Any, file: Path, strict: bool = False) -> Iterator[tuple[str, 
                     raise ValueError(f"{file}: {plain(name)} is a link to a group, which is not followed")
                 continue
             item = group[key]
-            place = h5py.h5o.get_info(item.id).addr
-            if place in seen:
+            position = h5py.h5o.get_info(item.id).addr
+            if position in seen:
                 if strict and isinstance(item, h5py.Group):
                     raise ValueError(f"{file}: its group {plain(name)} is in two places")
                 continue
-            seen.add(place)
+            seen.add(position)
             if isinstance(item, h5py.Dataset):
                 _check_own(item, file)
             elif isinstance(item, h5py.Group):
@@ -193,7 +193,7 @@ def walk(content: Any, file: Path, strict: bool = False) -> Iterator[tuple[str, 
 
 
 def check_alone(content: Any, file: Path) -> None:
-    """Check an HDF5 file before a library that follows its links, and reads the places along its axes whole.
+    """Check an HDF5 file before a library that follows its links, and reads the coordinates along its axes whole.
 
     Raises:
         FileTooLargeError: If one of these would take more memory than the limit.

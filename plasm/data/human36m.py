@@ -108,14 +108,14 @@ def _read_list(
 ) -> dict[str, list[int]]:
     """First indices of the clips that a list names, by the prefix of their images."""
     starts: dict[str, list[int]] = defaultdict(list)
-    places = {prefix: {number: i for i, (number, _) in enumerate(numbered)} for prefix, numbered in images.items()}
+    positions = {prefix: {number: i for i, (number, _) in enumerate(numbered)} for prefix, numbered in images.items()}
     for line in filter(str.strip, file.read_text(encoding="utf-8").splitlines()):
         name, _, first = line.partition(",")
         number = first.split(",")[0].strip()
         if not number.isdecimal():
             raise ValueError(f"{file} should hold lines such as images/S1_Walking.54138969_,1; it holds {line!r}")
         prefix = str(root / name.strip())
-        known = places.get(prefix, {})
+        known = positions.get(prefix, {})
         wanted = [int(number) + index * step for index in range(num_frames)]
         if missing := [each for each in wanted if each not in known]:
             raise FileNotFoundError(f"{file} names {name} {missing[0]}, and there is no such image in {root}")

@@ -53,7 +53,7 @@ def inspect_image(content: BinaryIO, name: str) -> ImageFile:
     """Look through a GIF, PNG, JPEG or WebP; of other files nothing is known, and nothing said.
 
     Args:
-        content: The open file; it is left at an arbitrary place.
+        content: The open file; it is left at an arbitrary position.
         name: What errors call it.
 
     Raises:
@@ -121,31 +121,31 @@ def _png(take: Callable[[int], bytes], content: BinaryIO) -> ImageFile:
 
 
 def _jpeg(data: bytes, name: str) -> ImageFile:
-    size, orientation, place = (0, 0), 1, 2
-    while place + 4 <= len(data):
-        if data[place] != 0xFF or data[place + 1] == 0xFF:
+    size, orientation, position = (0, 0), 1, 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF or data[position + 1] == 0xFF:
             # What stands between segments is no matter to decoders.
-            place = data.find(b"\xff", place + 1)
-            if place < 0:
+            position = data.find(b"\xff", position + 1)
+            if position < 0:
                 break
             continue
-        marker = data[place + 1]
+        marker = data[position + 1]
         if marker == 0xD9:
             return ImageFile(size, False, orientation)
         if marker in _NO_LENGTH:
-            place += 2
+            position += 2
             continue
-        (length,) = struct.unpack_from(">H", data, place + 2)
-        segment = data[place + 4 : place + 2 + length]
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        segment = data[position + 4 : position + 2 + length]
         if marker == 0xE1 and segment.startswith(_EXIF):
             orientation = _orientation(segment)
         elif marker in _SIZES and len(segment) >= 5:
             size = struct.unpack_from(">2H", segment, 1)
-        place += 2 + length
+        position += 2 + length
         if marker == 0xDA:
-            found = _MARKER.search(data, place)
-            place = found.start() if found else len(data)
-    if place >= 0 and data[place : place + 2] == b"\xff\xd9":
+            found = _MARKER.search(data, position)
+            position = found.start() if found else len(data)
+    if position >= 0 and data[position : position + 2] == b"\xff\xd9":
         return ImageFile(size, False, orientation)
     raise ValueError(f"{name} is cut off")
 
@@ -153,8 +153,8 @@ def _jpeg(data: bytes, name: str) -> ImageFile:
 def _webp(take: Callable[[int], bytes], content: BinaryIO) -> ImageFile:
     (size,) = struct.unpack("<4xI4x", take(12))
     end = size + 8
-    size, several, orientation, place = (0, 0), False, 1, 12
-    while place + 8 <= end:
+    size, several, orientation, position = (0, 0), False, 1, 12
+    while position + 8 <= end:
         kind, length = struct.unpack("<4sI", take(8))
         if kind == b"VP8X":
             canvas = take(10)
@@ -163,8 +163,8 @@ def _webp(take: Callable[[int], bytes], content: BinaryIO) -> ImageFile:
             size = height, width
         elif kind == b"EXIF":
             orientation = _orientation(take(length))
-        place += 8 + length + length % 2
-        content.seek(place)
+        position += 8 + length + length % 2
+        content.seek(position)
     if content.seek(0, 2) < end:
         take(1)
     return ImageFile(size, several, orientation)

@@ -47,14 +47,14 @@ class Segment:
         video: Such as "person01_walking_d1".
         first: Number of the first frame in the video, from 1 as in 00sequences.txt.
         count: How many.
-        place: Of the first in the cache.
+        position: Of the first in the cache.
         last: Number of the last frame that was to be cached, where the video may have ended before.
     """
 
     video: str
     first: int
     count: int
-    place: int
+    position: int
     last: int | None = None
 
     @property
@@ -191,7 +191,7 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
             f"{len(missing)} of {len(sequences)} videos of {_names(lists)} are not in {root}: "
             f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
         )
-    places = _places(sequences)
+    positions = _positions(sequences)
     total = sum(last - first + 1 for ranges in sequences.values() for first, last in ranges)
     part, journal = cache.with_suffix(".npy.part"), cache.with_suffix(".journal")
     done = _read_journal(journal) if part.is_file() else {}
@@ -209,7 +209,7 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
             if name in done or file is None:
                 continue
             try:
-                segments = _decode(VideoStream(file), sequences[name], places[name], frames, frame_format)
+                segments = _decode(VideoStream(file), sequences[name], positions[name], frames, frame_format)
             except ValueError as error:
                 if on_error == "raise":
                     raise ValueError(f"{error}. on_error=skip leaves such videos out") from error
@@ -234,27 +234,27 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
     return cache
 
 
-def _places(sequences: dict[str, list[tuple[int, int]]]) -> dict[str, int]:
-    """Where each video begins in the cache: as if all were there, so that a resumed run finds the same places."""
-    places, place = {}, 0
+def _positions(sequences: dict[str, list[tuple[int, int]]]) -> dict[str, int]:
+    """Where each video begins in the cache: as if all were there, so that a resumed run finds the same positions."""
+    positions, position = {}, 0
     for name in sorted(sequences):
-        places[name] = place
-        place += sum(last - first + 1 for first, last in sequences[name])
-    return places
+        positions[name] = position
+        position += sum(last - first + 1 for first, last in sequences[name])
+    return positions
 
 
 def _decode(
-    video: VideoStream, ranges: Sequence[tuple[int, int]], place: int, frames: np.ndarray, frame_format: FrameFormat
+    video: VideoStream, ranges: Sequence[tuple[int, int]], position: int, frames: np.ndarray, frame_format: FrameFormat
 ) -> list[tuple[int, int, int, int]]:
-    """Write the ranges of a video; first, count, place and last of each. Some official ranges end after their video."""
+    """Write the ranges of a video; first, count, position and last of each. Some official ranges end after it."""
     segments = []
     for first, last in ranges:
         count = min(last, video.num_frames) - first + 1
         if count > 0:
             pixels = frame_format(video.read(first - 1, count, gray=True), video.name)
-            frames[place : place + count] = (pixels[:, 0] * 255).round().byte().numpy()
-        segments.append((first, max(0, count), place, last))
-        place += last - first + 1
+            frames[position : position + count] = (pixels[:, 0] * 255).round().byte().numpy()
+        segments.append((first, max(0, count), position, last))
+        position += last - first + 1
     return segments
 
 
@@ -263,7 +263,7 @@ def _read_index(file: Path) -> list[Segment]:
         segments = [Segment(**entry) for entry in read_json(file)]
         if not all(re.fullmatch(r"person\d\d_\w+", s.video) for s in segments):
             raise TypeError
-        if not all(isinstance(number, int) for s in segments for number in (s.first, s.count, s.place, s.asked[1])):
+        if not all(isinstance(number, int) for s in segments for number in (s.first, s.count, s.position, s.asked[1])):
             raise TypeError
         return segments
     except TypeError as error:
@@ -300,7 +300,7 @@ def _only(segments: Sequence[Segment], ranges: Ranges, what: str) -> list[Segmen
             skipped = first - inside[0].first
             count = min(last - first + 1, inside[0].count - skipped)
             if count > 0:
-                parts.append(Segment(video, first, count, inside[0].place + skipped))
+                parts.append(Segment(video, first, count, inside[0].position + skipped))
     return parts
 
 
@@ -353,7 +353,7 @@ def kth(
         where = f"{cache}, as far as {_names(lists)} goes," if lists else str(cache)
         raise ValueError(f"{where} holds persons {sorted(persons)}, none of them for {split}")
     segments = [segment for segment in segments if segment.person in chosen and segment.count >= num_frames]
-    streams = [ArrayStream(cache, "thw", frames=(segment.place, segment.count)) for segment in segments]
+    streams = [ArrayStream(cache, "thw", frames=(segment.position, segment.count)) for segment in segments]
     windows = [
         (number, start)
         for number, segment in enumerate(segments)

@@ -39,11 +39,11 @@ def stated_layout(axes: str, shape: tuple[int, ...], name: str) -> str:
         ValueError: If the letters are others, or not as many as there are axes.
     """
     letters = [_LETTERS.get(letter) for letter in str(axes).upper()]
-    long = [place for place, size in enumerate(shape) if size > 1]
+    long = [position for position, size in enumerate(shape) if size > 1]
     if len(letters) == len(shape):
-        places = list(range(len(shape)))
+        positions = list(range(len(shape)))
     elif len(letters) == len(long):
-        places = long
+        positions = long
     else:
         raise ValueError(f"{name} holds an array of {shape}, and axes={plain(axes)} names {len(letters)} axes")
     if None in letters or len(set(letters)) < len(letters) or not {"h", "w"} <= set(letters):
@@ -51,8 +51,8 @@ def stated_layout(axes: str, shape: tuple[int, ...], name: str) -> str:
             f"axes={plain(axes)} should have, in the order of {name}, Y (rows), X (columns) and, where they are, T "
             f"(frames), C (channels) and B (clips), each once"
         )
-    named = dict(zip(places, letters, strict=True))
-    return "".join(str(named.get(place, "_")) for place in range(len(shape)))
+    named = dict(zip(positions, letters, strict=True))
+    return "".join(str(named.get(position, "_")) for position in range(len(shape)))
 
 
 def layout_of(shape: tuple[int, ...], dtype: np.dtype, channels: int, name: str, axes: str | None = None) -> str:

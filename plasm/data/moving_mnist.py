@@ -1,6 +1,6 @@
 """Moving MNIST, made from real digits as the field makes it (Srivastava et al., ICML 2015; PLA-SM, Section IV-A).
 
-Two digits of 28x28 pixels start at random places of a 64x64 frame and move along straight lines, a tenth of the free
+Two digits of 28x28 pixels start at random positions of a 64x64 frame and move along straight lines, a tenth of the free
 range a step; at an edge they stop and turn back; where they overlap the brighter pixel shows.
 
 Shapes: B clips, D = 2 digits, T frames, S = 64 pixels, 28 pixels a digit.
@@ -30,7 +30,7 @@ PUBLISHED_FRAMES = 20
 STEP = 0.1
 """Step length of a digit, in units of the free range."""
 
-# Places and velocities are integers, in units of the free range / 2^24, and directions come from a table: no device's
+# Positions and velocities are integers, in units of the free range / 2^24, directions come from a table: no device's
 # sine or rounding can move a digit.
 ONE = 1 << 24
 NUM_DIRECTIONS = 1 << 16
@@ -67,16 +67,16 @@ def trajectories(start: Tensor, velocity: Tensor, num_frames: int) -> Tensor:
     steps = torch.arange(1, num_frames + 1, device=start.device)
     speed = velocity.abs().unsqueeze(-1)
     mirrored = (velocity < 0).unsqueeze(-1)
-    place = torch.where(mirrored, ONE - start.unsqueeze(-1), start.unsqueeze(-1))
+    position = torch.where(mirrored, ONE - start.unsqueeze(-1), start.unsqueeze(-1))
     divisor = speed.clamp(min=1)
     # Seen so that it moves up: the first step that reaches ONE, and the number of steps from edge to edge.
-    first_stop = ((ONE - place + divisor - 1) // divisor).clamp(min=1)
+    first_stop = ((ONE - position + divisor - 1) // divisor).clamp(min=1)
     crossing = (ONE + divisor - 1) // divisor
     phase = (steps - first_stop) % (2 * crossing)
     bouncing = torch.where(phase <= crossing, (ONE - phase * speed).clamp(min=0), (phase - crossing) * speed)
     stopped_before = (steps >= first_stop) & (speed > 0)
-    place = torch.where(stopped_before, bouncing, place + steps * speed)
-    return torch.where(mirrored, ONE - place, place)
+    position = torch.where(stopped_before, bouncing, position + steps * speed)
+    return torch.where(mirrored, ONE - position, position)
 
 
 def moving_mnist_clips(
@@ -105,12 +105,12 @@ def moving_mnist_clips(
     start = uniform_below(torch.stack(draws[2:], -1), ONE)
     top, left = ((trajectories(start, velocity, num_frames) * FREE_RANGE) >> 24).unbind(2)  # (B, D, T) each
 
-    # With free space around it, every place of a digit in the frame is a 64x64 window of one array, and a row of that
-    # window is 64 bytes in a row: all rows of the batch are picked at once, by where they start.
+    # With free space around it, a digit anywhere in the frame is a 64x64 window of one array, and a row of that window
+    # is 64 bytes in a row: all rows of the batch are picked at once, by where they start.
     padded = F.pad(digits[digit], (FREE_RANGE,) * 4)  # (B, D, side, side)
     side = padded.shape[-1]
-    place = torch.arange(digit.numel(), device=digits.device).view(*digit.shape, 1)
-    corner = (place * side + FREE_RANGE - top) * side + FREE_RANGE - left  # (B, D, T)
+    position = torch.arange(digit.numel(), device=digits.device).view(*digit.shape, 1)
+    corner = (position * side + FREE_RANGE - top) * side + FREE_RANGE - left  # (B, D, T)
     rows = corner.transpose(0, 1).unsqueeze(-1) + side * torch.arange(FRAME_SIZE, device=digits.device)
     starts = padded.flatten().as_strided((padded.numel() - FRAME_SIZE + 1, FRAME_SIZE), (1, 1))
     layers = starts.index_select(0, rows.flatten()).view(*rows.shape, FRAME_SIZE)  # (D, B, T, 64, 64)

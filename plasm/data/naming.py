@@ -59,9 +59,9 @@ def _numbered_runs(numbers: list[list[str]], group: range) -> list[range]:
         return [group]
     readings = [(reading, bases) for read, bases in _READERS if (reading := read(counted)) is not None]
     widths = {len(text) for text in counted}
-    places = {10 ** max(widths)} if len(widths) == 1 else set()
+    positions = {10 ** max(widths)} if len(widths) == 1 else set()
     more = _CALENDAR if max(widths) <= 2 else set()
-    return min((_split(reading, borders, bases | places | more, group) for reading, bases in readings), key=len)
+    return min((_split(reading, borders, bases | positions | more, group) for reading, bases in readings), key=len)
 
 
 def _split(numbers: list[int], borders: list[int], bases: set[int], group: range) -> list[range]:

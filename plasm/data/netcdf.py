@@ -226,10 +226,10 @@ def _layout(dimensions: Mapping[str, Mapping[str, Any]], shape: tuple[int, ...],
         "_" if size == 1 and letter not in ("t", "h", "w") else letter
         for letter, size in zip(letters, shape, strict=True)
     ]
-    open_places = [place for place, letter in enumerate(letters) if letter is None]
-    if "t" in letters and not {"h", "w"} & set(letters) and len(open_places) == 2:
+    open_positions = [position for position, letter in enumerate(letters) if letter is None]
+    if "t" in letters and not {"h", "w"} & set(letters) and len(open_positions) == 2:
         # Time is known, and of two others rows come first.
-        letters[open_places[0]], letters[open_places[1]] = "h", "w"
+        letters[open_positions[0]], letters[open_positions[1]] = "h", "w"
     named = [letter for letter in letters if letter != "_"]
     if None in letters or len(set(named)) < len(named) or not {"h", "w"} <= set(named) or not {"t", "b"} & set(named):
         found = ", ".join(f"{plain(d)} ({size})" for d, size in zip(dimensions, shape, strict=True))

@@ -47,33 +47,33 @@ class SeqStream(FrameStream):
                 raise ValueError(f"{file} holds images of format {image_format}, only JPEG (102, 201) is read")
             rate = struct.unpack_from("<d", header, 584)[0]
             self.rate = Fraction(rate).limit_denominator(1001) if 0 < rate < 1e6 else None
-            self._places = np.array(self._index(handle, file.stat().st_size), dtype=np.int64)
+            self._positions = np.array(self._index(handle, file.stat().st_size), dtype=np.int64)
         # Recorders that were cut off leave the number at 0.
-        if frames > len(self._places):
-            raise ValueError(f"{file} ends after {len(self._places)} of {frames} frames")
-        self.num_frames = len(self._places)
+        if frames > len(self._positions):
+            raise ValueError(f"{file} ends after {len(self._positions)} of {frames} frames")
+        self.num_frames = len(self._positions)
         if not self.num_frames:
             raise ValueError(f"{file} holds no frames")
         self._probe()
 
     @staticmethod
     def _index(handle: BufferedReader, end: int) -> list[tuple[int, int]]:
-        """(place, length) of each JPEG."""
-        places: list[tuple[int, int]] = []
-        place, gap = _HEADER_BYTES, None
-        while place + 6 <= end:
-            handle.seek(place)
+        """(position, length) of each JPEG."""
+        positions: list[tuple[int, int]] = []
+        position, gap = _HEADER_BYTES, None
+        while position + 6 <= end:
+            handle.seek(position)
             length, start = struct.unpack("<I2s", handle.read(6))
-            if start != _JPEG_START or length < 6 or place + length > end:
+            if start != _JPEG_START or length < 6 or position + length > end:
                 break
-            places.append((place + 4, length - 4))
-            place += length
+            positions.append((position + 4, length - 4))
+            position += length
             if gap is None:
                 # What follows an image is as long after every one.
-                handle.seek(place)
+                handle.seek(position)
                 gap = 16 if handle.read(22)[20:] == _JPEG_START else 8
-            place += gap
-        return places
+            position += gap
+        return positions
 
     def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
         """Read frames; see ``FrameStream``."""
@@ -81,8 +81,8 @@ class SeqStream(FrameStream):
         frames: list[np.ndarray] = []
         with self.file.open("rb") as handle:
             for number in range(start, start + count * step, step):
-                place, length = self._places[number].tolist()
-                handle.seek(place)
+                position, length = self._positions[number].tolist()
+                handle.seek(position)
                 frames.append(decode_image(BytesIO(handle.read(length)), f"{self.file}, frame {number + 1}", gray))
                 check_alike(frames[0], frames[-1], f"frame {number + 1} of {self.file}", f"frame {start + 1}")
         return np.stack(frames)

@@ -86,13 +86,13 @@ class TiffStack:
             (H, W, K), any numbers.
         """
         outer, inner = self.layout[: self.outer], self.layout[self.outer :]
-        places = np.arange(math.prod(self.shape[: self.outer])).reshape(self.shape[: self.outer])
+        positions = np.arange(math.prod(self.shape[: self.outer])).reshape(self.shape[: self.outer])
         chosen: dict[str, Any] = {"b": clip, "t": number, "_": 0}
-        wanted = np.ravel(places[tuple(chosen.get(letter, slice(None)) for letter in outer)])
+        wanted = np.ravel(positions[tuple(chosen.get(letter, slice(None)) for letter in outer)])
         parts = []
-        for place in wanted.tolist():
-            page = _page(file, self.offsets[0 if self.mapped is not None else place], place)
-            values = _values(file, page, self, place, name)
+        for position in wanted.tolist():
+            page = _page(file, self.offsets[0 if self.mapped is not None else position], position)
+            values = _values(file, page, self, position, name)
             rows = slice(number, number + 1) if "t" in inner else slice(None)
             values = select_frames(
                 values if "t" in inner else values[None], inner if "t" in inner else f"t{inner}", clip, rows
@@ -116,8 +116,8 @@ class TiffStack:
         first = pages[0]
         if any(page is None for page in pages):
             raise ValueError(f"{name} lacks {sum(page is None for page in pages)} of {len(pages)} pages")
-        kept = [place for place, letter in enumerate(axes) if letter in "YX" or shape[place] > 1]
-        axes, shape = "".join(axes[place] for place in kept), tuple(shape[place] for place in kept)
+        kept = [position for position, letter in enumerate(axes) if letter in "YX" or shape[position] > 1]
+        axes, shape = "".join(axes[position] for position in kept), tuple(shape[position] for position in kept)
         if stated is None:
             _check_header(file, kind, name, f"{axes} of {shape}")
             layout = _layout(axes, shape, name)
@@ -283,27 +283,27 @@ def _cure(axes: str) -> str:
     return f"say which are T frames, C channels and B clips, such as axes={stated}"
 
 
-def _page(file: Any, offset: int, place: int) -> Any:
+def _page(file: Any, offset: int, position: int) -> Any:
     file.filehandle.seek(offset)
-    return require("tifffile").TiffPage(file, (place,))
+    return require("tifffile").TiffPage(file, (position,))
 
 
-def _values(file: Any, page: Any, stack: TiffStack, place: int, name: str) -> np.ndarray:
+def _values(file: Any, page: Any, stack: TiffStack, position: int, name: str) -> np.ndarray:
     """The values of a page as they are stored, checked to be all there."""
     shape = stack.shape[stack.outer :]
     if page.size != math.prod(shape) or page.dtype is None:
-        raise ValueError(f"{name}, page {place + 1}, is of {page.shape}, not of {shape} as the first")
+        raise ValueError(f"{name}, page {position + 1}, is of {page.shape}, not of {shape} as the first")
     if stack.mapped is not None:
         size = math.prod(shape)
-        file.filehandle.seek(stack.mapped + place * size * stack.dtype.itemsize)
+        file.filehandle.seek(stack.mapped + position * size * stack.dtype.itemsize)
         stored = file.filehandle.read(size * stack.dtype.itemsize)
         return np.frombuffer(stored, stack.dtype).reshape(shape)
     end = file.filehandle.size
     for start, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         if not count or not 0 < start <= end - count:
-            raise ValueError(f"{name}, page {place + 1}, is damaged or cut off: a part of its pixels is not there")
+            raise ValueError(f"{name}, page {position + 1}, is damaged or cut off: a part of its pixels is not there")
         if page.compression in _JPEG:
-            _check_jpeg(file, page, start, count, f"{name}, page {place + 1}")
+            _check_jpeg(file, page, start, count, f"{name}, page {position + 1}")
     values: np.ndarray = page.asarray(maxworkers=1)
     return values.reshape(shape)
 
@@ -312,18 +312,18 @@ def _check_jpeg(file: Any, page: Any, start: int, count: int, name: str) -> None
     """Refuse a JPEG that is larger than the part of the page that it fills: it is unpacked as its own header says."""
     file.filehandle.seek(start)
     head = file.filehandle.read(min(count, 1 << 16))
-    place = 2
-    while place + 9 <= len(head) and head[place] == 0xFF:
-        marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
+    position = 2
+    while position + 9 <= len(head) and head[position] == 0xFF:
+        marker, length = head[position + 1], int.from_bytes(head[position + 2 : position + 4], "big")
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = (int.from_bytes(head[place + at : place + at + 2], "big") for at in (5, 7))
+            height, width = (int.from_bytes(head[position + at : position + at + 2], "big") for at in (5, 7))
             # Parts are filled up to whole blocks.
             tall = page.tilelength or page.rowsperstrip or page.imagelength
             wide = page.tilewidth or page.imagewidth
             if height > tall + 64 or width > wide + 64:
                 raise ValueError(f"{name} is damaged: a part of {wide}x{tall} holds a JPEG of {width}x{height}")
             return
-        place += 2 + length
+        position += 2 + length
 
 
 def _pixels(page: Any, values: np.ndarray, channels: int, name: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Frame n is what a player shows as its n-th frame, and what one decode from the start gives as its n-th. Containers do
 not tell numbers, and some tell no true times either. So a number is never guessed: packets are recognised, each frame
-carries the place of its packet through the decoder, and frames must leave the decoder in the order that the index
+carries the position of its packet through the decoder, and frames must leave the decoder in the order that the index
 says. Where they do not, the file is decoded from the start, once, and the order remembered.
 """
 
@@ -189,15 +189,15 @@ class VideoStream(FrameStream):
         source = _seek(container, stream, index, key) if key else _packets(container, stream)
         for packet, frames in _decoded(codec, source):
             if frames is None:
-                lost = int(numbers[_place(packet)])
+                lost = int(numbers[_position(packet)])
                 if lost >= first:
                     broken.add(lost)
                 elif damaged is None and lost < 0 < expected:
                     damaged = expected
                 continue
             for frame in frames:
-                # A decoder that does not hand places through is used from the start alone.
-                number = expected if not len(index.keys) else int(numbers[_place(frame)])
+                # A decoder that does not hand positions through is used from the start alone.
+                number = expected if not len(index.keys) else int(numbers[_position(frame)])
                 if number < first:
                     continue
                 while expected in broken and expected != number:
@@ -222,8 +222,8 @@ class VideoStream(FrameStream):
         with self.file.open("rb") as handle, open_video(handle, self.name) as (container, stream):
             seekable = stream.codec_context.name not in _NEVER_SEEK
             for packet, frames in _decoded(stream.codec_context, _packets(container, stream)):
-                packets += [_place(frame) for frame in frames or ()]
-                decodable |= {_place(frame) for frame in frames or () if frame.key_frame}
+                packets += [_position(frame) for frame in frames or ()]
+                decodable |= {_position(frame) for frame in frames or () if frame.key_frame}
                 if packet is not None:
                     keys += [len(rows)] if packet.is_keyframe else []
                     rows.append(_mark(packet))
@@ -266,7 +266,7 @@ def _mark(packet: Any) -> tuple[int, int, int, int]:
 
 
 def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The packets from the start, each with its place among them."""
+    """The packets from the start, each with its position among them."""
     number = 0
     for packet in container.demux(stream):
         if packet.size:
@@ -275,8 +275,8 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
             yield packet
 
 
-def _place(item: Any) -> int:
-    """The place among the packets of a packet, or of that of a frame; -1 if the decoder does not hand it through."""
+def _position(item: Any) -> int:
+    """The position among the packets of a packet, or of that of a frame; -1 if the decoder does not hand it through."""
     # In a list of its own: PyAV keeps what is handed through by its identity, which equal numbers share.
     return -1 if item.opaque is None else int(item.opaque[0])
 

@@ -235,7 +235,7 @@ def _dynamic_shapes(model: nn.Module, dynamic_size: bool) -> dict[int, Any]:
     shapes: dict[int, Any] = {0: Dim("batch", min=1, max=_LARGEST_BATCH)}
     if dynamic_size:
         multiple = _size_multiple(model)
-        # A side of a single place would be a constant to torch.
+        # A side of a single position would be a constant to torch.
         height, width = (Dim(name, min=2, max=_LARGEST_SIDE // multiple) for name in ("height", "width"))
         shapes |= {3: multiple * height, 4: multiple * width}
     return shapes

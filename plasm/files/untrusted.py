@@ -42,7 +42,7 @@ def reason(error: BaseException) -> str:
         return "it asks for more memory than there is"
     own = type(error).__module__ != "builtins" or isinstance(error, RuntimeError | OSError)
     if isinstance(error, OSError) and error.errno == errno.EINVAL:
-        # A place that the file names and has not.
+        # A position that the file names and has not.
         own = False
     lines = str(error).strip().splitlines()
     return shown(lines[0]) if own and lines else "something in it cannot be read"

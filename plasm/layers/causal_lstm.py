@@ -1,6 +1,6 @@
 """Causal LSTM and Gradient Highway Unit of PredRNN++ (Wang et al., ICML 2018, arXiv 1804.06300).
 
-Shapes: N clips, D hidden channels, h x w places. A state of zeros is None.
+Shapes: N clips, D hidden channels, h x w positions. A state of zeros is None.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """The block of ConvMixer (Trockman and Kolter, TMLR 2023, arXiv 2201.09792, Eq. 1 and 2).
 
-Shapes: N clips, C = dim channels, H x W places.
+Shapes: N clips, C = dim channels, H x W positions.
 """
 
 from typing import Any

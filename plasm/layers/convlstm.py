@@ -1,6 +1,6 @@
 """The convolutional LSTM, and the convolution of gates that every recurrent cell here is made of.
 
-Shapes: N clips, D hidden channels, h x w places. A state of zeros is None: its convolutions are not computed.
+Shapes: N clips, D hidden channels, h x w positions. A state of zeros is None: its convolutions are not computed.
 """
 
 from typing import Any, TypeAlias
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 __all__ = ["ConvLSTMCell", "GateConv", "Size", "add_gates"]
 
 Size: TypeAlias = tuple[int, int] | None
-"""(h, w) of a layer whose norm has a weight for each place; None where there is no such norm."""
+"""(h, w) of a layer whose norm has a weight for each position; None where there is no such norm."""
 
 
 def add_gates(first: Tensor, *others: Tensor | None) -> Tensor:
@@ -29,7 +29,7 @@ class GateConv(nn.Module):
         in_dim: Channels in.
         out_dim: Channels out: those of all gates, one after the other.
         kernel_size: Side of the (odd) kernel.
-        size: (h, w) of the LayerNorm, which has a weight and a bias for each channel and place; None leaves it out.
+        size: (h, w) of the LayerNorm, which has a weight and a bias for each channel and position; None leaves it out.
         bias: Whether the convolution has one.
         device: Device of the parameters.
         dtype: Data type of the parameters.
@@ -78,7 +78,7 @@ class ConvLSTMCell(nn.Module):
         g = tanh(W_xg * x + W_hg * h)           o = sigmoid(W_xo * x + W_ho * h)
         c' = f c + i g                          h' = o tanh(c')
 
-    The paper's gates see c too, through a weight for each place ("peephole"); OpenSTL's do not, and nor do these.
+    The paper's gates see c too, through a weight for each position ("peephole"); OpenSTL's do not, and nor do these.
 
     Args:
         in_dim: Channels of x.

@@ -1,6 +1,6 @@
 """The Eidetic 3D LSTM of E3D-LSTM (Wang et al., ICLR 2019, openreview B1lKS2AqtX).
 
-Shapes: N clips, D hidden channels, h x w places, W frames of a window, S = W h w.
+Shapes: N clips, D hidden channels, h x w positions, W frames of a window, S = W h w.
 """
 
 from typing import Any
@@ -70,17 +70,17 @@ class Eidetic3DLSTMCell(nn.Module):
         o = sigmoid(tanh(W_x * x + W_h * h + W_c * c' + W_m * m'))
         h' = o tanh(W_1 * [c', m'])
 
-    with keys and values the cells of all steps before, at every place of every frame. (The text has f' m and no tanh
+    with keys and values the cells of all steps before, at every position of every frame. (The text has f' m and no tanh
     in o; this is its authors' code.)
 
     OpenSTL's code departs from this twice, and ``as_openstl`` does as it does, for its weights: its attention takes
-    channels-first memory for channels-last (reshapes where it should permute), so that a "place" is D neighbouring
+    channels-first memory for channels-last (reshapes where it should permute), so that a "position" is D neighbouring
     numbers of one channel; and m is passed on as it came, so that it stays zero for ever.
 
     Args:
         in_dim: Channels of a frame of x.
         dim: D.
-        size: (h, w), for the norm of c has a weight for each place.
+        size: (h, w), for the norm of c has a weight for each position.
         window: W.
         kernel_size: Side of the (odd) kernels in space.
         layer_norm: Whether LayerNorm follows each convolution but the last.
@@ -173,7 +173,7 @@ class Eidetic3DLSTMCell(nn.Module):
         return rows.transpose(1, 2).reshape(query.shape)
 
     def _rows(self, x: Tensor) -> Tensor:
-        """(N, D, W, h, w) to (N, S, D): places, and the channels of each."""
+        """(N, D, W, h, w) to (N, S, D): positions, and the channels of each."""
         if self.as_openstl:
             return x.flatten(1).unflatten(1, (-1, self.dim))
         return x.flatten(2).transpose(1, 2)

@@ -1,6 +1,6 @@
 """The two parts of MogaNet's block (Li et al., ICLR 2024, arXiv 2211.03295, Sections 4.2 and 4.3).
 
-Shapes: N clips, C = dim channels, H x W places.
+Shapes: N clips, C = dim channels, H x W positions.
 """
 
 from typing import Any

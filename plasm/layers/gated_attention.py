@@ -1,6 +1,6 @@
 """Gated spatiotemporal attention (gSTA), of SimVP v2 (Tan et al., arXiv 2211.12509, Section 3.3).
 
-Shapes: N clips, C = dim channels, H x W places.
+Shapes: N clips, C = dim channels, H x W positions.
 """
 
 import torch

@@ -1,6 +1,6 @@
 """The Inception block of SimVP's translator (Gao et al., CVPR 2022, arXiv 2206.05099, Section 3.2).
 
-Shapes: N clips, C channels, H x W places.
+Shapes: N clips, C channels, H x W positions.
 """
 
 from collections.abc import Sequence

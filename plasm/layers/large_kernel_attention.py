@@ -2,7 +2,7 @@
 
 Paper: Guo et al., Visual Attention Network, arXiv 2202.09741, Section 3.1.
 
-Shapes: N clips, C = dim channels, H x W places.
+Shapes: N clips, C = dim channels, H x W positions.
 """
 
 from typing import Any
@@ -54,5 +54,5 @@ class LargeKernelAttention(nn.Module):
         return x + self.proj_out(self.gate(u, self.pwconv(self.dwconv_dilated(self.dwconv(u)))))
 
     def gate(self, u: Tensor, a: Tensor) -> Tensor:
-        """U (N, C, H, W) and the features a that large kernels saw around each place -> (N, C, H, W)."""
+        """U (N, C, H, W) and the features a that large kernels saw around each position -> (N, C, H, W)."""
         return u * a

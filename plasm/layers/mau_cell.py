@@ -1,6 +1,6 @@
 """The Motion-Aware Unit (Chang et al., NeurIPS 2021, openreview qwtfY-3ibt7).
 
-Shapes: N clips, D hidden channels, h x w places, tau steps that are looked back on.
+Shapes: N clips, D hidden channels, h x w positions, tau steps that are looked back on.
 """
 
 import math

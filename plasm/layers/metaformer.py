@@ -1,6 +1,6 @@
 """The frame of a MetaFormer block, into which a token mixer and an MLP go (Yu et al., CVPR 2022, arXiv 2111.11418).
 
-Shapes: N clips, C = dim channels, H x W places.
+Shapes: N clips, C = dim channels, H x W positions.
 """
 
 import math
@@ -66,7 +66,7 @@ class MetaFormerBlock(nn.Module):
 
     Args:
         dim: Channels in and out.
-        mixer: Mixes places, (N, C, H, W) -> same.
+        mixer: Mixes positions, (N, C, H, W) -> same.
         mlp: Mixes channels, (N, C, H, W) -> same.
         norm_layer: Makes a norm of ``dim`` channels.
         init_scale: What s1 and s2 start from; None leaves them out.

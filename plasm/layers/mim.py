@@ -1,6 +1,6 @@
 """The two blocks of MIM, Memory In Memory (Wang et al., CVPR 2019, arXiv 1811.07490).
 
-Shapes: N clips, D hidden channels, h x w places. A state of zeros is None.
+Shapes: N clips, D hidden channels, h x w positions. A state of zeros is None.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ States = tuple[Tensor, Tensor]
 
 
 class MIMMemory(nn.Module):
-    """MIM-N or MIM-S, Eq. 2 and 3: a ConvLSTM with peepholes, of whose gates those on c have a weight for each place.
+    """MIM-N or MIM-S, Eq. 2 and 3: a ConvLSTM with peepholes, whose gates on c have a weight for each position.
 
         i = sigmoid(W_x * x + W_h * h + w_i c)      f = sigmoid(W_x * x + W_h * h + w_f c + 1)
         g = tanh(W_x * x + W_h * h)                 c' = f c + i g

@@ -1,6 +1,6 @@
 """Pair-wise Layer Attention (PLA), Section III-D of PLA-SM (arXiv 2311.11289).
 
-Shapes: B clips, dim = heads * d channels, h x w places.
+Shapes: B clips, dim = heads * d channels, h x w positions.
 """
 
 import math
@@ -33,7 +33,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _pool(x: Tensor) -> Tensor:
-    """(B, dim, h, w) -> (B, dim, 1, 1), the mean over all places."""
+    """(B, dim, h, w) -> (B, dim, 1, 1), the mean over all positions."""
     # The kernel of a pooling is a constant of a graph: h and w would be fixed. Without a graph, the pooling's gradient
     # keeps the memory format of x; that of a mean does not, and is slow to add to others.
     return x.mean((-2, -1), keepdim=True) if torch.compiler.is_compiling() else F.avg_pool2d(x, x.shape[-2:])
@@ -47,10 +47,10 @@ class PairwiseLayerAttention(nn.Module):
 
     * ``"global"`` (the paper's choice): pooled query and key, one score a head; the output is score * Value.
     * ``"channel"``: pooled query and key, softmax(q k^T / sqrt(d)) mixes the d channels of a head.
-    * ``"spatial"``: query and key at every place, scaled dot-product attention mixes the h*w places of a head.
+    * ``"spatial"``: query and key at every position, scaled dot-product attention mixes the h*w positions of a head.
     * ``"none"``: Value alone, with no query and no key, the "without PLA" rows of Table VI.
 
-    The paper calls the form over channels spatial and the one over places channel attention; here each is named by
+    The paper calls the form over channels spatial and the one over positions channel attention; here each is named by
     the axis attended to. One score a head cannot carry texture from the low layer to the high one, which is what the
     text wants of it.
 
@@ -129,7 +129,7 @@ class PairwiseLayerAttention(nn.Module):
         if self.attention == "none":
             out = value
         elif self.attention == "spatial":
-            out = self._attend_places(low, high, value)
+            out = self._attend_positions(low, high, value)
         elif self.attention == "channel":
             out = self._attend_channels(low, high, value)
         else:
@@ -173,7 +173,7 @@ class PairwiseLayerAttention(nn.Module):
         mixed = (torch.einsum("b n i, b n j -> b n i j", q, k) / math.sqrt(self.dim_head)).softmax(-1).to(v.dtype) @ v
         return rearrange(mixed, "b n d (h w) -> b (n d) h w", h=value.shape[-2])
 
-    def _attend_places(self, low: Tensor, high: Tensor, value: Tensor) -> Tensor:
+    def _attend_positions(self, low: Tensor, high: Tensor, value: Tensor) -> Tensor:
         q, k, v = (
             rearrange(x, "b (n d) h w -> b n (h w) d", n=self.num_heads)
             for x in (self.query(low), self.key(high), value)

@@ -2,7 +2,7 @@
 
 Paper: Le Guen, Thome, CVPR 2020, arXiv 2003.01460.
 
-Shapes: N clips, D hidden channels, h x w places, k side of a filter.
+Shapes: N clips, D hidden channels, h x w positions, k side of a filter.
 """
 
 import math
@@ -70,7 +70,7 @@ def kernel_moments(kernels: Tensor) -> Tensor:
         (..., k, k), in double precision.
     """
     k = kernels.shape[-1]
-    places = torch.arange(k, dtype=torch.float64, device=kernels.device) - (k - 1) // 2
+    positions = torch.arange(k, dtype=torch.float64, device=kernels.device) - (k - 1) // 2
     orders = torch.tensor([math.factorial(i) for i in range(k)], dtype=torch.float64, device=kernels.device)
-    powers = places.pow(torch.arange(k, device=kernels.device)[:, None]) / orders[:, None]
+    powers = positions.pow(torch.arange(k, device=kernels.device)[:, None]) / orders[:, None]
     return powers @ kernels.double() @ powers.T

@@ -1,6 +1,6 @@
 """Recursive gated convolution, gnConv, the mixer of HorNet (Rao et al., NeurIPS 2022, arXiv 2207.14284, Section 3.1).
 
-Shapes: N clips, C = dim channels, H x W places.
+Shapes: N clips, C = dim channels, H x W positions.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ __all__ = ["RecursiveGatedConv"]
 
 
 class RecursiveGatedConv(nn.Module):
-    """``p[k+1] = g[k](p[k]) * f(q)[k]``, for k = 0 ... order - 1: places interact up to ``order`` times (Eq. 3.3).
+    """``p[k+1] = g[k](p[k]) * f(q)[k]``, for k = 0 ... order - 1: positions interact up to ``order`` times (Eq. 3.3).
 
     p[k] has C / 2^(order - 1 - k) channels, f is one 7x7 depthwise convolution of all q, g[k] a 1x1 convolution.
 

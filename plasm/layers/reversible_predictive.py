@@ -1,6 +1,6 @@
 """The reversible predictive module of CrevNet (Yu, Lu, Easterbrook, Fidler, ICLR 2020).
 
-Shapes: N clips, D channels of one half, V frames of a window, h x w places. A state of zeros is None.
+Shapes: N clips, D channels of one half, V frames of a window, h x w positions. A state of zeros is None.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ class ReversiblePredictiveModule(nn.Module):
 
     Args:
         dim: D.
-        kernel_frames: Frames that a kernel of the gates spans; 3 x 3 places in space.
+        kernel_frames: Frames that a kernel of the gates spans; 3 x 3 positions in space.
         device: Device of the parameters.
         dtype: Data type of the parameters.
     """

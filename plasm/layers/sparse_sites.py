@@ -35,17 +35,17 @@ class PairTable(NamedTuple):
 
 
 class SparseSites:
-    """The visible places of a batch of frames; all tensors and layers at one resolution share one.
+    """The visible positions of a batch of frames; all tensors and layers at one resolution share one.
 
-    Rows follow the raster order of their places, frame after frame, so that a frame's rows are contiguous.
+    Rows follow the raster order of their positions, frame after frame, so that a frame's rows are contiguous.
 
     Args:
         visible: (N, 1, H, W) bool, True where a site is.
 
     Attributes:
-        grid: (N, H + 2, W + 2) the row of each place, -1 where nothing is and in the border, so that a kernel may look
+        grid: (N, H + 2, W + 2) the row of each position, -1 where nothing is and in the border: a kernel may look
             past the edge. It serves as the paper's hashing table (Section III-C).
-        places: (n,) where each row lies in N x H x W.
+        positions: (n,) where each row lies in N x H x W.
         frames: (n,) which frame each row belongs to.
         frame_offsets: (N + 1,) where each frame's rows begin.
 
@@ -58,18 +58,18 @@ class SparseSites:
             raise ValueError(f"visible must be bool (N, 1, H, W), got {visible.dtype} {tuple(visible.shape)}")
         num_frames, _, height, width = visible.shape
         self.visible = visible
-        self.places = visible.flatten().nonzero().squeeze(1)
-        self.frames = self.places // (height * width)
+        self.positions = visible.flatten().nonzero().squeeze(1)
+        self.frames = self.positions // (height * width)
         frame_starts = torch.arange(num_frames + 1, device=visible.device) * (height * width)
-        self.frame_offsets = torch.searchsorted(self.places, frame_starts, out_int32=True)
+        self.frame_offsets = torch.searchsorted(self.positions, frame_starts, out_int32=True)
         self.grid = torch.full((num_frames, height + 2, width + 2), -1, dtype=torch.int32, device=visible.device)
-        self.grid.view(-1).index_copy_(0, self._look_up(self.grid, 1, 1), row_numbers(self.places))
+        self.grid.view(-1).index_copy_(0, self._look_up(self.grid, 1, 1), row_numbers(self.positions))
         self._coarse: SparseSites | None = None
         self._pairs: dict[tuple[int, int], PairTable] = {}
-        _mark_dynamic(self.places, self.frames)
+        _mark_dynamic(self.positions, self.frames)
 
     def strided(self, stride: int) -> "SparseSites":
-        """Output sites of a convolution: these at stride 1; at stride 2 active iff any of 2 x 2 places is."""
+        """Output sites of a convolution: these at stride 1; at stride 2 active iff any of 2 x 2 positions is."""
         if stride == 1:
             return self
         if self._coarse is None:
@@ -83,7 +83,7 @@ class SparseSites:
         return self._pairs[kernel_size, stride]
 
     def gather(self, x: Tensor) -> Tensor:
-        """Rows (n, C) of a dense (N, C, H, W) tensor; what lies at masked places meets no arithmetic.
+        """Rows (n, C) of a dense (N, C, H, W) tensor; what lies at masked positions meets no arithmetic.
 
         Raises:
             ValueError: if `x` has other frames or another size than the sites.
@@ -92,19 +92,19 @@ class SparseSites:
             raise ValueError(
                 f"x must be (N, C, H, W) and visible (N, 1, H, W), got {tuple(x.shape)} and {tuple(self.visible.shape)}"
             )
-        return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).index_select(0, self.places)
+        return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).index_select(0, self.positions)
 
     def scatter(self, features: Tensor) -> Tensor:
         """The inverse of `gather`, with zeros elsewhere: (N, C, H, W), channels last in memory."""
         num_frames, _, height, width = self.visible.shape
         dense = features.new_zeros(num_frames * height * width, features.shape[1])
-        dense = dense.index_copy_(0, self.places, features)
+        dense = dense.index_copy_(0, self.positions, features)
         return dense.view(num_frames, height, width, features.shape[1]).permute(0, 3, 1, 2)
 
     def _look_up(self, grid: Tensor, stride: int, shift: int) -> Tensor:
         """(n,) where `stride * (y, x) + shift` of each site (y, x) lies in a bordered grid."""
         height, width = self.visible.shape[-2:]
-        y, x = self.places // width % height, self.places % width
+        y, x = self.positions // width % height, self.positions % width
         return (self.frames * grid.shape[1] + y * stride + shift) * grid.shape[2] + x * stride + shift
 
 
@@ -135,11 +135,11 @@ def find_sites(visible: Tensor, layers: Sequence[tuple[int, int]] = ()) -> Spars
 
 @torch.compiler.disable
 def _coarsen(sites: SparseSites) -> SparseSites:
-    """`F.max_pool2d(visible, 2, ceil_mode=True)` without looking at masked places."""
+    """`F.max_pool2d(visible, 2, ceil_mode=True)` without looking at masked positions."""
     num_frames, _, height, width = sites.visible.shape
     coarse = sites.visible.new_zeros(num_frames, 1, (height + 1) // 2, (width + 1) // 2)
-    rows = sites.frames * coarse.shape[2] + sites.places // width % height // 2
-    coarse.view(-1).index_fill_(0, rows * coarse.shape[3] + sites.places % width // 2, True)
+    rows = sites.frames * coarse.shape[2] + sites.positions // width % height // 2
+    coarse.view(-1).index_fill_(0, rows * coarse.shape[3] + sites.positions % width // 2, True)
     return SparseSites(coarse)
 
 
@@ -147,7 +147,7 @@ def _coarsen(sites: SparseSites) -> SparseSites:
 def _find_pairs(sites: SparseSites, kernel_size: int, stride: int) -> PairTable:
     """Look up every tap of every output site in the grid and keep those that hit a site."""
     out_sites, num_taps = sites.strided(stride), kernel_size**2
-    num_outputs = out_sites.places.shape[0]
+    num_outputs = out_sites.positions.shape[0]
     tap = torch.arange(kernel_size, device=sites.grid.device)
     steps = (tap[:, None] * sites.grid.shape[2] + tap).view(-1, 1)
     first = out_sites._look_up(sites.grid, stride, 1 - kernel_size // 2)  # 1 is the border
@@ -164,7 +164,7 @@ def _find_pairs(sites: SparseSites, kernel_size: int, stride: int) -> PairTable:
         mirror = row_numbers(hits) + (first_pair.flip(0) - first_pair).int()[taps]
         by_input = mirror.index_select(0, by_output[0]), by_output[1]
     else:
-        by_input = _group_pairs(inputs, taps, sites.places.shape[0], num_taps)
+        by_input = _group_pairs(inputs, taps, sites.positions.shape[0], num_taps)
     outputs = outputs.int()
     _mark_dynamic(inputs, outputs, *by_output, *by_input)
     return PairTable(inputs, outputs, counts.cpu(), *by_output, *by_input)

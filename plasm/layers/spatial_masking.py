@@ -1,6 +1,6 @@
 """Spatial Masking (SM), Section III-F of PLA-SM (arXiv 2311.11289).
 
-Shapes: N frames, C = dim channels, h x w places.
+Shapes: N frames, C = dim channels, h x w positions.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The Spatiotemporal LSTM of PredRNN (Wang et al., NeurIPS 2017; TPAMI 2023, arXiv 2103.09504).
 
-Shapes: N clips, D hidden channels, h x w places. A state of zeros is None.
+Shapes: N clips, D hidden channels, h x w positions. A state of zeros is None.
 """
 
 from typing import Any

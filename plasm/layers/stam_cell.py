@@ -1,6 +1,6 @@
 """The SpatioTemporal Attention based Memory of STAM (Chang et al., IEEE Transactions on Multimedia, 2022).
 
-Shapes: N clips, D hidden channels, V frames that a step works on, h x w places.
+Shapes: N clips, D hidden channels, V frames that a step works on, h x w positions.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _FORGET_BIAS = 1.0
 
 
 class _GateConv3d(nn.Module):
-    """A 3D convolution of gates, and LayerNorm over (channels, V, h, w), with weights for each place.
+    """A 3D convolution of gates, and LayerNorm over (channels, V, h, w), with weights for each position.
 
     Args:
         in_dim: Channels in.
@@ -54,7 +54,7 @@ class STAMCell(nn.Module):
         i, f, g = gates of x and h                          i', f', g' = gates of x and m
         c' = i g + f attend(f, C)                           m' = i' g' + f' attend(f', M)
         o = sigmoid(W_x * x + W_h * h + W_o * [c', m'])     h' = o tanh(W_1 * [c', m'])
-        attend(q, memories) = sum_j softmax_j(q memory_j) memory_j, of each channel and place alone
+        attend(q, memories) = sum_j softmax_j(q memory_j) memory_j, of each channel and position alone
 
     f and f' have 1 added to what they see. C are the c of earlier steps, M the m of the cells before this one, of all
     layers. In the authors' code every entry of C is the c of now, so that attention gives back c; that is the default
@@ -63,7 +63,7 @@ class STAMCell(nn.Module):
     Args:
         in_dim: Channels of x.
         dim: D.
-        size: (V, h, w), for the norms have a weight for each place.
+        size: (V, h, w), for the norms have a weight for each position.
         kernel_size: Side of the (odd) kernels in space.
         kernel_frames: Frames that they span, an odd number.
         as_paper: See above.

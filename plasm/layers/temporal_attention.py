@@ -2,7 +2,7 @@
 
 Paper: Tan et al., CVPR 2023, arXiv 2206.12126, Section 3.2.
 
-Shapes: N clips, C = dim channels, H x W places.
+Shapes: N clips, C = dim channels, H x W positions.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ __all__ = ["TemporalAttention"]
 class TemporalAttention(LargeKernelAttention):
     """x + conv1x1(d * s * u), with u = gelu(conv1x1(x)), s what large kernels see of it, and d = sigmoid(mlp(mean(u))).
 
-    The channels are those of all frames of a clip: d, one number a channel, weighs times; s weighs places.
+    The channels are those of all frames of a clip: d, one number a channel, weighs times; s weighs positions.
 
     Args:
         dim: Channels in and out.

@@ -1,6 +1,6 @@
 """timm's blocks of tokens, for features that lie in a plane: ViT, MLP-Mixer and Swin.
 
-Shapes: N clips, C = dim channels, H x W places; a token is a place.
+Shapes: N clips, C = dim channels, H x W positions; a token is a position.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ _NUM_HEADS = 8
 
 
 class ViTBlock(Block):
-    """timm's Transformer block over all places (Dosovitskiy et al., arXiv 2010.11929), without position embedding.
+    """timm's Transformer block over all positions (Dosovitskiy et al., arXiv 2010.11929), without position embedding.
 
     Args:
         dim: Channels in and out, a multiple of 8, the number of heads.
@@ -59,12 +59,12 @@ class ViTBlock(Block):
 
 
 class MLPMixerBlock(MixerBlock):
-    """timm's MLP-Mixer block (Tolstikhin et al., arXiv 2105.01601): the MLP over places fixes how many there are.
+    """timm's MLP-Mixer block (Tolstikhin et al., arXiv 2105.01601): the MLP over positions fixes how many there are.
 
     Args:
         dim: Channels in and out.
         size: (H, W).
-        mlp_ratio: Width of the MLP over channels, in multiples of ``dim``; that over places has dim / 2.
+        mlp_ratio: Width of the MLP over channels, in multiples of ``dim``; that over positions has dim / 2.
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
         device: Device of the parameters.
@@ -101,7 +101,7 @@ class _WindowAttention(WindowAttention):
         """There are none."""
 
     def _get_rel_pos_bias(self) -> Tensor:
-        """(1, heads, places of a window, places of a window)."""
+        """(1, heads, positions of a window, positions of a window)."""
         table, (height, width) = self.relative_position_bias_table, self.window_size
         rows, columns = (torch.arange(side, device=table.device) for side in (height, width))
         down = (rows[:, None] - rows + height - 1)[:, None, :, None]
@@ -112,7 +112,7 @@ class _WindowAttention(WindowAttention):
 class SwinBlock(SwinTransformerBlock):
     """timm's Swin block (Liu et al., arXiv 2103.14030), without the mask: windows that a shift cut attend to all of it.
 
-    The window has 7 places a side where 7 divides H, else H / 16, from 4 to 8: OpenSTL's rule.
+    The window has 7 positions a side where 7 divides H, else H / 16, from 4 to 8: OpenSTL's rule.
 
     Args:
         dim: Channels in and out, a multiple of 8, the number of heads.

@@ -1,6 +1,6 @@
 """The blocks that a translator of SimVP's family can be made of, by name.
 
-Shapes: N clips, C = dim channels, H x W places.
+Shapes: N clips, C = dim channels, H x W positions.
 """
 
 from collections.abc import Callable
@@ -23,11 +23,11 @@ from .temporal_attention import TemporalAttention
 from .token_blocks import MLPMixerBlock, SwinBlock, ViTBlock
 from .uniformer import UniFormerBlock
 
-__all__ = ["BLOCKS", "BlockPlace", "TranslatorBlock"]
+__all__ = ["BLOCKS", "BlockPosition", "TranslatorBlock"]
 
 
 @dataclass(frozen=True)
-class BlockPlace:
+class BlockPosition:
     """Where in a translator a block stands, and what all of its blocks share.
 
     Attributes:
@@ -68,42 +68,42 @@ class BlockPlace:
         return {"mlp_ratio": self.mlp_ratio, "drop": self.drop, "drop_path": self.drop_path, **self.dd}
 
 
-def _depthwise(mixer: type[LargeKernelAttention]) -> Callable[[BlockPlace], nn.Module]:
-    def create(at: BlockPlace) -> nn.Module:
+def _depthwise(mixer: type[LargeKernelAttention]) -> Callable[[BlockPosition], nn.Module]:
+    def create(at: BlockPosition) -> nn.Module:
         mlp = DepthwiseMlp(at.dim, at.hidden_dim, at.drop, **at.dd)
         return MetaFormerBlock(at.dim, mixer(at.dim, **at.dd), mlp, drop_path=at.drop_path, **at.dd)
 
     return create
 
 
-def _convnext(at: BlockPlace) -> nn.Module:
+def _convnext(at: BlockPosition) -> nn.Module:
     block = ConvNeXtBlock(at.dim, mlp_ratio=at.mlp_ratio, conv_mlp=True, drop_path=at.drop_path, **at.dd)
     init_fan_out_(block)
     return block
 
 
-def _hornet(at: BlockPlace) -> nn.Module:
+def _hornet(at: BlockPosition) -> nn.Module:
     mlp = Mlp(at.dim, at.hidden_dim, use_conv=True, **at.dd)
     mixer = RecursiveGatedConv(at.dim, **at.dd)
     return MetaFormerBlock(at.dim, mixer, mlp, LayerNorm2d, 1e-6, at.drop_path, **at.dd)
 
 
-def _moganet(at: BlockPlace) -> nn.Module:
+def _moganet(at: BlockPosition) -> nn.Module:
     mlp = ChannelAggregation(at.dim, at.hidden_dim, at.drop, **at.dd)
     mixer = MultiOrderGatedAggregation(at.dim, **at.dd)
     return MetaFormerBlock(at.dim, mixer, mlp, nn.BatchNorm2d, 1e-5, at.drop_path, **at.dd)
 
 
-def _poolformer(at: BlockPlace) -> nn.Module:
+def _poolformer(at: BlockPosition) -> nn.Module:
     mlp = Mlp(at.dim, at.hidden_dim, drop=at.drop, use_conv=True, **at.dd)
     return MetaFormerBlock(at.dim, Pooling(), mlp, GroupNorm1, 1e-5, at.drop_path, **at.dd)
 
 
-def _uniformer(at: BlockPlace) -> nn.Module:
+def _uniformer(at: BlockPosition) -> nn.Module:
     return UniFormerBlock(at.dim, attention=at.dim == at.out_dim and at.index > 0, **at.rates)
 
 
-BLOCKS: dict[str, Callable[[BlockPlace], nn.Module]] = {
+BLOCKS: dict[str, Callable[[BlockPosition], nn.Module]] = {
     "gsta": _depthwise(GatedSpatiotemporalAttention),
     "tau": _depthwise(TemporalAttention),
     "van": _depthwise(LargeKernelAttention),
@@ -128,7 +128,7 @@ class TranslatorBlock(nn.Module):
         at: Where it stands.
     """
 
-    def __init__(self, name: str, at: BlockPlace) -> None:
+    def __init__(self, name: str, at: BlockPosition) -> None:
         super().__init__()
         self.block = BLOCKS[name](at)
         self.reduction: nn.Module = nn.Identity()

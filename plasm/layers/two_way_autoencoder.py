@@ -1,6 +1,6 @@
 """The two-way autoencoder of CrevNet (Yu, Lu, Easterbrook, Fidler, ICLR 2020), which loses nothing of its input.
 
-Shapes: N windows of V frames, C channels of a frame, H x W pixels; D channels of one half, h x w places.
+Shapes: N windows of V frames, C channels of a frame, H x W pixels; D channels of one half, h x w positions.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The two blocks of UniFormer (Li et al., ICLR 2022, arXiv 2201.09450, Section 3.2): local, and global.
 
-Shapes: N clips, C = dim channels, H x W places.
+Shapes: N clips, C = dim channels, H x W positions.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ __all__ = ["UniFormerBlock"]
 
 
 class UniFormerBlock(nn.Module):
-    """x = x + depthwise(x), its position embedding; then convolutions, or attention over all places; then an MLP.
+    """x = x + depthwise(x), its position embedding; then convolutions, or attention over all positions; then an MLP.
 
     Args:
         dim: Channels in and out; for attention a multiple of 8, the number of heads.

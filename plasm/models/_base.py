@@ -66,7 +66,7 @@ class VideoModel(nn.Module):
         feature_info: timm's: of each feature map "num_chs", "reduction" (of H and W) and "module".
         head_modules: Names of what comes after the last block, which ``prune_intermediate_layers`` takes away.
         size_multiple: What H and W are padded to a multiple of.
-        fixed_size: Whether there are weights for each place, so that H and W cannot be chosen.
+        fixed_size: Whether there are weights for each position, so that H and W cannot be chosen.
         adaptable: Of "in_chans" and "in_frames", those in which the weights that a model is created with may be of
             another number, which ``Family.adapters`` make fit.
         encoder_frozen: Whether the encoder is kept as it is.
@@ -221,7 +221,7 @@ class VideoModel(nn.Module):
             x: (N, D, h, w).
             clip: (B, T, C, H, W) that they are of: its size is cut from the frames, and its first features go past the
                 blocks where the model has such a skip.
-            pre_logits: Give features for a head of one's own: the mean over all places. It may come second, as
+            pre_logits: Give features for a head of one's own: the mean over all positions. It may come second, as
                 timm has it: ``forward_head(x, True)``.
 
         Returns:

@@ -1,6 +1,6 @@
 """What the recurrent systems on patches share: ConvLSTM, PredRNN, PredRNN++, MIM, E3D-LSTM.
 
-Frames are cut into patches, whose pixels become channels; layers of cells lie on the h x w places of patches; a 1x1
+Frames are cut into patches, whose pixels become channels; layers of cells lie on the h x w positions of patches; a 1x1
 convolution turns the last layer's hidden state into the patches of the next frame.
 
 Shapes: as in ``recurrent``; D hidden channels.
@@ -22,18 +22,17 @@ __all__ = ["PATCH_ADAPTERS", "PatchRNN", "openstl_arguments", "rename"]
 class PatchRNN(RecurrentModel):
     """A stack of recurrent layers on patches.
 
-    A subclass whose cells have weights for each place without ``layer_norm``, too, says so: ``fixed_size = True``.
+    A subclass whose cells have weights for each position without ``layer_norm``, too, says so: ``fixed_size = True``.
 
     Args:
         in_chans: C.
         in_frames: T.
         out_frames: T'.
-        img_size: (H, W) or one number: what weights for each place are for; no matter without ``layer_norm``, but for
-            MIM and E3D-LSTM.
+        img_size: (H, W) or one number, for weights of each position: those of ``layer_norm``, and of MIM and E3D-LSTM.
         patch_size: p.
         hidden_dims: D of each layer.
         kernel_size: Side of the (odd) kernels.
-        layer_norm: LayerNorm, with weights for each place, after the convolutions of the cells.
+        layer_norm: LayerNorm, with weights for each position, after the convolutions of the cells.
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -60,7 +59,7 @@ class PatchRNN(RecurrentModel):
         self.patch_size, self.fixed_size = patch_size, self.fixed_size or layer_norm
         self.patch_dim = patch_size**2 * in_chans
         self.hidden_dims = tuple(hidden_dims)
-        size = self.places if layer_norm else None
+        size = self.positions if layer_norm else None
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.cells = nn.ModuleList(self.create_cells(kernel_size, size, dd))
         self.readout = self.create_readout(dd)

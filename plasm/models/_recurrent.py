@@ -46,7 +46,7 @@ class RecurrentModel(VideoModel):
         in_chans: C.
         in_frames: T.
         out_frames: T'.
-        img_size: (H, W) or one number, where the model has weights for each place (``fixed_size``); else None will do.
+        img_size: (H, W) or one number, for a model with weights for each position (``fixed_size``); else None will do.
         size_multiple: What H and W are padded to a multiple of.
     """
 
@@ -70,14 +70,14 @@ class RecurrentModel(VideoModel):
         self.grad_checkpointing = False
 
     @property
-    def places(self) -> tuple[int, int]:
+    def positions(self) -> tuple[int, int]:
         """(h, w) of ``img_size``, padded.
 
         Raises:
             ValueError: If the model has none.
         """
         if self.img_size is None:
-            raise ValueError(f"a {type(self).__name__} with weights for each place needs img_size=(H, W)")
+            raise ValueError(f"a {type(self).__name__} with weights for each position needs img_size=(H, W)")
         return -(-self.img_size[0] // self.size_multiple), -(-self.img_size[1] // self.size_multiple)
 
     def encode_frames(self, frames: Tensor) -> Inputs:
@@ -216,11 +216,11 @@ class RecurrentModel(VideoModel):
 
     def _pad(self, clip: Tensor) -> Tensor:
         padded = pad_to_multiple(clip, self.size_multiple)
-        if self.fixed_size and padded.shape[-2:] != tuple(side * self.size_multiple for side in self.places):
+        if self.fixed_size and padded.shape[-2:] != tuple(side * self.size_multiple for side in self.positions):
             size, (height, width) = " x ".join(map(str, self.img_size or ())), clip.shape[-2:]
             raise ValueError(
-                f"this {type(self).__name__} has weights for each place of frames of {size}, got {height} x {width}: "
-                f"make the model with img_size=({height}, {width})"
+                f"this {type(self).__name__} has weights for each position of frames of {size}, got {height} x {width}"
+                f": make the model with img_size=({height}, {width})"
             )
         return padded
 

@@ -140,7 +140,7 @@ FAMILY = Family(
 )
 default_cfgs = FAMILY.default_cfgs
 
-# Moving MNIST is the paper's. Elsewhere the stages are ours: frames of 32 x 32 have one less, and so as many places.
+# Moving MNIST is the paper's. Elsewhere the stages are ours: frames of 32 x 32 have one less, and so as many positions.
 crevnet_mmnist = FAMILY.register(CrevNet, "crevnet_mmnist", **MMNIST, depths=(4, 5, 3))
 crevnet_taxibj = FAMILY.register(CrevNet, "crevnet_taxibj", **TAXIBJ, depths=(4, 5))
 crevnet_human36m = FAMILY.register(CrevNet, "crevnet_human36m", **HUMAN36M, depths=(4, 5, 3))

@@ -27,7 +27,7 @@ class E3DLSTM(PatchRNN):
         in_chans: See ``PatchRNN``.
         in_frames: See ``PatchRNN``.
         out_frames: See ``PatchRNN``.
-        img_size: See ``PatchRNN``. Clips are of this size: there are weights for each place.
+        img_size: See ``PatchRNN``. Clips are of this size: there are weights for each position.
         patch_size: See ``PatchRNN``.
         hidden_dims: See ``PatchRNN``; all the same.
         kernel_size: See ``PatchRNN``; in space.
@@ -73,7 +73,7 @@ class E3DLSTM(PatchRNN):
         ins = [self.patch_dim] + [dim] * (len(self.hidden_dims) - 1)
         norm, options = size is not None, self._cell_options
         return [
-            Eidetic3DLSTMCell(before, dim, self.places, kernel_size=kernel_size, layer_norm=norm, **options, **dd)
+            Eidetic3DLSTMCell(before, dim, self.positions, kernel_size=kernel_size, layer_norm=norm, **options, **dd)
             for before in ins
         ]
 

@@ -128,7 +128,7 @@ class MAU(RecurrentModel):
         in_chans: C.
         in_frames: T.
         out_frames: T'.
-        img_size: (H, W) or one number. Clips are of this size: there are weights for each place.
+        img_size: (H, W) or one number. Clips are of this size: there are weights for each position.
         hidden_dims: D of each layer; all the same.
         kernel_size: Side of the (odd) kernels of the units.
         reduction: r, a power of two.
@@ -168,7 +168,7 @@ class MAU(RecurrentModel):
         dim, depth = same_dims(hidden_dims, "MAU"), reduction.bit_length() - 1
         self.tau, self.recall = tau, model_mode == "recall"
         self.encoder = MAUEncoder(in_chans, dim, depth, **dd)
-        self.cells = nn.ModuleList(MAUCell(dim, dim, self.places, kernel_size, cell_mode, **dd) for _ in hidden_dims)
+        self.cells = nn.ModuleList(MAUCell(dim, dim, self.positions, kernel_size, cell_mode, **dd) for _ in hidden_dims)
         self.decoder = MAUDecoder(dim, in_chans, depth, **dd)
         self.num_features = dim
         self.feature_info = [

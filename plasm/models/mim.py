@@ -29,7 +29,7 @@ class MIM(PatchRNN):
     """An ``SpatioTemporalLSTMCell``, and layers of ``MIMBlock`` with a ``MIMMemory`` of differences each.
 
     Arguments as ``PatchRNN``; all ``hidden_dims`` are the same. Clips are of ``img_size``: there are weights for each
-    place.
+    position.
     """
 
     fixed_size = True
@@ -38,14 +38,14 @@ class MIM(PatchRNN):
         """The cells, from the bottom up."""
         dim = same_dims(self.hidden_dims, "MIM")
         first = SpatioTemporalLSTMCell(self.patch_dim, dim, kernel_size, size, **dd)
-        blocks = [MIMBlock(dim, self.places, kernel_size, size is not None, **dd) for _ in self.hidden_dims[1:]]
+        blocks = [MIMBlock(dim, self.positions, kernel_size, size is not None, **dd) for _ in self.hidden_dims[1:]]
         return [first, *blocks]
 
     def add_modules(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> None:
         """Add a memory of differences for each layer but the first."""
         dim, norm = self.hidden_dims[0], size is not None
         self.differences = nn.ModuleList(
-            MIMMemory(dim, dim, self.places, kernel_size, norm, **dd) for _ in self.hidden_dims[1:]
+            MIMMemory(dim, dim, self.positions, kernel_size, norm, **dd) for _ in self.hidden_dims[1:]
         )
 
     def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:

@@ -27,7 +27,7 @@ __all__ = ["PredFormer", "block_axes"]
 
 
 def block_axes(order: str, depth: int) -> str:
-    """Over what each block attends: a letter each, S for the places of a frame, T for time, F for both at once.
+    """Over what each block attends: a letter each, S for the positions of a frame, T for time, F for both at once.
 
     Args:
         order: Of the paper's variants: "F" (full attention); "S|T" or "T|S" (factorised: half of the depth each); the
@@ -49,7 +49,7 @@ def block_axes(order: str, depth: int) -> str:
 class PredFormer(VideoModel):
     """T frames to T: as many tokens come out as go in. Fewer are cut from them; for more, whole forecasts are fed back.
 
-    Positions are fixed sines: the sum of those of a patch's place in the frame (half of the channels for its row, half
+    Position embeddings are fixed sines: the sum of those of a patch in the frame (half of the channels for its row, half
     for its column) and of its frame. The paper says that they are sinusoidal and absolute, in space and time, and not
     how the axes are put together.
 
@@ -180,22 +180,22 @@ class PredFormer(VideoModel):
         x = self.embed(rearrange(patches, "(b t) d h w -> b t (h w) d", t=self.in_frames))
         dim = self.num_features
         rows, columns = (sinusoid(side, dim // 2, x.device) for side in (height, width))
-        places = torch.cat([
+        positions = torch.cat([
             rows[:, None].expand(-1, width, -1), columns[None].expand(height, -1, -1)
         ], -1).flatten(0, 1)  # fmt: skip
         times = sinusoid(self.in_frames, dim, x.device)
-        return x + (times[:, None] + places).to(x.dtype), (height, width)
+        return x + (times[:, None] + positions).to(x.dtype), (height, width)
 
     def _attend(self, axis: str, block: nn.Module, x: Tensor) -> Tensor:
         """One block over an axis of (B, T, L, D)."""
-        batch, frames, places = x.shape[:3]
+        batch, frames, positions = x.shape[:3]
         if axis == "S":
             x = run_block(block, x.flatten(0, 1), recompute=self.grad_checkpointing)
             return x.unflatten(0, (batch, frames))
         if axis == "T":
             x = run_block(block, x.transpose(1, 2).flatten(0, 1), recompute=self.grad_checkpointing)
-            return x.unflatten(0, (batch, places)).transpose(1, 2)
-        return run_block(block, x.flatten(1, 2), recompute=self.grad_checkpointing).unflatten(1, (frames, places))
+            return x.unflatten(0, (batch, positions)).transpose(1, 2)
+        return run_block(block, x.flatten(1, 2), recompute=self.grad_checkpointing).unflatten(1, (frames, positions))
 
 
 FAMILY = Family(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from plasm.layers.conv import run_block
 from plasm.layers.inception import InceptionBlock
 from plasm.layers.simvp_coders import Coder, SimVPDecoder, SimVPEncoder
-from plasm.layers.translator_blocks import BLOCKS, BlockPlace, TranslatorBlock
+from plasm.layers.translator_blocks import BLOCKS, BlockPosition, TranslatorBlock
 
 from ._adapters import adapt_out_channels
 from ._base import VideoModel, check_positive
@@ -115,7 +115,9 @@ class MetaTranslator(nn.Module):
         first, last = drop_path
         rates = [first + (last - first) * index / (depth - 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
-            TranslatorBlock(name, BlockPlace(before, after, index, size, mlp_ratio, drop, rates[index], device, dtype))
+            TranslatorBlock(
+                name, BlockPosition(before, after, index, size, mlp_ratio, drop, rates[index], device, dtype)
+            )
             for index, (before, after) in enumerate(zip(ins, self.out_dims, strict=True))
         )
 

@@ -3,7 +3,7 @@
 Paper: Chang, Zhang, Wang, Ma, Gao, IEEE Transactions on Multimedia, 2022, https://ieeexplore.ieee.org/document/9695337.
 Where its text is silent, and unless asked otherwise where it differs, this computes as its authors' code does.
 
-Shapes: as in ``recurrent``; D hidden channels, reduction r of the patches' places, h = H / (p r), w = W / (p r).
+Shapes: as in ``recurrent``; D hidden channels, reduction r of the patches' positions, h = H / (p r), w = W / (p r).
 """
 
 import re
@@ -37,7 +37,7 @@ class STAM(RecurrentModel):
         in_chans: C.
         in_frames: T.
         out_frames: T'.
-        img_size: (H, W) or one number. Clips are of this size: there are weights for each place.
+        img_size: (H, W) or one number. Clips are of this size: there are weights for each position.
         patch_size: p.
         hidden_dims: D of each layer; all the same.
         kernel_size: Side of the (odd) kernels in space.
@@ -79,7 +79,7 @@ class STAM(RecurrentModel):
         dim, depth, patch_dim = same_dims(hidden_dims, "STAM"), reduction.bit_length() - 1, patch_size**2 * in_chans
         self.patch_size, self.tau, self.as_paper = patch_size, tau, as_paper
         self.encoder = nn.ModuleList(FoldedConv3d(patch_dim, patch_dim, 3, 3, 2, **dd) for _ in range(depth))
-        size = (_FRAMES, *self.places)
+        size = (_FRAMES, *self.positions)
         self.cells = nn.ModuleList(
             STAMCell(before, dim, size, kernel_size, kernel_frames, as_paper, **dd)
             for before in (patch_dim, *[dim] * (len(hidden_dims) - 1))
@@ -216,8 +216,8 @@ def _three(value: Any) -> Sequence[Any]:
 
 def _adapt_both(weight: Tensor, model: Any, frames: int = 1) -> Tensor:
     """Adapt a layer from patches, of so many frames, to patches: (p^2 C, frames * p^2 C, ...)."""
-    places = model.patch_size**2
-    return adapt_out_channels(adapt_in_channels(weight, model.in_chans, frames * places), model.out_chans, places)
+    positions = model.patch_size**2
+    return adapt_out_channels(adapt_in_channels(weight, model.in_chans, frames * positions), model.out_chans, positions)
 
 
 FAMILY = Family(

@@ -117,8 +117,8 @@ def tiled(predict: Callable[[Tensor], Tensor], clip: Tensor, side: int | None, o
         return predict(clip)
     total: Tensor | None = None
     weights = torch.zeros(height, width)
-    for top in _places(height, side, overlap):
-        for left in _places(width, side, overlap):
+    for top in _positions(height, side, overlap):
+        for left in _positions(width, side, overlap):
             rows, columns = slice(top, min(top + side, height)), slice(left, min(left + side, width))
             part = predict(clip[..., rows, columns])
             weight = _ramp(rows, height, overlap)[:, None] * _ramp(columns, width, overlap)
@@ -130,7 +130,7 @@ def tiled(predict: Callable[[Tensor], Tensor], clip: Tensor, side: int | None, o
     return total / weights
 
 
-def _places(length: int, side: int, overlap: int) -> list[int]:
+def _positions(length: int, side: int, overlap: int) -> list[int]:
     """Where tiles begin: evenly, with this overlap at least."""
     if length <= side:
         return [0]
@@ -138,13 +138,13 @@ def _places(length: int, side: int, overlap: int) -> list[int]:
     return [round(number * (length - side) / (count - 1)) for number in range(count)]
 
 
-def _ramp(place: slice, length: int, overlap: int) -> Tensor:
+def _ramp(position: slice, length: int, overlap: int) -> Tensor:
     """Weights along a side of a tile: rising over the middle of the overlap, but not at the edge of the whole.
 
     The outer quarter counts nothing: a network sees no neighbours there.
     """
-    steps = torch.arange(place.stop - place.start, dtype=torch.float32) + 0.5
+    steps = torch.arange(position.stop - position.start, dtype=torch.float32) + 0.5
     ramp = (2 * steps / overlap - 0.5).clamp(0, 1)
-    rising = ramp if place.start > 0 else torch.ones_like(steps)
-    falling = ramp.flip(0) if place.stop < length else torch.ones_like(steps)
+    rising = ramp if position.start > 0 else torch.ones_like(steps)
+    falling = ramp.flip(0) if position.stop < length else torch.ones_like(steps)
     return torch.minimum(rising, falling)

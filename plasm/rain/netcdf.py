@@ -76,8 +76,8 @@ def _axes(grid: Grid) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
     }[grid.unit]
     values = {"x": (grid.x, *kinds[0]), "y": (grid.y, *kinds[1])}
     return {
-        name: (name, places, {"axis": name.upper(), "units": unit, **({"standard_name": title} if title else {})})
-        for name, (places, title, unit) in values.items()
+        name: (name, positions, {"axis": name.upper(), "units": unit, **({"standard_name": title} if title else {})})
+        for name, (positions, title, unit) in values.items()
     }
 
 

@@ -203,14 +203,14 @@ def largest_square(valid: np.ndarray) -> tuple[int, int, int]:
 
     def find(side: int) -> tuple[int, int] | None:
         inside = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-        places = np.argwhere(inside == side * side)
-        return (int(places[0][0]), int(places[0][1])) if len(places) else None
+        positions = np.argwhere(inside == side * side)
+        return (int(positions[0][0]), int(positions[0][1])) if len(positions) else None
 
     least, most, best = 0, min(valid.shape), (0, 0)
     while least < most:
         side = (least + most + 1) // 2
-        if (place := find(side)) is not None:
-            least, best = side, place
+        if (position := find(side)) is not None:
+            least, best = side, position
         else:
             most = side - 1
     return *best, least

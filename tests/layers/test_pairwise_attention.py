@@ -21,7 +21,7 @@ FORMS = [
 
 
 def grouped_1x1(conv: nn.Conv2d, x: Tensor) -> Tensor:
-    """A grouped 1x1 convolution of (C, places), one group after the other."""
+    """A grouped 1x1 convolution of (C, positions), one group after the other."""
     size = conv.out_channels // conv.groups
     parts = [conv.weight[g * size : (g + 1) * size, :, 0, 0] @ x[g * size : (g + 1) * size] for g in range(conv.groups)]
     assert conv.bias is not None

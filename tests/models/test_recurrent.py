@@ -79,7 +79,7 @@ class TestRecurrent(BaseModelTester):
         }
         reasons["features"] = "no layer can be pruned, since those below see those above: features tested below"
         if short in FIXED:
-            reasons["any_size"] = "there are weights for each place; img_size is an argument"
+            reasons["any_size"] = "there are weights for each position; img_size is an argument"
         if short == "predrnnv2":
             reasons["every_gradient"] = "the adapter is of the decoupling loss alone: tested below"
             reasons |= dict.fromkeys(("export", "compile"), "its graph is PredRNN's, which is tested")
@@ -234,7 +234,7 @@ def test_convlstm_layers_may_differ_and_norms_fix_the_size() -> None:
     for name in ("convlstm", "predrnn", "predrnnpp", "mim", "e3dlstm"):
         model = small(name, layer_norm=True)
         assert model(clips()).isfinite().all()
-        with pytest.raises(ValueError, match="has weights for each place of frames of 16 x 16, got 8 x 8"):
+        with pytest.raises(ValueError, match="has weights for each position of frames of 16 x 16, got 8 x 8"):
             model(clips(size=8))
 
 

@@ -76,7 +76,7 @@ class TestSimVP(BaseModelTester):
         if short in BATCH_NORM:
             reasons["train_equals_eval"] = "BatchNorm takes the statistics of a batch in training"
         if short == "mlpmixer":
-            reasons["any_size"] = "its MLP over places fixes how many there are; img_size is an argument"
+            reasons["any_size"] = "its MLP over positions fixes how many there are; img_size is an argument"
         return reasons
 
     def load_reference(self, config: dict[str, Any], state_dict: dict[str, Tensor]) -> nn.Module:

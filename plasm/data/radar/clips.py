@@ -152,10 +152,10 @@ class RadarClips(Dataset[Tensor]):
         """Pixels and whether they are covered, (T, 1, H, W) each."""
         bits = [counter_hash(self.seed, self.epoch, index, draw) for draw in range(4)]
         draw = int(uniform_below(bits[0], 1 << 31)) / (1 << 31) * self.cumulative[-1]
-        place = int(np.searchsorted(self.cumulative, draw, side="right"))
-        table = int(np.searchsorted(self.starts, place, side="right")) - 1
+        position = int(np.searchsorted(self.cumulative, draw, side="right"))
+        table = int(np.searchsorted(self.starts, position, side="right")) - 1
         number, stride, shape = self.tables[table]
-        start, row, column = (int(i) for i in np.unravel_index(place - self.starts[table], shape))
+        start, row, column = (int(i) for i in np.unravel_index(position - self.starts[table], shape))
         region = self.regions[number]
         pixels = region.pixels()
         offset = -region.columns[0] % _BLOCK
@@ -174,7 +174,7 @@ class RadarClips(Dataset[Tensor]):
 
 
 def _box(values: np.ndarray, axis: int, side: int) -> np.ndarray:
-    """Means over ``side`` neighbours along an axis, of which so many fewer places are left."""
+    """Means over ``side`` neighbours along an axis, of which so many fewer positions are left."""
     if values.shape[axis] < side:
         return np.zeros([0 if a == axis else n for a, n in enumerate(values.shape)])
     whole = np.moveaxis(np.cumsum(values, axis, dtype=np.float64), axis, 0)

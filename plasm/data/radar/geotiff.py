@@ -57,18 +57,18 @@ def _open(file: Path) -> Any:
 
 
 def _grid(content: Any, file: Path) -> Grid:
-    size, place = (content.height, content.width), content.transform
-    if place.is_identity or content.crs is None:
+    size, transform = (content.height, content.width), content.transform
+    if transform.is_identity or content.crs is None:
         return Grid(*size)
-    if place.b or place.d or place.a <= 0 or place.e == 0:
+    if transform.b or transform.d or transform.a <= 0 or transform.e == 0:
         raise ValueError(f"{file} is rotated or mirrored: its columns do not lead to the east")
     unit = "degrees" if content.crs.is_geographic else "m"
     metres = 1.0 if unit == "degrees" else content.crs.linear_units_factor[1]
     projection = proj_string(content.crs.to_wkt())
     if metres != 1.0:
         raise ValueError(f"{file} is in {content.crs.linear_units}, wanted metres or degrees")
-    top = place.f if place.e < 0 else place.f + place.e * size[0]
-    return Grid(*size, place.a, abs(place.e), place.c, top, unit, projection)  # type: ignore[arg-type]
+    top = transform.f if transform.e < 0 else transform.f + transform.e * size[0]
+    return Grid(*size, transform.a, abs(transform.e), transform.c, top, unit, projection)  # type: ignore[arg-type]
 
 
 def _read(file: Path, unit: str, zr: tuple[float, float]) -> np.ndarray:

@@ -30,8 +30,8 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
     """Read what the file says of itself; see ``open_frames``. Messages of other quantities are left out."""
     found, others = [], []
     with reading(file, "a whole GRIB file"), opened(file) as handle:
-        for place, message in _messages(handle):
-            if (frame := _frame(message, place, file, options)) is not None:
+        for position, message in _messages(handle):
+            if (frame := _frame(message, position, file, options)) is not None:
                 found.append(frame)
             else:
                 others.append(_name(message))
@@ -60,13 +60,13 @@ def _name(message: int) -> str:
 
 
 def _parameter(message: int) -> str:
-    """Its place in the tables; GRIB 1 has others."""
+    """Its position in the tables; GRIB 1 has others."""
     if _get(message, "edition", int) != 2:
         return ""
     return "/".join(str(_get(message, key, int)) for key in ("discipline", "parameterCategory", "parameterNumber"))
 
 
-def _frame(message: int, place: int, file: Path, options: ReadOptions) -> Frame | None:
+def _frame(message: int, position: int, file: Path, options: ReadOptions) -> Frame | None:
     parameter = _parameter(message)
     unit = options.unit or _UNITS.get(parameter)
     if unit is None and _get(message, "shortName") in ("prate", "tprate", "crr", "lsrr", "rprate"):
@@ -82,7 +82,7 @@ def _frame(message: int, place: int, file: Path, options: ReadOptions) -> Frame 
         time += timedelta(seconds=_get(message, "second", int))
     zr = options.zr or _ZR
     return Frame(
-        file, time, grid, quantity(unit, zr), partial(_read, file, place, unit, zr, parameter.startswith("209/"))
+        file, time, grid, quantity(unit, zr), partial(_read, file, position, unit, zr, parameter.startswith("209/"))
     )
 
 
@@ -106,10 +106,10 @@ def _grid(message: int, file: Path) -> Grid:
     return Grid(height, width, dx, dy, west - dx / 2, max(first, last) + dy / 2, "degrees", "+proj=longlat +R=6371229")
 
 
-def _read(file: Path, place: int, unit: str, zr: tuple[float, float], mrms: bool) -> np.ndarray:
+def _read(file: Path, position: int, unit: str, zr: tuple[float, float], mrms: bool) -> np.ndarray:
     eccodes = require("eccodes")
     with reading(file, "a whole GRIB file"), opened(file) as handle:
-        handle.seek(place)
+        handle.seek(position)
         with _message(handle) as message:
             eccodes.codes_set(message, "missingValue", 1e30)
             values = eccodes.codes_get_values(message).astype(np.float32)

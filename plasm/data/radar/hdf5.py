@@ -96,9 +96,9 @@ def _odim(content: Any, file: Path, options: ReadOptions) -> Frame:
 
 def _what(content: Any, group: str, name: str, file: Path) -> Any:
     """Of the data, or else of the data set that it is in."""
-    for place in (group, group.split("/")[0]):
-        if f"{place}/what" in content and name in content[f"{place}/what"].attrs:
-            return _attribute(content, f"{place}/what", name, file)
+    for path in (group, group.split("/")[0]):
+        if f"{path}/what" in content and name in content[f"{path}/what"].attrs:
+            return _attribute(content, f"{path}/what", name, file)
     raise ValueError(f"{file} has no {group}/what/{name}")
 
 
@@ -115,14 +115,14 @@ def _odim_grid(content: Any, where: str, shape: tuple[int, ...], file: Path) -> 
     if not {"projdef", "LL_lon", "UR_lon"} & set(content[where].attrs if where in content else ()):
         return Grid(*shape)
     projection = str(_attribute(content, where, "projdef", file))
-    place = partial(_number, content, where, file=file)
-    low, high = ((place(f"{name}_lon"), place(f"{name}_lat")) for name in ("LL", "UR"))
+    number = partial(_number, content, where, file=file)
+    low, high = ((number(f"{name}_lon"), number(f"{name}_lat")) for name in ("LL", "UR"))
     degrees = "longlat" in projection or "latlong" in projection
     (left, bottom), (right, top) = (p if degrees else corner(projection, *p, file) for p in (low, high))
     # Of two corners the spacing follows where a rotated grid gives none.
     dx, dy = (right - left) / shape[1], (top - bottom) / shape[0]
     if not degrees:
-        dx, dy = place("xscale", default=dx), place("yscale", default=dy)
+        dx, dy = number("xscale", default=dx), number("yscale", default=dy)
     if not (dx > 0 and dy > 0):
         raise ValueError(f"{file} has corners or scales that make no grid: cells of {dx:g} x {dy:g}")
     return Grid(shape[0], shape[1], dx, dy, left, bottom + dy * shape[0], "degrees" if degrees else "m", projection)

@@ -51,9 +51,9 @@ def _header(head: bytes, file: Path) -> tuple[dict[str, str], tuple[int, int, in
     """What the comments say; width, height and largest value; where the pixels begin."""
     said: dict[str, str] = {}
     numbers: list[int] = []
-    place = 2
+    position = 2
     while len(numbers) < 3:
-        match = re.compile(rb"\s*(?:#([^\n]*)\n|(\d{1,9})(?=\s))").match(head, place)
+        match = re.compile(rb"\s*(?:#([^\n]*)\n|(\d{1,9})(?=\s))").match(head, position)
         if match is None:
             raise ValueError(f"{file} is no PGM file: its header does not end in width, height and largest value")
         if match[1] is not None:
@@ -61,11 +61,11 @@ def _header(head: bytes, file: Path) -> tuple[dict[str, str], tuple[int, int, in
             said[key] = value.strip()
         else:
             numbers.append(int(match[2]))
-        place = match.end()
+        position = match.end()
     width, height, largest = numbers
     if min(width, height) < 1 or not 0 < largest < 256:
         raise ValueError(f"{file} is {width} x {height} with values up to {largest}, wanted 8 bits")
-    return said, (width, height, largest), place + 1
+    return said, (width, height, largest), position + 1
 
 
 def _grid(said: dict[str, str], height: int, width: int, file: Path) -> Grid:
