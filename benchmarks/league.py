@@ -5,7 +5,7 @@
     python benchmarks/league.py speed
     python benchmarks/league.py picture
 
-Every model costs about 1.05 G multiply-adds a clip (10 -> 10 frames of 64 x 64) and has at most 4 M parameters. A
+Every model costs about 1.05 G MACs a clip (10 -> 10 frames of 64 x 64) and has at most 4 M parameters. A
 system is trained three times over: two shapes with the same recipe at 2,400 clips; the better one with three more
 recipes (Adam and Muon, two rates each); the best of these on 48,000 clips, from scratch. Batches, clips, their order,
 precision, clipping and schedule are the same for all, and stand in ``COMMON``.
@@ -257,9 +257,9 @@ def train(plan: Plan, data_dir: str, out: Path) -> Row:
     config = plan.config(data_dir, str(folder))
     model = timm.create_model(plan.model, **config.model_args)
     summary = summarize(plan.model, **plan.shape)
-    if abs(summary.multiply_adds / MACS - 1) > TOLERANCE or summary.parameters > MOST_PARAMETERS:
+    if abs(summary.macs / MACS - 1) > TOLERANCE or summary.parameters > MOST_PARAMETERS:
         raise ValueError(
-            f"{plan.model} {plan.shape} is outside the league: {summary.multiply_adds / 1e9:.3f} G multiply-adds, "
+            f"{plan.model} {plan.shape} is outside the league: {summary.macs / 1e9:.3f} G MACs, "
             f"{summary.parameters:,} parameters"
         )
     val_mse = math.nan
@@ -276,7 +276,7 @@ def train(plan: Plan, data_dir: str, out: Path) -> Row:
         model=plan.model, stage=plan.stage, shape=json.dumps(plan.shape), optimizer=plan.optimizer, lr=plan.lr,
         clips=config.epochs * config.clips_per_epoch, seed=plan.seed, digest=plan.digest(), val_mse=round(val_mse, 3),
         hours=round(sum(config.clips_per_epoch / each["clips_per_second"] for each in log) / 3600, 3),
-        parameters=sum(p.numel() for p in model.parameters()), macs=summary.multiply_adds,
+        parameters=sum(p.numel() for p in model.parameters()), macs=summary.macs,
     )  # fmt: skip
 
 
@@ -401,7 +401,7 @@ def picture(out: Path) -> None:
             axes.annotate(row.model.removesuffix("_mmnist_tiny"), (x, y), (8, 5), textcoords="offset points")
     axes.set(
         xlabel="milliseconds a forecast of 10 frames, one thread", ylabel="MSE, 10,000 test clips",
-        title="After 48,000 clips, 1.05 G multiply-adds; area: parameters",
+        title="After 48,000 clips, 1.05 G MACs; area: parameters",
     )  # fmt: skip
     axes.margins(x=0.15, y=0.15)
     axes.grid(alpha=0.3)

@@ -80,7 +80,7 @@ def main(models: tuple[str, ...], batch_size: int, rounds: int, device: str) -> 
     for text, (name, args), row in zip(models, parsed, speed, strict=True):
         summary = summarize(name, **args)
         ratios = (f"{row[kind]:>10.1f} {row[kind] / speed[0][kind]:>5.2f}x" for kind in ("forward", "train"))
-        print(f"{text:<64}{summary.parameters / 1e6:>7.2f}{summary.multiply_adds / 1e9:>7.2f}" + "".join(ratios))
+        print(f"{text:<64}{summary.parameters / 1e6:>7.2f}{summary.macs / 1e9:>7.2f}" + "".join(ratios))
 
 
 if __name__ == "__main__":

@@ -101,11 +101,11 @@ def masked_dense(encoder: SparseEncoder, frames: Tensor, visible: Tensor) -> Ten
 
 
 class Result(NamedTuple):
-    """Seconds of each measured round, peak bytes above what was there before, multiply-adds of the forward pass."""
+    """Seconds of each measured round, peak bytes above what was there before, MACs of the forward pass."""
 
     seconds: list[float]
     peak: int
-    multiply_adds: int
+    macs: int
 
 
 def exact_mask(num_frames: int, size: int, ratio: float, device: str) -> Tensor:
@@ -114,7 +114,7 @@ def exact_mask(num_frames: int, size: int, ratio: float, device: str) -> Tensor:
     return (order >= int(ratio * size * size)).view(num_frames, 1, size, size).to(device)
 
 
-def sparse_multiply_adds(encoder: SparseEncoder, visible: Tensor) -> int:
+def sparse_macs(encoder: SparseEncoder, visible: Tensor) -> int:
     """Active pairs times C_in C_out, summed over the layers."""
     total, sites = 0, SparseSites(visible)
     for block in blocks(encoder):
@@ -124,7 +124,7 @@ def sparse_multiply_adds(encoder: SparseEncoder, visible: Tensor) -> int:
     return total
 
 
-def dense_multiply_adds(encoder: SparseEncoder, frames: Tensor) -> int:
+def dense_macs(encoder: SparseEncoder, frames: Tensor) -> int:
     """Taps times output positions times C_in C_out, summed over the layers."""
     total, (num_frames, _, height, width) = 0, frames.shape
     for block in blocks(encoder):
@@ -203,8 +203,8 @@ def measure(ratio: float, args: argparse.Namespace) -> list[Result]:
         passes(lambda: dense(last), dense, device, dtype),
     ]
     seconds = in_turn(runs, args.rounds, device)
-    every = dense_multiply_adds(encoder, frames)
-    counts = [sparse_multiply_adds(encoder, visible), every, every]
+    every = dense_macs(encoder, frames)
+    counts = [sparse_macs(encoder, visible), every, every]
     return [
         Result(times, peak_memory(run, device), count) for times, run, count in zip(seconds, runs, counts, strict=True)
     ]
@@ -243,7 +243,7 @@ def table(args: argparse.Namespace) -> None:
     for ratio in args.ratios:
         sparse, masked, plain = measure(ratio, args)
         (time_masked, low, high), (time_plain, plain_low, plain_high) = speedup(sparse, masked), speedup(sparse, plain)
-        rows.append((time_masked, time_plain, masked.peak / sparse.peak, masked.multiply_adds / sparse.multiply_adds))
+        rows.append((time_masked, time_plain, masked.peak / sparse.peak, masked.macs / sparse.macs))
         print(
             f" {ratio:4.2f} | {time_masked:14.2f} ({low:5.2f}-{high:5.2f}) {rows[-1][2]:8.2f} {rows[-1][3]:10.2f} |"
             f" {time_plain:13.2f} ({plain_low:5.2f}-{plain_high:5.2f}) {plain.peak / sparse.peak:8.2f}",
@@ -253,7 +253,7 @@ def table(args: argparse.Namespace) -> None:
     print(f"sparse is faster than masked-dense from r0 {crossover(args.ratios, times_masked)}")
     print(f"sparse is faster than plain dense from r0 {crossover(args.ratios, times_plain)}")
     if args.out:
-        plot(args, {"time": times_masked, "peak memory": memory, "multiply-adds": products})
+        plot(args, {"time": times_masked, "peak memory": memory, "MACs": products})
 
 
 def plot(args: argparse.Namespace, curves: dict[str, Sequence[float]]) -> None:

@@ -208,7 +208,7 @@ def main() -> None:
         kind = kinds[variant]
         peaks[kind].append(matrix_peak(device, torch.float32 if kind == "fp32" else torch.bfloat16))
     rates = {variant: statistics.median(r["clips_per_second"] for r in found) for variant, found in results.items()}
-    flops = 6 * summarize(arguments.model).multiply_adds
+    flops = 6 * summarize(arguments.model).macs
     for variant, value in rates.items():
         turns = zip(results[variant], results["plain"], strict=True)
         ratios = [ours["clips_per_second"] / plain["clips_per_second"] for ours, plain in turns]

@@ -126,7 +126,7 @@ def typed_numbers(page: Path) -> Iterator[str]:
         for number in re.findall(r"(?<![\d.])\d+\.\d+ [MG]\b", line):
             for name in (models[code] for code in re.findall(r"`\w+`", line) if code in models):
                 summary = tables.summary(name)
-                if number in (f"{summary.parameters / 1e6:.2f} M", f"{summary.multiply_adds / 1e9:.2f} G"):
+                if number in (f"{summary.parameters / 1e6:.2f} M", f"{summary.macs / 1e9:.2f} G"):
                     yield f"{page.name}: {number} is typed by hand; use <!-- table: models --> ({name})"
 
 

@@ -73,7 +73,7 @@ def _rows(summaries: Iterable[ModelSummary]) -> list[tuple[str, ...]]:
         (
             f"`{row.name}`",
             f"{row.parameters / 1e6:.2f} M",
-            f"{row.multiply_adds / 1e9:.2f} G",
+            f"{row.macs / 1e9:.2f} G",
             _shape(row.input_shape),
             _shape(row.output_shape),
             ", ".join(f"`{tag}`" for tag in row.tags) or "-",
@@ -85,7 +85,7 @@ def _rows(summaries: Iterable[ModelSummary]) -> list[tuple[str, ...]]:
 def models(family: str = "") -> str:
     """Models of a family, or of all: what ``plasm list`` prints."""
     names = [name for key, group in families().items() for name in group if family in ("", key)]
-    titles = ("model", "parameters", "multiply-adds", "input: T x C x H x W", "output", "weights")
+    titles = ("model", "parameters", "MACs", "input: T x C x H x W", "output", "weights")
     return markdown(titles, _rows(map(summary, names)))
 
 
@@ -109,13 +109,13 @@ def all_models(_: str = "") -> str:
             size = summary(name)
             errors = {row["epochs"]: row["mse"] for row in _published() if row["model"] == name}
             lines.append((
-                f"[`{name}`]({family}.md)", f"{size.parameters / 1e6:.1f}", f"{size.multiply_adds / 1e9:.1f}",
+                f"[`{name}`]({family}.md)", f"{size.parameters / 1e6:.1f}", f"{size.macs / 1e9:.1f}",
                 _shape(size.input_shape), size.output_shape[0],
                 ", ".join(f"`{tag}`" for tag in size.tags) or "-", *(errors.get(e, "-") for e in ("200", "2000")),
                 measured.get(name, "-"),
             ))  # fmt: skip
     titles = (
-        "model", "parameters (M)", "multiply-adds (G)", "input: T x C x H x W", "T'", "weights",
+        "model", "parameters (M)", "MACs (G)", "input: T x C x H x W", "T'", "weights",
         "published MSE, 200 epochs", "2,000 epochs", "ours",
     )  # fmt: skip
     return markdown(titles, lines)
@@ -168,7 +168,7 @@ def league(stage: str = "") -> str:
             f"{row['optimizer']}, {float(row['lr']):g}", row["hours"],
         ))  # fmt: skip
     titles = (
-        "model", "seed", "MSE", "MAE", "SSIM", "PSNR (dB)", "validation MSE", "parameters", "multiply-adds",
+        "model", "seed", "MSE", "MAE", "SSIM", "PSNR (dB)", "validation MSE", "parameters", "MACs",
         "optimizer, rate", "hours",
     )  # fmt: skip
     return markdown(titles, table)
@@ -268,7 +268,7 @@ def benchmark(_: str = "") -> str:
     settings = ("mode", "runtime", "threads", "from eager")
     columns = [n for n, title in enumerate(titles) if title not in settings or len({line[n] for line in lines}) > 1]
     chosen = [[line[n] for n in columns] for line in lines]
-    long = {"M": "parameters (M)", "G": "multiply-adds (G)", "MB": "memory (MB)"}
+    long = {"M": "parameters (M)", "G": "MACs (G)", "MB": "memory (MB)"}
     return f"{_setting(rows)}\n\n{markdown([long.get(titles[n], titles[n]) for n in columns], chosen)}"
 
 

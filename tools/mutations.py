@@ -75,7 +75,7 @@ MUTATIONS = (
              "self._times[1:] or self._times", "self._times", "tests/evaluation/test_forecasts.py", "speed"),
     Mutation(
         "a training step is as much work as a forward pass", "plasm/benchmark/measuring.py",
-        '(3 if case.mode == "training" else 1)', "1", "tests/benchmark/test_measuring.py", "share_of_the_peak",
+        '(3 if case.mode == "training" else 1)', "1", "tests/benchmark/test_measuring.py", "ratio_to_the_peak",
     ),
     Mutation("scheduled sampling ends twice as late", _SAMPLING,
              "1.0 - (step + 1) / stop", "1.0 - (step + 1) / (2 * stop)", _OF_SAMPLING),

@@ -22,7 +22,7 @@ class Published:
         mae: Summed over the pixels of a frame.
         ssim: As its source computes it.
         parameters: In millions, as reported.
-        multiply_adds: In billions, as reported.
+        macs: In billions, as reported.
         whose: Who reports it, in a word or two.
         source: Where the numbers stand.
     """
@@ -33,7 +33,7 @@ class Published:
     mae: float | None
     ssim: float | None
     parameters: float | None
-    multiply_adds: float | None
+    macs: float | None
     whose: str
     source: str
 
@@ -42,7 +42,7 @@ def published() -> list[Published]:
     """The rows of published.csv."""
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    numbers = ("mae", "ssim", "parameters", "multiply_adds")
+    numbers = ("mae", "ssim", "parameters", "macs")
     return [
         Published(
             model=row["model"],

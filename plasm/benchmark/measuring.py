@@ -1,4 +1,4 @@
-"""What models cost, measured side by side: parameters, multiply-adds, clips a second, memory, share of the peak.
+"""What models cost, measured side by side: parameters, MACs, clips a second, memory, ratio to the peak.
 
 Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixels.
 """
@@ -46,14 +46,14 @@ class Measurement:
         dtype: "float32", or "bfloat16" or "float16", to which autocast goes.
         batch_size: B.
         parameters: How many.
-        multiply_adds: Of one clip's forward pass.
+        macs: Of one clip's forward pass.
         clips_per_second: Median of the rounds.
         lowest: Of the rounds' clips a second.
         highest: Of them.
         frames_per_second: Predicted frames: T' times the clips.
         peak_memory: Bytes of torch's tensors at once, beside parameters and input.
-        share: Of the floating point operations a second of a large matrix product, median of the rounds. A training
-            step counts as three forward passes.
+        peak_ratio: Floating point operations a second, over those of a large matrix product, median of the rounds. A
+            training step counts as three forward passes.
         threads: Of the CPU.
         difference: The largest difference of the runtime's output from eager's, NaN for training.
     """
@@ -67,13 +67,13 @@ class Measurement:
     dtype: str
     batch_size: int
     parameters: int
-    multiply_adds: int
+    macs: int
     clips_per_second: float
     lowest: float
     highest: float
     frames_per_second: float
     peak_memory: int
-    share: float
+    peak_ratio: float
     threads: int
     difference: float
 
@@ -139,15 +139,15 @@ def measure(
     for case, taken in zip(cases, seconds[len(counts) :], strict=True):
         summary = summaries[case.model]
         speeds = [batch_size / each for each in taken]
-        work = 2 * summary.multiply_adds * (3 if case.mode == "training" else 1)
-        shares = [speed * work / peak for speed, peak in zip(speeds, peaks[case.threads], strict=True)]
+        work = 2 * summary.macs * (3 if case.mode == "training" else 1)
+        ratios = [speed * work / peak for speed, peak in zip(speeds, peaks[case.threads], strict=True)]
         median = statistics.median(speeds)
         rows.append(
             Measurement(
                 case.model, case.mode, case.runtime, device.type, _hardware(device), torch.__version__,
-                str(dtype).removeprefix("torch."), batch_size, summary.parameters, summary.multiply_adds, median,
+                str(dtype).removeprefix("torch."), batch_size, summary.parameters, summary.macs, median,
                 min(speeds), max(speeds), median * models_of[case.model].out_frames, memory[case],
-                statistics.median(shares), case.threads, differences[case],
+                statistics.median(ratios), case.threads, differences[case],
             )
         )  # fmt: skip
     return rows

@@ -18,9 +18,9 @@ class _Point(NamedTuple):
 
 
 def picture(rows: Sequence[Measurement], file: Path) -> None:
-    """Draw error against multiply-adds and against measured clips a second, of inference, a row for each length.
+    """Draw error against MACs and against measured clips a second, of inference, a row for each length.
 
-    Published errors are circles, at the multiply-adds that their source reports, and stand in a row for each length of
+    Published errors are circles, at the MACs that their source reports, and stand in a row for each length of
     training: lengths are not to be compared. Errors measured here are stars, in a row of their own.
 
     Args:
@@ -37,7 +37,7 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
     for point in published():
         if point.model in measured:
             length = f"{point.epochs:,} epochs" if point.epochs else "a length not given"
-            panels.setdefault(f"published, {length}", []).append((point.model, point.mse, point.multiply_adds, False))
+            panels.setdefault(f"published, {length}", []).append((point.model, point.mse, point.macs, False))
     for model, weight in measured_here().items():
         if model in measured:
             panels.setdefault("measured here, clips as in the label", []).append(
@@ -54,10 +54,10 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
             drawn = []
             for label, mse, reported, own in points:
                 row = measured[label.partition(" ")[0]]
-                cost = reported if reported is not None else row.multiply_adds / 1e9
+                cost = reported if reported is not None else row.macs / 1e9
                 drawn.append(_Point(cost if by_cost else row.clips_per_second, mse, label, own))
             axis.set(
-                xlabel="multiply-adds of a clip (G)" if by_cost else "clips a second of plasm's model, measured here",
+                xlabel="MACs of a clip (G)" if by_cost else "clips a second of plasm's model, measured here",
                 ylabel="MSE, Moving MNIST", title=title, xscale="log",
             )  # fmt: skip
             # Names stay within the axes, and numbers within a decade are few and plain.

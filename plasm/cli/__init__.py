@@ -88,7 +88,7 @@ def main() -> None:
 @click.argument("pattern", default="*")
 @click.option("--weights", "of_weights", is_flag=True, help="List the published weights instead, with all there is.")
 def list_command(pattern: str, of_weights: bool) -> None:
-    """List models, all or those of a PATTERN such as "simvp*": parameters, multiply-adds of a clip, shapes, weights.
+    """List models, all or those of a PATTERN such as "simvp*": parameters, MACs of a clip, shapes, weights.
 
     Shapes are (T, C, H, W).
     """
@@ -100,11 +100,11 @@ def list_command(pattern: str, of_weights: bool) -> None:
         near = difflib.get_close_matches(pattern.lower(), list_models(), n=3, cutoff=0)
         raise ValueError(f"no model is called {pattern!r}; do you mean {', '.join(near)}? `plasm list` names all")
     width = max(map(len, names)) + 2
-    click.echo(f"{'model':<{width}}{'parameters':>12}{'multiply-adds':>15}  {'input':<19}{'output':<19}weights")
+    click.echo(f"{'model':<{width}}{'parameters':>12}{'MACs':>15}  {'input':<19}{'output':<19}weights")
     for name in names:
         summary = summarize(name)
         click.echo(
-            f"{name:<{width}}{summary.parameters / 1e6:>10.2f} M{summary.multiply_adds / 1e9:>13.2f} G  "
+            f"{name:<{width}}{summary.parameters / 1e6:>10.2f} M{summary.macs / 1e9:>13.2f} G  "
             f"{summary.input_shape!s:<19}{summary.output_shape!s:<19}{', '.join(summary.tags) or '-'}"
         )
 

@@ -31,7 +31,7 @@ __all__ = ["benchmark"]
 def benchmark(
     models: tuple[str, ...], runtime: str, threads: str | None, model_arg: tuple[str, ...], **arguments: Any
 ) -> None:
-    """Measure MODELs side by side: parameters, multiply-adds, speed, memory, share of a matrix product's peak.
+    """Measure MODELs side by side: parameters, MACs, speed, memory, ratio to a matrix product's peak.
 
     By default one Moving MNIST model of each family and translator. They run in turn, in rounds; of each the median is
     given, and the range. Beside it stands the published error on Moving MNIST, after 200 epochs and after 2,000.

@@ -33,7 +33,7 @@ def pixel_mask(
         num_frames: T.
         height: H, in pixels.
         width: W, in pixels.
-        mask_ratio: r0, the share of the patches to mask.
+        mask_ratio: r0, the ratio of the patches to mask.
         patch_size: Side of a patch, in pixels.
         seed: Of the run.
         epoch: Pass over the data set.

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .selection import floor_share, top_mask
+from .selection import floor_ratio, top_mask
 
 __all__ = ["pixel_mask_from_keys", "random_pixel_mask"]
 
@@ -25,7 +25,7 @@ def pixel_mask_from_keys(keys: Tensor, height: int, width: int, mask_ratio: floa
     """
     rows, columns = math.ceil(height / patch_size), math.ceil(width / patch_size)
     patches = rows * columns
-    visible = top_mask(keys, patches - floor_share(mask_ratio, patches)).view(-1, 1, rows, columns)
+    visible = top_mask(keys, patches - floor_ratio(mask_ratio, patches)).view(-1, 1, rows, columns)
     if patch_size > 1:
         visible = visible.repeat_interleave(patch_size, 2).repeat_interleave(patch_size, 3)[..., :height, :width]
     return visible

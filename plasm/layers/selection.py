@@ -1,4 +1,4 @@
-"""Choosing an exact share of a row of scores, with ties that break by index."""
+"""Choosing an exact ratio of a row of scores, with ties that break by index."""
 
 import math
 from fractions import Fraction
@@ -6,24 +6,24 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-__all__ = ["floor_share", "top_mask"]
+__all__ = ["floor_ratio", "top_mask"]
 
 
-def floor_share(share: float, count: int) -> int:
-    """floor(share * count) for the decimal that the user wrote, free of binary rounding.
+def floor_ratio(ratio: float, count: int) -> int:
+    """floor(ratio * count) for the decimal that the user wrote, free of binary rounding.
 
     ``int(0.29 * 100)`` is 28, because 0.29 is stored a little low; this gives 29.
 
     Args:
-        share: A number in [0, 1].
+        ratio: A number in [0, 1].
         count: How many things there are.
 
     Raises:
-        ValueError: If ``share`` is outside [0, 1].
+        ValueError: If ``ratio`` is outside [0, 1].
     """
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"a mask ratio lies in [0, 1], got {share}")
-    return math.floor(Fraction(repr(float(share))) * count)
+    if not 0.0 <= ratio <= 1.0:
+        raise ValueError(f"a mask ratio lies in [0, 1], got {ratio}")
+    return math.floor(Fraction(repr(float(ratio))) * count)
 
 
 def top_mask(scores: Tensor, count: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .autocast import without_autocast
 from .conv import init_conv_
-from .selection import floor_share, top_mask
+from .selection import floor_ratio, top_mask
 
 __all__ = ["SpatialMasking"]
 
@@ -30,7 +30,7 @@ class SpatialMasking(nn.Module):
 
     Args:
         dim: Channels C (C-tilde in the paper).
-        mask_ratio: r in [0, 1], the share of the entries of A to mask (Table IX; 0.1 in the paper).
+        mask_ratio: r in [0, 1], the ratio of the entries of A to mask (Table IX; 0.1 in the paper).
         device: Device of the parameters.
         dtype: Data type of the parameters.
 
@@ -46,7 +46,7 @@ class SpatialMasking(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.mask_ratio, self.num_masked = mask_ratio, floor_share(mask_ratio, dim * dim)
+        self.mask_ratio, self.num_masked = mask_ratio, floor_ratio(mask_ratio, dim * dim)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.query = init_conv_(nn.Conv2d(dim, dim, 1, **dd))
         self.key = init_conv_(nn.Conv2d(dim, dim, 1, **dd))

@@ -17,7 +17,7 @@ KTH: dict[str, Any] = {"in_chans": 1, "img_size": (128, 128), "in_frames": 10, "
 BENCHMARKS = {"mmnist": MMNIST, "taxibj": TAXIBJ, "human36m": HUMAN36M, "caltech": CALTECH, "kth": KTH}
 
 TINY = "mmnist_tiny"
-"""Moving MNIST at about 1.05 G multiply-adds a clip, what ``plasm_mmnist_tiny`` costs: the league (docs/league.md)."""
+"""Moving MNIST at about 1.05 G MACs a clip, what ``plasm_mmnist_tiny`` costs: the league (docs/league.md)."""
 
 TINY_SAMPLING_STOP = 2400
 """Of the league's 6,000 steps, the share that OpenSTL's 50,000 steps have of its 125,000."""

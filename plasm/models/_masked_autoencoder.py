@@ -28,8 +28,8 @@ class MaskedAutoencoder(nn.Module):
             ``num_features`` = D and, if H and W must be multiples of something, ``reduction``. Any model's will do
             (Table VII).
         decoder: Maps (N, D, h, w) to (N, C, H, W).
-        mask_ratio: r0, the share of the pixels to hide (Table VIII); 0 leaves the pixels alone.
-        attn_mask_ratio: r, the share of the attention scores to hide (Table IX); None leaves Spatial Masking out
+        mask_ratio: r0, the ratio of the pixels to hide (Table VIII); 0 leaves the pixels alone.
+        attn_mask_ratio: r, the ratio of the attention scores to hide (Table IX); None leaves Spatial Masking out
             (Table VI).
         mask_patch: Side of what is hidden at a time, in pixels: 1 in the text, 4 in the authors' code.
 

@@ -18,7 +18,7 @@ class ModelSummary:
     Attributes:
         name: Constructor.
         parameters: How many.
-        multiply_adds: Of one clip's forward pass: convolutions and matrix products.
+        macs: Of one clip's forward pass: convolutions and matrix products.
         input_shape: (T, C, H, W).
         output_shape: (T', C, H, W).
         tags: Of the published weights.
@@ -26,7 +26,7 @@ class ModelSummary:
 
     name: str
     parameters: int
-    multiply_adds: int
+    macs: int
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     tags: tuple[str, ...]

@@ -50,8 +50,8 @@ class PredFormer(VideoModel):
     """T frames to T: as many tokens come out as go in. Fewer are cut from them; for more, whole forecasts are fed back.
 
     Position embeddings are fixed sines: the sum of those of a patch in the frame (half of the channels for the row,
-    half for the column) and of its frame. The paper says that they are sinusoidal and absolute, in space and time, and not
-    how the axes are put together.
+    half for the column) and of its frame. The paper says that they are sinusoidal and absolute, in space and time, and
+    not how the axes are put together.
 
     Args:
         in_chans: C.

@@ -25,7 +25,7 @@ class RunConfig(Config):
     epochs: int = option(50, "Passes over the data set.", at_least=1)
     clips_per_epoch: int = option(10_000, "Clips of a pass.", at_least=1)
     batch_size: int = option(16, "Clips of a step, over all processes.", at_least=1)
-    accumulate: int = option(1, "Parts that a process cuts its share of a batch into, one after the other.", at_least=1)
+    accumulate: int = option(1, "Parts that a process cuts its clips of a batch into, one after the other.", at_least=1)
     lr: float = option(0.01, "Peak learning rate.")
     schedule: Literal["onecycle", "cosine", "exponential", "constant", "wsd"] = option(
         "onecycle",
@@ -105,13 +105,13 @@ class PretrainConfig(RunConfig):
     """Phase 1 (Section III-F): rebuild masked clips."""
 
     command = "pretrain"
-    mask_ratio: float = option(0.96, "Share r0 of the pixels to hide (Table VIII); 0 hides none.")
+    mask_ratio: float = option(0.96, "Ratio r0 of the pixels to hide (Table VIII); 0 hides none.")
     mask_ratio_end: float | None = option(
         None,
-        "Share to hide in the last epoch; from r0 to it in equal steps. By default r0 throughout, as in the paper.",
+        "Ratio to hide in the last epoch; from r0 to it in equal steps. By default r0 throughout, as in the paper.",
     )
     spatial_masking: bool = option(True, "Put Spatial Masking between encoder and decoder (Table VI).")
-    attn_mask_ratio: float = option(0.1, "Share r of Spatial Masking's attention scores to hide (Table IX).")
+    attn_mask_ratio: float = option(0.1, "Ratio r of Spatial Masking's attention scores to hide (Table IX).")
     mask_patch: int = option(1, "Side in pixels of what is hidden at a time.")
 
 

@@ -14,7 +14,7 @@ from .task import Losses, Outputs, Task
 __all__ = ["DrawMask", "Pretraining"]
 
 DrawMask = Callable[[Tensor, tuple[int, int, int], float, int | None], Tensor]
-"""Of the indices of clips (B,), (T, H, W), the share to hide and the epoch (None: validation), which pixels are seen:
+"""Of the indices of clips (B,), (T, H, W), the ratio to hide and the epoch (None: validation), which pixels are seen:
 bool, (B * T, 1, H, W)."""
 
 
@@ -25,8 +25,8 @@ class Pretraining(Task):
         model: ``forward(clip, visible)``, of which the second is None where all pixels are seen.
         in_frames: T, the first frames of each clip.
         draw_mask: What is seen of each clip; the same for the same arguments.
-        mask_ratio: r0, the share of the pixels to hide.
-        mask_ratio_end: Share to hide in the last epoch, from r0 to it in equal steps; r0 throughout by default.
+        mask_ratio: r0, the ratio of the pixels to hide.
+        mask_ratio_end: Ratio to hide in the last epoch, from r0 to it in equal steps; r0 throughout by default.
         epochs: Of the run.
 
     Raises:

@@ -36,7 +36,7 @@ def sampling_mask(
         step: Steps done before.
         stop: When sampling ends; 0 shows no later frame at all.
         reverse: Whether it is reverse.
-        alpha: Steps in which the share of the first T frames that are not shown falls to 1 / e; stop / 10 by default.
+        alpha: Steps in which the ratio of the first T frames that are not shown falls to 1 / e; stop / 10 by default.
 
     Returns:
         bool, (B, T + T' - 2): of the second frame to the last but one.
@@ -147,7 +147,7 @@ class TeacherForcing(FramePrediction):
         model: See ``FramePrediction``; it has ``derivative_filters`` of shape (k^2, D, k, k), which ``moment_loss``
             holds to derivatives.
         rollout: See ``FramePrediction``.
-        forcing_steps: Training steps over which the share of batches that are shown the true frames falls from 1 to 0.
+        forcing_steps: Training steps over which the ratio of batches that are shown the true frames falls from 1 to 0.
             The authors take .003 off with each epoch; of 625 steps, these are 208,334 steps.
 
     Raises:

@@ -100,13 +100,13 @@ def create_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_st
     rising = min(config.warmup_epochs * (num_steps // config.epochs), num_steps // 2)
     if config.schedule == "onecycle":
         # torch cannot rise within one step.
-        share = max(rising, 2) / num_steps if rising else 0.3
+        ratio = max(rising, 2) / num_steps if rising else 0.3
         # torch would cycle Adam's beta1, too, by default; the paper keeps .9.
         return OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
             total_steps=num_steps,
-            pct_start=min(share, 1.0),
+            pct_start=min(ratio, 1.0),
             cycle_momentum=False,
         )
     if config.schedule == "cosine":

@@ -23,7 +23,7 @@ def test_the_command_measures_models_in_both_modes(tmp_path: Path) -> None:
     for row in rows:
         assert 0 < float(row["lowest"]) <= float(row["clips_per_second"]) <= float(row["highest"])
         assert float(row["frames_per_second"]) == pytest.approx(10 * float(row["clips_per_second"]))
-        assert 0 < float(row["share"]) < 2
+        assert 0 < float(row["peak_ratio"]) < 2
     # The activations that a backward pass needs are kept.
     assert int(rows[1]["peak_memory"]) > int(rows[0]["peak_memory"]) > 0
     table = (tmp_path / "b" / "benchmark.md").read_text(encoding="utf-8")

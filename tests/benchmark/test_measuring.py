@@ -22,7 +22,7 @@ def test_runtimes_and_threads_are_measured_in_turn() -> None:
         benchmark.measure(["tau_taxibj"], torch.device("cpu"), dtype=torch.bfloat16, runtime="onnx")
 
 
-def test_the_share_of_the_peak_counts_what_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ratio_to_the_peak_counts_what_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The product takes 1 s in the first round and 3 s in the others, a forecast 2 s, a training step 4 s."""
 
     def in_turn(steps: Any, rounds: int, device: torch.device) -> list[list[float]]:
@@ -33,12 +33,12 @@ def test_the_share_of_the_peak_counts_what_is_computed(monkeypatch: pytest.Monke
     monkeypatch.setattr(measuring, "in_turn", in_turn)
     monkeypatch.setattr(measuring, "peak_memory", lambda step, device: 0)
     forward, training = benchmark.measure(["tau_taxibj"], torch.device("cpu"), 2, rounds=3, train=True, model_args=args)
-    # A product of 1,024 x 1,024 matrices, 20 times over, is twice as many operations as multiply-adds.
+    # A product of 1,024 x 1,024 matrices, 20 times over, is twice as many operations as MACs.
     peak = 2 * 1024**3 * 20 / 3
     assert (forward.clips_per_second, training.clips_per_second) == (1.0, 0.5)
-    assert forward.share == pytest.approx(1.0 * 2 * forward.multiply_adds / peak)
+    assert forward.peak_ratio == pytest.approx(1.0 * 2 * forward.macs / peak)
     # Backward counts twice as much as forward.
-    assert training.share == pytest.approx(0.5 * 3 * 2 * forward.multiply_adds / peak)
+    assert training.peak_ratio == pytest.approx(0.5 * 3 * 2 * forward.macs / peak)
 
 
 def test_another_runtime_is_a_function_of_model_and_clip(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ def test_published_and_measured_errors_stand_in_columns_of_their_own() -> None:
     own = weights.entry("plasm_mmnist_tiny")
     row = benchmark.Measurement(
         model="plasm_mmnist_tiny", mode="inference", runtime="eager", device="cpu", hardware="AVX2", torch="2.6.0",
-        dtype="float32", batch_size=1, parameters=1, multiply_adds=1, clips_per_second=1.0, lowest=1.0, highest=1.0,
-        frames_per_second=10.0, peak_memory=1, share=0.1, threads=1, difference=0.0,
+        dtype="float32", batch_size=1, parameters=1, macs=1, clips_per_second=1.0, lowest=1.0, highest=1.0,
+        frames_per_second=10.0, peak_memory=1, peak_ratio=0.1, threads=1, difference=0.0,
     )  # fmt: skip
     titles, measured, published = benchmark.table([row, dataclasses.replace(row, model="plasm_mmnist")])
     assert titles[-3:] == (

@@ -3,21 +3,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plasm.layers.selection import floor_share, top_mask
+from plasm.layers.selection import floor_ratio, top_mask
 
 
-def test_floor_share_takes_the_decimal_that_was_written() -> None:
+def test_floor_ratio_takes_the_decimal_that_was_written() -> None:
     assert int(0.29 * 100) == 28  # what it must not do
-    assert floor_share(0.29, 100) == 29
-    assert floor_share(0.1, 64 * 64) == 409
-    assert floor_share(0.0, 7) == 0
-    assert floor_share(1.0, 7) == 7
+    assert floor_ratio(0.29, 100) == 29
+    assert floor_ratio(0.1, 64 * 64) == 409
+    assert floor_ratio(0.0, 7) == 0
+    assert floor_ratio(1.0, 7) == 7
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_floor_share_refuses_what_is_no_share(share: float) -> None:
+def test_floor_ratio_refuses_what_is_no_share(share: float) -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        floor_share(share, 10)
+        floor_ratio(share, 10)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())

@@ -229,7 +229,7 @@ def test_layers_share_tables() -> None:
 
 
 class CountMultiplyAdds(TorchDispatchMode):
-    """Counts the multiply-adds of every matrix product that runs, inside the engine's operators too."""
+    """Counts the MACs of every matrix product that runs, inside the engine's operators too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ def active_pairs(visible: Tensor, active: Tensor, kernel: int, stride: int) -> i
 
 @pytest.mark.parametrize("ratio", RATIOS)
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2)])
-def test_multiply_adds_are_the_active_pairs(kernel: int, stride: int, ratio: float) -> None:
+def test_macs_are_the_active_pairs(kernel: int, stride: int, ratio: float) -> None:
     x, visible = random_case(ratio, (3, 3, 9, 10), torch.float32)
     layer = SparseConv2d(3, 5, kernel, stride, kernel // 2)
     inputs = SparseTensor.from_dense(x, visible)
