@@ -56,9 +56,9 @@ def _advice(config: PredictConfig, done: Prediction, model: str, data: str) -> s
     """How to get weights for a clip of the user's own: commands for videos like it."""
     stream, shown, summary = done.stream, _TITLES.get(data, data), summarize(model)
     span = (summary.input_shape[0] + summary.output_shape[0] - 1) * config.step + 1
-    told = f"these weights were trained on {shown} alone; other scenes need weights of their own."
+    note = f"these weights were trained on {shown} alone; other scenes need weights of their own."
     if stream.num_frames < span:
-        return f"{told} Training takes videos of {span} frames or more; see docs/videos.md"
+        return f"{note} Training takes videos of {span} frames or more; see docs/videos.md"
     batch = recipe(model, "train").get("batch_size", TrainConfig.batch_size)
     channels = min(stream.channels, 3)
     options, size = training_options(
@@ -68,7 +68,7 @@ def _advice(config: PredictConfig, done: Prediction, model: str, data: str) -> s
     step, shape = f" --step {config.step}" * (config.step > 1), f" --size {size[0]} {size[1]}" * (size != stream.size)
     step_arg = f" --data-arg step={config.step}" * (config.step > 1)
     return (
-        f"{told} With ten videos like this one in FOLDER:\n"
+        f"{note} With ten videos like this one in FOLDER:\n"
         f"  plasm train --model {model} {' '.join(options)}{step_arg}{read} --out RUN\n"
         f"  plasm predict --weights RUN --input FILE{shape}{step}{read}\n"
         "`plasm train` says how many steps yours make; about 2,000 are needed. See docs/videos.md"

@@ -87,7 +87,7 @@ def kernels_transformed_once() -> Iterator[None]:
 
 def is_faster(conv: nn.Conv2d, x: Tensor) -> bool:
     """Whether ``conv2d_5x5`` gives what a convolution gives of x (N, C, H, W), and sooner."""
-    # First of all whether it runs at all: a graph must not depend on the sizes asked for below.
+    # First of all whether it runs at all: a graph must not depend on the sizes read below.
     return (
         is_eager_cpu(x)
         and conv.kernel_size == (_KERNEL, _KERNEL)

@@ -13,7 +13,7 @@ from plasm.files import UserModules
 
 __all__ = ["clip_batches", "weighed_batches"]
 
-# Of these a message is made again in the process that asked.
+# Of these a message is made again in the main process.
 _MENDABLE = (FileNotFoundError, PermissionError, OSError, ImportError, MemoryError, ValueError)
 
 

@@ -69,7 +69,7 @@ def cut_all(streams: Sequence[FrameStream], span: int, stride: int, from_end: bo
 
 
 class StreamClips(Dataset[Tensor]):
-    """Windows of streams as clips, (T, C, H, W) floats in [0, 1], decoded when they are asked for.
+    """Windows of streams as clips, (T, C, H, W) floats in [0, 1], decoded on access.
 
     Args:
         streams: Where frames come from. Workers get copies: a stream holds names and an index, no open file.

@@ -55,7 +55,7 @@ def open_h5(file: Path) -> Iterator[Any]:
 def _check_own(dataset: Any, file: Path) -> None:
     """Refuse an array whose values lie in other files: any file of the machine could be named.
 
-    Called before anything else is asked of it: for its shape alone HDF5 may open the others.
+    Called before anything else is read of it: for its shape alone HDF5 may open the others.
 
     Raises:
         ValueError: If they do.
@@ -102,7 +102,7 @@ def _bytes(shape: tuple[int, ...], dataset: Any) -> int:
 
 
 class H5Stream(FrameStream):
-    """Frames of an array in an HDF5 file, read from disk when asked for.
+    """Frames of an array in an HDF5 file, read from disk on access.
 
     Args:
         file: The file.

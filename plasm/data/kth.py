@@ -58,7 +58,7 @@ class Segment:
     last: int | None = None
 
     @property
-    def asked(self) -> tuple[int, int]:
+    def requested(self) -> tuple[int, int]:
         """First and last number of what was to be cached."""
         return self.first, self.first + self.count - 1 if self.last is None else self.last
 
@@ -263,7 +263,9 @@ def _read_index(file: Path) -> list[Segment]:
         segments = [Segment(**entry) for entry in read_json(file)]
         if not all(re.fullmatch(r"person\d\d_\w+", s.video) for s in segments):
             raise TypeError
-        if not all(isinstance(number, int) for s in segments for number in (s.first, s.count, s.position, s.asked[1])):
+        if not all(
+            isinstance(number, int) for s in segments for number in (s.first, s.count, s.position, s.requested[1])
+        ):
             raise TypeError
         return segments
     except TypeError as error:
@@ -291,7 +293,7 @@ def _only(segments: Sequence[Segment], ranges: Ranges, what: str) -> list[Segmen
     parts = []
     for video in sorted(ranges.keys() & cached.keys()):
         for first, last in ranges[video]:
-            inside = [s for s in cached[video] if s.asked[0] <= first and last <= s.asked[1]]
+            inside = [s for s in cached[video] if s.requested[0] <= first and last <= s.requested[1]]
             if not inside:
                 raise ValueError(
                     f"the cache has not all of the frames {first}-{last} of {video} that {what} names: put the list "

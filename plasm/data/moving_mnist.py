@@ -208,7 +208,7 @@ class ClipArray(Dataset[Tensor]):
 
 
 def _frames_axis(file: Path, shape: tuple[int, ...], num_frames: int) -> int:
-    """Which of two axes has as many entries as a clip has frames, in the field's file or as asked for."""
+    """Which of two axes has as many entries as a clip has frames, in the field's file or of this shape."""
     known = (PUBLISHED_FRAMES, num_frames)
     axes = [axis for axis, size in enumerate(shape) if size in known]
     if len(axes) != 1:

@@ -11,7 +11,7 @@ __all__ = ["consecutive_runs", "natural_key"]
 
 # Numbers of so many digits may be times.
 _DATES = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-# Of fewer names nothing can be told.
+# Fewer names show no rule.
 _FEWEST = 3
 _CLOCKS = {4: "%H%M", 6: "%H%M%S"}
 

@@ -1,6 +1,6 @@
 """Streams of frames on disk: what all have in common, and folders of images.
 
-Nothing is decoded before it is asked for.
+Frames are decoded on access.
 
 Shapes: T frames, H x W pixels, K channels as they are in the file.
 """

@@ -71,8 +71,8 @@ class VideoStream(FrameStream):
 
     Frame n is what a player shows as its n-th frame: packets before a cut that the container marks to be discarded
     count as little as invisible frames. The file is indexed once without decoding, and read from the last keyframe
-    before what is asked for. Where the index cannot prove the numbers (B-frames in AVI, raw streams), the file is
-    decoded once instead.
+    before the first frame that is wanted. Where the index cannot prove the numbers (B-frames in AVI, raw streams), the
+    file is decoded once instead.
 
     Args:
         file: The video.

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: read without a library that would run or believe the rest of it.
+"""Metadata of exported files, read without a library that would run or trust the rest of the file.
 
 In ONNX these are ``metadata_props``; of a .pt2 file, which is a zip archive, ``extra/plasm.json``.
 """

@@ -23,7 +23,7 @@ def add_gates(first: Tensor, *others: Tensor | None) -> Tensor:
 
 
 class GateConv(nn.Module):
-    """A convolution that keeps the size, without bias by default; after it, if asked for, LayerNorm over (C, h, w).
+    """A convolution that keeps the size, without bias by default; after it, optionally, LayerNorm over (C, h, w).
 
     Args:
         in_dim: Channels in.

@@ -30,7 +30,7 @@ def adapt_in_frames(weight: Tensor, in_frames: int, channels: int) -> Tensor:
 
     Args:
         weight: (K, T * D, 1, 1), frames outermost.
-        in_frames: T asked for.
+        in_frames: T of the new model.
         channels: D.
     """
     frames = rearrange(weight, "o (t c) h w -> t o c h w", c=channels)
@@ -49,7 +49,7 @@ def adapt_out_frames(tensor: Tensor, out_frames: int, channels: int) -> Tensor:
 
     Args:
         tensor: Weight (T' * D, K, 1, 1) or bias (T' * D), frames outermost.
-        out_frames: T' asked for.
+        out_frames: T' of the new model.
         channels: D.
     """
     frames = rearrange(tensor, "(t c) ... -> t c ...", c=channels)
@@ -65,7 +65,7 @@ def adapt_in_channels(weight: Tensor, in_chans: int, groups: int = 1) -> Tensor:
 
     Args:
         weight: (K, G * C, ...).
-        in_chans: C asked for.
+        in_chans: C of the new model.
         groups: G.
     """
     parts = rearrange(weight, "o (g c) ... -> (o g) c ...", g=groups)
@@ -80,7 +80,7 @@ def adapt_out_channels(tensor: Tensor, out_chans: int, groups: int = 1) -> Tenso
 
     Args:
         tensor: Weight (G * C, ...) or bias (G * C).
-        out_chans: C asked for.
+        out_chans: C of the new model.
         groups: G.
     """
     means = rearrange(tensor, "(g c) ... -> g c ...", g=groups).mean(1)

@@ -1,4 +1,4 @@
-"""The five benchmarks that a family has a constructor for, and what training is told there.
+"""The five benchmarks that a family has a constructor for, and the hyperparameters of training there.
 
 net_mmnist = FAMILY.register(Net, "net_mmnist", **MMNIST, dim=64)
 """
@@ -57,23 +57,23 @@ def recipes(
         benchmarks: Which of ``BENCHMARKS``.
         task_args: Options of the family's task, likewise.
         tiny_task_args: Options of the family's task for ``prefix_mmnist_tiny``, which has no other recipe.
-        **train: What training is told, ``lr`` among it: a value for all benchmarks, or a mapping with those of some.
+        **train: Hyperparameters of training, such as ``lr``: a value for all benchmarks, or a mapping by benchmark.
     """
     out = {}
     for name in benchmarks:
-        told = {"clip_grad": 0.0, **_TRAIN[name], **_of_benchmark(train, name)}
+        train_args = {"clip_grad": 0.0, **_TRAIN[name], **_of_benchmark(train, name)}
         if task_args:
-            told["task_args"] = _of_benchmark(task_args, name)
-        out[f"{prefix}_{name}"] = {"train": told, **({"pretrain": _PRETRAIN[name]} if phase_1 else {})}
+            train_args["task_args"] = _of_benchmark(task_args, name)
+        out[f"{prefix}_{name}"] = {"train": train_args, **({"pretrain": _PRETRAIN[name]} if phase_1 else {})}
     if tiny_task_args:
         out[f"{prefix}_{TINY}"] = {"train": {"task_args": dict(tiny_task_args)}}
     return out
 
 
-def _of_benchmark(told: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _of_benchmark(train_args: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Of values for all benchmarks, and mappings with those of some, the values of one."""
     return {
         key: value[name] if isinstance(value, Mapping) else value
-        for key, value in told.items()
+        for key, value in train_args.items()
         if not isinstance(value, Mapping) or name in value
     }

@@ -44,7 +44,7 @@ class Family:
         citation: BibTeX of the paper, which the card of every weight of the family quotes.
         authors: Of the paper, as a card prints them.
         module: ``__name__`` of the family's file, in which timm looks for ``default_cfgs``.
-        recipes: For the name of a constructor, what a phase is told where the record's default is another:
+        recipes: For the name of a constructor, the hyperparameters of a phase that differ from the record's defaults:
             ``{"net_mmnist": {"pretrain": {"mask_ratio": 0.9}, "train": {"epochs": 200, "lr": 0.001}}}``, with the
             fields of ``plasm.training.PretrainConfig`` and ``TrainConfig``.
         adapters: For the name of each tensor (``*`` stands for anything) that may have another shape than the model's,
@@ -137,7 +137,7 @@ class Family:
 
 
 class Constructor(Generic[Model]):
-    """A function that makes a model of a family, with weights if they are asked for: ``net_mmnist(pretrained=True)``.
+    """Creates a model of a family, with weights by ``pretrained=True``: ``net_mmnist(pretrained=True)``.
 
     Args:
         family: Of the models.
@@ -166,7 +166,7 @@ class Constructor(Generic[Model]):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """All arguments with which a model is made, if none is asked for."""
+        """All arguments with which a model is created by default."""
         return {**parameters_of(self.model_cls), "in_chans": self.input_size[0], **self.defaults}
 
     def __call__(self, pretrained: bool = False, **kwargs: Any) -> Model:
@@ -181,9 +181,9 @@ class Constructor(Generic[Model]):
             OSError: If a file of weights is damaged or cannot be had.
             ValueError: If configuration, weights and model disagree.
         """
-        asked, own = self._without_foreign(kwargs), parameters_of(self.model_cls)
-        source = resolve_pretrained(self, pretrained, asked)
-        kwargs = {**source.arguments, **asked, **source.timms}
+        kwargs, own = self._without_foreign(kwargs), parameters_of(self.model_cls)
+        source = resolve_pretrained(self, pretrained, kwargs)
+        kwargs = {**source.arguments, **kwargs, **source.timms}
 
         def create(**args: Any) -> Model:
             model = self.model_cls(**args)
@@ -208,7 +208,7 @@ class Constructor(Generic[Model]):
         These are timm's scripts', and options of training that a config.json states.
 
         Raises:
-            TypeError: If an option of training is asked for.
+            TypeError: If an option of training is given.
             ValueError: If one of timm's asks for what the class does not have.
         """
         own, stated = parameters_of(self.model_cls), kwargs.get("pretrained_model_args") or {}

@@ -127,8 +127,8 @@ def _stated_arguments(source: str) -> tuple[str, dict[str, Any]] | None:
         return None
     size = config.get("pretrained_cfg", {}).get("input_size")
     channels = {"in_chans": size[0]} if isinstance(size, list) and size else {}
-    told = {key: value for key, value in config.get("model_args", {}).items() if key not in REMOVED_ARGUMENTS}
-    args = {**arguments_of(architecture), **channels, **told}
+    stated = {key: value for key, value in config.get("model_args", {}).items() if key not in REMOVED_ARGUMENTS}
+    args = {**arguments_of(architecture), **channels, **stated}
     check_arguments(family.constructors[architecture].model_cls, args, family.largest, what)
     return architecture, args
 

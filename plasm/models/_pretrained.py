@@ -1,7 +1,7 @@
-"""How a model comes by its weights: from where, checked against what, and adapted to frames and channels asked for.
+"""How a model comes by its weights: from where, checked against what, and adapted to other frames and channels.
 
 The file is found, read once, hashed and compared here; timm opens none. Weights of other people
-(names "hf-hub:..." and "local-dir:...") come with a config.json, of which little is believed: see ``_untrusted``.
+(names "hf-hub:..." and "local-dir:...") come with a config.json, of which little is trusted: see ``_untrusted``.
 """
 
 import logging
@@ -56,16 +56,16 @@ class Pretrained:
     fit: Callable[[nn.Module], dict[str, Tensor]] | None = None
 
 
-def resolve_pretrained(constructor: "Constructor[Any]", pretrained: bool, asked: Mapping[str, Any]) -> Pretrained:
+def resolve_pretrained(constructor: "Constructor[Any]", pretrained: bool, kwargs: Mapping[str, Any]) -> Pretrained:
     """Find, check and prepare the weights of a model before it is built; errors are those of ``Constructor``.
 
     Args:
         constructor: Of the model.
         pretrained: Whether weights are wanted. Without, only a configuration of unknown origin is checked.
-        asked: What the constructor was called with, timm's own arguments among them.
+        kwargs: What the constructor was called with, timm's own arguments among them.
     """
     variant, model_cls, defaults = constructor.__name__, constructor.model_cls, constructor.defaults
-    given, overlay = _registered_tag(variant, asked.get("pretrained_cfg")), asked.get("pretrained_cfg_overlay")
+    given, overlay = _registered_tag(variant, kwargs.get("pretrained_cfg")), kwargs.get("pretrained_cfg_overlay")
     cfg, origin = (given, {}) if given is None or isinstance(given, str) else describe_input(variant, given)
     named = {key: value for key, value in (overlay or {}).items() if key in NO_SOURCE and value}
     # A source that the user names stands for the one of the name.
@@ -74,20 +74,20 @@ def resolve_pretrained(constructor: "Constructor[Any]", pretrained: bool, asked:
     if not where and (pretrained or tag):
         defaults = {**defaults, **published_arguments(variant, tag)}
     config = f"the config.json of {origin.get('hf_hub_id') or origin.get('file')}"
-    stated = asked.get("pretrained_model_args")
+    stated = kwargs.get("pretrained_model_args")
     in_chans = get_pretrained_cfg(variant).input_size[0] if not isinstance(cfg, dict) else input_channels(cfg, config)
     source_args = {**defaults, "in_chans": in_chans, **(stated or {})}
     if origin.get("source") == "hf-hub":
-        _check_hub_config(origin["hf_hub_id"], asked.get("cache_dir"))
+        _check_hub_config(origin["hf_hub_id"], kwargs.get("cache_dir"))
     if origin:
         check_arguments(model_cls, source_args, constructor.family.largest, config)
         check_count(empty_model(model_cls, source_args, config), config)
     if not pretrained:
         return Pretrained(dict(defaults), {"pretrained_cfg": cfg})
-    tensors, file = _read(variant, tag, where, asked.get("cache_dir"))
+    tensors, file = _read(variant, tag, where, kwargs.get("cache_dir"))
     what = str(file or "the state_dict")
     sources = [source_args]
-    own_args = {key: asked[key] for key in parameters_of(model_cls) if key in asked}
+    own_args = {key: kwargs[key] for key in parameters_of(model_cls) if key in kwargs}
     target_args = {**source_args, **own_args}
     if not origin and where and target_args != source_args:
         # A file that a user names himself, and that no config.json describes, may be of the model he asks for, or of
@@ -96,7 +96,7 @@ def resolve_pretrained(constructor: "Constructor[Any]", pretrained: bool, asked:
         sources += [{**source_args, **others}, target_args]
     models = [empty_model(model_cls, args, config if origin else variant) for args in sources]
     own, number = _fitting(tensors, models, constructor.family.checkpoint_filter_fn, what)
-    # What may be asked for of these weights: a patch of another size, say, is not adapted as other channels.
+    # What these weights may be adapted to: a patch of another size, say, is not adapted as other channels.
     adapted = {**sources[number], **{key: target_args[key] for key in _ADAPTED if key in target_args}}
     overlay = {**(overlay or {}), **NO_SOURCE, **({"file": str(file)} if file else {})}
     return Pretrained(
@@ -165,7 +165,7 @@ def _of_hub(name: str, filename: str, cache_dir: Path | str | None) -> tuple[Pat
 
 
 def _check_hub_config(name: str, cache_dir: Path | str | None) -> None:
-    """Look at what timm has read already, before anything in it is believed."""
+    """Look at what timm has read already, before anything in it is used."""
     repo, _, revision = name.partition("@")
     config = weights.cached_file(repo, "config.json", revision or None, cache_dir)
     if config is not None:

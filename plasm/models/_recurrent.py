@@ -131,14 +131,14 @@ class RecurrentModel(VideoModel):
             raise ValueError(f"num_frames must be positive, got {num_frames}")
         return self._forecast(clip, num_frames)
 
-    def unroll(self, clip: Tensor, target: Tensor, shown: Tensor) -> tuple[Tensor, list[Any]]:
+    def unroll(self, clip: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, list[Any]]:
         """Forecasts of all frames but the first, each of the frame before or of its forecast.
 
         Args:
             clip: (B, T, C, H, W).
             target: (B, F, C, H, W), of any number of frames.
-            shown: bool, (B, T + F - 2): which frames, of the second to the last but one, are taken as they are; of the
-                others a step takes the forecast.
+            mask: Of scheduled sampling, bool, (B, T + F - 2): True where the input is the true frame, of the second to the
+                last but one; else it is the forecast.
 
         Returns:
             (B, T + F - 1, C, H, W), and the state after each step.
@@ -148,9 +148,9 @@ class RecurrentModel(VideoModel):
         """
         self.check_clip(clip)
         frames = self._pad(torch.cat([clip, target], 1)).transpose(0, 1)
-        # Frames that every clip is shown, from the first on, are encoded at once.
-        known = 1 + int(shown.all(0).to(torch.int64).cumprod(0).sum())
-        shown = shown.T[..., None, None, None].to(clip.device)
+        # Frames that are true for every clip, from the first on, are encoded at once.
+        known = 1 + int(mask.all(0).to(torch.int64).cumprod(0).sum())
+        mask = mask.T[..., None, None, None].to(clip.device)
         state: Any = None
         forecasts: list[Tensor] = []
         states: list[Any] = []
@@ -161,7 +161,7 @@ class RecurrentModel(VideoModel):
                     inputs = encoded[index]
                 else:
                     last = forecasts[-1].to(frames.dtype)
-                    inputs = self.encode_frames(torch.where(shown[index - 1], frames[index], last))
+                    inputs = self.encode_frames(torch.where(mask[index - 1], frames[index], last))
                 features, state = self._run_step(inputs, state)
                 forecasts.append(self.decode_frames(features, inputs))
                 states.append(state)

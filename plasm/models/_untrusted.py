@@ -1,6 +1,6 @@
 """Checks of a configuration that anyone may have written, before anything that it asks for is allocated.
 
-Of a config.json that comes with weights ("hf-hub:..." and "local-dir:..."), little is believed: the arguments of the
+Of a config.json that comes with weights ("hf-hub:..." and "local-dir:..."), little is trusted: the arguments of the
 model's constructor and what describes its input, in sizes that a model can have. What a user asks for himself is not
 checked here.
 """

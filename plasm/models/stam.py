@@ -1,7 +1,7 @@
 """STAM: layers of attention-based memories on the patches of two frames at a time.
 
 Paper: Chang, Zhang, Wang, Ma, Gao, IEEE Transactions on Multimedia, 2022, https://ieeexplore.ieee.org/document/9695337.
-Where its text is silent, and unless asked otherwise where it differs, this computes as its authors' code does.
+Where its text is silent, and by default where it differs, this computes as its authors' code does.
 
 Shapes: as in ``recurrent``; D hidden channels, reduction r of the patches' positions, h = H / (p r), w = W / (p r).
 """

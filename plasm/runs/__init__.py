@@ -1,4 +1,4 @@
-"""Runs as they lie on a disk: what a run was told, what it leaves, and what goes from it to others.
+"""Runs as they lie on a disk: its configuration, what it leaves, and what goes from it to others.
 
 Needs the extra ``plasm-video[cli]``.
 """

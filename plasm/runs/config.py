@@ -12,7 +12,7 @@ __all__ = ["PretrainConfig", "RunConfig", "TrainConfig", "config_differences", "
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):
-    """What both phases are told."""
+    """Hyperparameters and files of both phases."""
 
     model: str = option(MISSING, "Constructor of the model: of `plasm list`, any other of timm's, or MODULE:NAME.")
     data: str = option(

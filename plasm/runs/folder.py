@@ -66,7 +66,7 @@ class RunFolder:
             raise ValueError(f"{self.path} cannot be resumed with another configuration: {'; '.join(differences)}")
 
     def create(self, config: RunConfig, history: list[dict[str, Any]], needed_bytes: int) -> None:
-        """Make the folder and write into it what the run is told and begins with.
+        """Make the folder and write into it the configuration and the history of the run.
 
         Args:
             config: Of the run.

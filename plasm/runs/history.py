@@ -1,4 +1,4 @@
-"""Where the weights of a run come from: what it was told, and the runs before it whose weights it began with."""
+"""Where the weights of a run come from: its hyperparameters, and the runs before it whose weights it began with."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["freezes_encoder", "history_of", "read_earlier", "read_history", "rea
 
 
 def read_recipe(run: Path) -> dict[str, Any]:
-    """Read what a run of phase 1 or 2 was told: every field of its configuration, by name, and ``command``.
+    """Read the configuration of a run of phase 1 or 2: every field by name, and ``command``.
 
     Raises:
         FileNotFoundError: If the folder holds no run.
@@ -83,6 +83,6 @@ def history_of(source: str) -> list[dict[str, Any]]:
     return [{"weights": source if is_public(source) else path.name}]
 
 
-def freezes_encoder(asked: bool | None, earlier: list[dict[str, Any]]) -> bool:
+def freezes_encoder(freeze_encoder: bool | None, earlier: list[dict[str, Any]]) -> bool:
     """Whether a run keeps the encoder as it is: by default if it comes right after phase 1."""
-    return asked if asked is not None else bool(earlier) and earlier[-1].get("command") == "pretrain"
+    return freeze_encoder if freeze_encoder is not None else bool(earlier) and earlier[-1].get("command") == "pretrain"

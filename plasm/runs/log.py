@@ -1,4 +1,4 @@
-"""The log of a run: a line an epoch in ``log.jsonl``, drawn, and told to TensorBoard."""
+"""The log of a run: a line an epoch in ``log.jsonl``, drawn, and sent to TensorBoard."""
 
 import importlib.util
 import json

@@ -36,7 +36,7 @@ def sampling_mask(
         step: Steps done before.
         stop: When sampling ends; 0 shows no later frame at all.
         reverse: Whether it is reverse.
-        alpha: Steps in which the ratio of the first T frames that are not shown falls to 1 / e; stop / 10 by default.
+        alpha: Steps in which the ratio of forecasts among the first T frames falls to 1 / e; stop / 10 by default.
 
     Returns:
         bool, (B, T + T' - 2): of the second frame to the last but one.
@@ -54,8 +54,8 @@ def sampling_mask(
 class FramePrediction(Prediction):
     """Predict every frame but the first, each from the true frame before or the model's own forecast of it.
 
-    In training the model is not called, but asked for ``unroll(clip, target, shown)``: the forecasts of all frames but
-    the first, (B, T + T' - 1, C, H, W), and the states after each step. A subclass says which frames are shown.
+    In training ``unroll(clip, target, mask)`` of the model gives the forecasts of all frames but the first,
+    (B, T + T' - 1, C, H, W), and the states after each step. A subclass draws the scheduled-sampling mask.
 
     Args:
         model: See ``Prediction``; it has ``unroll``.
@@ -85,7 +85,7 @@ class ScheduledSampling(FramePrediction):
     Args:
         model: See ``FramePrediction``.
         rollout: See ``FramePrediction``.
-        sampling_stop: Training steps until no later frame is shown.
+        sampling_stop: Training steps until no later input is a true frame.
         reverse_sampling: Reverse scheduled sampling.
         sampling_alpha: Of reverse sampling; see ``sampling_mask``.
         decouple_weight: Of the loss ``decoupling``, added where it is given. The model has ``increments(state)``, which
@@ -141,13 +141,13 @@ class ScheduledSamplingL1(ScheduledSampling):
 class TeacherForcing(FramePrediction):
     """Squared errors summed over frames, and the moments of filters: PhyDNet, Eq. 10 and 11 (arXiv 2003.01460).
 
-    A batch is shown all later frames as they are or none, as in the authors' code.
+    The later inputs of a batch are all true frames or all forecasts, as in the authors' code.
 
     Args:
         model: See ``FramePrediction``; it has ``derivative_filters`` of shape (k^2, D, k, k), which ``moment_loss``
             holds to derivatives.
         rollout: See ``FramePrediction``.
-        forcing_steps: Training steps over which the ratio of batches that are shown the true frames falls from 1 to 0.
+        forcing_steps: Training steps over which the ratio of batches of true frames falls from 1 to 0.
             The authors take .003 off with each epoch; of 625 steps, these are 208,334 steps.
 
     Raises:
@@ -170,10 +170,10 @@ class TeacherForcing(FramePrediction):
 
     def draw_mask(self, batch: int, out_frames: int, step: int) -> Tensor:
         """All the T frames, and all later ones or none."""
-        shown = torch.ones(batch, self.in_frames + out_frames - 2, dtype=torch.bool)
-        shown[:, self.in_frames - 1 :] = bool(torch.rand(()) < self.chance(step))
-        return shown
+        mask = torch.ones(batch, self.in_frames + out_frames - 2, dtype=torch.bool)
+        mask[:, self.in_frames - 1 :] = bool(torch.rand(()) < self.chance(step))
+        return mask
 
     def chance(self, step: int) -> float:
-        """Of a batch, after so many steps, to be shown the true frames."""
+        """Probability that a batch has true frames as inputs, after so many steps."""
         return max(0.0, 1.0 - step / self.forcing_steps) if self.forcing_steps else 0.0

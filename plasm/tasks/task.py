@@ -35,7 +35,7 @@ class Task(nn.Module):
     of a family, and ``--task-arg`` of ``plasm train``, give them by name.
 
     Args:
-        model: What is trained, averaged, saved and, if asked for, compiled.
+        model: The module that is trained, averaged, saved and, with ``--compile``, compiled.
 
     Attributes:
         name: "prediction", unless the weights alone cannot predict; it stands in ``config.json`` of the run.

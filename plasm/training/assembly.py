@@ -136,9 +136,9 @@ def prepare(
     if module:
         import_named(module)
     if isinstance(config, TrainConfig):
-        # Of the recipe, too, where the configuration was made without it: a run notes all that it was told.
-        told = recipe(architecture, config.command).get("task_args", {})
-        config = replace(config, task_args={**told, **config.task_args})
+        # Those of the recipe, too, where the configuration was made without it: a run notes all of its hyperparameters.
+        defaults = recipe(architecture, config.command).get("task_args", {})
+        config = replace(config, task_args={**defaults, **config.task_args})
     if group.is_first:
         folder.check(config, resume)
     if config.batch_size % (group.size * config.accumulate):

@@ -1,4 +1,4 @@
-"""What a run is about to do, told before it begins: its clips, steps and time, and what will keep it from learning."""
+"""The clips, steps and time of a run, logged before it begins, with warnings of what will keep it from learning."""
 
 import math
 import time

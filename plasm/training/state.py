@@ -166,7 +166,7 @@ class TrainState:
                 f"{message}. Put the files back as they were, or start another run with --init {run}; "
                 "--allow-changed-data goes on nevertheless"
             )
-        _logger.warning("%s: going on, as asked", message)
+        _logger.warning("%s: going on (--allow-changed-data)", message)
 
     def _take_up_schedule(self, state: Mapping[str, Any], folder: Path) -> None:
         planned = [

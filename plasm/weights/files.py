@@ -306,7 +306,7 @@ def _save_config(model: Any, folder: Path, config: dict[str, Any]) -> None:
     parameters = inspect.signature(type(model)).parameters
     # Spelled out, so that no later change of a constructor's default changes a saved model.
     frames = {name: getattr(model, name) for name in ("in_frames", "out_frames") if name in parameters}
-    # timm takes these from the constructor's own configuration, whatever channels were asked for.
+    # timm takes these from the constructor's own configuration, whatever in_chans was.
     described = {name: model.pretrained_cfg[name][:1] * _channels(model) for name in ("mean", "std")}
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         # timm notes what it was given, whether the model takes it or not.

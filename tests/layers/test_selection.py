@@ -14,10 +14,10 @@ def test_floor_ratio_takes_the_decimal_that_was_written() -> None:
     assert floor_ratio(1.0, 7) == 7
 
 
-@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
-def test_floor_ratio_refuses_what_is_no_share(share: float) -> None:
+@pytest.mark.parametrize("ratio", [-0.1, 1.1, float("nan")])
+def test_floor_ratio_refuses_what_is_no_ratio(ratio: float) -> None:
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        floor_ratio(share, 10)
+        floor_ratio(ratio, 10)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.data())

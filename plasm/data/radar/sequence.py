@@ -164,16 +164,16 @@ def _step(frames: list[Frame]) -> timedelta | None:
         between = other.time - one.time
         if between == step:
             continue
-        told = f"{_text(one.time)} ({one.file.name}) to {_text(other.time)} ({other.file.name})"
+        period = f"{_text(one.time)} ({one.file.name}) to {_text(other.time)} ({other.file.name})"
         if between > step and between % step == timedelta(0):
             missing = [one.time + step * number for number in range(1, between // step)]
             names = ", ".join(map(_text, missing[:_NAMED_IN_ERRORS]))
             more = f" and {len(missing) - _NAMED_IN_ERRORS} more" if len(missing) > _NAMED_IN_ERRORS else ""
             raise ValueError(
-                f"{one.file.parent} has a gap from {told}: no frame of {names}{more}. Name one event, such as "
+                f"{one.file.parent} has a gap from {period}: no frame of {names}{more}. Name one event, such as "
                 f"'{one.file.parent}/{one.time:%Y%m%d}*'"
             )
-        raise ValueError(f"{one.file.parent} mixes steps: {_span(step)}, and {_span(between)} from {told}")
+        raise ValueError(f"{one.file.parent} mixes steps: {_span(step)}, and {_span(between)} from {period}")
     return step
 
 
