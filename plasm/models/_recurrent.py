@@ -137,8 +137,8 @@ class RecurrentModel(VideoModel):
         Args:
             clip: (B, T, C, H, W).
             target: (B, F, C, H, W), of any number of frames.
-            mask: Of scheduled sampling, bool, (B, T + F - 2): True where the input is the true frame, of the second to the
-                last but one; else it is the forecast.
+            mask: Of scheduled sampling, bool, (B, T + F - 2): True where an input is the true frame, of the second to
+                the last but one; else it is the forecast.
 
         Returns:
             (B, T + F - 1, C, H, W), and the state after each step.
