@@ -1,4 +1,4 @@
-"""Typed records of options: of a command, and of a file in TOML.
+"""Typed configurations: the options of a command, and a TOML file with them.
 
 A file has a key for each field, tables for dictionaries, and ``command``, whose options it has. What is not in it has
 the record's default.
@@ -68,7 +68,7 @@ class Config:
         return cls(**values)
 
     def to_toml(self) -> bytes:
-        """What a file holds of it. TOML knows no None; every field that may be None has it as its default."""
+        """The record as TOML, which has no None: a field that may be None has it as its default."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
         return _toml("tomli_w").dumps({"command": self.command, **values}).encode()
 
@@ -115,7 +115,7 @@ def parse_config(kind: type[Config], content: bytes) -> dict[str, Any]:
 
 
 def _toml(module: str) -> Any:
-    """A module of TOML, which the library alone does without."""
+    """Import a TOML library, which only configuration files need."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -103,7 +103,7 @@ def clear_failures(remedy: str) -> Iterator[None]:
 
 
 def _summary(error: BaseException) -> str:
-    """The sentence of torch's that says how much, or who."""
+    """The part of torch's message that says how much memory, or which process."""
     text = str(error).strip() or type(error).__name__
     found = re.search(r"Tried to allocate [^.]*\.?\d* ?\w+|you tried to allocate \d+ bytes|[^:\n]*pid[^\n]*", text)
     return (found[0] if found else text.splitlines()[0]).strip(" .")[:200]

@@ -45,7 +45,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def part(self, items: list[int]) -> list[int]:
-        """This process's part of ``items``: every one is some process's, and none is two processes'."""
+        """This process's part of ``items``: each item belongs to exactly one process."""
         return items[self.rank :: self.size]
 
     def barrier(self) -> None:
@@ -77,7 +77,7 @@ SINGLE_PROCESS = ProcessGroup(0, 1, torch.device("cpu"))
 
 @contextmanager
 def init_process_group(device: torch.device) -> Iterator[ProcessGroup]:
-    """Meet the other processes that torchrun started, if it did, and part from them at the end.
+    """Initialise the process group of torchrun, if that started this process, and destroy it at the end.
 
     Args:
         device: Where to compute; "cuda" is the GPU of this process's number on its machine.

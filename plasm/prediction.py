@@ -68,7 +68,7 @@ class PredictConfig(Config):
     data_args: dict[str, Any] = field(
         default_factory=dict,
         metadata={
-            "help": "What the input does not say itself, NAME=VALUE: axes=TCYX, value_range=(0,4095), array=NAME or "
+            "help": "Metadata that the input lacks, NAME=VALUE: axes=TCYX, value_range=(0,4095), array=NAME or "
             "fill=0. May be repeated."
         },
     )

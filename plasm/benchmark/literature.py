@@ -13,7 +13,7 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 
 @dataclass(frozen=True)
 class Published:
-    """Quality as somebody reported it on Moving MNIST, 10 -> 10 frames.
+    """Published metrics on Moving MNIST, 10 -> 10 frames.
 
     Attributes:
         model: Constructor of the same architecture.

@@ -186,7 +186,7 @@ def _check(
 def _steps(
     model: Any, device: torch.device, batch_size: int, dtype: torch.dtype, runtime: str, train: bool
 ) -> tuple[dict[str, Step], float]:
-    """What is timed of a model, by mode, and how far the runtime is from eager."""
+    """The steps of a model to time, by mode, and the largest difference of the runtime from eager."""
     size = model.pretrained_cfg["input_size"][1:]
     clip = torch.rand(batch_size, model.in_frames, model.in_chans, *size, device=device)
     target = torch.rand(batch_size, model.out_frames, model.out_chans, *size, device=device)

@@ -41,7 +41,7 @@ def peak_memory(run: Step, device: torch.device) -> int:
 
 
 def matrix_product(device: torch.device, dtype: torch.dtype) -> tuple[Step, int]:
-    """A product that takes a while, and how many floating point operations it is."""
+    """A large matrix product, whose speed stands for the peak, and its floating point operations."""
     size, repeats = (1024, 20) if device.type == "cpu" else (8192, 20)
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 
@@ -53,7 +53,7 @@ def matrix_product(device: torch.device, dtype: torch.dtype) -> tuple[Step, int]
 
 
 def in_turn(steps: Sequence[tuple[int, Step]], rounds: int, device: torch.device) -> list[list[float]]:
-    """Seconds of each step, with its number of threads, in each round; what one round makes of it serves to warm up."""
+    """Seconds of each step, with its number of threads, in each round; one more round before warms up."""
     seconds: list[list[float]] = [[] for _ in steps]
     for number in range(rounds + 1):
         for (threads, step), taken in zip(steps, seconds, strict=True):

@@ -1,4 +1,4 @@
-"""Layers that compute what torch's compute, sooner on a CPU; and how those of a model become them.
+"""Subclasses of torch's layers that are faster on a CPU, and the transform that puts them into a model.
 
 Only its class is another: a layer keeps its parameters, hooks, options and names. Each class is a subclass of the
 ordinary one, of the same name.

@@ -109,24 +109,24 @@ class StreamClips(Dataset[Tensor]):
         return self.streams[stream].read_as(self.frame_format, int(start), self.num_frames, self.step)
 
 
-def hold_out(names: Sequence[str], share: float) -> set[str]:
-    """Choose a share of the names by a hash of each: no other name has a say, so that none changes its side, ever.
+def hold_out(names: Sequence[str], ratio: float) -> set[str]:
+    """Choose a ratio of the names by a hash of each, so that adding or removing names never moves another.
 
     Args:
         names: Of files, or of groups of files that must stay together.
-        share: Of all names there could be, from 0 to 1; of few, more or fewer are chosen, or none.
+        ratio: Of all names there could be, from 0 to 1; of few, more or fewer are chosen, or none.
     """
-    return {name for name in names if _position(name) < share}
+    return {name for name in names if _position(name) < ratio}
 
 
-def hold_out_fixed(names: Sequence[str], share: float) -> set[str]:
-    """Choose exactly a share of the names, at least one, by a hash of each: for data sets whose files are published.
+def hold_out_fixed(names: Sequence[str], ratio: float) -> set[str]:
+    """Choose exactly a ratio of the names, at least one, by a hash of each: for data sets whose files are published.
 
     Args:
         names: All that the data set has. With others, others may be chosen.
-        share: Of the names, rounded down.
+        ratio: Of the names, rounded down.
     """
-    return set(sorted(names, key=_position)[: max(1, math.floor(share * len(names)))])
+    return set(sorted(names, key=_position)[: max(1, math.floor(ratio * len(names)))])
 
 
 def _position(name: str) -> Fraction:
@@ -155,7 +155,7 @@ def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: 
                 f"test in it"
             )
         if val_share + test_share >= 1:
-            raise ValueError(f"val_share {val_share} and test_share {test_share} leave no share for training")
+            raise ValueError(f"val_share {val_share} and test_share {test_share} leave nothing for training")
         test = _take(list(names), test_share, 2, root, "test")
         train = set(names) - test
         val_share += test_share
@@ -196,9 +196,9 @@ def _report(folders: SplitFolders, split: Split, chosen: set[str], names: Mappin
         _LOG.warning("%s: %d source(s) of %s are in another split, too: %s is %s", root, len(twice), split, *twice[0])
 
 
-def _take(names: list[str], share: float, left: int, root: Path, split: str) -> set[str]:
-    """Hold out a share of the names, one at least, so that some are left; say so where this takes more than hashes."""
-    by_hash = len(hold_out(names, share))
+def _take(names: list[str], ratio: float, left: int, root: Path, split: str) -> set[str]:
+    """Hold out a ratio of the names, at least one, so that some are left; log where this takes more than hashes."""
+    by_hash = len(hold_out(names, ratio))
     count = min(max(1, by_hash), len(names) - left)
     chosen = sorted(names, key=_position)[:count]
     if count != by_hash:

@@ -19,7 +19,7 @@ _LETTERS = {"B": "b", "T": "t", "C": "c", "Y": "h", "X": "w"}
 
 @dataclass(frozen=True)
 class ArrayOptions:
-    """What a file of arrays does not say itself.
+    """Metadata that a file of arrays lacks.
 
     Attributes:
         axes: What each axis is, in the order of the file: T frames, C channels, Y rows, X columns, B clips.

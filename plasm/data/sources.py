@@ -159,7 +159,7 @@ def open_source(path: Path, channels: int, options: ArrayOptions | None = None) 
     Args:
         path: One of those.
         channels: C wanted, for arrays that could be read in two ways.
-        options: What a file of arrays does not say itself.
+        options: Metadata that a file of arrays lacks.
 
     Raises:
         FileNotFoundError: If it is not there.

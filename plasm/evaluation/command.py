@@ -47,7 +47,7 @@ class EvaluateConfig(Config):
         at_least=1,
     )
     batch_size: int = option(10, "Clips at a time.", at_least=1)
-    workers: int = option(0, "Processes that load clips, for each that measures; 0 loads them in that one.", at_least=0)
+    workers: int = option(0, "Loader processes per process; 0 loads clips in the process itself.", at_least=0)
     device: str = option("auto", "cpu, cuda, ..., or auto: a GPU if there is one.")
     per_frame: bool = option(False, "Print every metric for each predicted frame, too.")
     published: bool = option(
@@ -143,7 +143,7 @@ def run(config: EvaluateConfig) -> Evaluation | None:
 
 
 def _options(config: EvaluateConfig) -> str:
-    """The options of the command that measures so again, but for the weights."""
+    """The options of `plasm evaluate` that repeat the measurement, without --weights."""
     # A path says something on one machine alone.
     extra = "".join(f" --data-arg {name}={without_folder(value)}" for name, value in config.data_args.items())
     extra += f" --frames {config.frames}" if config.frames else ""

@@ -1,4 +1,4 @@
-"""Forecasts: of a model, and those that need none.
+"""Forecasts of models, and baselines, which need no model.
 
 Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 """

@@ -111,7 +111,7 @@ class VideoMetrics:
             raise ValueError(f"the {what} of clip {first:,} of those measured here is not finite (NaN or infinite)")
 
     def add_up(self, add_up: Callable[[Tensor], Tensor]) -> None:
-        """Join what several processes accumulated.
+        """Sum what several processes accumulated.
 
         Args:
             add_up: Sums a float64 tensor over the processes. Each of them calls this, and has added a clip at least.

@@ -41,7 +41,7 @@ def evaluate(
         num_clips: Use the first so many clips; all by default.
         batch_size: B.
         group: The processes that measure together, and where the forecasts compute; by default this one, on the CPU.
-        workers: Processes that load clips, for each that measures; 0 loads them in that one.
+        workers: Loader processes per process; 0 loads clips in the process itself.
         ssim: Compute the SSIMs.
         published: Add the scores that published code computes otherwise; see ``published_scores``.
         lpips: Net of ``load_lpips``, for LPIPS too.

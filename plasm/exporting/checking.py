@@ -1,4 +1,4 @@
-"""An exported file against eager: real clips go through both, in each engine.
+"""Comparison of exported files with eager, on real clips, in each engine.
 
 Shapes: B clips, T input frames, C channels, H x W pixels.
 """
@@ -20,13 +20,13 @@ TOLERANCE = 1e-3
 
 
 class ExportError(ValueError):
-    """What was exported does not compute what the model computes."""
+    """The exported file does not reproduce the output of the model."""
 
 
 def sample_clips(model: Any, size: tuple[int, int]) -> Tensor:
     """Real clips of the package, (3, T, C, H, W), made to fit a model.
 
-    They are brought to the size, and played to and fro; of several channels each shows them at another place.
+    They are brought to the size, and played to and fro; of several channels each shows them shifted.
     """
     from plasm.data import SAMPLES, read_clips
 

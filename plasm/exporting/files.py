@@ -179,7 +179,7 @@ def through_onnx(
 
 
 class _Forecast(nn.Module):
-    """What becomes the graph: a forecast of a fixed number of frames, float32 in and out."""
+    """The module that is traced: a forecast of a fixed number of frames, float32 in and out."""
 
     def __init__(self, model: nn.Module, num_frames: int | None, half: bool) -> None:
         super().__init__()
@@ -235,7 +235,7 @@ def _dynamic_shapes(model: nn.Module, dynamic_size: bool) -> dict[int, Any]:
     shapes: dict[int, Any] = {0: Dim("batch", min=1, max=_LARGEST_BATCH)}
     if dynamic_size:
         multiple = _size_multiple(model)
-        # A side of a single position would be a constant to torch.
+        # A side of length 1 would be a constant to torch.
         height, width = (Dim(name, min=2, max=_LARGEST_SIDE // multiple) for name in ("height", "width"))
         shapes |= {3: multiple * height, 4: multiple * width}
     return shapes
@@ -328,7 +328,7 @@ def _weights_of(model: nn.Module) -> tuple[str, weights.Entry | None]:
 
 
 def _checks(model: nn.Module, clips: Tensor, dynamic_size: bool) -> list[Tensor]:
-    """Of one clip and of three; of another size, too, where any will do."""
+    """Batches of one clip and of three; also of another size, where the size is dynamic."""
     checks = [clips[:1], clips[:3]]
     if dynamic_size:
         height, width = (max(2, side // _size_multiple(model) - 1) for side in clips.shape[-2:])
@@ -338,7 +338,7 @@ def _checks(model: nn.Module, clips: Tensor, dynamic_size: bool) -> list[Tensor]
 
 
 def _engines(format: str, wanted: Sequence[Engine] | None) -> tuple[Engine, ...]:
-    """What a file is checked in; empty where torch runs it."""
+    """Engines that a file is checked in; empty where torch runs it."""
     if format != "onnx":
         return ()
     known: tuple[Engine, ...] = get_args(Engine)

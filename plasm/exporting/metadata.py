@@ -21,7 +21,7 @@ _LARGEST_METADATA, _MOST_FIELDS = 2**20, 100_000
 
 
 def read_metadata(file: Path | str) -> dict[str, str]:
-    """What a file of ``plasm.export`` says of itself, by name; ``plasm.export`` tells what there is.
+    """Read the metadata of a file of ``plasm.export``, by name; ``plasm.export`` lists them.
 
     Nothing else of the file is read, and nothing runs.
 
@@ -84,7 +84,7 @@ def _archive_metadata(file: Path) -> dict[str, str]:
 
 
 def _onnx_metadata(file: Path) -> dict[str, str]:
-    """``metadata_props`` of an ONNX file, past all the rest, of which a library might make far more than it is."""
+    """``metadata_props`` of an ONNX file; the rest, which a library might expand without limit, is skipped."""
     metadata: dict[str, str] = {}
     read = 0
     try:
@@ -146,6 +146,6 @@ def _varint(stream: BinaryIO) -> int:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library says of an error, without the rest of it."""
+    """The first line of the message of a library's error."""
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__

@@ -1,6 +1,6 @@
-"""Who exported a file: a record of this user's own exports, since such a file is a program.
+"""A record of the exports of this user: an exported file is a program, and only known ones run without trust.
 
-The record is a text file in the user's cache folder, with the sha256 of an export on each line.
+It is a text file in the user's cache folder, with the sha256 of an export on each line.
 """
 
 import logging

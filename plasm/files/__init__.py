@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and read as what they are, another person's words."""
+"""Atomic writes, untrusted text and JSON, and modules that users name."""
 
 from .atomic import atomic_write
 from .untrusted import check_depth, is_count, is_number, listed, parse_json, read_json, reason, shown

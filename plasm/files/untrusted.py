@@ -35,14 +35,14 @@ def listed(names: Iterable[object]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why a library could not read a file: in its own words, unless they are Python's, of code."""
+    """Why a library could not read a file: its message, or a general one where Python's own is about code."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
     own = type(error).__module__ != "builtins" or isinstance(error, RuntimeError | OSError)
     if isinstance(error, OSError) and error.errno == errno.EINVAL:
-        # A position that the file names and has not.
+        # An offset in the file lies outside of it.
         own = False
     lines = str(error).strip().splitlines()
     return shown(lines[0]) if own and lines else "something in it cannot be read"

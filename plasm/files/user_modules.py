@@ -12,7 +12,7 @@ _named: dict[str, None] = {}
 
 
 def import_named(module: str) -> ModuleType:
-    """Import what a user named, of MODULE:NAME. It may lie in the current folder, which is on the path no longer.
+    """Import the module of a user's MODULE:NAME, also from the current folder, which is not on the path.
 
     Raises:
         ImportError: If there is no such module.

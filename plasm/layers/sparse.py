@@ -397,7 +397,7 @@ _X = TypeVar("_X", Tensor, SparseTensor)
 class SparseEncoder(nn.Module):
     """The encoder of both phases: `depth` blocks, every second one of stride 2 (Section III-C).
 
-    It is the one place that chooses: a mask means sparse, none means dense; the parameters are the same.
+    A mask means sparse, none means dense; the parameters are the same.
 
     Args:
         in_chans: image channels.

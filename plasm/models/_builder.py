@@ -75,7 +75,7 @@ def _create_from(model_name: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def _complete(model: nn.Module, family: Family | None) -> nn.Module:
-    """Give a user's model what timm asks of every model, and the paper of its family, which its card prints."""
+    """Add what timm expects of every model to a user's, and the paper of its family for the model card."""
     # To a model of clips, what timm asks for means nothing.
     for name, value in {"num_classes": 0, "num_features": 0, "paper": family and family.paper}.items():
         if value is not None and not hasattr(model, name):
@@ -99,7 +99,7 @@ def check_buildable(model_name: str, args: Mapping[str, Any], what: str) -> None
 
 
 def _not_taken(model_name: str, name: str, error: TypeError) -> str:
-    """Of a constructor's error, what the user can mend: which argument it lacks, and which it has in its place."""
+    """Explain a constructor's TypeError: which argument is missing or unknown."""
     unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(error))
     if not unexpected:
         return f"{model_name} was given what it does not take: {error}"

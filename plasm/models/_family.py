@@ -1,4 +1,4 @@
-"""What a family of models says of itself, and how its models are described to timm and made.
+"""The record of a family of models, and the constructors that create its models and register them with timm.
 
 A family is one file of this package. It holds the classes, a record ``FAMILY`` of the class ``Family``, and the
 constructors, which timm registers:

@@ -1,4 +1,4 @@
-"""The one state of torch in which plasm forecasts, whatever the caller's is."""
+"""One state of torch for forecasts: eval mode, no gradient, no autocast, float32."""
 
 import functools
 from collections.abc import Callable, Iterator

@@ -32,7 +32,7 @@ _formats: list[tuple[Callable[[Path], bool], Callable[..., nn.Module]]] = []
 
 
 def add_file_format(is_one: Callable[[Path], bool], load: Callable[..., nn.Module]) -> None:
-    """Let ``load_model`` read files of another kind: the packages above this one make models of them.
+    """Let ``load_model`` read files of another format, by a loader of a package above this one.
 
     Args:
         is_one: Whether a path is that of such a file.

@@ -1,4 +1,4 @@
-"""How a model comes by its weights: from where, checked against what, and adapted to other frames and channels.
+"""Pretrained weights of a model: found, checked, and adapted to other frames and channels.
 
 The file is found, read once, hashed and compared here; timm opens none. Weights of other people
 (names "hf-hub:..." and "local-dir:...") come with a config.json, of which little is trusted: see ``_untrusted``.

@@ -13,7 +13,7 @@ __all__ = ["ModelSummary", "summarize"]
 
 @dataclass(frozen=True)
 class ModelSummary:
-    """What ``plasm list`` prints of a model.
+    """Size and cost of a model.
 
     Attributes:
         name: Constructor.

@@ -1,4 +1,4 @@
-"""Checks of a configuration that anyone may have written, before anything that it asks for is allocated.
+"""Checks of untrusted configurations, before anything is allocated.
 
 Of a config.json that comes with weights ("hf-hub:..." and "local-dir:..."), little is trusted: the arguments of the
 model's constructor and what describes its input, in sizes that a model can have. What a user asks for himself is not

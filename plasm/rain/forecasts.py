@@ -60,7 +60,7 @@ def optical_flow(observed: np.ndarray, leads: int) -> np.ndarray:
 
 
 def _pysteps() -> ModuleType:
-    """Pysteps, which reads a settings file of the current folder when it is imported: not of a stranger's."""
+    """Import pysteps, without the settings file of the current folder, which is untrusted."""
     spec = importlib.util.find_spec("pysteps")
     if spec is None or spec.origin is None:
         return require("pysteps")

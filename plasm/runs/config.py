@@ -61,7 +61,7 @@ class RunConfig(Config):
     checkpoint_minutes: float = option(
         10.0, "Time between checkpoints; there is one after each epoch, too.", at_least=0
     )
-    workers: int = option(0, "Processes that load clips, for each that trains; 0 loads them in that one.", at_least=0)
+    workers: int = option(0, "Loader processes per training process; 0 loads clips in the process itself.", at_least=0)
     data_args: dict[str, Any] = field(
         default_factory=dict,
         metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},

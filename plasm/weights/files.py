@@ -148,7 +148,7 @@ def read_model_config(file: Path) -> dict[str, Any]:
     for part in ("model_args", "pretrained_cfg", "weights"):
         if not isinstance(config.get(part, {}), dict):
             raise ValueError(f"{file} is no configuration of a model: {part} is {shown(repr(config[part]))}")
-    # Timm would take these for its own: a checkpoint_path it opens, whatever it is.
+    # These are arguments of timm.create_model, which would open any checkpoint_path.
     if foreign := sorted(set(inspect.signature(create_model).parameters) & set(config.get("model_args", {}))):
         raise ValueError(f"{file} has in model_args what is no argument of a model: {listed(foreign)}")
     sha256 = config.get("weights", {}).get("sha256", "0" * 64)

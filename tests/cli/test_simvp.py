@@ -29,7 +29,7 @@ def model_args() -> list[str]:
 
 def checkpoint(**more: Any) -> dict[str, Any]:
     """As OpenSTL's Lightning writes it."""
-    state = openstl.build(CONFIG).state_dict()
+    state = openstl.create(CONFIG).state_dict()
     names = {
         name.replace("encoder.blocks.", "enc.enc.").replace("decoder.readout", "dec.readout")
         .replace("translator.blocks.", "hid.enc.").replace("decoder.blocks.", "dec.dec."): tensor

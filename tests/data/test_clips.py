@@ -242,7 +242,7 @@ def test_few_files_leave_no_split_empty_and_it_is_said(
 
 
 def test_shares_that_leave_none_for_training(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"val_share 0\.5 and test_share 0\.5 leave no share for training"):
+    with pytest.raises(ValueError, match=r"val_share 0\.5 and test_share 0\.5 leave nothing for training"):
         split_all(tmp_path, ["a", "b", "c"], val_share=0.5, test_share=0.5)
 
 

@@ -43,7 +43,7 @@ def theirs(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def test_tensors_come_by_openstls_names_with_any_prefix() -> None:
-    model = openstl.build(CONFIG).eval()
+    model = openstl.create(CONFIG).eval()
     clip = torch.rand(1, 2, 1, 16, 16)
     plain = theirs(model)
     assert "dec.dec.0.conv.conv.0.weight" in plain
@@ -56,7 +56,7 @@ def test_tensors_come_by_openstls_names_with_any_prefix() -> None:
 
 
 def test_a_state_dict_of_another_model_is_an_error() -> None:
-    state = theirs(openstl.build(CONFIG))
+    state = theirs(openstl.create(CONFIG))
     with pytest.raises(ValueError, match="the state dict does not fit the model"):
         openstl.load({**CONFIG, "hid_T": 32}, state)
 
@@ -73,20 +73,20 @@ def test_a_state_dict_of_another_model_is_an_error() -> None:
     ],
 )
 def test_the_configuration_names_the_translator(config: dict[str, Any], translator: str) -> None:
-    model = openstl.build(config)
+    model = openstl.create(config)
     assert isinstance(model, SimVP)
     assert model.translator.name == translator
 
 
 def test_tau_and_incepu() -> None:
-    assert isinstance(openstl.build({**CONFIG, "method": "TAU", "model_type": "tau"}), TAU)
-    assert isinstance(openstl.build({**CONFIG, "method": None, "model": "SimVP_TAU", "model_type": None}), TAU)
-    incepu = openstl.build({**CONFIG, "model_type": "IncepU"})
+    assert isinstance(openstl.create({**CONFIG, "method": "TAU", "model_type": "tau"}), TAU)
+    assert isinstance(openstl.create({**CONFIG, "method": None, "model": "SimVP_TAU", "model_type": None}), TAU)
+    incepu = openstl.create({**CONFIG, "model_type": "IncepU"})
     assert len(incepu.translator.blocks) == 4
 
 
 def test_missing_keys_have_openstls_defaults() -> None:
-    model = openstl.build({"method": "SimVP", "dataname": "taxibj"})
+    model = openstl.create({"method": "SimVP", "dataname": "taxibj"})
     assert (model.in_frames, model.in_chans, model.out_frames, model.img_size) == (4, 2, 4, (32, 32))
     assert model.encoder.num_features == 16
     assert len(model.encoder.blocks) == len(model.translator.blocks) == 4
@@ -99,19 +99,19 @@ def test_values_may_be_text() -> None:
     read = openstl.read_config(config)
     assert (read["method"], read["num_hidden"]) == ("predrnn", [128, 64])
     assert (read["in_shape"], read["pre_seq_length"], read["aft_seq_length"]) == ((4, 1, 32, 32), 4, 6)
-    assert openstl.build({**CONFIG, "hid_T": "24", "N_T": "3"}).translator.out_dims == [24, 24, 8]
+    assert openstl.create({**CONFIG, "hid_T": "24", "N_T": "3"}).translator.out_dims == [24, 24, 8]
 
 
 def test_a_file_is_read_as_openstl_writes_it(tmp_path: Path) -> None:
     file = tmp_path / "model_param.json"
     file.write_text(json.dumps({**CONFIG, "lr": 0.001, "gpus": [0], "fps": False}), encoding="utf-8")
-    assert openstl.build(file).translator.out_dims == [16, 8]
+    assert openstl.create(file).translator.out_dims == [16, 8]
     for text in ("[1]", "{", "\x00", "[" * 10**5):
         file.write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match=r"model_param\.json is no model_param\.json of OpenSTL"):
-            openstl.build(file)
+            openstl.create(file)
     with pytest.raises(FileNotFoundError):
-        openstl.build(tmp_path / "none.json")
+        openstl.create(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_file_is_read_as_openstl_writes_it(tmp_path: Path) -> None:
 )
 def test_what_is_no_configuration_is_an_error(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        openstl.build({**CONFIG, **change})
+        openstl.create({**CONFIG, **change})
 
 
 def as_python(row: dict[str, str]) -> str:
@@ -153,10 +153,10 @@ def test_openstls_own_configurations_build(table: Path, tmp_path: Path, monkeypa
         file.write_text(as_python(row), encoding="utf-8")
         if row["method"].lower().startswith(ABSENT):
             with pytest.raises(ValueError, match=f'plasm has no "{row["method"].lower()}"'):
-                openstl.build(file, row["data"])
+                openstl.create(file, row["data"])
             continue
         with torch.device("meta"):
-            model: Any = openstl.build(file, row["data"])
+            model: Any = openstl.create(file, row["data"])
         built.add(type(model).__name__)
         shape, later = openstl._DATA_SETS[row["data"]]
         assert (model.in_frames, model.in_chans, *(model.img_size or shape[2:]), model.out_frames) == (*shape, later), (
@@ -188,7 +188,7 @@ def test_a_python_file_is_read_and_never_run(tmp_path: Path) -> None:
             openstl.read_config(file, "mmnist")
     file.write_text("method = 'SimVP'\nhid_S = 2 ** 5", encoding="utf-8")
     with pytest.raises(ValueError, match=r"a value that is no number: .*2 \*\* 5"):
-        openstl.build(file, "mmnist")
+        openstl.create(file, "mmnist")
     assert not opened.exists()
 
 
@@ -212,10 +212,10 @@ def test_the_data_set_says_what_frames_a_model_is_for(data: str, shape: tuple[in
 
 def test_what_the_data_set_cannot_be() -> None:
     with pytest.raises(ValueError, match=r'has no "in_shape".*--data .*mmnist.*weather_mv'):
-        openstl.build({"method": "SimVP"})
+        openstl.create({"method": "SimVP"})
     with pytest.raises(ValueError, match='OpenSTL has no data set "moving"; it has bair, human'):
-        openstl.build({"method": "SimVP"}, "moving")
+        openstl.create({"method": "SimVP"}, "moving")
     with pytest.raises(ValueError, match="which are not those of kth: leave --data out"):
-        openstl.build(CONFIG, "kth")
+        openstl.create(CONFIG, "kth")
     with pytest.raises(ValueError, match=r"10 -> 5 frames .* which are not those of mmnist"):
-        openstl.build({"method": "SimVP", "aft_seq_length": 5}, "mmnist")
+        openstl.create({"method": "SimVP", "aft_seq_length": 5}, "mmnist")

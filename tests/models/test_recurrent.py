@@ -286,4 +286,4 @@ def test_crevnet_decodes_the_frame_after_its_window() -> None:
 def test_configurations_that_do_not_run_are_errors(change: dict[str, Any], message: str) -> None:
     config = {"method": "PredRNN", "in_shape": [2, 1, 16, 16], "num_hidden": "8,8", "patch_size": 1}
     with pytest.raises(ValueError, match=message):
-        openstl.build({**config, **change})
+        openstl.create({**config, **change})

@@ -109,5 +109,5 @@ def test_a_family_names_its_task_and_a_recipe_its_options() -> None:
 
 def test_a_configuration_of_openstl_makes_a_model_and_no_training() -> None:
     told = {"method": "PredRNNv2", "in_shape": [2, 1, 16, 16], "num_hidden": "8,8", "patch_size": 2}
-    model: Any = openstl.build({**told, "r_exp_alpha": 2500, "r_sampling_step_2": 40_000, "decouple_beta": 0.05})
+    model: Any = openstl.create({**told, "r_exp_alpha": 2500, "r_sampling_step_2": 40_000, "decouple_beta": 0.05})
     assert not {"sampling_stop", "sampling_alpha", "decouple_weight"}.intersection(model._model_args)

@@ -146,7 +146,7 @@ def test_settings_of_the_benchmark() -> None:
     model = timm.create_model("stam_mmnist", device="meta")
     assert sum(p.numel() for p in model.parameters()) == 3_650_064
     assert [cell.dim for cell in model.cells] == [32] * 4
-    built = openstl.build({"model": "stam", "in_shape": [10, 1, 64, 64], "num_hidden": 32, "sr_size": 1})
+    built = openstl.create({"model": "stam", "in_shape": [10, 1, 64, 64], "num_hidden": 32, "sr_size": 1})
     for (name, p), (other, q) in zip(model.named_parameters(), built.named_parameters(), strict=True):
         assert (name, p.shape) == (other, q.shape)
 
@@ -169,4 +169,4 @@ def test_settings_of_the_benchmark() -> None:
 )
 def test_configurations_that_do_not_run_are_errors(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        openstl.build({**CONFIG, **change})
+        openstl.create({**CONFIG, **change})

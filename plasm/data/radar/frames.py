@@ -37,7 +37,7 @@ _DEPTHS = {"mm": 1.0, "kg/m2": 1.0, "m": 1000.0, "cm": 10.0}
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a file may not say itself.
+    """Metadata that a radar file may lack.
 
     Attributes:
         unit: Of the values: "mm/h", "dBZ", and others that CF knows; overrides what the file says.

@@ -21,7 +21,7 @@ from plasm import weights
 from .._family import Family
 from .._registry import families
 
-__all__ = ["build", "load", "read_config"]
+__all__ = ["create", "load", "read_config"]
 
 # OpenSTL's dataset_parameters: (T, C, H, W) and T' of each data set.
 _KINETICS = ((4, 3, 256, 256), 4)
@@ -106,7 +106,7 @@ def read_config(config: Mapping[str, Any] | Path | str, data: str | None = None)
     return out | _frames(out, data, what)
 
 
-def build(config: Mapping[str, Any] | Path | str, data: str | None = None) -> nn.Module:
+def create(config: Mapping[str, Any] | Path | str, data: str | None = None) -> nn.Module:
     """Make the model that a configuration describes, with random weights.
 
     Args:
