@@ -204,6 +204,7 @@ function renderNote(scene) {
   const whole = known.length > 0 && errors.length === known.length && errors.every((value) => value !== undefined);
   const [own, still] = [mean(errors), mean(known)];
   $("note").hidden = !(whole && own > still);
+  $("note").parentElement.classList.toggle("noted", !$("note").hidden);
   if ($("note").hidden) return;
   const seen = state.model.name.includes("mmnist") ? "moving digits" : "other scenes";
   const why = state.own ? `These weights were trained on ${seen}` : "It happens where digits overlap";
