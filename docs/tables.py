@@ -346,8 +346,11 @@ def fill(page: str) -> str:
 
 
 def family_page(family: str) -> str:
-    """The page of a family that nobody has written one for: its docstring."""
+    """The page of a family that nobody has written one for: its docstring, whose title is not said twice."""
     text = (module_of(family).__doc__ or "").strip().replace("``", "`")
+    before, _, after = text.partition(":")
+    if before == title_of(family) and after:
+        text = after.strip()[0].upper() + after.strip()[1:]
     return f"# {title_of(family)}\n\n{text}\n"
 
 
