@@ -3,12 +3,14 @@
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from plasm import weights
 
 __all__ = ["PUBLISHED", "Published", "measured_here", "published"]
 
 PUBLISHED = Path(__file__).with_name("published.csv")
+_KINDS: dict[str, Any] = {"model": str, "whose": str, "source": str, "epochs": int}
 
 
 @dataclass(frozen=True)
@@ -41,19 +43,10 @@ class Published:
 def published() -> list[Published]:
     """The rows of published.csv."""
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    numbers = ("mae", "ssim", "parameters", "macs")
-    return [
-        Published(
-            model=row["model"],
-            epochs=int(row["epochs"]) if row["epochs"] else None,
-            mse=float(row["mse"]),
-            whose=row["whose"],
-            source=row["source"],
-            **{name: float(row[name]) if row[name] else None for name in numbers},
-        )
-        for row in rows
-    ]
+        return [
+            Published(**{name: _KINDS.get(name, float)(value) if value else None for name, value in row.items()})
+            for row in csv.DictReader(file)
+        ]
 
 
 def measured_here() -> dict[str, weights.Entry]:

@@ -135,6 +135,8 @@ def measure(
         torch.set_num_threads(before)
     peaks = {count: [operations / taken for taken in each] for count, each in zip(counts, seconds, strict=False)}
     summaries = {name: summarize(name, **(model_args or {})) for name in models}
+    cuda = device.type == "cuda"
+    hardware = torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability()
     rows = []
     for case, taken in zip(cases, seconds[len(counts) :], strict=True):
         summary = summaries[case.model]
@@ -144,17 +146,13 @@ def measure(
         median = statistics.median(speeds)
         rows.append(
             Measurement(
-                case.model, case.mode, case.runtime, device.type, _hardware(device), torch.__version__,
+                case.model, case.mode, case.runtime, device.type, hardware, torch.__version__,
                 str(dtype).removeprefix("torch."), batch_size, summary.parameters, summary.macs, median,
                 min(speeds), max(speeds), median * models_of[case.model].out_frames, memory[case],
                 statistics.median(ratios), case.threads, differences[case],
             )
         )  # fmt: skip
     return rows
-
-
-def _hardware(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
 
 
 class _Case(NamedTuple):

@@ -2,19 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from .literature import measured_here, published
 from .measuring import Measurement
 
 __all__ = ["picture"]
-
-
-class _Point(NamedTuple):
-    x: float
-    mse: float
-    label: str
-    measured: bool
 
 
 def picture(rows: Sequence[Measurement], file: Path) -> None:
@@ -51,11 +44,6 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
     grid = figure.subplots(len(panels), 2, squeeze=False)
     for axes, (title, points) in zip(grid, panels.items(), strict=True):
         for axis, by_cost in zip(axes, (True, False), strict=True):
-            drawn = []
-            for label, mse, reported, own in points:
-                row = measured[label.partition(" ")[0]]
-                cost = reported if reported is not None else row.macs / 1e9
-                drawn.append(_Point(cost if by_cost else row.clips_per_second, mse, label, own))
             axis.set(
                 xlabel="MACs of a clip (G)" if by_cost else "clips a second of plasm's model, measured here",
                 ylabel="MSE, Moving MNIST", title=title, xscale="log",
@@ -66,10 +54,12 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
             axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.grid(alpha=0.3)
-            for each in drawn:
-                color = "tab:red" if each.label.startswith("plasm") else "tab:blue"
-                axis.scatter(each.x, each.mse, color=color, s=90 if each.measured else 18,
-                             marker="*" if each.measured else "o")  # fmt: skip
+            for label, mse, reported, own in points:
+                row = measured[label.partition(" ")[0]]
+                cost = reported if reported is not None else row.macs / 1e9
+                color = "tab:red" if label.startswith("plasm") else "tab:blue"
+                axis.scatter(cost if by_cost else row.clips_per_second, mse, color=color, s=90 if own else 18,
+                             marker="*" if own else "o")  # fmt: skip
     figure.draw_without_rendering()
     for axes, points in zip(grid, panels.values(), strict=True):
         for axis in axes:
@@ -80,13 +70,14 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
 def _label(axis: Any, labels: Sequence[str]) -> None:
     """Write a label beside each of the collections of an axis, where it covers no other label and no point."""
     from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
     renderer = axis.figure.canvas.get_renderer()
     taken = [
         axis.transData.transform(collection.get_offsets())[0] + side for collection in axis.collections
         for side in ((-4, -4), (4, 4))
     ]  # fmt: skip
-    boxes = [(*low, *high) for low, high in zip(taken[::2], taken[1::2], strict=True)]
+    boxes = [Bbox(corners) for corners in zip(taken[::2], taken[1::2], strict=True)]
     own = list(boxes)
     for collection, label, point in zip(axis.collections, labels, own, strict=True):
         position = collection.get_offsets()[0]
@@ -98,10 +89,9 @@ def _label(axis: Any, labels: Sequence[str]) -> None:
             )  # fmt: skip
             # An annotation's own extent has its line in it.
             text.update_positions(renderer)
-            box = Text.get_window_extent(text).extents
-            others = [each for each in boxes if each is not point]
-            if not any(_overlap(box, each) for each in others) or offset == _OFFSETS[-1]:
-                boxes.append(tuple(box))
+            box = Text.get_window_extent(text)
+            if not box.count_overlaps([each for each in boxes if each is not point]) or offset == _OFFSETS[-1]:
+                boxes.append(box)
                 break
             text.remove()
 
@@ -115,8 +105,3 @@ _OFFSETS = [
     for sign in ((1, -1) if y else (1,))
     for side in (1, -1)
 ]
-
-
-def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two boxes (left, bottom, right, top) overlap."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -34,7 +34,7 @@ def weighed_batches(
     """
     if not hasattr(dataset, "get_weighed_batch"):
         return ((clips, None) for clips in clip_batches(dataset, index_batches, workers))
-    return _load(_WeighedBatches(dataset, index_batches), workers)
+    return _load(_Batches(dataset, index_batches, weighed=True), workers)
 
 
 def _load(batches: "_Batches", workers: int) -> Iterator[Any]:
@@ -59,17 +59,15 @@ class _Failure:
 class _Batches(Dataset[Any]):
     """A data set whose items are whole batches, which ``get_batch`` makes at once where there is one."""
 
-    def __init__(self, dataset: Dataset[Tensor], index_batches: list[list[int]]) -> None:
-        self.dataset, self.index_batches = dataset, index_batches
-
-    def __reduce__(self) -> Any:
-        # In the process that gets it, the modules come first, of which the data set may be.
-        return _unpickle, (UserModules(), type(self), self.dataset, self.index_batches)
+    def __init__(self, dataset: Dataset[Tensor], index_batches: list[list[int]], weighed: bool = False) -> None:
+        # First, so that a process that unpickles it has imported them: the data set may be of one of them.
+        self.modules = UserModules()
+        self.dataset, self.index_batches, self.weighed = dataset, index_batches, weighed
 
     def __len__(self) -> int:
         return len(self.index_batches)
 
-    def __getitem__(self, number: int) -> "Tensor | _Failure":
+    def __getitem__(self, number: int) -> Any:
         try:
             return self._batch(number)
         except _MENDABLE as error:
@@ -77,28 +75,13 @@ class _Batches(Dataset[Any]):
                 raise
             return _Failure(next(kind for kind in _MENDABLE if isinstance(error, kind)), str(error))
 
-    def _batch(self, number: int) -> Tensor:
-        indices, dataset = self.index_batches[number], self.dataset
-        if hasattr(dataset, "get_batch"):
-            batch: Tensor = dataset.get_batch(indices)
-        elif hasattr(dataset, "__getitems__"):
-            batch = default_collate(dataset.__getitems__(indices))
-        else:
-            batch = default_collate([dataset[index] for index in indices])
-        return batch
-
-
-class _WeighedBatches(_Batches):
-    """A data set whose items are batches with their weights."""
-
     def _batch(self, number: int) -> Any:
-        return self.dataset.get_weighed_batch(self.index_batches[number])  # type: ignore[attr-defined]
-
-
-def _unpickle(
-    _: UserModules, kind: type[_Batches], dataset: Dataset[Tensor], index_batches: list[list[int]]
-) -> _Batches:
-    return kind(dataset, index_batches)
+        indices, dataset = self.index_batches[number], self.dataset
+        if self.weighed or hasattr(dataset, "get_batch"):
+            return getattr(dataset, "get_weighed_batch" if self.weighed else "get_batch")(indices)
+        if hasattr(dataset, "__getitems__"):
+            return default_collate(dataset.__getitems__(indices))
+        return default_collate([dataset[index] for index in indices])
 
 
 def _begin_worker(worker: int) -> None:

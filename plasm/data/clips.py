@@ -221,9 +221,7 @@ def clips(
     root: Path,
     split: Split,
     *,
-    num_clips: int,
     num_frames: int,
-    seed: int,
     channels: int = 3,
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
@@ -243,9 +241,7 @@ def clips(
     Args:
         root: Folder with them. With folders train, (val) and test inside, or the like, these are the splits.
         split: "train", "val" or "test"; always whole files.
-        num_clips: Not used: the files have as many as they have.
         num_frames: T + T'.
-        seed: Not used.
         channels: C.
         size: (H, W); by default as in the files, which must then be of one size.
         fit: "crop" or "stretch"; see ``FrameFormat``.

@@ -26,18 +26,17 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift_right(x, 31)
 
 
-def counter_hash(*counters: int | Tensor, device: torch.device | str | None = None) -> Tensor:
+def counter_hash(*counters: int | Tensor) -> Tensor:
     """Hash integers to 64 random bits.
 
     Args:
         counters: Integers, or int64 tensors whose shapes broadcast. The order matters.
-        device: Where to compute, if no counter is a tensor.
 
     Returns:
         int64, of the broadcast shape.
     """
-    tensors = [counter for counter in counters if isinstance(counter, Tensor)]
-    state = torch.zeros((), dtype=torch.int64, device=tensors[0].device if tensors else device)
+    device = next((counter.device for counter in counters if isinstance(counter, Tensor)), None)
+    state = torch.zeros((), dtype=torch.int64, device=device)
     for counter in counters:
         state = _mix((state ^ counter) + _INCREMENT)
     return state

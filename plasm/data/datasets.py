@@ -29,8 +29,8 @@ def register_dataset(
 ) -> Callable[[Builder], Builder]:
     """Decorate a function that makes a data set, so that ``create_dataset`` and the commands know it by name.
 
-    The function takes (root: Path, split, *, num_clips, num_frames, seed) and any options of its own as keywords with
-    defaults; it returns clips of (num_frames, C, H, W), floats in [0, 1].
+    The function takes (root: Path, split, *, num_frames), where they matter also ``num_clips`` and ``seed``, and any
+    options of its own as keywords with defaults; it returns clips of (num_frames, C, H, W), floats in [0, 1].
 
     Args:
         name: Its name, without a colon.
@@ -111,10 +111,12 @@ def create_dataset(
     if split not in _SPLITS:
         raise ValueError(f"split is one of {', '.join(_SPLITS)}, got {split!r}")
     build = _DATASETS[short]
-    known = set(inspect.signature(build).parameters) - {"root", "split", "num_clips", "num_frames", "seed"}
+    parameters = inspect.signature(build).parameters
+    common = {"num_clips": num_clips, "num_frames": num_frames, "seed": seed}
+    known = set(parameters) - {"root", "split", *common}
     if unknown := sorted(set(options) - known):
         raise ValueError(f"{short} has no option {', '.join(unknown)}; it has: {', '.join(sorted(known)) or 'none'}")
-    return build(Path(root), split, num_clips=num_clips, num_frames=num_frames, seed=seed, **options)
+    return build(Path(root), split, **{name: common[name] for name in common.keys() & parameters.keys()}, **options)
 
 
 def count_clips(name: str, root: Path, *, num_frames: int, **options: Any) -> dict[str, tuple[int, int | None]]:

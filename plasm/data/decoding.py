@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .extras import require
-from .image_files import ORIENTATIONS, inspect_image
+from .image_files import ORIENTATIONS, inspect_image, upright
 from .limits import check_bytes, read_limit
 from .tiff import is_tiff, read_tiff, tiff_frames
 
@@ -24,7 +24,6 @@ __all__ = [
     "has_pages",
     "open_video",
     "to_array",
-    "upright",
 ]
 
 # FFmpeg's names of the formats that are read, each with the endings of its files. No other format is opened: playlists
@@ -78,8 +77,6 @@ IMAGE_FORMATS = {
 
 # Images that may hold several frames.
 PAGED = {".gif", ".png", ".tif", ".tiff", ".webp"}
-# Beside the larger entry of a row: rotations by other angles than multiples of 90 degrees have both.
-_SKEW = 0.01
 # Bytes of a pixel while its frame is read, at most: decoded, converted to RGBA, and that as floats.
 _PIXEL_BYTES = 24
 # Profiles of colour in them crash PyAV, which frees their names twice.
@@ -151,16 +148,11 @@ def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
 
 def _film(container: Any, name: str) -> Any:
     """The first stream of pictures that is no cover."""
-    streams = container.streams.video
-    films = [stream for stream in streams if not stream.disposition & _cover()]
-    if films:
-        return films[0]
+    kinds, streams = require("av.stream").Disposition, container.streams.video
+    for stream in streams:
+        if not stream.disposition & (kinds.attached_pic | kinds.timed_thumbnails):
+            return stream
     raise ValueError(f"{name} holds no video" + (", only a cover picture" if streams else ""))
-
-
-def _cover() -> Any:
-    kinds = require("av.stream").Disposition
-    return kinds.attached_pic | kinds.timed_thumbnails
 
 
 def check_frame(height: int, width: int, name: str) -> None:
@@ -256,18 +248,3 @@ def display_matrix(frame: Any, codec: str) -> tuple[float, float, float, float] 
         return None
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).astype(float).tolist()
     return a, b, c, d
-
-
-def upright(pixels: np.ndarray, matrix: tuple[float, float, float, float] | None) -> np.ndarray:
-    """Turn and mirror (H, W, K) as a display matrix says, where that is by multiples of 90 degrees."""
-    if matrix is None:
-        return pixels
-    a, b, c, d = matrix
-    if max(abs(b), abs(c)) <= _SKEW * min(abs(a), abs(d)):
-        flip_x, flip_y = a < 0, d < 0
-    elif max(abs(a), abs(d)) <= _SKEW * min(abs(b), abs(c)):
-        pixels = pixels.swapaxes(0, 1)
-        flip_x, flip_y = c < 0, b < 0
-    else:
-        return pixels
-    return np.ascontiguousarray(pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1])

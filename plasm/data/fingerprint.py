@@ -51,7 +51,10 @@ def fingerprint(dataset: Dataset[Tensor], root: Path) -> dict[str, Any]:
         size = file.stat().st_size
         digest.update(f"{name} {size}\n".encode(errors="surrogateescape"))
         if number % every == 0:
-            digest.update(_ends(file, size))
+            with file.open("rb") as content:
+                digest.update(content.read(_END))
+                content.seek(max(0, size - _END))
+                digest.update(content.read(_END))
     return {"clips": count, "files": len(files), "sha256": digest.hexdigest()}
 
 
@@ -59,10 +62,3 @@ def _files(source: Any) -> list[Path]:
     named = getattr(source, "files", None)
     paths = named if isinstance(named, list | tuple) else [getattr(source, "file", None)]
     return [Path(path) for path in paths if isinstance(path, str | os.PathLike) and Path(path).is_file()]
-
-
-def _ends(file: Path, size: int) -> bytes:
-    with file.open("rb") as content:
-        first = content.read(_END)
-        content.seek(max(0, size - _END))
-        return first + content.read(_END)

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from plasm.files import shown
+
 from .extras import require
-from .layouts import ArrayOptions, check_finite, layout_of, select_frames
+from .layouts import NO_OPTIONS, ArrayOptions, layout_of, select_frames
 from .limits import check_bytes
 from .naming import natural_key
-from .reading import plain, reading
-from .streams import FrameStream
+from .reading import reading
+from .streams import ClipStream, clips_of
 
 __all__ = [
-    "STREAM_BYTES",
     "H5Stream",
     "check_alone",
     "choose_array",
@@ -30,8 +31,6 @@ __all__ = [
     "open_h5",
 ]
 
-# Bytes that a clip's object takes in memory, roughly.
-STREAM_BYTES = 1000
 # Where hickle 5 keeps the types of all that is in a file, as pickles, which are not read.
 _TYPES = "hickle_types_table"
 # Groups in groups: HDF5 finds its way through thousands of them only in minutes.
@@ -62,7 +61,7 @@ def _check_own(dataset: Any, file: Path) -> None:
     """
     if dataset.is_virtual or dataset.external:
         raise ValueError(
-            f"{file}: the values of {plain(dataset.name)} lie in other files (external or virtual), which are not "
+            f"{file}: the values of {shown(dataset.name)} lie in other files (external or virtual), which are not "
             f"opened; write them into one file"
         )
 
@@ -78,12 +77,12 @@ def h5_dataset(content: Any, key: str, file: Path) -> Any:
     for part in key.strip("/").split("/"):
         link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
         if isinstance(link, h5py.ExternalLink):
-            raise ValueError(f"{file}: {plain(key)} is a link to another file, which is not opened")
+            raise ValueError(f"{file}: {shown(key)} is a link to another file, which is not opened")
         if not isinstance(link, h5py.HardLink):
-            raise ValueError(f"{file} holds no array {plain(key)}")
+            raise ValueError(f"{file} holds no array {shown(key)}")
         item = item[part]
     if not isinstance(item, h5py.Dataset):
-        raise ValueError(f"{file} holds no array {plain(key)}")
+        raise ValueError(f"{file} holds no array {shown(key)}")
     _check_own(item, file)
     return item
 
@@ -91,7 +90,7 @@ def h5_dataset(content: Any, key: str, file: Path) -> Any:
 def h5_values(content: Any, key: str, file: Path) -> np.ndarray:
     """All values of an array, if they are not too many."""
     dataset = h5_dataset(content, key, file)
-    check_bytes(_bytes(dataset.shape, dataset), str(file), f"the array {plain(key)} of {dataset.shape}")
+    check_bytes(_bytes(dataset.shape, dataset), str(file), f"the array {shown(key)} of {dataset.shape}")
     values: np.ndarray = np.asarray(dataset[()])
     return values
 
@@ -101,7 +100,7 @@ def _bytes(shape: tuple[int, ...], dataset: Any) -> int:
     return max(math.prod(shape), math.prod(dataset.chunks or ())) * int(dataset.dtype.itemsize)
 
 
-class H5Stream(FrameStream):
+class H5Stream(ClipStream):
     """Frames of an array in an HDF5 file, read from disk on access.
 
     Args:
@@ -128,28 +127,22 @@ class H5Stream(FrameStream):
         shape: tuple[int, ...] | None = None,
         fill: float | None = None,
     ) -> None:
-        self.file, self.key, self.layout, self.first, self.scale = file, key, layout, first, scale
-        self.name = f"{file}, clip {clip}" if "b" in layout else str(file)
-        self.num_frames, self.clip, self.fill = num_frames, clip, fill
+        self.scale = scale
         if shape is None:
             with open_h5(file) as content:
                 shape = h5_dataset(content, key, file).shape
-        sizes = dict(zip(layout, shape, strict=True))
-        self.size, self.channels = (sizes["h"], sizes["w"]), sizes.get("c", 1)
+        super().__init__(file, key, layout, shape, clip, fill, (first, num_frames))
 
-    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
-        """Read frames; see ``FrameStream``."""
-        first = self.first + start
+    def _read(self, rows: slice, count: int) -> np.ndarray:
         with open_h5(self.file) as content:
-            dataset = h5_dataset(content, self.key, self.file)
+            dataset = h5_dataset(content, self.key or "", self.file)
             needed = _bytes((count, *self.size, self.channels), dataset)
             check_bytes(needed, self.name, f"{count:,} frames of {self.size[1]}x{self.size[0]}")
-            rows = slice(first, first + (count - 1) * step + 1, step)
             frames = select_frames(dataset, self.layout, self.clip, rows)
         if self.scale is not None:
             low, high = self.scale
             frames = ((frames - low) / (high - low)).astype(np.float32)
-        return check_finite(frames, self.name, first, step, self.fill)
+        return frames
 
 
 def walk(content: Any, file: Path, strict: bool = False) -> Iterator[tuple[str, Any]]:
@@ -173,16 +166,16 @@ def walk(content: Any, file: Path, strict: bool = False) -> Iterator[tuple[str, 
         for key in group:
             name, link = f"{prefix}{key}", group.get(key, getclass=True, getlink=True)
             if strict and link is h5py.ExternalLink:
-                raise ValueError(f"{file}: {plain(name)} is a link to another file, which is not opened")
+                raise ValueError(f"{file}: {shown(name)} is a link to another file, which is not opened")
             if link is not h5py.HardLink:
                 if strict and group.get(key, getclass=True) is h5py.Group:
-                    raise ValueError(f"{file}: {plain(name)} is a link to a group, which is not followed")
+                    raise ValueError(f"{file}: {shown(name)} is a link to a group, which is not followed")
                 continue
             item = group[key]
             position = h5py.h5o.get_info(item.id).addr
             if position in seen:
                 if strict and isinstance(item, h5py.Group):
-                    raise ValueError(f"{file}: its group {plain(name)} is in two places")
+                    raise ValueError(f"{file}: its group {shown(name)} is in two places")
                 continue
             seen.add(position)
             if isinstance(item, h5py.Dataset):
@@ -202,7 +195,7 @@ def check_alone(content: Any, file: Path) -> None:
     h5py = require("h5py")
     for name, item in walk(content, file, strict=True):
         if isinstance(item, h5py.Dataset) and len(item.shape or ()) == 1:
-            check_bytes(int(item.size) * max(8, item.dtype.itemsize), str(file), f"the {item.size:,} {plain(name)}")
+            check_bytes(int(item.size) * max(8, item.dtype.itemsize), str(file), f"the {item.size:,} {shown(name)}")
 
 
 def find_arrays(content: Any, file: Path) -> dict[str, Any]:
@@ -225,12 +218,12 @@ def choose_array(names: list[str], file: Path, wanted: str | None) -> str:
         return str(wanted)
     if len(names) == 1:
         return names[0]
-    found = f" ({', '.join(map(plain, names[:5]))})" if names else ""
+    found = f" ({', '.join(map(shown, names[:5]))})" if names else ""
     hint = "wanted one: give array=NAME" if names else "wanted one of three or more axes"
     raise ValueError(f"{file} holds {len(names)} arrays of frames{found}, {hint}")
 
 
-def h5_streams(file: Path, channels: int, options: ArrayOptions | None = None) -> list[H5Stream]:
+def h5_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -> list[H5Stream]:
     """The clips of the one array of frames in an HDF5 (or hickle) file, or of the one that is named.
 
     Args:
@@ -242,16 +235,13 @@ def h5_streams(file: Path, channels: int, options: ArrayOptions | None = None) -
         FileNotFoundError: If it is not there.
         ValueError: If it holds no array of three or more axes, or several, or one that is no frames.
     """
-    options = options or ArrayOptions()
     with open_h5(file) as content:
         key = choose_array(list(find_arrays(content, file)), file, options.array)
         dataset = h5_dataset(content, key, file)
         shape = dataset.shape or ()
         layout = layout_of(shape, dataset.dtype, channels, str(file), options.axes)
-    sizes = dict(zip(layout, shape, strict=True))
-    clips, frames = sizes.get("b", 1), sizes.get("t", 1)
-    check_bytes(clips * STREAM_BYTES, str(file), f"{clips:,} clips")
-    return [H5Stream(file, key, layout, 0, frames, clip=clip, shape=shape, fill=options.fill) for clip in range(clips)]
+    frames, clips = dict(zip(layout, shape, strict=True)).get("t", 1), clips_of(layout, shape, str(file))
+    return [H5Stream(file, key, layout, 0, frames, clip=clip, shape=shape, fill=options.fill) for clip in clips]
 
 
 def _hickle_datasets(content: Any, file: Path) -> dict[str, Any]:
@@ -332,4 +322,4 @@ def _text(value: Any, file: Path) -> str:
         return value.decode()
     if isinstance(value, str):
         return value
-    raise ValueError(f"{file} should hold strings, it holds {plain(repr(value))}")
+    raise ValueError(f"{file} should hold strings, it holds {shown(repr(value))}")

@@ -32,9 +32,7 @@ def human36m(
     root: Path,
     split: Split,
     *,
-    num_clips: int,
     num_frames: int,
-    seed: int,
     size: int = 128,
     step: int = _STEP,
     stride: int | None = None,
@@ -49,9 +47,7 @@ def human36m(
             there, the lists ``train.txt`` and ``test.txt``, whose lines (images/S1_Walking.54138969_,1) name each
             clip's images and first number. Or plain videos, anywhere below: ``S1/Videos/Walking.54138969.mp4``.
         split: "train", "val" or "test".
-        num_clips: Not used.
         num_frames: T + T'.
-        seed: Not used.
         size: Side of the frames.
         step: Frames from one of a clip to its next.
         stride: Frames from the first of a clip to that of the next, where no list says; by default clips do not

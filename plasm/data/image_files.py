@@ -6,13 +6,15 @@ FFmpeg fills up what is missing of a JPEG or a GIF, and does not tell of EXIF in
 import re
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
+
 from .extras import require
 
-__all__ = ["ORIENTATIONS", "ImageFile", "inspect_image"]
+__all__ = ["JPEG_SIZES", "ORIENTATIONS", "ImageFile", "inspect_image", "jpeg_segments", "upright"]
 
 # EXIF's orientations as display matrices: a pixel at (x, y) is shown at (a x + c y, b x + d y).
 ORIENTATIONS = {
@@ -24,13 +26,16 @@ ORIENTATIONS = {
     7: (0.0, -1.0, -1.0, 0.0),
     8: (0.0, -1.0, 1.0, 0.0),
 }
+# Beside the larger entry of a row: rotations by other angles than multiples of 90 degrees have both.
+_SKEW = 0.01
 _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x112
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Ends the image data of a scan: a marker that is no restart, nor a byte 0xFF of the data.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-# Of the segments that begin with bits, height and width.
-_SIZES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Markers of JPEG: the segments that begin with bits, height and width.
+JPEG_SIZES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SCAN, _END, _APP1 = 0xDA, 0xD9, 0xE1
 _NO_LENGTH = {0x01, *range(0xD0, 0xD8)}
 
 
@@ -120,33 +125,34 @@ def _png(take: Callable[[int], bytes], content: BinaryIO) -> ImageFile:
         content.seek(length + 4, 1)
 
 
-def _jpeg(data: bytes, name: str) -> ImageFile:
-    size, orientation, position = (0, 0), 1, 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF or data[position + 1] == 0xFF:
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and content of the segments of a JPEG, as far as it goes; the image data of a scan is passed over."""
+    position = 2
+    while 0 <= position <= len(data) - 2:
+        marker = data[position + 1]
+        if data[position] != 0xFF or marker == 0xFF:
             # What stands between segments is no matter to decoders.
             position = data.find(b"\xff", position + 1)
-            if position < 0:
-                break
-            continue
-        marker = data[position + 1]
-        if marker == 0xD9:
-            return ImageFile(size, False, orientation)
-        if marker in _NO_LENGTH:
+        elif marker in _NO_LENGTH:
             position += 2
-            continue
-        (length,) = struct.unpack_from(">H", data, position + 2)
-        segment = data[position + 4 : position + 2 + length]
-        if marker == 0xE1 and segment.startswith(_EXIF):
+        else:
+            length = int.from_bytes(data[position + 2 : position + 4], "big")
+            yield marker, data[position + 4 : position + 2 + length]
+            position += 2 + length
+            if marker == _SCAN:
+                found = _MARKER.search(data, position)
+                position = found.start() if found else -1
+
+
+def _jpeg(data: bytes, name: str) -> ImageFile:
+    size, orientation = (0, 0), 1
+    for marker, segment in jpeg_segments(data):
+        if marker == _END:
+            return ImageFile(size, False, orientation)
+        if marker == _APP1 and segment.startswith(_EXIF):
             orientation = _orientation(segment)
-        elif marker in _SIZES and len(segment) >= 5:
+        elif marker in JPEG_SIZES and len(segment) >= 5:
             size = struct.unpack_from(">2H", segment, 1)
-        position += 2 + length
-        if marker == 0xDA:
-            found = _MARKER.search(data, position)
-            position = found.start() if found else len(data)
-    if position >= 0 and data[position : position + 2] == b"\xff\xd9":
-        return ImageFile(size, False, orientation)
     raise ValueError(f"{name} is cut off")
 
 
@@ -181,3 +187,18 @@ def _orientation(exif: bytes) -> int:
     except Exception:
         return 1
     return value if value in ORIENTATIONS else 1
+
+
+def upright(pixels: np.ndarray, matrix: tuple[float, float, float, float] | None) -> np.ndarray:
+    """Turn and mirror (H, W, K) as a display matrix says, where that is by multiples of 90 degrees."""
+    if matrix is None:
+        return pixels
+    a, b, c, d = matrix
+    if max(abs(b), abs(c)) <= _SKEW * min(abs(a), abs(d)):
+        flip_x, flip_y = a < 0, d < 0
+    elif max(abs(a), abs(d)) <= _SKEW * min(abs(b), abs(c)):
+        pixels = pixels.swapaxes(0, 1)
+        flip_x, flip_y = c < 0, b < 0
+    else:
+        return pixels
+    return np.ascontiguousarray(pixels[:: -1 if flip_y else 1, :: -1 if flip_x else 1])

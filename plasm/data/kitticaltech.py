@@ -29,9 +29,7 @@ def kitticaltech(
     root: Path,
     split: Split,
     *,
-    num_clips: int,
     num_frames: int,
-    seed: int,
     size: tuple[int, int] = (128, 160),
     camera: str = "image_03",
     stride: int | None = None,
@@ -48,9 +46,7 @@ def kitticaltech(
             OpenSTL's ``kitti_hkl/X_train.hkl`` and ``sources_train.hkl``; for testing, ``caltech/set06/V000.seq`` and
             so on, or videos or folders of extracted frames in their place.
         split: "train", "val" or "test". Where Caltech's folders are numbered, the test set is its sets 6 to 10.
-        num_clips: Not used.
         num_frames: T + T'.
-        seed: Not used.
         size: (H, W).
         camera: Which of KITTI's folders.
         stride: Frames from one clip's first to the next one's; by default clips do not overlap.

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from .clips import StreamClips, cut_windows, hold_out_fixed
 from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
-from .npy import ArrayStream
+from .npy import ArrayStream, load_array
 from .sources import OnError
 from .video import VideoStream
 
@@ -48,19 +49,14 @@ class Segment:
         first: Number of the first frame in the video, from 1 as in 00sequences.txt.
         count: How many.
         position: Of the first in the cache.
-        last: Number of the last frame that was to be cached, where the video may have ended before.
+        last: Number of the last frame that was to be cached; the video may have ended before.
     """
 
     video: str
     first: int
     count: int
     position: int
-    last: int | None = None
-
-    @property
-    def requested(self) -> tuple[int, int]:
-        """First and last number of what was to be cached."""
-        return self.first, self.first + self.count - 1 if self.last is None else self.last
+    last: int
 
     @property
     def person(self) -> int:
@@ -73,40 +69,42 @@ class Segment:
         return self.video.split("_")[1]
 
 
-def read_sequences(file: Path) -> Ranges:
-    """Read the frame ranges of each video, from the official 00sequences.txt or a list in MCnet's format.
+def read_sequences(*files: Path) -> Ranges:
+    """Read the frame ranges of each video, from the official 00sequences.txt or lists in MCnet's format.
 
     Ranges that touch (1-95, 96-185) or overlap (207-311, 212-456) are joined: the field's windows ask only that frames
     follow one another, and no frame counts twice.
 
     Args:
-        file: Its lines are ``person01_boxing_d1 frames 1-95, 96-185`` or ``person01_boxing_d1 1 95``.
+        files: Their lines are ``person01_boxing_d1 frames 1-95, 96-185`` or ``person01_boxing_d1 1 95``.
 
     Returns:
         (first, last) of each range, both counted from 1 and both in it.
 
     Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it lists no videos, a range that is none, or has a line on a video that cannot be read.
+        FileNotFoundError: If one is not there.
+        ValueError: If one lists no videos, a range that is none, or has a line on a video that cannot be read.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no {file}; docs/data/kth.md says where such files come from")
     videos: Ranges = {}
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        text = line.strip()
-        if match := _OFFICIAL.fullmatch(text):
-            ranges = [(int(a), int(b)) for a, b in re.findall(r"(\d+)\s*-\s*(\d+)", match[2])]
-        elif match := _MCNET.fullmatch(text):
-            ranges = [(int(match[2]), int(match[3]))]
-        elif text.startswith("person") and not _MISSING.match(text):
-            raise ValueError(f"{file} has a line that cannot be read: {text!r}")
-        else:
-            continue
-        if wrong := [f"{first}-{last}" for first, last in ranges if not 1 <= first <= last]:
-            raise ValueError(f"{file} gives {match[1]} the range {wrong[0]}")
-        videos[match[1]] = videos.get(match[1], []) + ranges
-    if not videos:
-        raise ValueError(f"{file} lists no videos (lines such as person01_boxing_d1 frames 1-95, 96-185)")
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no {file}; docs/data/kth.md says where such files come from")
+        found = False
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            text = line.strip()
+            if match := _OFFICIAL.fullmatch(text):
+                ranges = [(int(a), int(b)) for a, b in re.findall(r"(\d+)\s*-\s*(\d+)", match[2])]
+            elif match := _MCNET.fullmatch(text):
+                ranges = [(int(match[2]), int(match[3]))]
+            elif text.startswith("person") and not _MISSING.match(text):
+                raise ValueError(f"{file} has a line that cannot be read: {text!r}")
+            else:
+                continue
+            if wrong := [f"{first}-{last}" for first, last in ranges if not 1 <= first <= last]:
+                raise ValueError(f"{file} gives {match[1]} the range {wrong[0]}")
+            videos[match[1]], found = videos.get(match[1], []) + ranges, True
+        if not found:
+            raise ValueError(f"{file} lists no videos (lines such as person01_boxing_d1 frames 1-95, 96-185)")
     return {name: _join(ranges) for name, ranges in videos.items()}
 
 
@@ -119,15 +117,6 @@ def _join(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             joined.append((first, last))
     return joined
-
-
-def _read_lists(files: Iterable[Path]) -> Ranges:
-    """The ranges of several files together."""
-    together: Ranges = {}
-    for file in files:
-        for name, ranges in read_sequences(file).items():
-            together[name] = _join([*together.get(name, []), *ranges])
-    return together
 
 
 def _trimmed_lists(root: Path) -> list[Path]:
@@ -184,15 +173,16 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
         return cache
     # Without any, the error is of the official one.
     lists = [file for file in (root / SEQUENCES, *_trimmed_lists(root)) if file.is_file()] or [root / SEQUENCES]
-    sequences = _read_lists(lists)
+    sequences = read_sequences(*lists)
     missing = [name for name in sequences if _find_video(root, name) is None]
     if missing and (on_error == "raise" or len(missing) == len(sequences)):
         raise FileNotFoundError(
             f"{len(missing)} of {len(sequences)} videos of {_names(lists)} are not in {root}: "
             f"{', '.join(missing[:5])}{', ...' if len(missing) > 5 else ''}"
         )
-    positions = _positions(sequences)
-    total = sum(last - first + 1 for ranges in sequences.values() for first, last in ranges)
+    counts = {name: sum(last - first + 1 for first, last in sequences[name]) for name in sorted(sequences)}
+    # As if all videos were there, so that a resumed run finds the same positions.
+    total, positions = sum(counts.values()), dict(zip(counts, accumulate(counts.values(), initial=0), strict=False))
     part, journal = cache.with_suffix(".npy.part"), cache.with_suffix(".journal")
     done = _read_journal(journal) if part.is_file() else {}
     plan = {"plan": [size, total, {name: [list(each) for each in ranges] for name, ranges in sequences.items()}]}
@@ -204,7 +194,7 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
     frame_format = FrameFormat(1, (size, size), "stretch")
     failed: list[str] = []
     with journal.open("a", encoding="utf-8") as log:
-        for name in tqdm(sorted(sequences), desc="kth", unit="video", disable=None):
+        for name in tqdm(counts, desc="kth", unit="video", disable=None):
             file = _find_video(root, name)
             if name in done or file is None:
                 continue
@@ -234,15 +224,6 @@ def prepare_kth(root: Path, size: int = _SIZE, on_error: OnError = "raise") -> P
     return cache
 
 
-def _positions(sequences: dict[str, list[tuple[int, int]]]) -> dict[str, int]:
-    """Where each video begins in the cache: as if all were there, so that a resumed run finds the same positions."""
-    positions, position = {}, 0
-    for name in sorted(sequences):
-        positions[name] = position
-        position += sum(last - first + 1 for first, last in sequences[name])
-    return positions
-
-
 def _decode(
     video: VideoStream, ranges: Sequence[tuple[int, int]], position: int, frames: np.ndarray, frame_format: FrameFormat
 ) -> list[tuple[int, int, int, int]]:
@@ -263,9 +244,7 @@ def _read_index(file: Path) -> list[Segment]:
         segments = [Segment(**entry) for entry in read_json(file)]
         if not all(re.fullmatch(r"person\d\d_\w+", s.video) for s in segments):
             raise TypeError
-        if not all(
-            isinstance(number, int) for s in segments for number in (s.first, s.count, s.position, s.requested[1])
-        ):
+        if not all(isinstance(number, int) for s in segments for number in (s.first, s.count, s.position, s.last)):
             raise TypeError
         return segments
     except TypeError as error:
@@ -293,7 +272,7 @@ def _only(segments: Sequence[Segment], ranges: Ranges, what: str) -> list[Segmen
     parts = []
     for video in sorted(ranges.keys() & cached.keys()):
         for first, last in ranges[video]:
-            inside = [s for s in cached[video] if s.requested[0] <= first and last <= s.requested[1]]
+            inside = [s for s in cached[video] if s.first <= first and last <= s.last]
             if not inside:
                 raise ValueError(
                     f"the cache has not all of the frames {first}-{last} of {video} that {what} names: put the list "
@@ -302,7 +281,7 @@ def _only(segments: Sequence[Segment], ranges: Ranges, what: str) -> list[Segmen
             skipped = first - inside[0].first
             count = min(last - first + 1, inside[0].count - skipped)
             if count > 0:
-                parts.append(Segment(video, first, count, inside[0].position + skipped))
+                parts.append(Segment(video, first, count, inside[0].position + skipped, last))
     return parts
 
 
@@ -311,9 +290,7 @@ def kth(
     root: Path,
     split: Split,
     *,
-    num_clips: int,
     num_frames: int,
-    seed: int,
     size: int = _SIZE,
     stride: int | None = None,
     frames: str | Path | None = None,
@@ -327,9 +304,7 @@ def kth(
     Args:
         root: Folder with what ``plasm data prepare kth`` has made.
         split: "train", "val" or "test".
-        num_clips: Not used.
         num_frames: T + T'.
-        seed: Not used.
         size: Side of the frames in the cache.
         stride: Frames from one window's first to the next one's, for all actions alike; by default the field's.
         frames: List of the frames to use, or several with commas between, in the format of 00sequences.txt or of
@@ -344,7 +319,7 @@ def kth(
         raise FileNotFoundError(f"{root} holds no {cache.name}; make it: plasm data prepare kth --data-dir {root}")
     segments = _read_index(index)
     if lists := _asked_lists(root, frames):
-        segments = _only(segments, _read_lists(lists), _names(lists))
+        segments = _only(segments, read_sequences(*lists), _names(lists))
     persons = {segment.person for segment in segments}
     train = {str(person) for person in persons if person not in _TEST_PERSONS}
     val = {int(person) for person in hold_out_fixed(sorted(train), 0.1)} if len(train) > 1 else set()
@@ -355,7 +330,8 @@ def kth(
         where = f"{cache}, as far as {_names(lists)} goes," if lists else str(cache)
         raise ValueError(f"{where} holds persons {sorted(persons)}, none of them for {split}")
     segments = [segment for segment in segments if segment.person in chosen and segment.count >= num_frames]
-    streams = [ArrayStream(cache, "thw", frames=(segment.position, segment.count)) for segment in segments]
+    shape = load_array(cache).shape
+    streams = [ArrayStream(cache, None, "thw", shape, rows=(each.position, each.count)) for each in segments]
     windows = [
         (number, start)
         for number, segment in enumerate(segments)

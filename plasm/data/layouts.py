@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .reading import plain
+from plasm.files import shown
 
-__all__ = ["ArrayOptions", "check_finite", "layout_of", "select_frames", "stated_layout"]
+__all__ = ["NO_OPTIONS", "ArrayOptions", "check_finite", "layout_of", "select_frames", "stated_layout"]
 
 # What users and microscopes call the axes.
 _LETTERS = {"B": "b", "T": "t", "C": "c", "Y": "h", "X": "w"}
@@ -32,6 +32,9 @@ class ArrayOptions:
     fill: float | None = None
 
 
+NO_OPTIONS = ArrayOptions()
+
+
 def stated_layout(axes: str, shape: tuple[int, ...], name: str) -> str:
     """The layout that a user states; axes of length 1 may be left out.
 
@@ -45,10 +48,10 @@ def stated_layout(axes: str, shape: tuple[int, ...], name: str) -> str:
     elif len(letters) == len(long):
         positions = long
     else:
-        raise ValueError(f"{name} holds an array of {shape}, and axes={plain(axes)} names {len(letters)} axes")
+        raise ValueError(f"{name} holds an array of {shape}, and axes={shown(axes)} names {len(letters)} axes")
     if None in letters or len(set(letters)) < len(letters) or not {"h", "w"} <= set(letters):
         raise ValueError(
-            f"axes={plain(axes)} should have, in the order of {name}, Y (rows), X (columns) and, where they are, T "
+            f"axes={shown(axes)} should have, in the order of {name}, Y (rows), X (columns) and, where they are, T "
             f"(frames), C (channels) and B (clips), each once"
         )
     named = dict(zip(positions, letters, strict=True))
@@ -69,7 +72,7 @@ def layout_of(shape: tuple[int, ...], dtype: np.dtype, channels: int, name: str,
         ValueError: If the array holds no numbers, or the shape could be read in no way or in several.
     """
     if dtype.kind not in "buif" or dtype.itemsize > 8:
-        raise ValueError(f"{name} should hold uint8, uint16, or floats in [0, 1]; it holds {plain(dtype)}")
+        raise ValueError(f"{name} should hold uint8, uint16, or floats in [0, 1]; it holds {shown(dtype)}")
     if 0 in shape:
         raise ValueError(f"{name} holds no frames: an array of {shape}")
     if axes is not None:

@@ -151,9 +151,7 @@ class MovingMNIST(Dataset[Tensor]):
         return self.num_clips
 
     def __getitem__(self, index: int) -> Tensor:
-        if not 0 <= index < self.num_clips:
-            raise IndexError(f"clip {index} of {self.num_clips}")
-        return self.get_batch([index])[0]
+        return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Tensor]:
         """Make clips at once, as a list, which is what torch's loader asks for where this is there."""

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -57,11 +57,17 @@ def _numbered_runs(numbers: list[list[str]], group: range) -> list[range]:
     borders = [0, *(i for i in range(1, len(blocks)) if blocks[i] != blocks[i - 1]), len(blocks)]
     if len(set(blocks)) < len(borders) - 1 or min(b - a for a, b in pairwise(borders)) < _FEWEST:
         return [group]
-    readings = [(reading, bases) for read, bases in _READERS if (reading := read(counted)) is not None]
+    # Each with where it begins anew, besides at a power of ten: times count seconds.
+    readings: list[tuple[list[int] | None, set[int]]] = [
+        ([int(text) for text in counted], set()),
+        (_seconds(counted, _DATES), set()),
+        (_seconds(counted, _CLOCKS), {_DAY}),
+    ]
     widths = {len(text) for text in counted}
     positions = {10 ** max(widths)} if len(widths) == 1 else set()
     more = _CALENDAR if max(widths) <= 2 else set()
-    return min((_split(reading, borders, bases | positions | more, group) for reading, bases in readings), key=len)
+    splits = (_split(read, borders, bases | positions | more, group) for read, bases in readings if read is not None)
+    return min(splits, key=len)
 
 
 def _split(numbers: list[int], borders: list[int], bases: set[int], group: range) -> list[range]:
@@ -91,25 +97,17 @@ def _split(numbers: list[int], borders: list[int], bases: set[int], group: range
     return [group[first:last] for first, last in pairwise([0, *gaps, len(numbers)])]
 
 
-def _times(formats: dict[int, str]) -> Callable[[Sequence[str]], list[int] | None]:
-    def read(texts: Sequence[str]) -> list[int] | None:
-        kind = formats.get(len(texts[0]))
-        if kind is None or any(len(text) != len(texts[0]) for text in texts):
-            return None
-        try:
-            return [int(datetime.strptime(text, kind).replace(tzinfo=timezone.utc).timestamp()) for text in texts]
-        except ValueError:
-            return None
-
-    return read
+def _seconds(texts: Sequence[str], formats: dict[int, str]) -> list[int] | None:
+    """Numbers that are times, in seconds; None if they are none."""
+    kind = formats.get(len(texts[0]))
+    if kind is None or any(len(text) != len(texts[0]) for text in texts):
+        return None
+    try:
+        return [int(datetime.strptime(text, kind).replace(tzinfo=timezone.utc).timestamp()) for text in texts]
+    except ValueError:
+        return None
 
 
 _DAY = 24 * 60 * 60
-# How to read a number, and at which other than a power of ten it begins anew: times count seconds.
-_READERS: tuple[tuple[Callable[[Sequence[str]], list[int] | None], set[int]], ...] = (
-    (lambda texts: [int(text) for text in texts], set()),
-    (_times(_DATES), set()),
-    (_times(_CLOCKS), {_DAY}),
-)
 # Of hours, minutes and seconds, days of months, and months, in two digits.
 _CALENDAR = {12, 24, 28, 29, 30, 31, 60}

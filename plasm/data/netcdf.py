@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from plasm.files import shown
+
 from .extras import require
-from .h5 import STREAM_BYTES, check_alone, choose_array, find_arrays, open_h5
-from .layouts import ArrayOptions, check_finite, layout_of, select_frames
+from .h5 import check_alone, choose_array, find_arrays, open_h5
+from .layouts import NO_OPTIONS, ArrayOptions, check_finite, layout_of, select_frames
 from .limits import check_bytes
-from .reading import plain, reading
-from .streams import FrameStream
+from .reading import reading
+from .streams import ClipStream, clips_of
 
 __all__ = ["NetCDFStream", "engine_of", "is_packed", "netcdf_streams"]
 
@@ -49,31 +51,14 @@ _CF_NAMES = {
 _UNNAMED = re.compile(r"(phony_)?dim_?\d+$")
 
 
-class NetCDFStream(FrameStream):
-    """Frames of a variable of a NetCDF file, in the units that it tells.
+class NetCDFStream(ClipStream):
+    """Frames of a variable of a NetCDF file, in the units that it tells; see ``ClipStream``.
 
-    Args:
-        file: The file.
-        key: The variable, after the groups that it is in.
-        layout: Of its axes; see ``layouts``.
-        clip: Which clip, if the layout has a "b".
-        shape: Of the variable.
-        fill: What is taken for missing values.
+    The key is its name after the groups that it is in.
     """
 
-    def __init__(
-        self, file: Path, key: str, layout: str, clip: int, shape: tuple[int, ...], fill: float | None
-    ) -> None:
-        self.file, self.key, self.layout, self.clip, self.fill = file, key, layout, clip, fill
-        self.name = f"{file}, clip {clip}" if "b" in layout else str(file)
-        sizes = dict(zip(layout, shape, strict=True))
-        self.num_frames = sizes.get("t", 1)
-        self.size, self.channels = (sizes["h"], sizes["w"]), sizes.get("c", 1)
-
-    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
-        """Read frames; see ``FrameStream``."""
-        group, _, name = self.key.rpartition("/")
-        rows = slice(start, start + (count - 1) * step + 1, step)
+    def _read(self, rows: slice, count: int) -> np.ndarray:
+        group, _, name = (self.key or "").rpartition("/")
         with reading(self.file, _NETCDF), _opened(self.file, group) as content:
             variable = content[name].variable
             values = math.prod((count, *self.size, self.channels))
@@ -86,9 +71,9 @@ class NetCDFStream(FrameStream):
         invalid = (frames < low) | (frames > high)
         if invalid.any():
             frames = np.where(invalid, np.nan, frames)
-        frames = check_finite(frames, self.name, start, step, self.fill)
         if stored.kind in "ui" and frames.dtype.kind == "f" and not scaled:
             # Floats only because some values may be missing.
+            frames = check_finite(frames, self.name, rows.start, rows.step, self.fill)
             frames = frames.astype(stored.newbyteorder("="))
         return frames
 
@@ -121,7 +106,7 @@ def is_packed(file: Path) -> bool:
         return any(_PACKING & set(array.attrs) for array in find_arrays(content, file).values())
 
 
-def netcdf_streams(file: Path, channels: int, options: ArrayOptions | None = None) -> list[NetCDFStream]:
+def netcdf_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -> list[NetCDFStream]:
     """The clips of the one variable of frames in a NetCDF file, or of the one that is named.
 
     Args:
@@ -136,12 +121,13 @@ def netcdf_streams(file: Path, channels: int, options: ArrayOptions | None = Non
             whose dimensions are ambiguous.
         ImportError: If xarray, or what it reads this version with, is not installed.
     """
-    options = options or ArrayOptions()
     with reading(file, _NETCDF):
         key = options.array
         if engine_of(file) == "h5netcdf":
             # Before another library opens it.
-            key = _check_h5(file, options.array)
+            with open_h5(file) as content:
+                check_alone(content, file)
+                key = choose_array(list(find_arrays(content, file)), file, key)
         if key is None:
             with _opened(file, "") as content:
                 arrays = [n for n, v in content.variables.items() if v.ndim > 2 and v.dtype.kind in "buif"]
@@ -149,7 +135,7 @@ def netcdf_streams(file: Path, channels: int, options: ArrayOptions | None = Non
         group, _, name = key.strip("/").rpartition("/")
         with _opened(file, group) as content:
             if name not in content.variables:
-                raise ValueError(f"{file} holds no array {plain(key)}")
+                raise ValueError(f"{file} holds no array {shown(key)}")
             variable = content[name].variable
             shape, dtype = tuple(map(int, variable.shape)), variable.dtype
             attributes = {d: content[d].attrs if d in content.variables else {} for d in variable.dims}
@@ -157,9 +143,8 @@ def netcdf_streams(file: Path, channels: int, options: ArrayOptions | None = Non
     layout = layout or layout_of(shape, dtype, channels, str(file), options.axes)
     if 0 in shape:
         raise ValueError(f"{file} holds no frames: an array of {shape}")
-    clips = shape[layout.index("b")] if "b" in layout else 1
-    check_bytes(clips * STREAM_BYTES, str(file), f"{clips:,} clips")
-    return [NetCDFStream(file, key.strip("/"), layout, clip, shape, options.fill) for clip in range(clips)]
+    clips = clips_of(layout, shape, str(file))
+    return [NetCDFStream(file, key.strip("/"), layout, shape, clip, options.fill) for clip in clips]
 
 
 def engine_of(file: Path) -> str:
@@ -172,7 +157,7 @@ def engine_of(file: Path) -> str:
     with file.open("rb") as content:
         start = content.read(4)
     if start not in _ENGINES:
-        raise ValueError(f"{file} is no NetCDF file: it begins with {plain(start)}")
+        raise ValueError(f"{file} is no NetCDF file: it begins with {shown(start)}")
     require(_MODULES[_ENGINES[start]])
     return _ENGINES[start]
 
@@ -190,17 +175,6 @@ def _opened(file: Path, group: str) -> Iterator[Any]:
         cache=False, **more,
     ) as content:  # fmt: skip
         yield content
-
-
-def _check_h5(file: Path, wanted: str | None) -> str:
-    """The name of the array of frames in an HDF5 file, of which nothing lies in other files.
-
-    Raises:
-        ValueError: If something does, or there is none, or several.
-    """
-    with open_h5(file) as content:
-        check_alone(content, file)
-        return choose_array(list(find_arrays(content, file)), file, wanted)
 
 
 def _role(name: str, attributes: Mapping[str, Any]) -> str | None:
@@ -232,7 +206,7 @@ def _layout(dimensions: Mapping[str, Mapping[str, Any]], shape: tuple[int, ...],
         letters[open_positions[0]], letters[open_positions[1]] = "h", "w"
     named = [letter for letter in letters if letter != "_"]
     if None in letters or len(set(named)) < len(named) or not {"h", "w"} <= set(named) or not {"t", "b"} & set(named):
-        found = ", ".join(f"{plain(d)} ({size})" for d, size in zip(dimensions, shape, strict=True))
+        found = ", ".join(f"{shown(d)} ({size})" for d, size in zip(dimensions, shape, strict=True))
         raise ValueError(
             f"{name} has the dimensions {found}: say what each is, in this order, of T frames, C channels, Y rows, X "
             f"columns and B clips, such as axes={'TYX' if len(named) == 3 else 'TCYX'}"

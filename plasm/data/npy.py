@@ -12,77 +12,44 @@ from typing import IO
 
 import numpy as np
 
-from .layouts import ArrayOptions, check_finite, layout_of, select_frames
+from plasm.files import shown
+
+from .layouts import NO_OPTIONS, ArrayOptions, layout_of, select_frames
 from .limits import check_bytes
-from .reading import plain, reading
-from .streams import FrameStream
+from .reading import reading
+from .streams import ClipStream, clips_of
 
 __all__ = ["ArrayStream", "array_streams", "load_array"]
 
 # numpy's own limit for headers of files that are not trusted.
 _LONGEST_HEADER = 10_000
-# Bytes that a clip's object takes in memory, roughly.
-_STREAM_BYTES = 1000
 # Bytes of unpacked arrays that are kept, unless one alone has more.
 _KEPT_BYTES = 1 << 28
 _unpacked: OrderedDict[tuple[str, str, int, int], np.ndarray] = OrderedDict()
 
 
-class ArrayStream(FrameStream):
-    """Frames of a .npy or .npz file, mapped where they are not compressed.
+class ArrayStream(ClipStream):
+    """Frames of a .npy or .npz file, mapped where they are not compressed; see ``ClipStream``."""
 
-    Args:
-        file: The array's file.
-        layout: Order of the axes; see ``layouts``.
-        clip: Which clip, if there is a "b".
-        frames: First and number of the array's frames that are the stream's; all by default.
-        shape: Of the array, where it is known.
-        options: Which array, and what is taken for NaN.
-    """
-
-    def __init__(
-        self,
-        file: Path,
-        layout: str,
-        clip: int = 0,
-        frames: tuple[int, int] | None = None,
-        shape: tuple[int, ...] | None = None,
-        options: ArrayOptions | None = None,
-    ) -> None:
-        self.file, self.layout, self.clip, self.options = file, layout, clip, options or ArrayOptions()
-        self.name = f"{file}, clip {clip}" if "b" in layout else str(file)
-        sizes = dict(zip(layout, shape or load_array(file, self.options.array).shape, strict=True))
-        self.size, self.channels = (sizes["h"], sizes["w"]), sizes.get("c", 1)
-        self.first, self.num_frames = frames or (0, sizes.get("t", 1))
-        if not self.num_frames:
-            raise ValueError(f"{self.name} holds no frames")
-        if self.first + self.num_frames > sizes.get("t", 1):
-            raise ValueError(f"{self.name} has {sizes.get('t', 1)} frames, not {self.first + self.num_frames}")
-
-    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
-        """Read frames; see ``FrameStream``."""
-        array, first = load_array(self.file, self.options.array), self.first + start
-        frames = select_frames(array, self.layout, self.clip, slice(first, first + (count - 1) * step + 1, step))
-        return check_finite(frames, self.name, first, step, self.options.fill)
+    def _read(self, rows: slice, count: int) -> np.ndarray:
+        return select_frames(load_array(self.file, self.key), self.layout, self.clip, rows)
 
 
-def array_streams(file: Path, channels: int, options: ArrayOptions | None = None) -> list[ArrayStream]:
+def array_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -> list[ArrayStream]:
     """The clips of the array in a .npy, or of the only or the named one in an .npz.
 
     Raises:
         FileNotFoundError: If the file is not there.
         ValueError: If it is no such file, or its axes are not known.
     """
-    options = options or ArrayOptions()
     with _opened(file, options.array) as (content, info):
         shape, _, dtype = _array_header(content, file)
     if not _is_packed(info):
         # Mapping it shows whether all of it is there.
         load_array(file, options.array)
     layout = layout_of(shape, dtype, channels, str(file), options.axes)
-    clips = shape[layout.index("b")] if "b" in layout else 1
-    check_bytes(clips * _STREAM_BYTES, str(file), f"{clips:,} clips")
-    return [ArrayStream(file, layout, clip, shape=shape, options=options) for clip in range(clips)]
+    clips = clips_of(layout, shape, str(file))
+    return [ArrayStream(file, options.array, layout, shape, clip, options.fill) for clip in clips]
 
 
 def load_array(file: Path, member: str | None = None) -> np.ndarray:
@@ -119,7 +86,7 @@ def _opened(file: Path, member: str | None) -> Iterator[tuple[IO[bytes], zipfile
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
             if member is None and len(names) != 1:
-                known = ", ".join(plain(name.removesuffix(".npy")) for name in names[:5])
+                known = ", ".join(shown(name.removesuffix(".npy")) for name in names[:5])
                 raise ValueError(f"{file} holds {len(names)} arrays ({known}), wanted one: give array=NAME")
             if member is not None and f"{member}.npy" not in names:
                 raise ValueError(f"{file} holds no array {member}")

@@ -10,16 +10,12 @@ from torch import Tensor
 from .decoding import check_frame
 from .extras import require
 from .frames import FrameFormat
-from .layouts import ArrayOptions, check_finite
-from .limits import check_bytes
+from .layouts import NO_OPTIONS, ArrayOptions
 from .reading import reading
-from .streams import FrameStream, check_alike, join_blocks
+from .streams import ClipStream, FrameStream, check_alike, clips_of, join_blocks
 from .tiff import TIFF, TiffStack, open_tiff
 
 __all__ = ["PageStream", "TiffStream", "tiff_streams"]
-
-# Bytes that a clip's object takes in memory, roughly.
-_STREAM_BYTES = 1000
 
 # What Pillow's modes become; others, palettes among them, become colour.
 _MODES = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "F": "F"}
@@ -70,8 +66,8 @@ class PageStream(FrameStream):
             return use(image)
 
 
-class TiffStream(FrameStream):
-    """The frames of a TIFF file, or of one clip in it.
+class TiffStream(ClipStream):
+    """The frames of a TIFF file, or of one clip in it; see ``ClipStream``.
 
     Args:
         file: The file.
@@ -84,26 +80,22 @@ class TiffStream(FrameStream):
     _frames_apart = True
 
     def __init__(self, file: Path, stack: TiffStack, clip: int, channels: int, fill: float | None) -> None:
-        self.file, self.stack, self.clip, self.wanted, self.fill = file, stack, clip, channels, fill
-        self.name = f"{file}, clip {clip}" if "b" in stack.layout else str(file)
-        self.num_frames = stack.length("t")
-        self.size, self.channels = (stack.length("h"), stack.length("w")), stack.length("c")
+        self.stack, self.wanted = stack, channels
+        super().__init__(file, None, stack.layout, stack.shape, clip, fill)
         stack.check(1, self.name)
         # What a palette, an alpha channel or an orientation makes of it, only a frame tells.
         self._probe()
 
-    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
-        """Read frames; see ``FrameStream``."""
+    def _read(self, rows: slice, count: int) -> np.ndarray:
         self.stack.check(count, self.name)
+        numbers = range(rows.start, rows.stop, rows.step)
         with reading(self.file, TIFF), self.file.open("rb") as content, open_tiff(content, str(self.file)) as file:
-            numbers = range(start, start + count * step, step)
-            frames = [
-                self.stack.frame(file, number, self.clip, self.wanted, self.fill, self.name) for number in numbers
-            ]
-        return check_finite(np.stack(frames), self.name, start, step, self.fill)
+            return np.stack(
+                [self.stack.frame(file, each, self.clip, self.wanted, self.fill, self.name) for each in numbers]
+            )
 
 
-def tiff_streams(file: Path, channels: int, options: ArrayOptions | None = None) -> list[TiffStream]:
+def tiff_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -> list[TiffStream]:
     """The clips of a TIFF file.
 
     Args:
@@ -117,12 +109,10 @@ def tiff_streams(file: Path, channels: int, options: ArrayOptions | None = None)
         ValueError: If it is damaged, or its axes are ambiguous.
         ImportError: If tifffile is not installed.
     """
-    options = options or ArrayOptions()
     with reading(file, TIFF), file.open("rb") as content, open_tiff(content, str(file)) as opened:
         stack = TiffStack.of(opened, str(file), options.axes)
-    clips = stack.length("b")
-    check_bytes(clips * _STREAM_BYTES, str(file), f"{clips:,} clips")
-    return [TiffStream(file, stack, clip, channels, options.fill) for clip in range(clips)]
+    clips = clips_of(stack.layout, stack.shape, str(file))
+    return [TiffStream(file, stack, clip, channels, options.fill) for clip in clips]
 
 
 def _pixels(image: Any) -> np.ndarray:

@@ -1,24 +1,17 @@
 """One kind of error for whatever a library raises while it reads a file."""
 
-import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from plasm.files import reason, shown
+
 from .limits import FileTooLargeError
 
 __all__ = ["naming", "plain", "reading"]
 
-_LONGEST = 200
-# How Python and numpy begin when they speak of code.
-_OF_CODE = re.compile(r"invalid literal|could not convert|cannot reshape|embedded null|unpack|.*Invalid argument")
-
-
-def plain(text: object) -> str:
-    """What a file says, or a library says of it, fit for a message: short, in one line, without control characters."""
-    line = "".join(letter if letter.isprintable() else " " for letter in str(text))
-    return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
+plain = shown
 
 
 @contextmanager
@@ -52,18 +45,9 @@ def naming(name: str, kind: str) -> Iterator[None]:
     except (ImportError, PermissionError):
         raise
     except MemoryError as error:
-        raise FileTooLargeError(f"{name} needs more memory than there is: {plain(error)}") from error
+        raise FileTooLargeError(f"{name} needs more memory than there is: {shown(error)}") from error
     except Exception as error:
         # Libraries raise what they like on damage; our own errors name the file already.
         if isinstance(error, ValueError) and name in str(error):
             raise
-        raise ValueError(f"{name} is not {kind}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """What a library says, unless these are Python's words, of its code."""
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    from_library = type(error).__module__ != "builtins" or type(error) in (ValueError, RuntimeError, OSError)
-    text = plain(error)
-    return text if from_library and text and not _OF_CODE.match(text) else "something in it cannot be read"
+        raise ValueError(f"{name} is not {kind}: {reason(error)}") from error

@@ -8,7 +8,7 @@ from typing import Literal
 
 from .decoding import IMAGE_FORMATS, PAGED, VIDEO_FORMATS, has_pages
 from .h5 import h5_streams
-from .layouts import ArrayOptions
+from .layouts import NO_OPTIONS, ArrayOptions
 from .naming import consecutive_runs, natural_key
 from .netcdf import is_packed, netcdf_streams
 from .npy import array_streams
@@ -49,20 +49,18 @@ _NAMED_IN_ERRORS = 5
 
 def _files(root: Path) -> list[Path]:
     """Files below a folder and what links there lead to, but for what is hidden: ._1.png, .DS_Store and the like."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
     return sorted((Path(entry.path) for entry in _walk(root) if entry.is_file()), key=natural_key)
 
 
 def find_folders(root: Path, name: str) -> list[Path]:
     """All folders of a name below a folder, and where links there lead."""
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
     return sorted(Path(entry.path) for entry in _walk(root) if entry.name == name and entry.is_dir())
 
 
 def _walk(root: Path) -> Iterator[os.DirEntry[str]]:
     """All that lies below a folder. What links reach twice is given once below each folder of the root."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
     folders: list[tuple[str, set[str]]] = [(str(root), set())]
     links: list[tuple[str, set[str]]] = []
     while folders or links:
@@ -153,7 +151,7 @@ def _images(files: Sequence[Path]) -> list[Path]:
     return [path for path in files if kinds.get(path.suffix.lower(), False)]
 
 
-def open_source(path: Path, channels: int, options: ArrayOptions | None = None) -> list[FrameStream]:
+def open_source(path: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -> list[FrameStream]:
     """Open a video, GIF, image, folder of images or array file; an array may hold several clips.
 
     Args:
@@ -165,7 +163,6 @@ def open_source(path: Path, channels: int, options: ArrayOptions | None = None) 
         FileNotFoundError: If it is not there.
         ValueError: If it cannot be read.
     """
-    options = options or ArrayOptions()
     if path.is_dir():
         files = image_files(path)
         if not files:

@@ -17,17 +17,15 @@ from torch import Tensor
 
 from .decoding import decode_image
 from .frames import FrameFormat
+from .layouts import check_finite
 from .limits import check_bytes
 
-__all__ = [
-    "FrameStream",
-    "ImageStream",
-    "check_alike",
-    "join_blocks",
-]
+__all__ = ["ClipStream", "FrameStream", "ImageStream", "check_alike", "clips_of", "join_blocks"]
 
 # Bytes of the frames that are converted together.
 BLOCK_BYTES = 1 << 22
+# Bytes that a stream takes in memory, roughly.
+_STREAM_BYTES = 1000
 _COLOURS = {1: "gray", 3: "colour", 4: "colour with alpha"}
 
 
@@ -101,10 +99,9 @@ class FrameStream(ABC):
 
     def _check_read(self, count: int) -> None:
         # Of one frame that is not known yet, the decoder knows.
-        height, width = getattr(self, "size", (0, 0))
-        if not height:
-            return
-        check_bytes(count * height * width * self.channels, self.name, f"{count:,} frames of {width}x{height}")
+        if size := getattr(self, "size", None):
+            needed = count * math.prod(size) * self.channels
+            check_bytes(needed, self.name, f"{count:,} frames of {size[1]}x{size[0]}")
 
     def _check_size(self, frame_format: FrameFormat, count: int) -> None:
         height, width = frame_format.size or self.size
@@ -116,6 +113,64 @@ class FrameStream(ABC):
         first, last = self.read(0, 1), self.read(self.num_frames - 1, 1)
         self.size, self.channels = (first.shape[1], first.shape[2]), first.shape[3]
         check_alike(first[0], last[0], f"the last frame of {self.name}", "the first")
+
+
+class ClipStream(FrameStream):
+    """Frames of one clip of an array whose axes are known.
+
+    Args:
+        file: The array's file.
+        key: Name of the array there; None for the only one.
+        layout: Order of its axes; see ``layouts``.
+        shape: Of the array.
+        clip: Which clip, if there is a "b".
+        fill: What is taken for missing values.
+        rows: First and number of the array's frames that are the stream's; all by default.
+
+    Raises:
+        ValueError: If there are none, or fewer than that.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        key: str | None,
+        layout: str,
+        shape: tuple[int, ...],
+        clip: int = 0,
+        fill: float | None = None,
+        rows: tuple[int, int] | None = None,
+    ) -> None:
+        sizes = {"t": 1, "c": 1, **dict(zip(layout, shape, strict=True))}
+        self.file, self.key, self.layout, self.clip, self.fill = file, key, layout, clip, fill
+        self.name = f"{file}, clip {clip}" if "b" in layout else str(file)
+        self.size, self.channels = (sizes["h"], sizes["w"]), sizes["c"]
+        self.first, self.num_frames = rows or (0, sizes["t"])
+        if not self.num_frames:
+            raise ValueError(f"{self.name} holds no frames")
+        if self.first + self.num_frames > sizes["t"]:
+            raise ValueError(f"{self.name} has {sizes['t']} frames, not {self.first + self.num_frames}")
+
+    def read(self, start: int, count: int, step: int = 1, gray: bool = False) -> np.ndarray:
+        """Read frames; see ``FrameStream``."""
+        first = self.first + start
+        frames = self._read(slice(first, first + (count - 1) * step + 1, step), count)
+        return check_finite(frames, self.name, first, step, self.fill)
+
+    @abstractmethod
+    def _read(self, rows: slice, count: int) -> np.ndarray:
+        """So many rows of the array, (count, H, W, K), whatever is in them."""
+
+
+def clips_of(layout: str, shape: tuple[int, ...], name: str) -> range:
+    """The clips of an array, each of which is going to be a stream.
+
+    Raises:
+        FileTooLargeError: If these would take more memory than the limit.
+    """
+    count = shape[layout.index("b")] if "b" in layout else 1
+    check_bytes(count * _STREAM_BYTES, name, f"{count:,} clips")
+    return range(count)
 
 
 def join_blocks(blocks: Iterable[Tensor]) -> Tensor:

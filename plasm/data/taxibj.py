@@ -95,9 +95,7 @@ def _iso(day: str) -> str:
 
 
 @register_dataset("taxibj", published={"train": 19_627, "test": 1_334}, published_frames=(8,))
-def taxibj(
-    root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int, val_days: int = _VAL_DAYS
-) -> Dataset[Tensor]:
+def taxibj(root: Path, split: Split, *, num_frames: int, val_days: int = _VAL_DAYS) -> Dataset[Tensor]:
     """TaxiBJ: (T + T', 2, 32, 32), flow into and out of each region.
 
     Incomplete days are removed; the last 28 complete days are the test set, and the 28 (``val_days``) before them
@@ -108,9 +106,7 @@ def taxibj(
     Args:
         root: Folder with the four ``BJ13_M32x32_T30_InOut.h5`` to ``BJ16_...``, or with OpenSTL's ``dataset.npz``.
         split: "train", "val" or "test".
-        num_clips: Not used.
         num_frames: T + T'.
-        seed: Not used.
         val_days: Days for validation; of ``dataset.npz``, whose clips have no dates, as many half hours.
 
     Raises:

@@ -6,6 +6,7 @@ channels: what is ambiguous is refused until the user says it.
 
 import logging
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,10 +15,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from plasm.files import shown
+
 from .extras import require
+from .image_files import JPEG_SIZES, ORIENTATIONS, jpeg_segments, upright
 from .layouts import check_finite, select_frames, stated_layout
 from .limits import check_bytes
-from .reading import naming, plain
+from .reading import naming
 
 __all__ = ["TIFF", "TiffStack", "is_tiff", "open_tiff", "read_tiff", "tiff_frames"]
 
@@ -28,11 +32,6 @@ _WHITE_IS_ZERO, _PALETTE, _SEPARATED, _YCBCR = 0, 3, 5, 6
 _PLAIN = (_WHITE_IS_ZERO, 1, 2, _PALETTE, _SEPARATED, _YCBCR)
 _JPEG = (6, 7, 34892)
 _UNSPECIFIED, _ASSOCIATED = 0, 1
-# Of orientations, what makes pixels upright: swap the axes? then turn over the rows? the columns?
-_ORIENTATIONS = {
-    2: (False, False, True), 3: (False, True, True), 4: (False, True, False), 5: (True, False, False),
-    6: (True, False, True), 7: (True, True, True), 8: (True, True, False),
-}  # fmt: skip
 # tifffile's letters for pages that follow one another.
 _FRAMES = "TIQ"
 # Bytes of a value while its frame is converted, besides those in the file.
@@ -91,13 +90,13 @@ class TiffStack:
         wanted = np.ravel(positions[tuple(chosen.get(letter, slice(None)) for letter in outer)])
         parts = []
         for position in wanted.tolist():
-            page = _page(file, self.offsets[0 if self.mapped is not None else position], position)
+            file.filehandle.seek(self.offsets[0 if self.mapped is not None else position])
+            page = require("tifffile").TiffPage(file, (position,))
             values = _values(file, page, self, position, name)
-            rows = slice(number, number + 1) if "t" in inner else slice(None)
-            values = select_frames(
-                values if "t" in inner else values[None], inner if "t" in inner else f"t{inner}", clip, rows
-            )
-            parts.append(_pixels(page, _filled(page, values[0], fill, name), channels, name))
+            # An axis of frames within the page, or else one frame of it.
+            rows = slice(number, number + 1)
+            frame = select_frames(values, inner, clip, rows)[0]
+            parts.append(_pixels(page, _filled(page, frame, fill, name), channels, name))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, 2)
 
     @classmethod
@@ -212,7 +211,7 @@ def open_tiff(content: BinaryIO, name: str) -> Iterator[Any]:
     finally:
         logger.removeHandler(errors)
     if errors.first:
-        raise ValueError(f"{name} is damaged: {plain(errors.first)}")
+        raise ValueError(f"{name} is damaged: {shown(errors.first)}")
 
 
 def _main_series(file: Any, name: str) -> tuple[list[Any], str, tuple[int, ...], str]:
@@ -266,7 +265,7 @@ def _layout(axes: str, shape: tuple[int, ...], name: str) -> str:
     known = axes.count("Y") == axes.count("X") == 1 and len(colours) < 2
     if not known or len(frames) > 1 or any(letter not in _FRAMES for letter in frames):
         raise _AmbiguousError(
-            f"{name} has the axes {plain(axes)} of {shape} (Z is depth, S samples, I or Q pages of which it says "
+            f"{name} has the axes {shown(axes)} of {shape} (Z is depth, S samples, I or Q pages of which it says "
             f"nothing): {_cure(axes)}"
         )
     return "".join({"Y": "h", "X": "w", "S": "c", "C": "c"}.get(letter, "t") for letter in axes)
@@ -281,11 +280,6 @@ def _cure(axes: str) -> str:
     if "?" in stated:
         return "these are more axes than T frames, C channels, Y rows, X columns and B clips: save fewer in a file"
     return f"say which are T frames, C channels and B clips, such as axes={stated}"
-
-
-def _page(file: Any, offset: int, position: int) -> Any:
-    file.filehandle.seek(offset)
-    return require("tifffile").TiffPage(file, (position,))
 
 
 def _values(file: Any, page: Any, stack: TiffStack, position: int, name: str) -> np.ndarray:
@@ -311,26 +305,22 @@ def _values(file: Any, page: Any, stack: TiffStack, position: int, name: str) ->
 def _check_jpeg(file: Any, page: Any, start: int, count: int, name: str) -> None:
     """Refuse a JPEG that is larger than the part of the page that it fills: it is unpacked as its own header says."""
     file.filehandle.seek(start)
-    head = file.filehandle.read(min(count, 1 << 16))
-    position = 2
-    while position + 9 <= len(head) and head[position] == 0xFF:
-        marker, length = head[position + 1], int.from_bytes(head[position + 2 : position + 4], "big")
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = (int.from_bytes(head[position + at : position + at + 2], "big") for at in (5, 7))
+    for marker, segment in jpeg_segments(file.filehandle.read(min(count, 1 << 16))):
+        if marker in JPEG_SIZES and len(segment) >= 5:
+            height, width = struct.unpack_from(">2H", segment, 1)
             # Parts are filled up to whole blocks.
             tall = page.tilelength or page.rowsperstrip or page.imagelength
             wide = page.tilewidth or page.imagewidth
             if height > tall + 64 or width > wide + 64:
                 raise ValueError(f"{name} is damaged: a part of {wide}x{tall} holds a JPEG of {width}x{height}")
             return
-        position += 2 + length
 
 
 def _pixels(page: Any, values: np.ndarray, channels: int, name: str) -> np.ndarray:
     """What is stored as what is shown: (H, W, K) gray, colour or channels; in full range, black at 0, upright."""
     photometric, kind = int(page.photometric), values.dtype.kind
     if photometric not in _PLAIN:
-        raise ValueError(f"{name} holds pixels of the kind {plain(page.photometric)}, which is not read")
+        raise ValueError(f"{name} holds pixels of the kind {shown(page.photometric)}, which is not read")
     if kind == "b":
         values = values.astype(np.uint8) * np.uint8(255)
     bits = int(page.bitspersample)
@@ -350,12 +340,7 @@ def _pixels(page: Any, values: np.ndarray, channels: int, name: str) -> np.ndarr
     if photometric == _YCBCR and page.compression not in _JPEG:
         values = _from_ycbcr(values, name)
     values = _without_extra(page, values, channels)
-    turn = _ORIENTATIONS.get(page.tags.valueof(274, 1))
-    if turn is not None:
-        swap, rows, columns = turn
-        values = values.swapaxes(0, 1) if swap else values
-        values = values[:: -1 if rows else 1, :: -1 if columns else 1]
-    return np.ascontiguousarray(values)
+    return np.ascontiguousarray(upright(values, ORIENTATIONS.get(page.tags.valueof(274, 1))))
 
 
 def _filled(page: Any, values: np.ndarray, fill: float | None, name: str) -> np.ndarray:

@@ -16,9 +16,10 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
-from .decoding import display_matrix, open_video, to_array, upright
+from .decoding import display_matrix, open_video, to_array
 from .extras import require
 from .frames import FrameFormat
+from .image_files import upright
 from .streams import BLOCK_BYTES, FrameStream, check_alike, join_blocks
 
 __all__ = ["VideoStream"]

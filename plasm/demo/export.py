@@ -4,6 +4,7 @@ Weights that half precision holds without loss are stored in it and computed wit
 half the size, and forecasts the same.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def page_model(source: str, folder: Path, trust: bool = False) -> PageModel:
     row = next((row for row in weights.entries() if row.sha256 == metadata["weights_sha256"]), None)
     if row:
         about += f" Test MSE {row.metrics['mse']:.1f}, SSIM {row.metrics['ssim']:.3f}, after {row.clips:,} clips."
-    name = row.name if row else _file_name(source)
+    path = Path(source)
+    named = path.stem if path.suffix in (".onnx", ".safetensors") else path.name
+    name = row.name if row else re.sub(r"[^\w.-]", "_", named)
     file = models / f"{name}.onnx"
     written.replace(file)
     numbers = {key: int(metadata[key]) for key in ("in_frames", "out_frames", "height", "width")}
@@ -87,12 +90,6 @@ def _check_shape(source: str, in_chans: int | str, out_chans: int | str) -> None
             f"the page shows gray or coloured frames, of 1 or 3 channels; the model of {source} takes {in_chans} and "
             f"forecasts {out_chans}"
         )
-
-
-def _file_name(source: str) -> str:
-    path = Path(source)
-    name = path.stem if path.suffix in (".onnx", ".safetensors") else path.name
-    return "".join(c if c.isalnum() or c in "._-" else "_" for c in name)
 
 
 def _shrink(file: Path) -> None:

@@ -98,7 +98,7 @@ class DemoServer(ThreadingHTTPServer):
 
     def __init__(self, files: Files, port: int = 0) -> None:
         self.files = dict(files)
-        self.compressed = cache(self._compressed)
+        self.compressed = cache(lambda name: gzip.compress(self.content(name), 6, mtime=0))
         super().__init__(("127.0.0.1", port), _Handler)
 
     @property
@@ -125,9 +125,6 @@ class DemoServer(ThreadingHTTPServer):
         """A browser that goes away in the middle of a file, or takes no more of it, is no error."""
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
-
-    def _compressed(self, name: str) -> bytes:
-        return gzip.compress(self.content(name), 6, mtime=0)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,8 +1,8 @@
 """Untrusted text: on its way into an error message, or out of JSON."""
 
-import errno
 import json
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,10 @@ __all__ = ["check_depth", "is_count", "is_number", "listed", "parse_json", "read
 _DEPTH = 32
 _BYTES = 16 << 20
 _NAMES = 32
+# How Python and numpy begin when they speak of code.
+_OF_CODE = re.compile(
+    r"invalid literal|could not convert|cannot reshape|embedded null|unpack|Exceeds the limit|.*Invalid argument"
+)
 
 
 def shown(text: object, most: int = 200, kept: str = "") -> str:
@@ -40,12 +44,11 @@ def reason(error: BaseException) -> str:
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
         return "it asks for more memory than there is"
-    own = type(error).__module__ != "builtins" or isinstance(error, RuntimeError | OSError)
-    if isinstance(error, OSError) and error.errno == errno.EINVAL:
-        # An offset in the file lies outside of it.
-        own = False
     lines = str(error).strip().splitlines()
-    return shown(lines[0]) if own and lines else "something in it cannot be read"
+    library = type(error).__module__ != "builtins" or isinstance(error, RuntimeError | OSError)
+    if not lines or not (library or type(error) is ValueError) or _OF_CODE.match(lines[0]):
+        return "something in it cannot be read"
+    return shown(lines[0])
 
 
 def read_json(file: Path) -> Any:

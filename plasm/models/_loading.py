@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from plasm import weights
+from plasm.files import shown
 
 from ._builder import create_model
 from ._registry import arguments_of, family_of, is_plasm_model, is_timm_model
@@ -144,7 +145,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _load_parts(model: nn.Module, run: Path) -> None:
-    found = weights.shown(read_run_config(run)["architecture"])
+    found = shown(read_run_config(run)["architecture"])
     tensors, _ = weights.load_folder(run)
     for part_name in ("encoder", "decoder"):
         prefix = f"{part_name}."
@@ -202,7 +203,7 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
         architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
         if not is_plasm_model(architecture):
             # What timm opens for its own models may be a pickle.
-            raise ValueError(f"{source} holds a {weights.shown(architecture)}, which is no model of plasm")
+            raise ValueError(f"{source} holds a {shown(architecture)}, which is no model of plasm")
         _check_name(name, architecture, source)
         model: nn.Module = create_model(source, pretrained=True, **kwargs)
         return model
@@ -255,9 +256,7 @@ def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dic
     if is_timm_model(architecture):
         raise ValueError(f"{run} holds a {architecture}, which is timm's and no model of plasm")
     if name is None and not timm.is_model(architecture):
-        raise ValueError(
-            f"{run} holds a {weights.shown(architecture)}, which is no model of plasm: name it as MODULE:NAME"
-        )
+        raise ValueError(f"{run} holds a {shown(architecture)}, which is no model of plasm: name it as MODULE:NAME")
     tensors, file = weights.load_folder(run)
     name, what = name or architecture, f"{run / 'config.json'}"
     check_sizes(config.get("model_args", {}), {}, what)
@@ -270,7 +269,7 @@ def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dic
         model = create_model(name, **arguments)
     except Exception as error:
         # Arguments of any type may be in it, and constructors trip over them in as many ways.
-        raise ValueError(f"{what} describes no {name}: {weights.shown(error)}") from error
+        raise ValueError(f"{what} describes no {name}: {shown(error)}") from error
     weights.check_tensors(tensors, model.state_dict(), str(file))
     model.load_state_dict(tensors)
     return model
@@ -287,4 +286,4 @@ def _empty(name: str, arguments: dict[str, Any]) -> nn.Module | None:
 
 def _check_name(name: str | None, found: str, where: str) -> None:
     if name is not None and name.rpartition(":")[2].partition(".")[0] != found:
-        raise ValueError(f"{where} holds a {weights.shown(found)}, not a {name}")
+        raise ValueError(f"{where} holds a {shown(found)}, not a {name}")

@@ -16,6 +16,7 @@ from timm.models import PretrainedCfg, get_arch_pretrained_cfgs, get_pretrained_
 from torch import Tensor, nn
 
 from plasm import weights
+from plasm.files import listed
 
 from ._adapters import Adapter
 from ._untrusted import (
@@ -212,9 +213,7 @@ def _adapt(
     weights.check_tensors(out, own, what)
     if misfits:
         shapes = (f"{name} {tuple(state[name].shape)} -> {tuple(own[name].shape)}" for name in misfits)
-        _logger.warning(
-            "%s: loaded as they are all tensors but %d, adapted: %s", what, len(misfits), weights.listed(shapes)
-        )
+        _logger.warning("%s: loaded as they are all tensors but %d, adapted: %s", what, len(misfits), listed(shapes))
     return out
 
 

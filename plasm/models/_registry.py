@@ -10,7 +10,7 @@ from typing import Any
 import timm
 from torch import nn
 
-from plasm import weights
+from plasm.files import listed
 from plasm.tasks import Prediction, Task
 
 from ._family import Family
@@ -108,7 +108,7 @@ def create_task(name: str, model: nn.Module, **options: Any) -> Task:
     known = inspect.signature(kind).parameters
     if unknown := [option for option in options if option not in known]:
         have = ", ".join(option for option in list(known)[1:] if option != "rollout") or "none"
-        raise ValueError(f"the task of {name} has no option {weights.listed(unknown)}; it has: {have}")
+        raise ValueError(f"the task of {name} has no option {listed(unknown)}; it has: {have}")
     return kind(model, **{**recipe(name, "train").get("task_args", {}), **options})
 
 

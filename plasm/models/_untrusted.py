@@ -12,7 +12,7 @@ from typing import Any
 from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
 
-from plasm import weights
+from plasm.files import listed, shown
 
 _LARGEST_ARGUMENT = 1 << 16
 _LONGEST_ARGUMENT = 64
@@ -54,7 +54,7 @@ def input_channels(cfg: Mapping[str, Any], what: str) -> int:
         and len(size) == 3
         and all(type(n) is int and 0 < n <= _LARGEST_ARGUMENT for n in size)
     ):
-        raise ValueError(f"{what} has an input_size (C, H, W) of {weights.shown(repr(size))}")
+        raise ValueError(f"{what} has an input_size (C, H, W) of {shown(repr(size))}")
     return size[0]
 
 
@@ -62,7 +62,7 @@ def check_arguments(model_cls: type[nn.Module], args: Mapping[str, Any], largest
     """Refuse, by a ValueError, arguments that the class does not have, or of values that none of its models has."""
     own = parameters_of(model_cls)
     if unknown := [str(name) for name in args if name not in own and name not in _TIMM_ARGUMENTS]:
-        raise ValueError(f"{what} has arguments that a {model_cls.__name__} has not: {weights.listed(unknown)}")
+        raise ValueError(f"{what} has arguments that a {model_cls.__name__} has not: {listed(unknown)}")
     check_sizes({key: value for key, value in args.items() if key in own}, largest, what)
 
 
@@ -74,7 +74,7 @@ def check_sizes(args: Mapping[str, Any], largest: Mapping[str, int], what: str) 
         if len(numbers) > _LONGEST_ARGUMENT:
             raise ValueError(f"{what} has {len(numbers):,} values of {name}; plasm takes up to {_LONGEST_ARGUMENT}")
         if any(isinstance(number, int) and not 0 <= number <= most for number in numbers):
-            raise ValueError(f"{what} has {weights.shown(name)} = {weights.shown(value)}; plasm builds it up to {most}")
+            raise ValueError(f"{what} has {shown(name)} = {shown(value)}; plasm builds it up to {most}")
 
 
 def check_count(model: nn.Module, what: str) -> None:
@@ -94,4 +94,4 @@ def empty_model(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) 
         return model_cls(**{**own, "device": "meta"})
     except Exception as error:
         # A value of any type may be in it, and constructors trip over them in as many ways.
-        raise ValueError(f"{what} describes no {model_cls.__name__}: {weights.shown(error)}") from error
+        raise ValueError(f"{what} describes no {model_cls.__name__}: {shown(error)}") from error

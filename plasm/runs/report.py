@@ -30,7 +30,7 @@ def write_report(folder: RunFolder, config: RunConfig, model: nn.Module, device:
     measured = [row for row in folder.log.rows if "val_mse" in row]
     best, last = min(measured, key=lambda row: row["val_mse"]), folder.log.rows[-1]
     speeds = sorted(row["clips_per_second"] for row in folder.log.rows)
-    hours = sum(_clips(config, folder) / row["clips_per_second"] for row in folder.log.rows) / 3600
+    hours = sum(last["clips"] / config.epochs / row["clips_per_second"] for row in folder.log.rows) / 3600
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
@@ -59,11 +59,6 @@ def write_report(folder: RunFolder, config: RunConfig, model: nn.Module, device:
     ]
     with atomic_write(folder.path / "report.md") as beside:
         beside.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")
-
-
-def _clips(config: RunConfig, folder: RunFolder) -> float:
-    """Clips of an epoch."""
-    return float(folder.log.rows[-1]["clips"]) / config.epochs
 
 
 def _table(rows: dict[str, str]) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plasm.files import shown
+
 __all__ = ["decode", "encode"]
 
 _TENSOR, _TUPLE, _DTYPE, _ITEMS = "$tensor", "$tuple", "$dtype", "$items"
@@ -16,7 +18,7 @@ def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
     Args:
         value: Of numbers, texts, tensors, dtypes, lists, tuples and dictionaries.
-        name: Of the value; tensors in it are named after it.
+        name: Of the value; tensors in it are named after it, and the keys or places that lead to them.
         tensors: Gets them, the very ones.
 
     Raises:
@@ -35,8 +37,8 @@ def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict):
         return {
             _ITEMS: [
-                [encode(key, name, tensors), encode(item, f"{name}.{number}", tensors)]
-                for number, (key, item) in enumerate(value.items())
+                [encode(key, name, tensors), encode(item, f"{name}.{key if type(key) is str else n}", tensors)]
+                for n, (key, item) in enumerate(value.items())
             ]
         }
     raise TypeError(f"{name} is a {type(value).__name__}, which no checkpoint can hold")
@@ -47,11 +49,14 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
     Raises:
         KeyError: If a tensor is missing.
+        TypeError: If ``encode`` gives no such value.
     """
     if isinstance(value, list):
         return [decode(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
+    if len(value) != 1 or not value.keys() <= {_TENSOR, _TUPLE, _DTYPE, _ITEMS}:
+        raise TypeError(f"no encoded value: {shown(value)}")
     ((kind, content),) = value.items()
     if kind == _TENSOR:
         return tensors[content]

@@ -33,7 +33,8 @@ def describe(trainer: Trainer) -> list[str]:
     frames, channels, height, width = trainer.train_set[0].shape
     left = config.epochs * steps - trainer.state.steps_done
     done = f", {left:,} of them left" if trainer.state.steps_done else ""
-    measured = _epochs_measured(trainer) * min(config.val_clips, held_out)
+    looks = range(trainer.state.epoch + 1, config.epochs + 1)
+    measured = sum(e % config.eval_every == 0 or e == config.epochs for e in looks) * min(config.val_clips, held_out)
     with torch.random.fork_rng([trainer.device] if trainer.device.type == "cuda" else []):
         seconds_a_clip = _seconds_a_clip(trainer)
     # A clip that is only looked at has no gradient: about a third of the work.
@@ -106,11 +107,9 @@ def training_options(
 def small_size(height: int, width: int) -> tuple[int, int]:
     """A size with about this aspect ratio whose longer side is 64, in steps of 4; frames are never made larger."""
     scale = min(1.0, _SIDE / max(height, width))
-    return (height, width) if scale == 1 else (_fourth(height * scale), _fourth(width * scale))
-
-
-def _fourth(length: float) -> int:
-    return max(4, 4 * round(length / 4))
+    if scale == 1:
+        return height, width
+    return max(4, 4 * round(height * scale / 4)), max(4, 4 * round(width * scale / 4))
 
 
 def _count(length: int, span: int, stride: int) -> int:
@@ -125,11 +124,6 @@ def denser(clips: StreamClips) -> tuple[int, int]:
         if (count := sum(_count(length, span, stride) for length in lengths)) >= _ENOUGH_CLIPS:
             return stride, count
     return 1, sum(_count(length, span, 1) for length in lengths)
-
-
-def _epochs_measured(trainer: Trainer) -> int:
-    config, done = trainer.config, trainer.state.epoch
-    return sum(e % config.eval_every == 0 or e == config.epochs for e in range(done + 1, config.epochs + 1))
 
 
 def _seconds_a_clip(trainer: Trainer) -> float:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from .optim import create_optimizer, create_scheduler
 __all__ = ["TrainState"]
 
 _logger = logging.getLogger(__name__)
-_OPTIMIZER = "optimizer."
+_OPTIMIZER = "optimizer"
 _OF_EVERY_OPTIMIZER = ("state", "param_groups")
 
 
@@ -124,8 +124,9 @@ class TrainState:
         except (LookupError, TypeError, AttributeError) as error:
             # Its digest is right: whoever wrote it was no plasm that this one knows.
             raise ValueError(
-                f"the checkpoints in {folder} do not say what this plasm needs: another version wrote them, or they "
-                "were changed. Resume with the version that began the run, or start another with --init"
+                f"the checkpoints in {folder} do not say what this plasm needs: an earlier plasm wrote them, or this "
+                "one with another model, or they were changed. Resume with the version that began the run, or start "
+                "another with --init"
             ) from error
 
     def _take_up(self, found: checkpoints.Checkpoint, folder: Path, allow_changed_data: bool) -> None:
@@ -134,11 +135,8 @@ class TrainState:
             raise TypeError("epoch and step are no counts")
         own = self._model_tensors()
         saved = {name: tensor for name, tensor in found.tensors.items() if not name.startswith(_OPTIMIZER)}
-        if _shapes(own) != _shapes(saved) or not self._knows_optimizer_of(found):
-            raise ValueError(
-                f"the checkpoints in {folder} have tensors of other names or shapes: an earlier plasm wrote them, or "
-                "this one with another model. Resume with the version that began the run, or start another with --init"
-            )
+        if _shapes(own) != _shapes(saved):
+            raise LookupError("tensors of other names or shapes")
         self._compare_data(values["data"], folder.parent, allow_changed_data)
         for name, tensor in own.items():
             tensor.copy_(saved[name])
@@ -191,29 +189,15 @@ class TrainState:
 
     def _optimizer_values(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """All that the optimizer knows, but for its tensors, which ``tensors`` gets: ``optimizer.PARAMETER.KEY``."""
-        state: dict[str, dict[str, Any]] = {}
-        kept: dict[str, Tensor] = {}
-        for name, parameter in self._trained().items():
-            state[name] = {}
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                encoded = encode(value, f"{_OPTIMIZER}{name}.{key}", kept)
-                if not torch.is_tensor(value):
-                    state[name][key] = encoded
-        names = {id(parameter): name for name, parameter in self._trained().items()}
-        groups = [
-            {
-                key: [names[id(parameter)] for parameter in value]
-                if key == "params"
-                else encode(value, f"{_OPTIMIZER}group {number}.{key}", kept)
-                for key, value in group.items()
-            }
-            for number, group in enumerate(self.optimizer.param_groups)
-        ]
+        trained, kept = self._trained(), dict[str, Tensor]()
+        names = {id(parameter): name for name, parameter in trained.items()}
+        groups = [{**group, "params": [names[id(p)] for p in group["params"]]} for group in self.optimizer.param_groups]
+        state = {name: self.optimizer.state.get(parameter, {}) for name, parameter in trained.items()}
         others = {key: value for key, value in self.optimizer.state_dict().items() if key not in _OF_EVERY_OPTIMIZER}
         values = {
-            "param_groups": groups,
-            "optimizer": state,
-            "optimizer_others": {key: encode(value, f"{_OPTIMIZER}{key}", kept) for key, value in others.items()},
+            "param_groups": encode(groups, f"{_OPTIMIZER} groups", kept),
+            "optimizer": encode(state, _OPTIMIZER, kept),
+            "optimizer_others": encode(others, f"{_OPTIMIZER} others", kept),
             # The sum of a tensor depends on the order in which it lies in memory, to rounding.
             "strides": {
                 name: tensor.stride()
@@ -229,47 +213,25 @@ class TrainState:
         own = {id(parameter) for parameter in self.parameters}
         return {name: p for name, p in self.task.model.named_parameters() if id(p) in own}
 
-    def _knows_optimizer_of(self, found: checkpoints.Checkpoint) -> bool:
-        """Whether all that a checkpoint has of an optimizer is of the parameters that this one trains."""
-        names = [set(group["params"]) for group in found.values["param_groups"]]
-        own = {id(parameter): name for name, parameter in self._trained().items()}
-        if names != [{own[id(p)] for p in group["params"]} for group in self.optimizer.param_groups]:
-            return False
-        known = {f"{_OPTIMIZER}{name}" for name in own.values()}
-        plain = [found.values["optimizer"], found.values["optimizer_others"], found.values["param_groups"]]
-        nested = set(_tensor_names(plain))
-        tensors = (name for name in found.tensors if name.startswith(_OPTIMIZER) and name not in nested)
-        return all(name.rpartition(".")[0] in known for name in tensors)
-
     def _restore_optimizer(self, found: checkpoints.Checkpoint) -> None:
-        values, trained = found.values, self._trained()
-        strides = values["strides"]
+        strides, trained = found.values["strides"], self._trained()
         tensors = {
             name: torch.empty_strided(tensor.shape, strides[name], dtype=tensor.dtype).copy_(tensor)
             if name in strides
             else tensor
             for name, tensor in found.tensors.items()
-            if name.startswith(_OPTIMIZER)
         }
-        states: dict[str, dict[str, Any]] = {
-            name: {key: decode(value, tensors) for key, value in values["optimizer"].get(name, {}).items()}
-            for name in trained
-        }
-        for name, tensor in tensors.items():
-            parameter, _, key = name.removeprefix(_OPTIMIZER).rpartition(".")
-            if parameter in states:
-                states[parameter][key] = tensor
-        # The optimizer's own way puts things where it wants them, and what is not a parameter's; it may cast them.
+        groups, states, others = (
+            decode(found.values[name], tensors) for name in ("param_groups", "optimizer", "optimizer_others")
+        )
         numbers = {id(p): number for number, p in enumerate(self.parameters)}
-        groups = [
-            {
-                **{key: decode(value, tensors) for key, value in saved.items() if key != "params"},
-                "params": [numbers[id(parameter)] for parameter in own["params"]],
-            }
-            for own, saved in zip(self.optimizer.param_groups, values["param_groups"], strict=True)
-        ]
-        others = {key: decode(value, tensors) for key, value in values["optimizer_others"].items()}
+        numbered = [[numbers[id(trained[name])] for name in group["params"]] for group in groups]
+        own = [[numbers[id(p)] for p in group["params"]] for group in self.optimizer.param_groups]
+        if list(map(sorted, numbered)) != own:
+            raise LookupError("other parameters are trained")
+        # The optimizer's own way puts things where it wants them, and what is not a parameter's; it may cast them.
         state = {numbers[id(trained[name])]: each for name, each in states.items() if each}
+        groups = [{**group, "params": params} for group, params in zip(groups, own, strict=True)]
         self.optimizer.load_state_dict({**others, "state": state, "param_groups": groups})
         for name, exact in states.items():
             placed = self.optimizer.state.get(trained[name], {})
@@ -286,15 +248,6 @@ def _placed(exact: Any, placed: Any) -> Any:
         return placed
     # Not the file's own, which may be mapped, nor one that a loader has cast.
     return torch.empty_strided(exact.shape, exact.stride(), dtype=exact.dtype, device=placed.device).copy_(exact)
-
-
-def _tensor_names(value: Any) -> Iterator[str]:
-    """Of what ``encode`` gave, the names of the tensors in it."""
-    if isinstance(value, dict) and "$tensor" in value:
-        yield value["$tensor"]
-    elif isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensor_names(item)
 
 
 def _change(name: str, seen: Mapping[str, Any], now: Mapping[str, Any]) -> str:

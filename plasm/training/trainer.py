@@ -175,7 +175,9 @@ class Trainer:
             while state.epoch < min(last, epochs or last):
                 row = {"epoch": state.epoch + 1, **self._train_epoch(progress)}
                 if row["epoch"] % config.eval_every == 0 or row["epoch"] == last:
-                    self._save_weights()
+                    state.check_finite()
+                    if self.group.is_first:
+                        self.folder.save_weights(self.exported, state.measured.model.state_dict(), self.task.name)
                     row["val_mse"] = self._evaluate()
                 state.end_epoch()
                 if self.group.is_first:
@@ -341,8 +343,3 @@ class Trainer:
                 shown, truth, drawn = (frames[:4] for frames in seen)
                 self.folder.draw(shown, truth, drawn, self.state.epoch + 1, task.follows)
         return self.group.sum(total).item() / count
-
-    def _save_weights(self) -> None:
-        self.state.check_finite()
-        if self.group.is_first:
-            self.folder.save_weights(self.exported, self.state.measured.model.state_dict(), self.task.name)

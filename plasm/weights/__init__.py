@@ -1,7 +1,5 @@
 """Published weights: what there is, where it lies, and whether it is what it should be."""
 
-from plasm.files import check_depth, listed, parse_json, read_json, reason, shown
-
 from .card import Card, Paper
 from .convert import plain_state_dict, read_checkpoint, read_entry
 from .files import (
@@ -30,7 +28,6 @@ __all__ = [
     "cached_file",
     "cached_sha256",
     "check_cached",
-    "check_depth",
     "check_tensors",
     "describe",
     "describe_folder",
@@ -40,21 +37,16 @@ __all__ = [
     "fetch_config",
     "file_sha256",
     "find",
-    "listed",
     "load_folder",
     "load_tensors",
     "markdown_table",
-    "parse_json",
     "plain_state_dict",
     "push",
     "read_checkpoint",
     "read_entry",
-    "read_json",
     "read_model_config",
-    "reason",
     "save_pretrained",
     "save_tensors",
-    "shown",
     "sources",
     "tags",
     "tensors_sha256",

@@ -31,7 +31,7 @@ _AVERAGE = re.compile(r"(^|_)(ema|swa|avg|average|averaged)(_|$)")
 _LARGEST_RATIO, _SMALL = 8, 1 << 20
 _DEEPEST = 4
 _LONGEST_PROGRAM = 4_000
-_PREFIXES = ("_orig_mod.", "module.", "model.")
+_PREFIXES = re.compile(r"^((_orig_mod|module|model)\.)+")
 
 
 def read_checkpoint(file: Path, key: str | None = None) -> dict[str, Tensor]:
@@ -99,12 +99,17 @@ def plain_state_dict(content: Any, what: str, key: str | None = None) -> dict[st
 
 
 def _plain(content: Any, what: str) -> dict[str, Tensor]:
-    found = _state_dict(content, what)
-    if _is_averaged_model(found):
-        del found["n_averaged"]
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"{what} holds a {type(content).__name__}, not tensors with names")
+    if wrong := [f"{name}{_kind(value)}" for name, value in content.items() if not _is_plain(name, value)]:
+        raise ValueError(f"{what} holds what is no dense tensor with a name: {listed(wrong)}")
+    # torch's AveragedModel has the count of its averages beside them.
+    averaged = "n_averaged" in content and all(name.startswith("module.") for name in content.keys() - {"n_averaged"})
     tensors: dict[str, Tensor] = {}
-    for name, tensor in found.items():
-        short = _without_prefixes(name)
+    for name, tensor in content.items():
+        short = _PREFIXES.sub("", name)
+        if averaged and name == "n_averaged":
+            continue
         if short in tensors:
             raise ValueError(f"{what} holds two tensors that would be called {short}")
         tensors[short] = tensor
@@ -216,19 +221,6 @@ def _holds_tensors(name: str, value: Mapping[Any, Any], depth: int = _DEEPEST) -
     return any(_holds_tensors(inner, each, depth - 1) for inner, each in parts)
 
 
-def _is_averaged_model(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether the tensors are those of torch's ``AveragedModel``, with the count of averages."""
-    return "n_averaged" in tensors and all(name.startswith("module.") for name in tensors if name != "n_averaged")
-
-
-def _state_dict(content: Any, what: str) -> dict[str, Tensor]:
-    if not isinstance(content, Mapping) or not content:
-        raise ValueError(f"{what} holds a {type(content).__name__}, not tensors with names")
-    if wrong := [f"{name}{_kind(value)}" for name, value in content.items() if not _is_plain(name, value)]:
-        raise ValueError(f"{what} holds what is no dense tensor with a name: {listed(wrong)}")
-    return dict(content)
-
-
 def _is_plain(name: Any, value: Any) -> bool:
     dense = isinstance(value, Tensor) and value.layout is torch.strided and not value.is_nested
     return isinstance(name, str) and dense and not _kind(value)
@@ -253,12 +245,6 @@ def _can_be_stored(dtype: torch.dtype) -> bool:
     except Exception:
         return False
     return True
-
-
-def _without_prefixes(name: str) -> str:
-    while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None):
-        name = name.removeprefix(prefix)
-    return name
 
 
 def _more_than_tensors(file: Path) -> str:

@@ -17,6 +17,7 @@ import timm
 from torch import Tensor, nn
 
 from plasm import weights
+from plasm.files import reason, shown
 
 from .._family import Family
 from .._registry import families
@@ -169,9 +170,9 @@ def _read_file(file: Path) -> Mapping[str, Any]:
         text = file.read_text(encoding="utf-8")
         return _read_assignments(text) if file.suffix == ".py" else _read_json(text)
     except (ValueError, SyntaxError) as error:
-        raise ValueError(f"{file} is no {kind} of OpenSTL: {weights.shown(error)}") from error
+        raise ValueError(f"{file} is no {kind} of OpenSTL: {shown(error)}") from error
     except (RecursionError, MemoryError) as error:
-        raise ValueError(f"{file} is no {kind} of OpenSTL: {weights.reason(error)}") from error
+        raise ValueError(f"{file} is no {kind} of OpenSTL: {reason(error)}") from error
 
 
 def _read_json(text: str) -> Mapping[str, Any]:
