@@ -43,10 +43,11 @@ class Published:
 def published() -> list[Published]:
     """The rows of published.csv."""
     with PUBLISHED.open(encoding="utf-8", newline="") as file:
-        return [
-            Published(**{name: _KINDS.get(name, float)(value) if value else None for name, value in row.items()})
+        rows: list[dict[str, Any]] = [
+            {name: _KINDS.get(name, float)(value) if value else None for name, value in row.items()}
             for row in csv.DictReader(file)
         ]
+    return [Published(**row) for row in rows]
 
 
 def measured_here() -> dict[str, weights.Entry]:
