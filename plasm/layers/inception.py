@@ -38,12 +38,13 @@ class GroupConvBlock(nn.Module):
         groups = num_groups if in_dim % num_groups == out_dim % num_groups == 0 else 1
         self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, groups=groups, **dd)
         self.norm = nn.GroupNorm(groups, out_dim, **dd)
+        self.one_a_group = groups == out_dim
         self.act = nn.LeakyReLU(0.2, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_dim, H, W) -> (N, out_dim, H, W)."""
         x = self.conv(x)
-        if self.norm.num_channels == self.norm.num_groups and x[:, 0].numel() == 1:
+        if self.one_a_group and x[:, 0].numel() == 1:
             # torch's refuses a group of one value; of two frames it takes each.
             return self.act(self.norm(x.expand(2, -1, -1, -1))[:1])
         return self.act(self.norm(x))
