@@ -78,7 +78,8 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
     recipe, (epochs, clips_seen) = runs[-1], seen(runs)
     name, source = recipe["model"], run / "model.safetensors"
     kept = f"{name}.{tag}.safetensors"
-    default = getattr(create_model(name), "_model_args", {})
+    # As JSON has it, lists for tuples.
+    default = json.loads(json.dumps(getattr(create_model(name), "_model_args", {})))
     with tempfile.TemporaryDirectory() as folder:
         # What is in the package stays until the new file is measured.
         file = source if repo else Path(folder) / kept
