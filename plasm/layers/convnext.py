@@ -24,7 +24,7 @@ class ConvNeXtBlock(nn.Module):
         kernel_size: Side of the (odd) depthwise kernel.
         expansion: Width of the inverted bottleneck, in multiples of ``dim``.
         num_groups: Groups of the GroupNorm; the paper gives none.
-        norm: "group", over groups of channels and all places; or "layer", over the channels of each place alone, so
+        norm: "group", over groups of channels and all positions; or "layer", over the channels of each position, so
             that what lies far away does not matter.
         device: Device of the parameters.
         dtype: Data type of the parameters.

@@ -1,6 +1,6 @@
 """Pair-wise Layer Attention that decides at each place: PLA-SM's (arXiv 2311.11289), but for its score.
 
-Shapes: B clips, dim = heads * d channels, h x w places.
+Shapes: B clips, dim = heads * d channels, h x w positions.
 """
 
 from typing import Any

@@ -102,11 +102,11 @@ def advect(x: Tensor, displacement: Tensor) -> Tensor:
     columns = torch.arange(width, device=x.device, dtype=displacement.dtype)
     rows = torch.arange(height, device=x.device, dtype=displacement.dtype)[:, None]
     # From -1 at the outer side of the first cell to 1 at that of the last.
-    places = [
+    positions = [
         (2 * (columns - displacement[:, 0]) + 1) / width - 1,
         (2 * (rows - displacement[:, 1]) + 1) / height - 1,
     ]
-    return F.grid_sample(x, torch.stack(places, -1), padding_mode="border", align_corners=False)
+    return F.grid_sample(x, torch.stack(positions, -1), padding_mode="border", align_corners=False)
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

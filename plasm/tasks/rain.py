@@ -21,7 +21,7 @@ class RainPrediction(Prediction):
     """Predict rain, as pixels x of ``plasm.data.radar.normalize``; see ``Prediction``.
 
     The loss has three terms, each without cells of weight 0. A squared error would pay for drying: where a shower may
-    be at either of two places, it is least for a little rain at both.
+    be at either of two positions, it is least for a little rain at both.
 
     * ``csi``: 1 - CSI. An event of a threshold c is o = [x >= c] in the truth, and s = sigmoid((x - c) / width) in the
       forecast; hits are sum s o, and CSI = hits / (sum s + sum o - hits), of each lead time over the batch, averaged
