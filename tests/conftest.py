@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_fixtures import clients, hub, published, running_hub, stranger  # noqa: F401
+from hub_fixtures import clients, hub, published, running_hub, untrusted  # noqa: F401
 from hypothesis import settings
 
 from plasm.data import SAMPLES

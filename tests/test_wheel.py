@@ -57,7 +57,7 @@ def pip(*arguments: object) -> None:
 
 
 @pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="needs the checkout")
-def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, stranger: Path) -> None:
+def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, untrusted: Path) -> None:
     # Not by importlib's find_spec: setuptools hides its distutils from a process that looks for pip.
     if subprocess.run([sys.executable, "-m", "pip", "--version"], capture_output=True).returncode:
         pytest.skip("needs pip")
@@ -72,7 +72,7 @@ def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, stranger: Path
     pip("install", wheel, "--no-deps", "--target", site)
     project.mkdir()
     (project / "main.py").write_text(PROJECT)
-    hub.add("someone/model", {file.name: file.read_bytes() for file in stranger.iterdir()})
+    hub.add("someone/model", {file.name: file.read_bytes() for file in untrusted.iterdir()})
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]),

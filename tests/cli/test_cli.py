@@ -35,12 +35,12 @@ def table_of(output: str) -> dict[str, list[float]]:
     return rows
 
 
-def test_predict_without_arguments_beats_the_trivial_forecasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict_without_arguments_beats_the_baselines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     table = table_of(ok("predict"))
-    for trivial in ("black", "last frame"):
-        assert table["model"][0] < table[trivial][0]  # MSE
-        assert table["model"][4] > table[trivial][4]  # PSNR
+    for baseline in ("black", "last frame"):
+        assert table["model"][0] < table[baseline][0]  # MSE
+        assert table["model"][4] > table[baseline][4]  # PSNR
     assert sorted(file.name for file in (tmp_path / "predictions").iterdir()) == [
         "prediction.gif", "prediction.npy", "prediction.png",
     ]  # fmt: skip

@@ -63,7 +63,7 @@ def compiled(exports: Path) -> None:
 
 
 @pytest.fixture
-def strangers(request: pytest.FixtureRequest, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def untrusted(request: pytest.FixtureRequest, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same files on the machine of another user."""
     if "name" in request.fixturenames and request.getfixturevalue("name") == FORMATS["aoti"]:
         request.getfixturevalue("compiled")
@@ -95,22 +95,22 @@ def test_commands_take_each_format(
 
 
 @pytest.mark.parametrize("name", FORMATS.values())
-def test_a_file_of_a_stranger_runs_on_trust_alone(name: str, strangers: Path, tmp_path: Path) -> None:
+def test_an_untrusted_file_runs_on_trust_alone(name: str, untrusted: Path, tmp_path: Path) -> None:
     for load in (load_exported, lambda file, **kwargs: load_model(None, str(file), **kwargs)):
         with pytest.raises(UntrustedFileError, match=rf"{name} was not exported by you .*--trust runs it"):
-            load(strangers / name)
-        model: Any = load(strangers / name, trust=True)
+            load(untrusted / name)
+        model: Any = load(untrusted / name, trust=True)
         torch.testing.assert_close(model(clips()), Mix()(clips()).detach(), atol=1e-4, rtol=1e-4)
-    assert "--trust runs it" in fails("predict", "--weights", strangers / name, "--out", tmp_path / "p")
+    assert "--trust runs it" in fails("predict", "--weights", untrusted / name, "--out", tmp_path / "p")
     assert not (tmp_path / "p").exists()
-    said = fails("evaluate", "--weights", strangers / name, "--data-dir", SAMPLES, "--num-clips", "2")
+    said = fails("evaluate", "--weights", untrusted / name, "--data-dir", SAMPLES, "--num-clips", "2")
     assert "--trust runs it" in said
-    ok("evaluate", "--weights", strangers / name, "--data-dir", SAMPLES, "--num-clips", "2", "--trust")
+    ok("evaluate", "--weights", untrusted / name, "--data-dir", SAMPLES, "--num-clips", "2", "--trust")
     assert not record_file().exists()
 
 
-def test_the_page_takes_a_strangers_file_on_trust_alone(strangers: Path, tmp_path: Path) -> None:
-    given = ("demo", "--weights", strangers / "m.onnx", "--out", tmp_path / "page")
+def test_the_page_takes_an_untrusted_file_on_trust_alone(untrusted: Path, tmp_path: Path) -> None:
+    given = ("demo", "--weights", untrusted / "m.onnx", "--out", tmp_path / "page")
     assert "--trust runs it" in fails(*given)
     assert "index.html" in ok(*given, "--trust")
 
@@ -160,7 +160,7 @@ def rewritten(file: Path, **members: bytes) -> Path:
 
 
 def test_what_a_program_does_not_need_is_not_read(
-    strangers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    untrusted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On trust, too: no sample, which is a pickle, and no library beside the program."""
     monkeypatch.chdir(tmp_path)
@@ -171,7 +171,7 @@ def test_what_a_program_does_not_need_is_not_read(
         "data/aotinductor/model/model.so": b"no library",
         "extra/other": pickle.dumps(Trap()),
     }
-    file = rewritten(strangers / "m.pt2", **members)
+    file = rewritten(untrusted / "m.pt2", **members)
     with pytest.raises(UntrustedFileError):
         load_exported(file)
     assert not Path("sprung").exists()
@@ -185,17 +185,17 @@ def test_plasms_own_files_hold_no_pickle_of_a_sample(exports: Path) -> None:
     assert all(info.file_size == 0 for info in samples)
 
 
-def test_an_onnx_file_that_names_another_is_not_followed(strangers: Path, tmp_path: Path) -> None:
-    model = onnx.load(strangers / "m.onnx")
+def test_an_onnx_file_that_names_another_is_not_followed(untrusted: Path, tmp_path: Path) -> None:
+    model = onnx.load(untrusted / "m.onnx")
     tensor = model.graph.initializer[0]
     secret = tmp_path / "secret"
     secret.write_bytes(bytes(len(tensor.raw_data)))
     onnx.external_data_helper.set_external_data(tensor, location="../secret")
     tensor.ClearField("raw_data")
-    (strangers / "e.onnx").write_bytes(model.SerializeToString())
-    assert read_metadata(strangers / "e.onnx")["in_frames"] == "10"
+    (untrusted / "e.onnx").write_bytes(model.SerializeToString())
+    assert read_metadata(untrusted / "e.onnx")["in_frames"] == "10"
     with pytest.raises(UntrustedFileError, match=r"e\.onnx was not exported by you"):
-        load_exported(strangers / "e.onnx")
+        load_exported(untrusted / "e.onnx")
 
 
 def metadata_of(file: Path, content: bytes) -> Path:
@@ -256,9 +256,9 @@ def test_damaged_archives(exports: Path, tmp_path: Path) -> None:
             load_exported(file)
 
 
-def test_an_archive_whose_program_is_damaged(strangers: Path) -> None:
+def test_an_archive_whose_program_is_damaged(untrusted: Path) -> None:
     for content in (b"{", b"[" * 100_000, b"{}"):
-        file = Path(shutil.copyfile(strangers / "m.pt2", strangers / "d.pt2"))
+        file = Path(shutil.copyfile(untrusted / "m.pt2", untrusted / "d.pt2"))
         with pytest.raises(OSError, match=r"d\.pt2 is no \.pt2 file that torch .* loads"):
             load_exported(rewritten(file, **{"models/model.json": content}), trust=True)
 
@@ -285,8 +285,8 @@ def test_damaged_onnx_files(exports: Path, tmp_path: Path) -> None:
     assert "d.onnx was not written by plasm export" in fails("predict", "--weights", file, "--out", tmp_path / "p")
 
 
-def test_a_file_that_gives_other_frames_than_it_says(strangers: Path) -> None:
-    file = strangers / "m.pt2"
+def test_a_file_that_gives_other_frames_than_it_says(untrusted: Path) -> None:
+    file = untrusted / "m.pt2"
     metadata = json.dumps({**read_metadata(file), "out_frames": "7"}).encode()
     with pytest.raises(ValueError, match=r"gives frames of .*\(2, 10, 1, 64, 64\), where its metadata promise"):
         load_exported(metadata_of(file, metadata), trust=True)(clips())

@@ -157,7 +157,7 @@ def test_adapters_are_found_by_pattern(caplog: pytest.LogCaptureFixture) -> None
     assert "conv.bias (1,) -> (3,)" in caplog.text
 
 
-def test_a_strangers_arguments_have_the_familys_limits(tmp_path: Path) -> None:
+def test_untrusted_arguments_have_the_familys_limits(tmp_path: Path) -> None:
     net = timm.create_model("family_net", scale=3)
     weights.save_pretrained(net, tmp_path)
     with pytest.raises(ValueError, match="scale = 3; plasm builds it up to 2"):

@@ -207,23 +207,23 @@ def test_anything_else_that_does_not_fit_is_listed(tmp_path: Path, arguments: di
         (lambda t: t["decoder.readout.bias"].fill_(float("inf")), "not finite: decoder.readout.bias"),
     ],
 )
-def test_wrong_tensors_are_named(stranger: Path, damage: Any, message: str) -> None:
-    rewrite(stranger, damage)
+def test_wrong_tensors_are_named(untrusted: Path, damage: Any, message: str) -> None:
+    rewrite(untrusted, damage)
     with pytest.raises(ValueError, match=r"model\.safetensors does not fit the model") as error:
-        load(stranger)
+        load(untrusted)
     assert message in str(error.value)
 
 
-def test_damaged_bytes_are_found(stranger: Path) -> None:
-    file = stranger / "model.safetensors"
+def test_damaged_bytes_are_found(untrusted: Path) -> None:
+    file = untrusted / "model.safetensors"
     content = file.read_bytes()
     file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
     with pytest.raises(OSError, match="is damaged: its sha256"):
-        load(stranger)
+        load(untrusted)
     file.write_bytes(content[:-100])
-    change(stranger, weights={"sha256": weights.file_sha256(file)})
+    change(untrusted, weights={"sha256": weights.file_sha256(file)})
     with pytest.raises(OSError, match="not a whole safetensors file"):
-        load(stranger)
+        load(untrusted)
 
 
 @pytest.mark.parametrize(
@@ -245,47 +245,47 @@ def test_damaged_bytes_are_found(stranger: Path) -> None:
 )
 @pytest.mark.parametrize("pretrained", [True, False])
 def test_a_configuration_of_no_model_is_refused(
-    stranger: Path, arguments: dict[str, Any], message: str, pretrained: bool
+    untrusted: Path, arguments: dict[str, Any], message: str, pretrained: bool
 ) -> None:
-    change(stranger, model_args=arguments)
-    with pytest.raises(ValueError, match="stranger") as error:
-        timm.create_model(f"local-dir:{stranger}", pretrained=pretrained)
+    change(untrusted, model_args=arguments)
+    with pytest.raises(ValueError, match="untrusted") as error:
+        timm.create_model(f"local-dir:{untrusted}", pretrained=pretrained)
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("arguments", [{"in_frames": 4}, {"out_frames": 4}, {"in_chans": 3}, {"encoder_dim": 16}])
-def test_a_configuration_that_disagrees_with_the_weights_is_no_wish(stranger: Path, arguments: dict[str, Any]) -> None:
-    change(stranger, model_args=arguments)
+def test_a_configuration_that_disagrees_with_the_weights_is_no_wish(untrusted: Path, arguments: dict[str, Any]) -> None:
+    change(untrusted, model_args=arguments)
     with pytest.raises(ValueError, match="does not fit the model"):
-        load(stranger)
+        load(untrusted)
 
 
-def test_of_a_configuration_little_is_believed(stranger: Path) -> None:
+def test_of_a_configuration_little_is_believed(untrusted: Path) -> None:
     change(
-        stranger,
+        untrusted,
         pretrained_cfg={
             "first_conv": "decoder.readout", "custom_load": True, "url": "http://127.0.0.1:9/x.pth", "no_such": 1,
             "state_dict": {"a": 1}, "hf_hub_filename": "x.bin", "classifier": "decoder.readout",
         },
     )  # fmt: skip
-    assert load(stranger, in_chans=3).pretrained_cfg["first_conv"] == "encoder.blocks.0.conv"
-    change(stranger, pretrained_cfg={"input_size": "large"})
+    assert load(untrusted, in_chans=3).pretrained_cfg["first_conv"] == "encoder.blocks.0.conv"
+    change(untrusted, pretrained_cfg={"input_size": "large"})
     with pytest.raises(ValueError, match="input_size"):
-        load(stranger)
+        load(untrusted)
 
 
-def test_a_folder_of_pickles_is_not_opened(stranger: Path, tmp_path: Path) -> None:
-    (stranger / "model.safetensors").unlink()
-    (stranger / "pytorch_model.bin").write_bytes(f"cos\nsystem\n(S'touch {tmp_path}/opened'\ntR.".encode())
+def test_a_folder_of_pickles_is_not_opened(untrusted: Path, tmp_path: Path) -> None:
+    (untrusted / "model.safetensors").unlink()
+    (untrusted / "pytorch_model.bin").write_bytes(f"cos\nsystem\n(S'touch {tmp_path}/opened'\ntR.".encode())
     with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
-        load(stranger)
+        load(untrusted)
     assert not (tmp_path / "opened").exists()
 
 
 # A file that the user names.
 
 
-def test_a_file_that_the_user_names(stranger: Path, tmp_path: Path) -> None:
+def test_a_file_that_the_user_names(untrusted: Path, tmp_path: Path) -> None:
     def load_file(file: Path, **arguments: Any) -> PLASM:
         overlay = {"file": str(file)}
         model: PLASM = timm.create_model(
@@ -293,7 +293,7 @@ def test_a_file_that_the_user_names(stranger: Path, tmp_path: Path) -> None:
         )
         return model
 
-    file = stranger / "model.safetensors"
+    file = untrusted / "model.safetensors"
     expected = weights.load_tensors(file)
     model = load_file(file, **weights_arguments())
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
@@ -307,7 +307,7 @@ def test_a_file_that_the_user_names(stranger: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"of another shape: encoder.blocks.0.conv.weight") as error:
         load_file(file, **{**weights_arguments(), "encoder_dim": 4})
     assert "missing" not in str(error.value)  # it speaks of the model that was asked for
-    other = stranger.with_name("other")
+    other = untrusted.with_name("other")
     timm_name = f"local-dir:{saved_to(other)}"
     model = timm.create_model(timm_name, pretrained=True, pretrained_cfg_overlay={"file": str(file)})
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
@@ -329,9 +329,9 @@ def test_timms_own_configuration_of_a_model_loads_its_weights() -> None:
         assert all(torch.equal(tensor, expected[name]) for name, tensor in state.items())
 
 
-def test_what_was_checked_is_what_is_loaded(stranger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_checked_is_what_is_loaded(untrusted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should the file change after it was read, and before timm reads it."""
-    file, expected = stranger / "model.safetensors", weights.load_tensors(stranger / "model.safetensors")
+    file, expected = untrusted / "model.safetensors", weights.load_tensors(untrusted / "model.safetensors")
     read = weights.load_tensors
 
     def read_and_swap(path: Path) -> dict[str, Tensor]:
@@ -340,7 +340,7 @@ def test_what_was_checked_is_what_is_loaded(stranger: Path, monkeypatch: pytest.
         return tensors
 
     monkeypatch.setattr(weights, "load_tensors", read_and_swap)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in load(stranger).state_dict().items())
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in load(untrusted).state_dict().items())
 
 
 def weights_arguments() -> dict[str, Any]:
@@ -353,8 +353,8 @@ def test_an_address_is_refused() -> None:
         timm.create_model("plasm_kth", pretrained=True, pretrained_cfg_overlay=overlay)
 
 
-def test_a_state_dict_that_the_user_gives(stranger: Path) -> None:
-    state = weights.load_tensors(stranger / "model.safetensors")
+def test_a_state_dict_that_the_user_gives(untrusted: Path) -> None:
+    state = weights.load_tensors(untrusted / "model.safetensors")
     model = timm.create_model(
         "plasm_mmnist_tiny", pretrained=True, pretrained_cfg_overlay={"state_dict": state}, **weights_arguments()
     )

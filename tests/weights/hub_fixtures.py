@@ -72,8 +72,8 @@ def clients(running_hub: Hub, published: dict[str, Any], tmp_path_factory: pytes
 
 
 @pytest.fixture
-def stranger(tmp_path: Path) -> Path:
+def untrusted(tmp_path: Path) -> Path:
     """A folder that someone else made, of a small model."""
     torch.manual_seed(3)
-    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", **TINY), tmp_path / "stranger")
-    return tmp_path / "stranger"
+    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", **TINY), tmp_path / "untrusted")
+    return tmp_path / "untrusted"

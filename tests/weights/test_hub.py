@@ -232,7 +232,7 @@ def test_what_the_hub_has_not(hub: Hub, clients: Clients, tmp_path: Path, missin
         )
 
 
-def load_stranger(cache: Path, repo: str, **arguments: Any) -> str:
+def load_untrusted(cache: Path, repo: str, **arguments: Any) -> str:
     return (
         f"import timm, plasm\nmodel = timm.create_model('hf-hub:{repo}', cache_dir={str(cache)!r}, "
         f"**{ ({'pretrained': True} | arguments)!r})\n"
@@ -244,18 +244,20 @@ def in_repo(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_weights_of_someone_else(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
-    first = hub.add("someone/model", in_repo(stranger))
-    expected = sum(t.double().abs().sum().item() for t in weights.load_tensors(stranger / "model.safetensors").values())
-    assert clients.run(load_stranger(tmp_path, "someone/model")) == pytest.approx(expected)
+def test_weights_of_someone_else(hub: Hub, clients: Clients, tmp_path: Path, untrusted: Path) -> None:
+    first = hub.add("someone/model", in_repo(untrusted))
+    expected = sum(
+        t.double().abs().sum().item() for t in weights.load_tensors(untrusted / "model.safetensors").values()
+    )
+    assert clients.run(load_untrusted(tmp_path, "someone/model")) == pytest.approx(expected)
     hub.add("someone/model", {"config.json": b"{}"})
-    assert clients.run(load_stranger(tmp_path, f"someone/model@{first}")) == pytest.approx(expected)
+    assert clients.run(load_untrusted(tmp_path, f"someone/model@{first}")) == pytest.approx(expected)
     evaluated = f"from plasm.models import load_model; load_model(None, 'hf-hub:someone/model@{first}')"
     clients.run(evaluated)
 
 
-def test_damaged_weights_of_someone_else(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
-    files = in_repo(stranger)
+def test_damaged_weights_of_someone_else(hub: Hub, clients: Clients, tmp_path: Path, untrusted: Path) -> None:
+    files = in_repo(untrusted)
     hub.add("someone/flipped", files)
     # One of timm's own has no sha256 in its config.json: then what the Hub says of it counts.
     config = json.loads(files["config.json"])
@@ -264,14 +266,14 @@ def test_damaged_weights_of_someone_else(hub: Hub, clients: Clients, tmp_path: P
     hub.damage = flip
     for repo in ("someone/flipped", "someone/else"):
         with pytest.raises(RuntimeError, match=r"OSError: model\.safetensors of .* came damaged"):
-            clients.run(load_stranger(tmp_path, repo))
+            clients.run(load_untrusted(tmp_path, repo))
     assert not list(tmp_path.rglob("snapshots/*/model.safetensors"))
     hub.heal()
     for repo in ("someone/flipped", "someone/else"):
-        clients.run(load_stranger(tmp_path, repo))
+        clients.run(load_untrusted(tmp_path, repo))
     hub.add("someone/other", {**files, "model.safetensors": flip(files["model.safetensors"])})
     with pytest.raises(RuntimeError, match="came damaged"):
-        clients.run(load_stranger(tmp_path, "someone/other"))
+        clients.run(load_untrusted(tmp_path, "someone/other"))
 
 
 @pytest.mark.parametrize("maker", ["timm", "plasm"])
@@ -280,11 +282,11 @@ def test_damaged_weights_of_someone_else(hub: Hub, clients: Clients, tmp_path: P
     ("whole", "damaged"), [('"crop_pct": 1.0', '"crop_pct": 2.0'), ('"translator_dim": 16', '"translator_dim": 99999')]
 )
 def test_a_damaged_configuration_of_someone_else(
-    hub: Hub, clients: Clients, tmp_path: Path, stranger: Path, maker: str, pretrained: bool, whole: str, damaged: str
+    hub: Hub, clients: Clients, tmp_path: Path, untrusted: Path, maker: str, pretrained: bool, whole: str, damaged: str
 ) -> None:
-    hub.add("someone/config", in_repo(stranger))
+    hub.add("someone/config", in_repo(untrusted))
     hub.damage_small = lambda content: content.replace(whole.encode(), damaged.encode())
-    load = load_stranger(tmp_path, "someone/config", pretrained=pretrained)
+    load = load_untrusted(tmp_path, "someone/config", pretrained=pretrained)
     load = load.replace("timm.create_model", f"{maker}.create_model")
     with pytest.raises(RuntimeError, match=r"OSError: config\.json of .* came damaged"):
         clients.run(load)
@@ -294,11 +296,11 @@ def test_a_damaged_configuration_of_someone_else(
 
 
 def test_a_configuration_that_timm_cannot_read_is_mended_by_plasm(
-    hub: Hub, clients: Clients, tmp_path: Path, stranger: Path
+    hub: Hub, clients: Clients, tmp_path: Path, untrusted: Path
 ) -> None:
-    hub.add("someone/broken", in_repo(stranger))
+    hub.add("someone/broken", in_repo(untrusted))
     hub.damage_small = lambda content: content[:50]
-    load = load_stranger(tmp_path, "someone/broken")
+    load = load_untrusted(tmp_path, "someone/broken")
     with pytest.raises(RuntimeError):
         clients.run(load)
     hub.heal()
@@ -308,14 +310,14 @@ def test_a_configuration_that_timm_cannot_read_is_mended_by_plasm(
 NO_LINKS = "import huggingface_hub.file_download as d; d.are_symlinks_supported = lambda *a, **k: False\n"
 
 
-def test_a_cache_without_symbolic_links(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
+def test_a_cache_without_symbolic_links(hub: Hub, clients: Clients, tmp_path: Path, untrusted: Path) -> None:
     """As on Windows: there nothing in the cache says what the Hub said of a file."""
-    files = in_repo(stranger)
+    files = in_repo(untrusted)
     config = json.loads(files["config.json"])
     del config["weights"]
     hub.add("someone/unlinked", {**files, "config.json": json.dumps(config).encode()})
     hub.damage = flip
-    load = NO_LINKS + load_stranger(tmp_path, "someone/unlinked")
+    load = NO_LINKS + load_untrusted(tmp_path, "someone/unlinked")
     with pytest.raises(RuntimeError, match=r"OSError: model\.safetensors of .* came damaged"):
         clients.run(load)
     hub.heal()
@@ -323,9 +325,9 @@ def test_a_cache_without_symbolic_links(hub: Hub, clients: Clients, tmp_path: Pa
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
 
-def test_a_hub_in_trouble_is_no_hub(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
-    hub.add("someone/model", in_repo(stranger))
-    load = load_stranger(tmp_path, "someone/model").replace("timm.create_model", "plasm.create_model")
+def test_a_hub_in_trouble_is_no_hub(hub: Hub, clients: Clients, tmp_path: Path, untrusted: Path) -> None:
+    hub.add("someone/model", in_repo(untrusted))
+    load = load_untrusted(tmp_path, "someone/model").replace("timm.create_model", "plasm.create_model")
     hub.status = 503
     with pytest.raises(
         RuntimeError, match=r"(?s)^ConnectionError: config\.json of someone/model.*503.*local-dir:FOLDER"
@@ -337,8 +339,8 @@ def test_a_hub_in_trouble_is_no_hub(hub: Hub, clients: Clients, tmp_path: Path, 
     clients.run(load)
 
 
-def test_no_pickle_is_opened(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
-    files = in_repo(stranger)
+def test_no_pickle_is_opened(hub: Hub, clients: Clients, tmp_path: Path, untrusted: Path) -> None:
+    files = in_repo(untrusted)
     bomb = b"cos\nsystem\n(S'touch opened'\ntR."
     config = json.loads(files["config.json"])
     config["pretrained_cfg"] |= {
@@ -348,7 +350,7 @@ def test_no_pickle_is_opened(hub: Hub, clients: Clients, tmp_path: Path, strange
     }
     hub.add("someone/pickle", {"config.json": json.dumps(config).encode(), "pytorch_model.bin": bomb})
     with pytest.raises(RuntimeError, match=r"the Hub has no model\.safetensors of someone/pickle"):
-        clients.run(load_stranger(tmp_path, "someone/pickle"))
+        clients.run(load_untrusted(tmp_path, "someone/pickle"))
     assert hub.asked("pytorch_model.bin") == []
     hub.add("someone/resnet", {"config.json": b'{"architecture": "resnet10t"}', "pytorch_model.bin": bomb})
     for name in (None, "plasm_mmnist_tiny"):
@@ -358,24 +360,24 @@ def test_no_pickle_is_opened(hub: Hub, clients: Clients, tmp_path: Path, strange
     assert hub.asked("pytorch_model.bin") == []
 
 
-def test_another_file_of_a_repository(hub: Hub, clients: Clients, tmp_path: Path, stranger: Path) -> None:
+def test_another_file_of_a_repository(hub: Hub, clients: Clients, tmp_path: Path, untrusted: Path) -> None:
     """The sha256 in config.json is of one file."""
-    files = in_repo(stranger)
-    tensors = {name: tensor * 0 for name, tensor in weights.load_tensors(stranger / "model.safetensors").items()}
-    weights.save_tensors(tensors, stranger / "ema.safetensors")
-    hub.add("someone/two", {**files, "ema.safetensors": (stranger / "ema.safetensors").read_bytes()})
+    files = in_repo(untrusted)
+    tensors = {name: tensor * 0 for name, tensor in weights.load_tensors(untrusted / "model.safetensors").items()}
+    weights.save_tensors(tensors, untrusted / "ema.safetensors")
+    hub.add("someone/two", {**files, "ema.safetensors": (untrusted / "ema.safetensors").read_bytes()})
     overlay = {"hf_hub_filename": "ema.safetensors"}
-    assert clients.run(load_stranger(tmp_path, "someone/two", pretrained_cfg_overlay=overlay)) == 0
+    assert clients.run(load_untrusted(tmp_path, "someone/two", pretrained_cfg_overlay=overlay)) == 0
 
 
 def test_an_absurd_model_is_refused_before_anything_else(
-    hub: Hub, clients: Clients, tmp_path: Path, stranger: Path
+    hub: Hub, clients: Clients, tmp_path: Path, untrusted: Path
 ) -> None:
-    files = in_repo(stranger)
+    files = in_repo(untrusted)
     config = json.loads(files["config.json"])
     config["model_args"]["translator_dim"] = 10**9
     hub.add("someone/absurd", {**files, "config.json": json.dumps(config).encode()})
     for pretrained in (True, False):
         with pytest.raises(RuntimeError, match=r"someone/absurd has translator_dim = 1000000000"):
-            clients.run(load_stranger(tmp_path, "someone/absurd", pretrained=pretrained))
+            clients.run(load_untrusted(tmp_path, "someone/absurd", pretrained=pretrained))
     assert hub.asked("model.safetensors") == []

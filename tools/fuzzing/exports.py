@@ -52,7 +52,7 @@ def prepare(folder: Path) -> Shared:
 
 
 def create(numbers: np.random.Generator, number: int, folder: Path, shared: Shared) -> Case:
-    """Change a file's bytes, or what it says of itself; it is a stranger's then, whom some trust."""
+    """Change a file's bytes, or its metadata; it is untrusted then, and some trust it."""
     trust = bool(numbers.random() < 0.7)
     ending = (".onnx", ".pt2")[number % 2]
     file, whole = folder / f"a{ending}", shared.content[ending]
