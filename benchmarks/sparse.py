@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from plasm.devices import move
-from plasm.layers.sparse import SparseConvBlock, SparseEncoder, SparseSites
+from plasm.layers.sparse import SparseConvBlock, SparseEncoder
+from plasm.layers.sparse_sites import SparseSites
 
 RATIOS = (0.0, 0.5, 0.9, 0.95, 0.96, 0.98)
 

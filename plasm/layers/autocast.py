@@ -5,8 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-__all__ = ["without_autocast"]
-
 
 def without_autocast(x: Tensor) -> AbstractContextManager[object]:
     """A context in which what is computed on the device of ``x`` is not cast; "meta" has no autocast to switch off."""

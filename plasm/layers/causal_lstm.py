@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .convlstm import GateConv, Size, add_gates
 
-__all__ = ["CausalLSTMCell", "GradientHighwayUnit"]
-
 _FORGET_BIAS = 1.0
 
 
@@ -31,21 +29,11 @@ class CausalLSTMCell(nn.Module):
         dim: D.
         kernel_size: Side of the (odd) kernels.
         size: (h, w) for LayerNorm after each convolution but the 1x1; None leaves it out.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        dim: int,
-        kernel_size: int = 5,
-        size: Size = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, kernel_size: int = 5, size: Size = None, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv_x = GateConv(in_dim, 7 * dim, kernel_size, size, **dd)
         self.conv_h = GateConv(dim, 4 * dim, kernel_size, size, **dd)
         self.conv_c = GateConv(dim, 3 * dim, kernel_size, size, **dd)
@@ -111,21 +99,13 @@ class GradientHighwayUnit(nn.Module):
         dim: D, of x and z.
         kernel_size: Side of the (odd) kernels.
         size: (h, w) for LayerNorm after each convolution; None leaves it out.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        kernel_size: int = 5,
-        size: Size = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, kernel_size: int = 5, size: Size = None, **dd: Any) -> None:
         super().__init__()
-        self.conv_x = GateConv(dim, 2 * dim, kernel_size, size, device=device, dtype=dtype)
-        self.conv_z = GateConv(dim, 2 * dim, kernel_size, size, device=device, dtype=dtype)
+        self.conv_x = GateConv(dim, 2 * dim, kernel_size, size, **dd)
+        self.conv_z = GateConv(dim, 2 * dim, kernel_size, size, **dd)
         for part in (self.conv_x, self.conv_z):
             nn.init.uniform_(part.conv.weight, -0.001, 0.001)
 

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["NEGATIVE_SLOPE", "ConvBlock", "Upsample", "UpsampleBlock", "init_conv_", "init_readout_", "run_block"]
-
 NEGATIVE_SLOPE = 0.2
 """Slope of every LeakyReLU. The paper gives none."""
 
@@ -60,20 +58,11 @@ class ConvBlock(nn.Module):
         dim: Channels in and out.
         kernel_size: Side of the (odd) kernel; 7 in Table X.
         num_groups: Groups of the GroupNorm.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        kernel_size: int = 7,
-        num_groups: int = 8,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, kernel_size: int = 7, num_groups: int = 8, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv = init_conv_(nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, **dd))
         self.norm = nn.GroupNorm(num_groups, dim, **dd)
         self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
@@ -94,24 +83,16 @@ class UpsampleBlock(nn.Module):
         stride: 1, or 2 to double height and width.
         upsample: "transposed" (the text) or "pixelshuffle" (the authors' code).
         num_groups: Groups of the GroupNorm. The paper gives none.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``upsample`` is neither.
     """
 
     def __init__(
-        self,
-        dim: int,
-        stride: int = 1,
-        upsample: Upsample = "transposed",
-        num_groups: int = 2,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, dim: int, stride: int = 1, upsample: Upsample = "transposed", num_groups: int = 2, **dd: Any
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv: nn.Conv2d | nn.ConvTranspose2d
         self.shuffle: nn.Module = nn.Identity()
         if upsample == "transposed":

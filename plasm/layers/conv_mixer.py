@@ -5,12 +5,9 @@ Shapes: N clips, C = dim channels, H x W positions.
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .metaformer import init_fan_out_
-
-__all__ = ["ConvMixerBlock"]
 
 
 class ConvMixerBlock(nn.Module):
@@ -19,19 +16,11 @@ class ConvMixerBlock(nn.Module):
     Args:
         dim: Channels in and out.
         kernel_size: Side of the (odd) depthwise kernel.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        kernel_size: int = 11,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, kernel_size: int = 11, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.dwconv = nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, **dd)
         self.norm1 = nn.BatchNorm2d(dim, **dd)
         self.pwconv = nn.Conv2d(dim, dim, 1, **dd)

@@ -8,8 +8,6 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ConvLSTMCell", "GateConv", "Size", "add_gates"]
-
 Size: TypeAlias = tuple[int, int] | None
 """(h, w) of a layer whose norm has a weight for each position; None where there is no such norm."""
 
@@ -31,8 +29,7 @@ class GateConv(nn.Module):
         kernel_size: Side of the (odd) kernel.
         size: (h, w) of the LayerNorm, which has a weight and a bias for each channel and position; None leaves it out.
         bias: Whether the convolution has one.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -42,11 +39,9 @@ class GateConv(nn.Module):
         kernel_size: int,
         size: Size = None,
         bias: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, bias=bias, **dd)
         self.norm = None if size is None else nn.LayerNorm([out_dim, *size], **dd)
         self.has_bias, self.norm_shape = bias, (out_dim, *(size or ()))
@@ -85,22 +80,13 @@ class ConvLSTMCell(nn.Module):
         dim: D.
         kernel_size: Side of the (odd) kernels.
         size: (h, w) for LayerNorm after each convolution; None leaves it out.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        dim: int,
-        kernel_size: int = 5,
-        size: Size = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, kernel_size: int = 5, size: Size = None, **dd: Any) -> None:
         super().__init__()
-        self.conv_x = GateConv(in_dim, 4 * dim, kernel_size, size, device=device, dtype=dtype)
-        self.conv_h = GateConv(dim, 4 * dim, kernel_size, size, device=device, dtype=dtype)
+        self.conv_x = GateConv(in_dim, 4 * dim, kernel_size, size, **dd)
+        self.conv_h = GateConv(dim, 4 * dim, kernel_size, size, **dd)
 
     def project(self, x: Tensor) -> Tensor:
         """What the gates take from the input alone: (N, in_dim, h, w) -> (N, 4 D, h, w), of many frames at once."""

@@ -2,13 +2,10 @@
 
 from typing import Any, Literal, get_args
 
-import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from .conv import NEGATIVE_SLOPE, init_conv_
-
-__all__ = ["ConvNeXtBlock", "Norm"]
 
 Norm = Literal["group", "layer"]
 
@@ -26,8 +23,7 @@ class ConvNeXtBlock(nn.Module):
         num_groups: Groups of the GroupNorm; the paper gives none.
         norm: "group", over groups of channels and all positions; or "layer", over the channels of each position, so
             that what lies far away does not matter.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``norm`` is neither.
@@ -40,13 +36,11 @@ class ConvNeXtBlock(nn.Module):
         expansion: int = 4,
         num_groups: int = 8,
         norm: Norm = "group",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
         if norm not in get_args(Norm):
             raise ValueError(f"norm is one of 'group', 'layer', got {norm!r}")
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.dwconv = init_conv_(nn.Conv2d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim, **dd))
         self.norm = nn.GroupNorm(num_groups, dim, **dd) if norm == "group" else LayerNorm2d(dim, **dd)
         self.pwconv1 = init_conv_(nn.Conv2d(dim, expansion * dim, 1, **dd))

@@ -9,8 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Eidetic3DLSTMCell", "WindowConv"]
-
 _FORGET_BIAS = 1.0
 
 
@@ -28,8 +26,7 @@ class WindowConv(nn.Module):
         kernel_size: Side of the (odd) kernel in space.
         size: (h, w) for LayerNorm over the repeated frames, with weights for each frame; None leaves it out.
         stride: In space; what it skips is repeated.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -40,11 +37,9 @@ class WindowConv(nn.Module):
         kernel_size: int = 5,
         size: tuple[int, int] | None = None,
         stride: int = 1,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv = nn.Conv2d(
             window * in_dim, out_dim, kernel_size, stride=stride, padding=kernel_size // 2, bias=False, **dd
         )
@@ -86,8 +81,7 @@ class Eidetic3DLSTMCell(nn.Module):
         layer_norm: Whether LayerNorm follows each convolution but the last.
         stride: Of the convolutions, whose output is then stretched; 1 wherever the system was used.
         as_openstl: See above.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -100,11 +94,9 @@ class Eidetic3DLSTMCell(nn.Module):
         layer_norm: bool = False,
         stride: int = 1,
         as_openstl: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.dim, self.window, self.as_openstl = dim, window, as_openstl
 
         def conv(channels: int, out_dim: int) -> WindowConv:

@@ -1,10 +1,9 @@
 """A convolution over windows of frames, with weights of four dimensions."""
 
-import torch
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-__all__ = ["FoldedConv3d"]
 
 
 class FoldedConv3d(nn.Conv2d):
@@ -20,8 +19,7 @@ class FoldedConv3d(nn.Conv2d):
         kernel_frames: Frames that it spans, an odd number.
         stride: In space.
         bias: Whether there is one.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -32,12 +30,9 @@ class FoldedConv3d(nn.Conv2d):
         kernel_frames: int,
         stride: int = 1,
         bias: bool = True,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
-        super().__init__(
-            kernel_frames * in_dim, dim, kernel_size, stride, kernel_size // 2, bias=bias, device=device, dtype=dtype
-        )
+        super().__init__(kernel_frames * in_dim, dim, kernel_size, stride, kernel_size // 2, bias=bias, **dd)
         self.kernel_frames = kernel_frames
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ChannelAggregation", "MultiOrderGatedAggregation"]
-
 
 class MultiOrderGatedAggregation(nn.Module):
     """x + conv1x1(silu(gate(y)) * silu(value(y))): at three dilations, each of some channels.
@@ -19,18 +17,16 @@ class MultiOrderGatedAggregation(nn.Module):
     Args:
         dim: Channels in and out, a multiple of 8: 1/8, 3/8 and 1/2 of them see 5x5, then nothing, 5x5 with dilation 2,
             7x7 with dilation 3.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``dim`` is no multiple of 8.
     """
 
-    def __init__(self, dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, dim: int, **dd: Any) -> None:
         super().__init__()
         if dim % 8:
             raise ValueError(f"multi-order gated aggregation has a multiple of 8 channels, got {dim}")
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.dims = (dim // 8, 3 * dim // 8, dim // 2)
         _, middle, far = self.dims
         self.proj_in = nn.Conv2d(dim, dim, 1, **dd)
@@ -59,20 +55,11 @@ class ChannelAggregation(nn.Module):
         dim: Channels in and out.
         hidden_dim: Channels between.
         drop: Dropout rate.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden_dim: int,
-        drop: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.fc1 = nn.Conv2d(dim, hidden_dim, 1, **dd)
         self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim, **dd)
         self.act = nn.GELU()

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from .large_kernel_attention import LargeKernelAttention
 
-__all__ = ["GatedSpatiotemporalAttention"]
-
 
 class GatedSpatiotemporalAttention(LargeKernelAttention):
     """x + conv1x1(sigmoid(g) * f), with f and g the halves of what large kernels see of gelu(conv1x1(x)).

@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from timm.layers import DropPath, SwiGLU
 from torch import Tensor, nn
 
-__all__ = ["GatedTransformerBlock", "sinusoid"]
-
 
 class GatedTransformerBlock(nn.Module):
     """Self-attention, then a SwiGLU in place of the usual MLP: Section 3.2.
@@ -24,8 +22,7 @@ class GatedTransformerBlock(nn.Module):
         expansion: Width of the SwiGLU, in multiples of D.
         drop: Dropout rate of both branches' outputs.
         drop_path: Chance that a sequence skips a branch in training.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If the heads do not divide D.
@@ -38,13 +35,11 @@ class GatedTransformerBlock(nn.Module):
         expansion: int = 4,
         drop: float = 0.0,
         drop_path: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"{num_heads} heads do not divide {dim} channels")
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_heads = num_heads
         self.norm1 = nn.LayerNorm(dim, **dd)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False, **dd)

@@ -6,10 +6,7 @@ Shapes: N clips, C channels, H x W positions.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-
-__all__ = ["GroupConvBlock", "InceptionBlock"]
 
 
 class GroupConvBlock(nn.Module):
@@ -20,21 +17,11 @@ class GroupConvBlock(nn.Module):
         out_dim: Channels out.
         kernel_size: Side of the (odd) kernel.
         num_groups: Groups; where they do not divide the channels, there is one.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        out_dim: int,
-        kernel_size: int,
-        num_groups: int = 8,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_dim: int, out_dim: int, kernel_size: int, num_groups: int = 8, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         groups = num_groups if in_dim % num_groups == out_dim % num_groups == 0 else 1
         self.conv = nn.Conv2d(in_dim, out_dim, kernel_size, padding=kernel_size // 2, groups=groups, **dd)
         self.norm = nn.GroupNorm(groups, out_dim, **dd)
@@ -59,8 +46,7 @@ class InceptionBlock(nn.Module):
         out_dim: Channels out.
         kernel_sizes: Sides of the (odd) kernels.
         num_groups: Groups of the convolutions; see ``GroupConvBlock``.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -70,11 +56,9 @@ class InceptionBlock(nn.Module):
         out_dim: int,
         kernel_sizes: Sequence[int] = (3, 5, 7, 11),
         num_groups: int = 8,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.proj = nn.Conv2d(in_dim, hidden_dim, 1, **dd)
         self.branches = nn.ModuleList(
             GroupConvBlock(hidden_dim, out_dim, size, num_groups, **dd) for size in kernel_sizes

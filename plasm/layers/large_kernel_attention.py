@@ -7,10 +7,7 @@ Shapes: N clips, C = dim channels, H x W positions.
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-
-__all__ = ["LargeKernelAttention"]
 
 
 class LargeKernelAttention(nn.Module):
@@ -20,23 +17,14 @@ class LargeKernelAttention(nn.Module):
         dim: Channels in and out.
         kernel_size: Side of the kernel that is taken apart, 21.
         dilation: d: the first kernel is 2 d - 1 wide, the second, of dilation d, kernel_size / d.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     features_per_channel = 1
     """Channels of a, in multiples of ``dim``."""
 
-    def __init__(
-        self,
-        dim: int,
-        kernel_size: int = 21,
-        dilation: int = 3,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, kernel_size: int = 21, dilation: int = 3, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         near = 2 * dilation - 1
         far = kernel_size // dilation - (kernel_size // dilation + 1) % 2
         self.proj_in = nn.Conv2d(dim, dim, 1, **dd)

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from .conv import init_conv_
 from .convnext import ConvNeXtBlock
 
-__all__ = ["LocalLayerAttention"]
-
 
 class LocalLayerAttention(nn.Module):
     """Mixes a high layer's Value with its low partner, by a number for each channel and place.
@@ -27,24 +25,16 @@ class LocalLayerAttention(nn.Module):
     Args:
         dim: Channels of both inputs and of the output.
         num_heads: Heads, each with a scale and a bias.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``num_heads`` does not divide ``dim``.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int = 2,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int = 2, **dd: Any) -> None:
         super().__init__()
         if num_heads < 1 or dim % num_heads:
             raise ValueError(f"num_heads must divide dim, got {num_heads} heads for {dim} channels")
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_heads, self.dim_head = num_heads, dim // num_heads
         self.query = init_conv_(nn.Conv2d(dim, dim, 1, groups=num_heads, **dd))
         self.key = init_conv_(nn.Conv2d(dim, dim, 1, groups=num_heads, **dd))

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from .convlstm import GateConv
 
-__all__ = ["MAUCell"]
-
 
 class MAUCell(nn.Module):
     """MAU, Eq. 1 to 7: attention over the last tau motions, then two gates that mix motion T and appearance S.
@@ -32,8 +30,7 @@ class MAUCell(nn.Module):
         size: (h, w).
         kernel_size: Side of the (odd) kernels.
         mode: "normal" or "residual".
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``mode`` is neither.
@@ -46,13 +43,11 @@ class MAUCell(nn.Module):
         size: tuple[int, int],
         kernel_size: int = 5,
         mode: Literal["normal", "residual"] = "normal",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
         if mode not in ("normal", "residual"):
             raise ValueError(f'the mode of a MAUCell is "normal" or "residual", got {mode!r}')
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv_t = GateConv(in_dim, 3 * dim, kernel_size, size, bias=True, **dd)
         self.conv_t_next = GateConv(in_dim, dim, kernel_size, size, bias=True, **dd)
         self.conv_s = GateConv(dim, 3 * dim, kernel_size, size, bias=True, **dd)

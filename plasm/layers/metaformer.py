@@ -11,8 +11,6 @@ import torch
 from timm.layers import DropPath, trunc_normal_
 from torch import Tensor, nn
 
-__all__ = ["DepthwiseMlp", "MetaFormerBlock", "init_fan_out_"]
-
 
 def init_fan_out_(module: nn.Module) -> None:
     """Initialise in place as MetaFormers do: convolutions from N(0, 2 / fan-out), linear layers from N(0, .02^2).
@@ -36,20 +34,11 @@ class DepthwiseMlp(nn.Module):
         dim: Channels in and out.
         hidden_dim: Channels between.
         drop: Dropout rate.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden_dim: int,
-        drop: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.fc1 = nn.Conv2d(dim, hidden_dim, 1, **dd)
         self.dwconv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim, **dd)
         self.act = nn.GELU()
@@ -71,8 +60,7 @@ class MetaFormerBlock(nn.Module):
         norm_layer: Makes a norm of ``dim`` channels.
         init_scale: What s1 and s2 start from; None leaves them out.
         drop_path: Chance that a clip skips a branch in training.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     scale1: Tensor | None
@@ -86,11 +74,9 @@ class MetaFormerBlock(nn.Module):
         norm_layer: Callable[..., nn.Module] = nn.BatchNorm2d,
         init_scale: float | None = 1e-2,
         drop_path: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.norm1, self.mixer = norm_layer(dim, **dd), mixer
         self.norm2, self.mlp = norm_layer(dim, **dd), mlp
         for name in ("scale1", "scale2"):

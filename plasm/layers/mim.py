@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .convlstm import GateConv, add_gates
 
-__all__ = ["MIMBlock", "MIMMemory"]
-
 _FORGET_BIAS = 1.0
 States = tuple[Tensor, Tensor]
 
@@ -31,8 +29,7 @@ class MIMMemory(nn.Module):
         size: (h, w).
         kernel_size: Side of the (odd) kernels.
         layer_norm: Whether LayerNorm follows each convolution.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -42,11 +39,9 @@ class MIMMemory(nn.Module):
         size: tuple[int, int],
         kernel_size: int = 5,
         layer_norm: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         norm_size = size if layer_norm else None
         self.conv_x = GateConv(in_dim, 4 * dim, kernel_size, norm_size, **dd)
         self.conv_h = GateConv(dim, 4 * dim, kernel_size, norm_size, **dd)
@@ -92,21 +87,13 @@ class MIMBlock(nn.Module):
         size: (h, w).
         kernel_size: Side of the (odd) kernels.
         layer_norm: Whether LayerNorm follows each convolution but the 1x1.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
-        self,
-        dim: int,
-        size: tuple[int, int],
-        kernel_size: int = 5,
-        layer_norm: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        self, dim: int, size: tuple[int, int], kernel_size: int = 5, layer_norm: bool = False, **dd: Any
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         norm_size = size if layer_norm else None
         self.conv_x = GateConv(dim, 4 * dim, kernel_size, norm_size, **dd)
         self.conv_h = GateConv(dim, 3 * dim, kernel_size, norm_size, **dd)

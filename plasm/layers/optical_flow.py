@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .autocast import without_autocast
 
-__all__ = ["OpticalFlow", "advect", "resize", "trajectories"]
-
 _LEVELS = (16, 8, 4, 2)
 """How many cells a side become one, from the first look at the clip to the last."""
 _STEPS = (2, 1, 1, 1)

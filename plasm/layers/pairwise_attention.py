@@ -15,8 +15,6 @@ from .autocast import without_autocast
 from .conv import ConvBlock, init_conv_
 from .convnext import ConvNeXtBlock
 
-__all__ = ["Attention", "Block", "PairwiseLayerAttention", "Score"]
-
 Attention = Literal["global", "channel", "spatial", "none"]
 Block = Literal["convnext", "conv7x7"]
 Score = Literal["cosine", "sigmoid", "softmax"]
@@ -73,8 +71,7 @@ class PairwiseLayerAttention(nn.Module):
         residual: Add ``high`` to the output. The paper's text has no such path.
         block: What Value is made with: "convnext", or "conv7x7", the baseline of Table X.
         num_groups: Groups of the GroupNorm inside the block.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``num_heads`` does not divide ``dim``, an option is unknown, or one head is to be normalised
@@ -90,8 +87,7 @@ class PairwiseLayerAttention(nn.Module):
         residual: bool = False,
         block: Block = "convnext",
         num_groups: int = 8,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
         _one_of("attention", attention, get_args(Attention))
@@ -103,7 +99,6 @@ class PairwiseLayerAttention(nn.Module):
             raise ValueError('score="softmax" normalises over heads: with one head the score is always 1; use "cosine"')
         self.num_heads, self.attention, self.score, self.residual = num_heads, attention, score, residual
         self.dim_head = dim // num_heads
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         if attention != "none":
             self.query = init_conv_(nn.Conv2d(dim, dim, 1, groups=num_heads, **dd))
             self.key = init_conv_(nn.Conv2d(dim, dim, 1, groups=num_heads, **dd))

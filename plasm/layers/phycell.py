@@ -11,8 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PhyCell", "kernel_moments"]
-
 
 class PhyCell(nn.Module):
     """PhyCell, Eq. 6 to 8: a prediction by a partial differential equation, then a correction by the input.
@@ -26,24 +24,16 @@ class PhyCell(nn.Module):
     Args:
         dim: D.
         kernel_size: k, odd; k^2 is a multiple of seven.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If seven does not divide k^2.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        kernel_size: int = 7,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, kernel_size: int = 7, **dd: Any) -> None:
         super().__init__()
         if kernel_size % 7:
             raise ValueError(f"the norm of a PhyCell has seven groups of k^2 filters, got k = {kernel_size}")
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         filters = kernel_size**2
         self.derivatives = nn.Conv2d(dim, filters, kernel_size, padding=kernel_size // 2, **dd)
         self.norm = nn.GroupNorm(7, filters, **dd)

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from .selection import floor_ratio, top_mask
 
-__all__ = ["pixel_mask_from_keys", "random_pixel_mask"]
-
 
 def pixel_mask_from_keys(keys: Tensor, height: int, width: int, mask_ratio: float, patch_size: int = 1) -> Tensor:
     """Mask the patches with the lowest keys of each frame, so that random keys give a random mask.

@@ -5,10 +5,7 @@ Shapes: N clips, C = dim channels, H x W positions.
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-
-__all__ = ["RecursiveGatedConv"]
 
 
 class RecursiveGatedConv(nn.Module):
@@ -19,24 +16,16 @@ class RecursiveGatedConv(nn.Module):
     Args:
         dim: Channels in and out, a multiple of 2^(order - 1).
         order: How often.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``dim`` is no such multiple.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        order: int = 4,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, order: int = 4, **dd: Any) -> None:
         super().__init__()
         if dim % 2 ** (order - 1):
             raise ValueError(f"a gnConv of order {order} has a multiple of {2 ** (order - 1)} channels, got {dim}")
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.dims = [dim // 2**k for k in reversed(range(order))]
         self.proj_in = nn.Conv2d(dim, 2 * dim, 1, **dd)
         width = sum(self.dims)

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .folded_conv3d import FoldedConv3d
 
-__all__ = ["ReversiblePredictiveModule"]
-
 State = tuple[Tensor, Tensor]
 
 
@@ -34,19 +32,11 @@ class ReversiblePredictiveModule(nn.Module):
     Args:
         dim: D.
         kernel_frames: Frames that a kernel of the gates spans; 3 x 3 positions in space.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        kernel_frames: int = 3,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, kernel_frames: int = 3, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv_c = FoldedConv3d(3 * dim, 3 * dim, 3, kernel_frames, **dd)
         self.conv_m = FoldedConv3d(3 * dim, 3 * dim, 3, kernel_frames, **dd)
         self.conv_o = FoldedConv3d(4 * dim, dim, 3, kernel_frames, **dd)

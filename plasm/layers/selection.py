@@ -6,8 +6,6 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-__all__ = ["floor_ratio", "top_mask"]
-
 
 def floor_ratio(ratio: float, count: int) -> int:
     """floor(ratio * count) for the decimal that the user wrote, free of binary rounding.

@@ -16,8 +16,6 @@ from .conv import NEGATIVE_SLOPE, run_block
 from .sparse import SparseConv2d, SparseGroupNorm, SparseTensor
 from .sparse_sites import find_sites
 
-__all__ = ["Coder", "SimVPDecoder", "SimVPEncoder"]
-
 Coder = Literal["openstl", "original"]
 """OpenSTL's: SiLU, pixel shuffles, the first features added. The original code's: LeakyReLU of slope 0.2, transposed
 convolutions, the first features joined as channels."""
@@ -38,8 +36,7 @@ class _EncoderBlock(nn.Module):
         stride: 1 or 2.
         kernel_size: Side of the (odd) kernel.
         coder: Whose.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -49,11 +46,9 @@ class _EncoderBlock(nn.Module):
         stride: int,
         kernel_size: int,
         coder: Coder,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.coder: Coder = coder
         padding = (kernel_size - stride + 1) // 2
         self.conv = _init_(SparseConv2d(in_dim, dim, kernel_size, stride, padding, **dd))
@@ -81,8 +76,7 @@ class SimVPEncoder(nn.Module):
         depth: Blocks; an odd one is rounded down, as OpenSTL does.
         kernel_size: Side of the (odd) kernels.
         coder: Whose.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -92,14 +86,13 @@ class SimVPEncoder(nn.Module):
         depth: int,
         kernel_size: int = 3,
         coder: Coder = "openstl",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
         self.num_features, self.reduction = dim, 2 ** (depth // 2)
         self.kernel_size, self.grad_checkpointing = kernel_size, False
         self.blocks = nn.ModuleList(
-            _EncoderBlock(dim if i else in_chans, dim, 1 + i % 2, kernel_size, coder, device, dtype)
+            _EncoderBlock(dim if i else in_chans, dim, 1 + i % 2, kernel_size, coder, **dd)
             for i in range(depth // 2 * 2)
         )
 
@@ -141,8 +134,7 @@ class _DecoderBlock(nn.Module):
         upsample: Double height and width.
         kernel_size: Side of the (odd) kernel.
         coder: Whose; the original doubles by a transposed convolution.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -152,11 +144,9 @@ class _DecoderBlock(nn.Module):
         upsample: bool,
         kernel_size: int,
         coder: Coder,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.coder: Coder = coder
         shuffles = upsample and coder == "openstl"
         padding, conv = kernel_size // 2, None
@@ -180,8 +170,7 @@ class SimVPDecoder(nn.Module):
         depth: Blocks; an odd one is rounded down.
         kernel_size: Side of the (odd) kernels.
         coder: Whose.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -191,11 +180,9 @@ class SimVPDecoder(nn.Module):
         depth: int,
         kernel_size: int = 3,
         coder: Coder = "openstl",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.grad_checkpointing = False
         self.coder: Coder = coder
         self.blocks = nn.ModuleList()

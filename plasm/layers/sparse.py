@@ -27,17 +27,6 @@ from torch.autograd.function import once_differentiable
 from .conv import NEGATIVE_SLOPE, init_conv_, run_block
 from .sparse_sites import SparseSites, find_sites, row_numbers
 
-__all__ = [
-    "SparseConv2d",
-    "SparseConvBlock",
-    "SparseEncoder",
-    "SparseGroupNorm",
-    "SparseSites",
-    "SparseTensor",
-    "sparse_conv2d",
-    "sparse_group_norm",
-]
-
 
 class SparseTensor:
     """Features of the visible sites of a batch of frames.
@@ -363,18 +352,10 @@ class SparseGroupNorm(nn.GroupNorm):
 class SparseConvBlock(nn.Module):
     """3x3 convolution, GroupNorm, LeakyReLU with slope 0.2 (Section III-C); Kaiming initialisation, fan-in."""
 
-    def __init__(
-        self,
-        in_chans: int,
-        dim: int,
-        stride: int = 1,
-        num_groups: int = 2,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_chans: int, dim: int, stride: int = 1, num_groups: int = 2, **dd: Any) -> None:
         super().__init__()
-        self.conv = init_conv_(SparseConv2d(in_chans, dim, 3, stride, padding=1, device=device, dtype=dtype))
-        self.norm = SparseGroupNorm(num_groups, dim, device=device, dtype=dtype)
+        self.conv = init_conv_(SparseConv2d(in_chans, dim, 3, stride, padding=1, **dd))
+        self.norm = SparseGroupNorm(num_groups, dim, **dd)
         self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
     @overload
@@ -404,26 +385,17 @@ class SparseEncoder(nn.Module):
         dim: encoder channels.
         depth: blocks.
         num_groups: of the norms; the paper does not give it.
-        device: of the parameters.
-        dtype: of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        in_chans: int = 1,
-        dim: int = 64,
-        depth: int = 4,
-        num_groups: int = 2,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_chans: int = 1, dim: int = 64, depth: int = 4, num_groups: int = 2, **dd: Any) -> None:
         super().__init__()
         if min(in_chans, dim, depth) < 1:
             raise ValueError(f"in_chans, dim and depth must be positive, got {in_chans}, {dim} and {depth}")
         self.num_features, self.reduction = dim, 2 ** (depth // 2)
         self.grad_checkpointing = False
         self.blocks = nn.ModuleList(
-            SparseConvBlock(dim if i else in_chans, dim, 1 + i % 2, num_groups, device, dtype) for i in range(depth)
+            SparseConvBlock(dim if i else in_chans, dim, 1 + i % 2, num_groups, **dd) for i in range(depth)
         )
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["PairTable", "SparseSites", "find_sites", "row_numbers"]
-
 
 class PairTable(NamedTuple):
     """The pairs of rows that a kernel joins, sorted by tap and within a tap by output row.

@@ -14,8 +14,6 @@ from .autocast import without_autocast
 from .conv import init_conv_
 from .selection import floor_ratio, top_mask
 
-__all__ = ["SpatialMasking"]
-
 
 class SpatialMasking(nn.Module):
     """Attention over channels whose highest scores are masked: stands in for the Translator in pretraining.
@@ -31,23 +29,15 @@ class SpatialMasking(nn.Module):
     Args:
         dim: Channels C (C-tilde in the paper).
         mask_ratio: r in [0, 1], the ratio of the entries of A to mask (Table IX; 0.1 in the paper).
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``mask_ratio`` is outside [0, 1].
     """
 
-    def __init__(
-        self,
-        dim: int,
-        mask_ratio: float = 0.1,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, mask_ratio: float = 0.1, **dd: Any) -> None:
         super().__init__()
         self.mask_ratio, self.num_masked = mask_ratio, floor_ratio(mask_ratio, dim * dim)
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.query = init_conv_(nn.Conv2d(dim, dim, 1, **dd))
         self.key = init_conv_(nn.Conv2d(dim, dim, 1, **dd))
         self.value = init_conv_(nn.Conv2d(dim, dim, 3, padding=1, groups=dim, **dd))

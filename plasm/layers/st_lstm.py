@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .convlstm import GateConv, Size, add_gates
 
-__all__ = ["SpatioTemporalLSTMCell"]
-
 _FORGET_BIAS = 1.0
 
 
@@ -32,21 +30,11 @@ class SpatioTemporalLSTMCell(nn.Module):
         dim: D.
         kernel_size: Side of the (odd) kernels.
         size: (h, w) for LayerNorm after each convolution but the 1x1; None leaves it out.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        dim: int,
-        kernel_size: int = 5,
-        size: Size = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, kernel_size: int = 5, size: Size = None, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv_x = GateConv(in_dim, 7 * dim, kernel_size, size, **dd)
         self.conv_h = GateConv(dim, 4 * dim, kernel_size, size, **dd)
         self.conv_m = GateConv(dim, 3 * dim, kernel_size, size, **dd)

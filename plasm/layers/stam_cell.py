@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from .folded_conv3d import FoldedConv3d
 
-__all__ = ["STAMCell"]
-
 _FORGET_BIAS = 1.0
 
 
@@ -25,8 +23,7 @@ class _GateConv3d(nn.Module):
         size: (V, h, w).
         kernel_size: Side of the (odd) kernel in space.
         kernel_frames: Frames that it spans, an odd number.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -36,12 +33,11 @@ class _GateConv3d(nn.Module):
         size: tuple[int, int, int],
         kernel_size: int,
         kernel_frames: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        self.conv = FoldedConv3d(in_dim, out_dim, kernel_size, kernel_frames, device=device, dtype=dtype)
-        self.norm = nn.LayerNorm([out_dim, *size], device=device, dtype=dtype)
+        self.conv = FoldedConv3d(in_dim, out_dim, kernel_size, kernel_frames, **dd)
+        self.norm = nn.LayerNorm([out_dim, *size], **dd)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_dim, V, h, w) to (N, out_dim, V, h, w)."""
@@ -67,8 +63,7 @@ class STAMCell(nn.Module):
         kernel_size: Side of the (odd) kernels in space.
         kernel_frames: Frames that they span, an odd number.
         as_paper: See above.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -79,11 +74,9 @@ class STAMCell(nn.Module):
         kernel_size: int = 3,
         kernel_frames: int = 3,
         as_paper: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.dim, self.as_paper = dim, as_paper
         self.conv_x = _GateConv3d(in_dim, 7 * dim, size, kernel_size, kernel_frames, **dd)
         self.conv_h = _GateConv3d(dim, 4 * dim, size, kernel_size, kernel_frames, **dd)

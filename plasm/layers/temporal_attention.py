@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from .large_kernel_attention import LargeKernelAttention
 
-__all__ = ["TemporalAttention"]
-
 
 class TemporalAttention(LargeKernelAttention):
     """x + conv1x1(d * s * u), with u = gelu(conv1x1(x)), s what large kernels see of it, and d = sigmoid(mlp(mean(u))).
@@ -26,21 +24,11 @@ class TemporalAttention(LargeKernelAttention):
         dilation: See ``LargeKernelAttention``.
         reduction: The MLP of d is max(dim / reduction, 4) times narrower than ``dim``: OpenSTL's rule, by which it has
             about ``reduction`` units.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        kernel_size: int = 21,
-        dilation: int = 3,
-        reduction: int = 16,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__(dim, kernel_size, dilation, device, dtype)
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+    def __init__(self, dim: int, kernel_size: int = 21, dilation: int = 3, reduction: int = 16, **dd: Any) -> None:
+        super().__init__(dim, kernel_size, dilation, **dd)
         width = dim // max(dim // reduction, 4)
         self.fc1 = nn.Linear(dim, width, bias=False, **dd)
         self.fc2 = nn.Linear(width, dim, bias=False, **dd)

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from .metaformer import init_fan_out_
 
-__all__ = ["MLPMixerBlock", "SwinBlock", "ViTBlock"]
-
 _NUM_HEADS = 8
 
 
@@ -28,8 +26,7 @@ class ViTBlock(Block):
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
         init_scale: What the scales of the branches start from; None leaves them out.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If the heads do not divide ``dim``.
@@ -42,11 +39,9 @@ class ViTBlock(Block):
         drop: float = 0.0,
         drop_path: float = 0.0,
         init_scale: float | None = None,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         _check_heads(dim)
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(
             dim, _NUM_HEADS, mlp_ratio, qkv_bias=True, proj_drop=drop, drop_path=drop_path, init_values=init_scale,
             norm_layer=nn.LayerNorm, **dd,
@@ -67,8 +62,7 @@ class MLPMixerBlock(MixerBlock):
         mlp_ratio: Width of the MLP over channels, in multiples of ``dim``; that over positions has dim / 2.
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -78,10 +72,8 @@ class MLPMixerBlock(MixerBlock):
         mlp_ratio: float = 4.0,
         drop: float = 0.0,
         drop_path: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         super().__init__(dim, size[0] * size[1], (0.5, mlp_ratio), drop=drop, drop_path=drop_path, **dd)
         init_fan_out_(self)
 
@@ -121,8 +113,7 @@ class SwinBlock(SwinTransformerBlock):
         mlp_ratio: Width of the MLP, in multiples of ``dim``.
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If the heads do not divide ``dim``.
@@ -136,11 +127,9 @@ class SwinBlock(SwinTransformerBlock):
         mlp_ratio: float = 4.0,
         drop: float = 0.0,
         drop_path: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         _check_heads(dim)
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         window = 7 if size[0] % 7 == 0 else min(8, max(4, size[0] // 16))
         super().__init__(
             dim, size, _NUM_HEADS, window_size=window, shift_size=window // 2 if shifted else 0, mlp_ratio=mlp_ratio,

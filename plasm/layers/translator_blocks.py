@@ -3,11 +3,10 @@
 Shapes: N clips, C = dim channels, H x W positions.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from timm.layers import GroupNorm1, LayerNorm2d, Mlp
 from timm.models.convnext import ConvNeXtBlock
 from timm.models.metaformer import Pooling
@@ -23,8 +22,6 @@ from .temporal_attention import TemporalAttention
 from .token_blocks import MLPMixerBlock, SwinBlock, ViTBlock
 from .uniformer import UniFormerBlock
 
-__all__ = ["BLOCKS", "BlockPosition", "TranslatorBlock"]
-
 
 @dataclass(frozen=True)
 class BlockPosition:
@@ -38,8 +35,7 @@ class BlockPosition:
         mlp_ratio: Width of the MLP, in multiples of ``dim``.
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        dd: ``device`` and ``dtype`` of the parameters.
     """
 
     dim: int
@@ -49,13 +45,7 @@ class BlockPosition:
     mlp_ratio: float
     drop: float
     drop_path: float
-    device: torch.device | str | None = None
-    dtype: torch.dtype | None = None
-
-    @property
-    def dd(self) -> dict[str, Any]:
-        """Device and dtype, as keyword arguments."""
-        return {"device": self.device, "dtype": self.dtype}
+    dd: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def hidden_dim(self) -> int:

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from .folded_conv3d import FoldedConv3d
 
-__all__ = ["CouplingBlock", "TwoWayAutoencoder", "shuffle_pixels", "unshuffle_pixels"]
-
 Halves = tuple[Tensor, Tensor]
 
 
@@ -45,21 +43,11 @@ class CouplingBlock(nn.Module):
         dim: Channels of each half after: 4 ``in_dim`` where the block halves H and W, else the same.
         kernel_frames: Frames that a kernel spans; 3 x 3 pixels in space.
         first: Leave out the norm and ReLU before the first convolution, which sees pixels.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        dim: int,
-        kernel_frames: int = 3,
-        first: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, kernel_frames: int = 3, first: bool = False, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.halves_size = dim != in_dim
         middle = max(1, dim // 2)
         layers: list[nn.Module] = []
@@ -95,8 +83,7 @@ class TwoWayAutoencoder(nn.Module):
         in_chans: C.
         depths: Blocks of each stage; H and W are divided by 2 to the power of their number.
         kernel_frames: See ``CouplingBlock``.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Attributes:
         num_features: D, that is, C r^2 / 2.
@@ -106,14 +93,7 @@ class TwoWayAutoencoder(nn.Module):
         ValueError: If there is no stage, or one without a block.
     """
 
-    def __init__(
-        self,
-        in_chans: int,
-        depths: Sequence[int] = (4, 5, 3),
-        kernel_frames: int = 3,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_chans: int, depths: Sequence[int] = (4, 5, 3), kernel_frames: int = 3, **dd: Any) -> None:
         super().__init__()
         if not depths or min(depths) < 1:
             raise ValueError(f"depths has a number of blocks, 1 or more, for each stage, got {list(depths)}")
@@ -121,7 +101,7 @@ class TwoWayAutoencoder(nn.Module):
         self.num_features = in_chans * self.reduction**2 // 2
         dims = [2 * in_chans * 4**stage for stage, depth in enumerate(depths) for _ in range(depth)]
         self.blocks = nn.ModuleList(
-            CouplingBlock(before, dim, kernel_frames, index == 0, device, dtype)
+            CouplingBlock(before, dim, kernel_frames, index == 0, **dd)
             for index, (before, dim) in enumerate(pairwise([dims[0], *dims]))
         )
 

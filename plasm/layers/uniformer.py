@@ -5,14 +5,11 @@ Shapes: N clips, C = dim channels, H x W positions.
 
 from typing import Any
 
-import torch
 from timm.layers import Mlp
 from torch import Tensor, nn
 
 from .metaformer import MetaFormerBlock
 from .token_blocks import ViTBlock
-
-__all__ = ["UniFormerBlock"]
 
 
 class UniFormerBlock(nn.Module):
@@ -25,8 +22,7 @@ class UniFormerBlock(nn.Module):
         mlp_ratio: Width of the MLP, in multiples of ``dim``.
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If there is attention, and the heads do not divide ``dim``.
@@ -39,11 +35,9 @@ class UniFormerBlock(nn.Module):
         mlp_ratio: float = 4.0,
         drop: float = 0.0,
         drop_path: float = 0.0,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.pos_embed = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, **dd)
         self.block: nn.Module
         if attention:

@@ -68,11 +68,10 @@ class CrevNet(RecurrentModel):
             raise ValueError(f"num_modules and window are 1 or more, got {num_modules} and {window}")
         kernel_frames = 3 if window > 1 else 1
         self.window = window
-        self.autoencoder = TwoWayAutoencoder(in_chans, depths, kernel_frames, device, dtype)
+        dd: dict[str, Any] = {"device": device, "dtype": dtype}
+        self.autoencoder = TwoWayAutoencoder(in_chans, depths, kernel_frames, **dd)
         dim, reduction = self.autoencoder.num_features, self.autoencoder.reduction
-        self.cells = nn.ModuleList(
-            ReversiblePredictiveModule(dim, kernel_frames, device, dtype) for _ in range(num_modules)
-        )
+        self.cells = nn.ModuleList(ReversiblePredictiveModule(dim, kernel_frames, **dd) for _ in range(num_modules))
         self.num_features = window * dim
         self.feature_info = [
             {"num_chs": window * dim, "reduction": reduction, "module": f"cells.{index}"}

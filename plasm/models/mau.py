@@ -33,20 +33,11 @@ class MAUEncoder(nn.Module):
         in_chans: C.
         dim: D.
         depth: How often H and W are halved.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        in_chans: int,
-        dim: int,
-        depth: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_chans: int, dim: int, depth: int, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_features, self.reduction = dim, 2**depth
         self.convs = nn.ModuleList(
             [nn.Conv2d(in_chans, dim, 1, **dd), *(nn.Conv2d(dim, dim, 3, 2, 1, **dd) for _ in range(depth))]
@@ -81,20 +72,11 @@ class MAUDecoder(nn.Module):
         dim: D.
         out_chans: Channels of the frames.
         depth: How often H and W are doubled.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        out_chans: int,
-        depth: int,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, out_chans: int, depth: int, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.convs = nn.ModuleList(nn.ConvTranspose2d(dim, dim, 3, 2, 1, output_padding=1, **dd) for _ in range(depth))
         self.readout = nn.Conv2d(dim, out_chans, 1, **dd)
 

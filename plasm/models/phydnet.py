@@ -37,21 +37,11 @@ class ConvNorm(nn.Module):
         dim: Channels out.
         stride: 1 or 2.
         transposed: Whether 2 doubles rather than halves H and W.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        in_dim: int,
-        dim: int,
-        stride: int = 1,
-        transposed: bool = False,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, stride: int = 1, transposed: bool = False, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.conv: nn.Module = (
             nn.ConvTranspose2d(in_dim, dim, 3, stride, 1, output_padding=stride - 1, **dd)
             if transposed
@@ -71,20 +61,11 @@ class PhyDNetEncoder(nn.Module):
         in_chans: C.
         reduction: 2 or 4.
         dim: Channels of the features, a multiple of 32.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        in_chans: int,
-        reduction: int,
-        dim: int = 64,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, in_chans: int, reduction: int, dim: int = 64, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.num_features, self.reduction = dim, reduction
         half = dim // 2
         self.blocks = nn.Sequential(
@@ -113,20 +94,11 @@ class PhyDNetDecoder(nn.Module):
         out_chans: Channels of the frames.
         reduction: 2 or 4.
         dim: Channels of the features, a multiple of 32.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        out_chans: int,
-        reduction: int,
-        dim: int = 64,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, out_chans: int, reduction: int, dim: int = 64, **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         half, stride = dim // 2, reduction // 2
         self.blocks = nn.Sequential(
             ConvNorm(dim, half, 2, transposed=True, **dd), ConvNorm(half, half, transposed=True, **dd)
@@ -146,16 +118,13 @@ class BiasedConvLSTMCell(nn.Module):
     Args:
         in_dim: Channels of x.
         dim: D.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self, in_dim: int, dim: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
+    def __init__(self, in_dim: int, dim: int, **dd: Any) -> None:
         super().__init__()
-        self.conv_x = GateConv(in_dim, 4 * dim, 3, bias=True, device=device, dtype=dtype)
-        self.conv_h = GateConv(dim, 4 * dim, 3, device=device, dtype=dtype)
+        self.conv_x = GateConv(in_dim, 4 * dim, 3, bias=True, **dd)
+        self.conv_h = GateConv(dim, 4 * dim, 3, **dd)
 
     def step(self, gates: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """What ``conv_x`` gives, (N, 4 D, h, w), and h and c, (N, D, h, w) each or None, to h and c."""

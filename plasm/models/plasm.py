@@ -44,8 +44,7 @@ class Translator(nn.Module):
         score: See ``PairwiseLayerAttention``.
         residual: See ``PairwiseLayerAttention``.
         block: "convnext", or "conv7x7", the baseline of Table X.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -59,11 +58,9 @@ class Translator(nn.Module):
         score: Score = "cosine",
         residual: bool = False,
         block: Block = "convnext",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.grad_checkpointing = False
         self.in_proj = init_conv_(nn.Conv2d(in_dim, dim, 1, **dd))
         # PairwiseLayerAttention names the valid blocks; build it first so that a wrong name is reported by it.
@@ -108,21 +105,11 @@ class Decoder(nn.Module):
         out_chans: C.
         depth: M; the strides are those of an encoder of that depth, in reverse.
         upsample: "transposed" as in the text, or "pixelshuffle" as in the authors' code.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        out_chans: int,
-        depth: int = 4,
-        upsample: Upsample = "transposed",
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, out_chans: int, depth: int = 4, upsample: Upsample = "transposed", **dd: Any) -> None:
         super().__init__()
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.grad_checkpointing = False
         strides = [1 + index % 2 for index in reversed(range(depth))]
         self.blocks = nn.ModuleList(UpsampleBlock(dim, stride, upsample, **dd) for stride in strides)

@@ -42,8 +42,7 @@ class InceptionTranslator(nn.Module):
         depth: N, blocks of each half.
         kernel_sizes: Sides of the (odd) kernels of a block.
         num_groups: Groups of its convolutions.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -53,15 +52,14 @@ class InceptionTranslator(nn.Module):
         depth: int,
         kernel_sizes: Sequence[int] = (3, 5, 7, 11),
         num_groups: int = 8,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
         self.depth, self.grad_checkpointing = depth, False
         self.out_dims = [dim] * (2 * depth - 1) + [in_dim]
         ins = [in_dim] + [dim] * depth + [2 * dim] * (depth - 1)
         self.blocks = nn.ModuleList(
-            InceptionBlock(before, dim // 2, after, kernel_sizes, num_groups, device, dtype)
+            InceptionBlock(before, dim // 2, after, kernel_sizes, num_groups, **dd)
             for before, after in zip(ins, self.out_dims, strict=True)
         )
 
@@ -91,8 +89,7 @@ class MetaTranslator(nn.Module):
         drop: Dropout rate.
         drop_path: Chances that a clip skips a branch in training: of the first block and of the last; those between lie
             on a line.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -105,8 +102,7 @@ class MetaTranslator(nn.Module):
         mlp_ratio: float = 8.0,
         drop: float = 0.0,
         drop_path: tuple[float, float] = (0.0, 0.0),
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        **dd: Any,
     ) -> None:
         super().__init__()
         self.name, self.grad_checkpointing = name, False
@@ -115,9 +111,7 @@ class MetaTranslator(nn.Module):
         first, last = drop_path
         rates = [first + (last - first) * index / (depth - 1) for index in range(depth)]
         self.blocks = nn.ModuleList(
-            TranslatorBlock(
-                name, BlockPosition(before, after, index, size, mlp_ratio, drop, rates[index], device, dtype)
-            )
+            TranslatorBlock(name, BlockPosition(before, after, index, size, mlp_ratio, drop, rates[index], dd))
             for index, (before, after) in enumerate(zip(ins, self.out_dims, strict=True))
         )
 
