@@ -3,6 +3,7 @@
 Shapes: B clips, T input frames, T' output frames, C input and C' output channels, H x W pixels.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -11,8 +12,6 @@ from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
 from ._forecasting import forecasts
-
-__all__ = ["VideoModel", "check_positive", "pad_to_multiple", "set_grad_checkpointing"]
 
 Model = TypeVar("Model", bound="VideoModel")
 
@@ -41,15 +40,27 @@ def check_positive(**counts: int) -> None:
             raise ValueError(f"{name} must be positive, a whole number, got {count!r}")
 
 
+def match_layers(stem: str, blocks: str, head: str) -> Callable[..., dict[str, Any]]:
+    """A ``group_matcher`` of timm's: of parameters that begin so, those of ``blocks`` have the block's number next."""
+
+    def match(self: nn.Module, coarse: bool = False) -> dict[str, Any]:
+        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
+        each = [(blocks, (0,)), (head, (1,))] if coarse else [(rf"{blocks}\.(\d+)", None), (head, (99999,))]
+        return {"stem": stem, "blocks": each}
+
+    return match
+
+
 class VideoModel(nn.Module):
     """A model that predicts T' frames from T.
 
     A subclass defines ``forward(clip)``: (B, T, C, H, W) -> (B, T', C', H, W), usually as ``pad_clip``, its own
-    arithmetic, ``crop``. It sets ``num_features`` and, for ``forward_intermediates`` and timm's ``features_only``,
-    ``feature_info``, ``forward_blocks`` and ``head_modules``; and, where frames are made of the last block's features
-    alone, ``decode``; a part that can recompute its blocks in the backward pass has an attribute
-    ``grad_checkpointing`` (see ``plasm.layers.conv.run_block``). For phase 1 and ``freeze_encoder`` it has ``encoder``
-    and ``decoder``, as ``MaskedAutoencoder`` takes them.
+    arithmetic, ``crop``; or ``forecast``, of which ``forward`` and ``predict`` are made then. For
+    ``forward_intermediates`` and timm's ``features_only`` it calls ``set_features``, and has ``forward_blocks`` and
+    ``head_modules``; and, where frames are made of the last block's features alone, ``decode``; a part that can
+    recompute its blocks in the backward pass has an attribute ``grad_checkpointing`` (see
+    ``plasm.layers.conv.run_block``). For phase 1 and ``freeze_encoder`` it has ``encoder`` and ``decoder``, as
+    ``MaskedAutoencoder`` takes them.
 
     It holds no state between calls, and knows no training: losses and what a training step shows are a task's
     (``plasm.tasks``), which ``Family.task`` names.
@@ -89,6 +100,16 @@ class VideoModel(nn.Module):
         self.num_classes = 0
         self.feature_info: list[dict[str, Any]] = []
         self.encoder_frozen = False
+
+    def set_features(self, dims: Mapping[str, int], reduction: int) -> None:
+        """Set ``feature_info`` and ``num_features``.
+
+        Args:
+            dims: Channels of each block, by the name of its module, in order of depth.
+            reduction: What they divide H and W by.
+        """
+        self.feature_info = [{"num_chs": dim, "reduction": reduction, "module": name} for name, dim in dims.items()]
+        self.num_features = self.feature_info[-1]["num_chs"]
 
     def check_clip(self, clip: Tensor) -> None:
         """Check the shape of a clip.
@@ -130,9 +151,33 @@ class VideoModel(nn.Module):
         """Whether one exported graph can take any H and W."""
         return not self.fixed_size
 
+    def forward(self, clip: Tensor) -> Tensor:
+        """Predict the next frames.
+
+        Args:
+            clip: (B, T, C, H, W); zeros are added at the bottom and the right where the layers need it, and what they
+                become is cut from the output.
+
+        Returns:
+            (B, T', C', H, W), not clamped.
+
+        Raises:
+            ValueError: If the clip has other T or C than the model, not five dimensions, or another H or W where those
+                are fixed.
+        """
+        return self.forecast(clip, self.out_frames)
+
+    def forecast(self, clip: Tensor, num_frames: int) -> Tensor:
+        """(B, T, C, H, W) to (B, num_frames, C', H, W), as ``predict`` gives them, with gradient."""
+        predicted = self(clip)
+        while predicted.shape[1] < num_frames:
+            window = torch.cat([clip, predicted], 1)[:, -self.in_frames :]
+            predicted = torch.cat([predicted, self(window)], 1)
+        return predicted[:, :num_frames]
+
     @forecasts
     def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
-        """Predict any number of frames: fewer than T' are cut, for more the last T frames are fed back.
+        """Predict any number of frames: fewer than T' are cut, for more the model's own frames are fed back.
 
         Args:
             clip: (B, T, C, H, W).
@@ -148,17 +193,21 @@ class VideoModel(nn.Module):
         num_frames = self.out_frames if num_frames is None else num_frames
         if num_frames < 1:
             raise ValueError(f"num_frames must be positive, got {num_frames}")
+        self.check_feedback(num_frames)
+        return self.forecast(clip, num_frames)
+
+    def check_feedback(self, num_frames: int) -> None:
+        """Check that so many frames can be predicted.
+
+        Raises:
+            ValueError: If frames would have to be fed back, and have other channels than the input.
+        """
         if num_frames > self.out_frames and self.out_chans != self.in_chans:
             raise ValueError(
                 f"{num_frames} frames are more than the {self.out_frames} of the model, and its output of "
                 f"{self.out_chans} channel(s) cannot be fed back where it takes {self.in_chans}: ask for "
                 f"{self.out_frames} or fewer, or make the model with out_frames={num_frames}"
             )
-        predicted, window = self(clip), clip
-        while predicted.shape[1] < num_frames:
-            window = torch.cat([clip, predicted], 1)[:, -self.in_frames :]
-            predicted = torch.cat([predicted, self(window)], 1)
-        return predicted[:, :num_frames]
 
     def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
         """Outputs of the first ``num_blocks`` (all by default) of the blocks that ``feature_info`` lists.

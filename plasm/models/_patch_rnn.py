@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ._adapters import Adapter, adapt_in_channels, adapt_out_channels
+from ._base import match_layers
 from ._recurrent import Inputs, RecurrentModel, patchify, unpatchify
 
 __all__ = ["PATCH_ADAPTERS", "PatchRNN", "openstl_arguments", "rename"]
@@ -40,6 +41,8 @@ class PatchRNN(RecurrentModel):
         ValueError: If the layers cannot have these ``hidden_dims``.
     """
 
+    group_matcher = match_layers(r"^cells\.0\.conv_x", r"^(?:cells|differences)", r"^")
+
     def __init__(
         self,
         in_chans: int = 1,
@@ -64,11 +67,7 @@ class PatchRNN(RecurrentModel):
         self.cells = nn.ModuleList(self.create_cells(kernel_size, size, dd))
         self.readout = self.create_readout(dd)
         self.add_modules(kernel_size, size, dd)
-        self.num_features = self.hidden_dims[-1]
-        self.feature_info = [
-            {"num_chs": dim, "reduction": patch_size, "module": f"cells.{index}"}
-            for index, dim in enumerate(self.hidden_dims)
-        ]
+        self.set_features({f"cells.{index}": dim for index, dim in enumerate(self.hidden_dims)}, patch_size)
 
     def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
@@ -89,13 +88,6 @@ class PatchRNN(RecurrentModel):
     def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
         """(N, D, h, w) to (N, C, H, W)."""
         return unpatchify(self.readout(features), self.patch_size)
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
-        stem = r"^cells\.0\.conv_x"
-        if coarse:
-            return {"stem": stem, "blocks": [(r"^readout", (1,)), (r"^(?!readout)", (0,))]}
-        return {"stem": stem, "blocks": [(r"^\w+\.(\d+)", None), (r"^", (99999,))]}
 
 
 PATCH_ADAPTERS: Mapping[str, Adapter] = {

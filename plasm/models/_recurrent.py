@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ._base import VideoModel, pad_to_multiple
-from ._forecasting import forecasts
 
 __all__ = ["Inputs", "RecurrentModel", "patchify", "same_dims", "unpatchify"]
 
@@ -96,41 +95,6 @@ class RecurrentModel(VideoModel):
         """Of a state, the features of each layer, (B, D, h, w), that ``feature_info`` lists."""
         raise NotImplementedError
 
-    def forward(self, clip: Tensor) -> Tensor:
-        """Predict the next frames.
-
-        Args:
-            clip: (B, T, C, H, W); zeros are added at the bottom and the right to whole patches, and what they become
-                is cut from the output.
-
-        Returns:
-            (B, T', C, H, W).
-
-        Raises:
-            ValueError: If the clip has other T or C than the model, not five dimensions, or another H or W where those
-                are fixed.
-        """
-        return self._forecast(clip, self.out_frames)
-
-    @forecasts
-    def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
-        """Predict any number of frames: the recurrence goes on, and nothing is encoded again.
-
-        Args:
-            clip: (B, T, C, H, W).
-            num_frames: How many; T' by default.
-
-        Returns:
-            (B, num_frames, C, H, W), without gradient.
-
-        Raises:
-            ValueError: If ``num_frames`` is not positive, or the clip is not what ``forward`` takes.
-        """
-        num_frames = self.out_frames if num_frames is None else num_frames
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be positive, got {num_frames}")
-        return self._forecast(clip, num_frames)
-
     def unroll(self, clip: Tensor, target: Tensor, mask: Tensor) -> tuple[Tensor, list[Any]]:
         """Forecasts of all frames but the first, each of the frame before or of its forecast.
 
@@ -185,7 +149,8 @@ class RecurrentModel(VideoModel):
         """
         raise ValueError(f"the layers of a {type(self).__name__} see each other from step to step: none can be pruned")
 
-    def _forecast(self, clip: Tensor, num_frames: int) -> Tensor:
+    def forecast(self, clip: Tensor, num_frames: int) -> Tensor:
+        """As the base class has it: the recurrence goes on, and nothing is encoded again."""
         self.check_clip(clip)
         state: Any = None
         forecasts: list[Tensor] = []

@@ -72,11 +72,7 @@ class CrevNet(RecurrentModel):
         self.autoencoder = TwoWayAutoencoder(in_chans, depths, kernel_frames, **dd)
         dim, reduction = self.autoencoder.num_features, self.autoencoder.reduction
         self.cells = nn.ModuleList(ReversiblePredictiveModule(dim, kernel_frames, **dd) for _ in range(num_modules))
-        self.num_features = window * dim
-        self.feature_info = [
-            {"num_chs": window * dim, "reduction": reduction, "module": f"cells.{index}"}
-            for index in range(num_modules)
-        ]
+        self.set_features({f"cells.{index}": window * dim for index in range(num_modules)}, reduction)
 
     @property
     def dynamic_size(self) -> bool:

@@ -63,9 +63,7 @@ class E3DLSTM(PatchRNN):
             device, dtype,
         )  # fmt: skip
         self.window = window
-        self.num_features = window * self.hidden_dims[-1]
-        for info in self.feature_info:
-            info["num_chs"] *= window
+        self.set_features({f"cells.{index}": window * dim for index, dim in enumerate(self.hidden_dims)}, patch_size)
 
     def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""

@@ -17,6 +17,7 @@ from plasm.layers.mau_cell import MAUCell
 from plasm.tasks import ScheduledSampling
 
 from ._adapters import adapt_out_channels
+from ._base import match_layers
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
 from ._family import Family
 from ._recurrent import Inputs, RecurrentModel, same_dims
@@ -125,6 +126,7 @@ class MAU(RecurrentModel):
     """
 
     fixed_size = True
+    group_matcher = match_layers(r"^encoder", r"^cells", r"^decoder")
 
     def __init__(
         self,
@@ -152,10 +154,7 @@ class MAU(RecurrentModel):
         self.encoder = MAUEncoder(in_chans, dim, depth, **dd)
         self.cells = nn.ModuleList(MAUCell(dim, dim, self.positions, kernel_size, cell_mode, **dd) for _ in hidden_dims)
         self.decoder = MAUDecoder(dim, in_chans, depth, **dd)
-        self.num_features = dim
-        self.feature_info = [
-            {"num_chs": dim, "reduction": reduction, "module": f"cells.{index}"} for index in range(len(hidden_dims))
-        ]
+        self.set_features({f"cells.{index}": dim for index in range(len(hidden_dims))}, reduction)
 
     def encode_frames(self, frames: Tensor) -> Inputs:
         """(N, C, H, W) to S, what the first unit makes of it, and the skips."""
@@ -186,12 +185,6 @@ class MAU(RecurrentModel):
     def hidden_states(self, state: Any) -> list[Tensor]:
         """T of each layer."""
         return [past_t[-1] for past_t, _ in state]
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
-        if coarse:
-            return {"stem": r"^encoder", "blocks": [(r"^cells", (0,)), (r"^decoder", (1,))]}
-        return {"stem": r"^encoder", "blocks": [(r"^cells\.(\d+)", None), (r"^decoder", (99999,))]}
 
 
 _RENAMES = [

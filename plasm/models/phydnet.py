@@ -191,12 +191,8 @@ class PhyDNet(RecurrentModel):
         self.decoder_phys = nn.Sequential(*(ConvNorm(dim, dim, transposed=True, **dd) for _ in range(2)))
         self.decoder_res = nn.Sequential(*(ConvNorm(dim, dim, transposed=True, **dd) for _ in range(2)))
         self.decoder = PhyDNetDecoder(in_chans, reduction, dim, **dd)
-        self.num_features = dim
-        names = ["phycell", *(f"cells.{index}" for index in range(len(residual_dims)))]
-        self.feature_info = [
-            {"num_chs": channels, "reduction": reduction, "module": name}
-            for name, channels in zip(names, (dim, *residual_dims), strict=True)
-        ]
+        cells = {f"cells.{index}": channels for index, channels in enumerate(residual_dims)}
+        self.set_features({"phycell": dim, **cells}, reduction)
 
     def encode_frames(self, frames: Tensor) -> Inputs:
         """(N, C, H, W) to the physical code and the first gates of the residual branch."""

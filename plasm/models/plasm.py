@@ -196,26 +196,12 @@ class PLASM(VideoModel):
             score, residual, block, **dd,
         )  # fmt: skip
         self.decoder = Decoder(encoder_dim, self.out_chans, encoder_depth, upsample, **dd)
-        self.num_features, self.size_multiple = translator_dim, self.encoder.reduction
-        self.feature_info = [
-            {"num_chs": translator_dim, "reduction": self.encoder.reduction, "module": f"translator.{name}.{index}"}
-            for name in ("convnext", "pla")
-            for index in range(translator_depth)
-        ]
+        self.size_multiple = self.encoder.reduction
+        names = [f"translator.{stack}.{index}" for stack in ("convnext", "pla") for index in range(translator_depth)]
+        self.set_features(dict.fromkeys(names, translator_dim), self.encoder.reduction)
 
     def forward(self, clip: Tensor) -> Tensor:
-        """Predict the next frames.
-
-        Args:
-            clip: (B, T, C, H, W) of any H and W: zeros are added at the bottom and the right where the strides need
-                it, and what they become is cut from the output.
-
-        Returns:
-            (B, T', C, H, W), not clamped; with ``out_chans``, so many channels.
-
-        Raises:
-            ValueError: If the clip has other T or C than the model, or not five dimensions.
-        """
+        """As the base class has it."""
         features, skip = self._encode(clip)
         return self.crop(self._decode(self.translator(features), skip), clip)
 

@@ -17,10 +17,9 @@ from plasm.layers.conv import run_block
 from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 
 from ._adapters import adapt_in_channels, adapt_out_channels
-from ._base import VideoModel
+from ._base import VideoModel, match_layers
 from ._benchmarks import HUMAN36M, MMNIST, TAXIBJ, recipes
 from ._family import Family
-from ._forecasting import forecasts
 from ._recurrent import patchify, unpatchify
 
 __all__ = ["PredFormer", "block_axes"]
@@ -73,6 +72,8 @@ class PredFormer(VideoModel):
     """
 
     adaptable = ("in_chans", "in_frames")
+    head_modules = ("norm", "readout")
+    group_matcher = match_layers(r"^embed", r"^blocks", r"^norm|^readout")
 
     def __init__(
         self,
@@ -103,47 +104,10 @@ class PredFormer(VideoModel):
         )
         self.norm = nn.LayerNorm(dim, **dd)
         self.readout = nn.Linear(dim, patch_dim, **dd)
-        self.num_features = dim
-        self.head_modules = ("norm", "readout")
-        self.feature_info = [
-            {"num_chs": dim, "reduction": patch_size, "module": f"blocks.{index}"} for index in range(depth)
-        ]
+        self.set_features({f"blocks.{index}": dim for index in range(depth)}, patch_size)
 
-    def forward(self, clip: Tensor) -> Tensor:
-        """Predict the next frames.
-
-        Args:
-            clip: (B, T, C, H, W); zeros are added at the bottom and the right to whole patches, and what they become
-                is cut from the output.
-
-        Returns:
-            (B, T', C, H, W), not clamped.
-
-        Raises:
-            ValueError: If the clip has other T or C than the model, or not five dimensions.
-        """
-        forecasts = [self._next(clip)]
-        while len(forecasts) * self.in_frames < self.out_frames:
-            forecasts.append(self._next(forecasts[-1]))
-        return torch.cat(forecasts, 1)[:, : self.out_frames]
-
-    @forecasts
-    def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
-        """Predict any number of frames: whole forecasts of T frames are fed back, and the last is cut.
-
-        Args:
-            clip: (B, T, C, H, W).
-            num_frames: How many; T' by default.
-
-        Returns:
-            (B, num_frames, C, H, W), not clamped, without gradient.
-
-        Raises:
-            ValueError: If ``num_frames`` is not positive, or the clip is not what ``forward`` takes.
-        """
-        num_frames = self.out_frames if num_frames is None else num_frames
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be positive, got {num_frames}")
+    def forecast(self, clip: Tensor, num_frames: int) -> Tensor:
+        """As the base class has it: whole forecasts of T frames are fed back, and the last is cut."""
         forecasts = [self._next(clip)]
         while len(forecasts) * self.in_frames < num_frames:
             forecasts.append(self._next(forecasts[-1]))
@@ -157,12 +121,6 @@ class PredFormer(VideoModel):
             x = self._attend(axis, block, x)
             outputs.append(rearrange(x, "b t (h w) d -> (b t) d h w", h=size[0]))
         return outputs
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
-        if coarse:
-            return {"stem": r"^embed", "blocks": [(r"^blocks", (0,)), (r"^norm|^readout", (1,))]}
-        return {"stem": r"^embed", "blocks": [(r"^blocks\.(\d+)", None), (r"^norm|^readout", (99999,))]}
 
     def _next(self, clip: Tensor) -> Tensor:
         """(B, T, C, H, W) to the T frames that follow."""

@@ -25,10 +25,9 @@ from plasm.layers.simvp_coders import Coder, SimVPDecoder, SimVPEncoder
 from plasm.layers.translator_blocks import BLOCKS, BlockPosition, TranslatorBlock
 
 from ._adapters import adapt_out_channels
-from ._base import VideoModel, check_positive
+from ._base import VideoModel, check_positive, match_layers
 from ._benchmarks import BENCHMARKS, TINY, recipes
 from ._family import Constructor, Family
-from ._forecasting import forecasts
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
 
@@ -167,6 +166,7 @@ class SimVP(VideoModel):
 
     head_modules = ("decoder",)
     adaptable = ("in_chans",)
+    group_matcher = match_layers(r"^encoder", r"^translator\.blocks", r"^decoder")
     default_translator = "gsta"
 
     def __init__(
@@ -206,7 +206,7 @@ class SimVP(VideoModel):
             raise ValueError(f"the norms of SimVP have two groups, which do not divide encoder_dim = {encoder_dim}")
         if coder not in get_args(Coder):
             raise ValueError(f'coder is "openstl" or "original", got {coder!r}')
-        self._check_feedback(out_frames)
+        self.check_feedback(out_frames)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.encoder = SimVPEncoder(in_chans, encoder_dim, encoder_depth, encoder_kernel_size, coder, **dd)
         self.size_multiple = self.encoder.reduction
@@ -227,52 +227,13 @@ class SimVP(VideoModel):
             )
         self.decoder = SimVPDecoder(encoder_dim, self.out_chans, encoder_depth, decoder_kernel_size, coder, **dd)
         self.fixed_size = translator == "mlpmixer"
-        self.num_features = joined
-        self.feature_info = [
-            {"num_chs": dim, "reduction": self.size_multiple, "module": f"translator.blocks.{index}"}
-            for index, dim in enumerate(self.translator.out_dims)
-        ]
-
-    def forward(self, clip: Tensor) -> Tensor:
-        """Predict the next frames.
-
-        Args:
-            clip: (B, T, C, H, W); zeros are added at the bottom and the right where the strides need it, and what they
-                become is cut from the output.
-
-        Returns:
-            (B, T', C, H, W), not clamped; with ``out_chans``, so many channels.
-
-        Raises:
-            ValueError: If the clip has other T or C than the model, or not five dimensions.
-        """
-        return self._forecast(clip, self.out_frames)
+        dims = {f"translator.blocks.{index}": dim for index, dim in enumerate(self.translator.out_dims)}
+        self.set_features(dims, self.size_multiple)
 
     @property
     def dynamic_size(self) -> bool:
         """Whether one exported graph can take any H and W. Not of Swin, which lays windows by them."""
         return not self.fixed_size and getattr(self.translator, "name", "") != "swin"
-
-    @forecasts
-    def predict(self, clip: Tensor, num_frames: int | None = None) -> Tensor:
-        """Predict any number of frames: whole forecasts of T frames are fed back, and the last is cut.
-
-        Args:
-            clip: (B, T, C, H, W).
-            num_frames: How many; T' by default.
-
-        Returns:
-            (B, num_frames, C, H, W), not clamped, without gradient.
-
-        Raises:
-            ValueError: If ``num_frames`` is not positive, the clip is not what ``forward`` takes, or the output would
-                have to be fed back and has other channels than the input.
-        """
-        num_frames = self.out_frames if num_frames is None else num_frames
-        if num_frames < 1:
-            raise ValueError(f"num_frames must be positive, got {num_frames}")
-        self._check_feedback(num_frames)
-        return self._forecast(clip, num_frames)
 
     def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
         """Outputs of the Translator's first blocks, (B, D, h, w) each, of a clip (B, T, C, H, W)."""
@@ -288,13 +249,8 @@ class SimVP(VideoModel):
             raise ValueError("the clip's first features go past the Translator: forward_head(features, clip)")
         return self._decode(features, self._encode(clip)[1], self.out_frames)
 
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
-        if coarse:
-            return {"stem": r"^encoder", "blocks": [(r"^translator", (0,)), (r"^decoder", (1,))]}
-        return {"stem": r"^encoder", "blocks": [(r"^translator\.blocks\.(\d+)", None), (r"^decoder", (99999,))]}
-
-    def _forecast(self, clip: Tensor, num_frames: int) -> Tensor:
+    def forecast(self, clip: Tensor, num_frames: int) -> Tensor:
+        """As the base class has it: whole forecasts of T frames are fed back, and the last is cut."""
         forecast: list[Tensor] = []
         while num_frames > 0:
             clip = self._next(clip, min(num_frames, self.in_frames))
@@ -326,7 +282,8 @@ class SimVP(VideoModel):
             )
         return _join_frames(features, self.in_frames), first
 
-    def _check_feedback(self, num_frames: int) -> None:
+    def check_feedback(self, num_frames: int) -> None:
+        """As the base class has it, of T frames at a time."""
         if num_frames > self.in_frames and self.out_chans != self.in_chans:
             raise ValueError(
                 f"{num_frames} frames are more than the {self.in_frames} of a forecast, and its {self.out_chans} "

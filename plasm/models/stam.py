@@ -19,6 +19,7 @@ from plasm.layers.stam_cell import STAMCell
 from plasm.tasks import ScheduledSampling
 
 from ._adapters import adapt_in_channels, adapt_out_channels
+from ._base import match_layers
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
 from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, rename
@@ -55,6 +56,7 @@ class STAM(RecurrentModel):
     """
 
     fixed_size = True
+    group_matcher = match_layers(r"^encoder|^cells\.0\.conv_x", r"^cells", r"^")
 
     def __init__(
         self,
@@ -88,11 +90,9 @@ class STAM(RecurrentModel):
         self.decoder = nn.ModuleList(
             nn.ConvTranspose2d(patch_dim, patch_dim, 3, 2, 1, output_padding=1, **dd) for _ in range(depth)
         )
-        self.num_features = _FRAMES * dim
-        self.feature_info = [
-            {"num_chs": _FRAMES * dim, "reduction": patch_size * reduction, "module": f"cells.{index}"}
-            for index in range(len(hidden_dims))
-        ]
+        self.set_features(
+            {f"cells.{index}": _FRAMES * dim for index in range(len(hidden_dims))}, patch_size * reduction
+        )
 
     def encode_frames(self, frames: Tensor) -> Inputs:
         """Patches: (N, C, H, W) to (N, p^2 C, H / p, W / p). What a step makes of a frame depends on that before it."""
@@ -130,13 +130,6 @@ class STAM(RecurrentModel):
     def hidden_states(self, state: Any) -> list[Tensor]:
         """H of each layer, (B, 2 D, h, w)."""
         return [h.flatten(1, 2) for h, _ in state[1]]
-
-    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
-        """Patterns that group parameters by layer, for timm's layer-wise learning rates."""
-        stem = r"^encoder|^cells\.0\.conv_x"
-        if coarse:
-            return {"stem": stem, "blocks": [(r"^cells", (0,)), (r"^", (1,))]}
-        return {"stem": stem, "blocks": [(r"^cells\.(\d+)", None), (r"^", (99999,))]}
 
 
 _RENAMES = [
