@@ -446,7 +446,7 @@ class ModelTester:
         own = {key for key, part in model.named_modules() if [*part.parameters(False), *part.buffers(False)]}
         assert own <= called, own - called
 
-    def test_an_adapter_in_position_of_a_module_counts(self, model: Any) -> None:
+    def test_an_adapter_in_place_of_a_module_counts(self, model: Any) -> None:
         clip = self.clip(model.eval())
         expected = model(clip)
         leaves = [key for key, part in model.named_modules() if [*part.parameters(False)] and not [*part.children()]]
