@@ -40,7 +40,7 @@ class EvaluateConfig(Config):
     )
     data: str = option("mmnist", "Data set: a name as for training, or MODULE:NAME for your own.")
     data_dir: str = option(MISSING, "Folder of the data set's files.")
-    num_clips: int = option(10_000, "Use the first so many clips of the test set.", at_least=1)
+    num_clips: int = option(10_000, "Number of clips of the test set to use, from the first.", at_least=1)
     frames: int | None = option(
         None,
         "Frames to predict of each clip; the model's T' by default. For more it feeds its forecasts back.",

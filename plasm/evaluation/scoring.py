@@ -38,7 +38,7 @@ def evaluate(
         dataset: Clips of at least T + T' frames.
         in_frames: T.
         out_frames: T'.
-        num_clips: Use the first so many clips; all by default.
+        num_clips: Number of clips to use, from the first; all by default.
         batch_size: B.
         group: The processes that measure together, and where the forecasts compute; by default this one, on the CPU.
         workers: Loader processes per process; 0 loads clips in the process itself.

@@ -137,7 +137,7 @@ def evaluate_rain(
         clips: Of T + T' frames.
         in_frames: T.
         leads: T'.
-        num_clips: Use the first so many; all by default.
+        num_clips: Number of clips to use, from the first; all by default.
         group: The processes that measure together.
         done: Called after each clip.
 

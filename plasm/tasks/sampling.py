@@ -175,5 +175,5 @@ class TeacherForcing(FramePrediction):
         return mask
 
     def chance(self, step: int) -> float:
-        """Probability that a batch has true frames as inputs, after so many steps."""
+        """Probability that a batch has true frames as inputs, after ``step`` steps."""
         return max(0.0, 1.0 - step / self.forcing_steps) if self.forcing_steps else 0.0
