@@ -200,11 +200,11 @@ def published(family: str) -> str:
 
 
 def recipes(family: str) -> str:
-    """What ``plasm train`` is told where the command line says nothing, for the models of a family, by its record."""
+    """Default hyperparameters of ``plasm train`` for the models of a family, by its record."""
     lines = []
     for name in families()[family]:
-        told = recipe(name, "train")
-        if not told:
+        defaults = recipe(name, "train")
+        if not defaults:
             continue
         given = {"model": name, "data": "mmnist", "data_dir": ".", "out": "."}
         config = create_config(TrainConfig, given)

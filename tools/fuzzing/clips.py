@@ -216,7 +216,7 @@ def _image(numbers: np.random.Generator, folder: Path) -> Case:
     elif title == "of another size":
         Image.fromarray(pages[1][:-2]).save(file, _IMAGES[ending])
     elif title != "whole":
-        # Under any ending: what a file is is told by its content.
+        # Under any ending: the content says what a file is.
         gray = pages[1][..., 0]
         Image.fromarray(gray if title == "gray" else gray.astype(np.uint16) * 257).save(file, "PNG")
 

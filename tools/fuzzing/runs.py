@@ -26,7 +26,7 @@ _TEXTS = {"null": b"null\n", "list": b"[1]\n", "deep": b"[" * 100_000}
 
 @dataclass(frozen=True)
 class Shared:
-    """A run of each phase that was stopped half-way, what it is told, and the weights it ends with.
+    """A run of each phase that was stopped half-way, its configuration, and the weights it ends with.
 
     Attributes:
         clips: Folder of the data.
@@ -49,15 +49,15 @@ def prepare(folder: Path) -> Shared:
         for number in range(count):
             frames = np.random.default_rng(number).integers(0, 256, (20, 16, 16), dtype=np.uint8)
             np.save(clips / split / f"{number}.npy", frames)
-    told: dict[str, Any] = {
+    common: dict[str, Any] = {
         "model": "plasm_mmnist", "data": "clips", "data_dir": str(clips), "epochs": 2, "clips_per_epoch": 4,
         "batch_size": 2, "val_clips": 1, "device": "cpu", "checkpoint_minutes": 0.0, "model_args": SMALL,
         "data_args": {"channels": 1},
     }  # fmt: skip
     first = folder / "pretrain_whole"
     configs: dict[str, Any] = {
-        "pretrain": training.PretrainConfig(out=str(first), **told),
-        "train": training.TrainConfig(out=str(folder / "train_whole"), init=str(first), freeze_encoder=False, **told),
+        "pretrain": training.PretrainConfig(out=str(first), **common),
+        "train": training.TrainConfig(out=str(folder / "train_whole"), init=str(first), freeze_encoder=False, **common),
     }
     weights, stopped = {}, {}
     for phase, config in configs.items():
@@ -110,7 +110,7 @@ def _damage(numbers: np.random.Generator, title: str, file: Path) -> None:
 
 
 def _two(phase: str, out: Path, resume: Callable[[], Path], right: Callable[[Path], bool]) -> Case:
-    """Two processes that both want to go on with one run: one does, the other is told that it cannot."""
+    """Two processes that both want to go on with one run: one does, the other gets an error."""
 
     def both() -> Path:
         other = os.fork()
