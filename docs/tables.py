@@ -319,6 +319,25 @@ def precision(_: str = "") -> str:
     return f"{about}\n\n{markdown(('precision', 'MB', 'MSE', 'from float32'), lines)}"
 
 
+def rain(_: str = "") -> str:
+    """Scores of ``plasm_radar``, from the CSV that ``plasm evaluate --data radar`` wrote."""
+    with (RESULTS / "rain.csv").open(encoding="utf-8", newline="") as stream:
+        found = {
+            (row["method"], float(row["threshold_mm_h"]), float(row["lead_minutes"])): row
+            for row in csv.DictReader(stream)
+        }
+    leads = (5, 15, 30, 45, 60)
+    lines = []
+    for title, key, threshold in (
+        ("CSI, .1 mm/h", "csi", 0.1), ("CSI, 1 mm/h", "csi", 1.0), ("CSI, 5 mm/h", "csi", 5.0),
+        ("FSS at 16 km, 1 mm/h", "fss_16km", 1.0), ("bias, 1 mm/h", "bias", 1.0),
+    ):  # fmt: skip
+        for method in ("persistence", "optical flow", "model"):
+            name = "`plasm_radar`" if method == "model" else method
+            lines.append((title, name, *(f"{float(found[method, threshold, lead][key]):.3f}" for lead in leads)))
+    return markdown(("score", "forecast", *(f"{lead} min" for lead in leads)), lines)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "all": all_models,
     "families": family_index,
@@ -329,6 +348,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "models": models,
     "precision": precision,
     "published": published,
+    "rain": rain,
     "recipes": recipes,
     "runtime": runtime,
     "scores": scores,

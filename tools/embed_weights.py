@@ -52,11 +52,13 @@ def seen(runs: list[dict[str, Any]]) -> tuple[int, int]:
     return epochs, clips
 
 
-def measure(file: Path, recipe: dict[str, Any], data_dir: Path) -> Metrics:
+def measure(file: Path, recipe: dict[str, Any], data_dir: Path, num_clips: int) -> Metrics:
     """What the weights of a file do on the test set."""
     model = load_model(recipe["model"], str(file), **recipe["model_args"]).eval()
     in_frames, out_frames = frame_counts(model)
-    clips = create_dataset(recipe["data"], data_dir, "test", num_frames=in_frames + out_frames, **recipe["data_args"])
+    clips = create_dataset(
+        recipe["data"], data_dir, "test", num_clips=num_clips, num_frames=in_frames + out_frames, **recipe["data_args"]
+    )
     return evaluate({"model": forecast(model)}, clips, in_frames, out_frames)["model"]
 
 
@@ -66,8 +68,12 @@ def measure(file: Path, recipe: dict[str, Any], data_dir: Path) -> Metrics:
 @click.option("--data-dir", type=Path, required=True, help="Folder of the data set's files.")
 @click.option("--repo", help="Repository on the Hub that holds the run's weights.")
 @click.option("--revision", help="Commit of the repository.")
+@click.option("--num-clips", default=10_000, help="Test clips of a data set that is made rather than read.")
+@click.option("--license", default="Apache-2.0", help="Of the weights, by SPDX.")
 @click.option("--note", default="", help="What else one must know of them: where they depart from the paper.")
-def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | None, note: str) -> None:
+def main(
+    run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | None, num_clips: int, license: str, note: str
+) -> None:
     """Give the weights of RUN the TAG."""
     if (repo is None) != (revision is None):
         raise click.UsageError("--repo and --revision go together")
@@ -86,7 +92,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         if not repo:
             tensors = {key: tensor.half() for key, tensor in weights.load_tensors(source).items()}
             weights.save_tensors(tensors, file)
-        metrics = measure(file, recipe, data_dir)
+        metrics = measure(file, recipe, data_dir, num_clips)
         if not repo:
             with atomic_write(FOLDER / kept) as beside:
                 shutil.copyfile(file, beside)
@@ -99,7 +105,7 @@ def main(run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | 
         revision=revision,
         size=file.stat().st_size,
         sha256=weights.file_sha256(file),
-        license="Apache-2.0",
+        license=license,
         data=recipe["data"],
         epochs=epochs,
         clips=clips_seen,

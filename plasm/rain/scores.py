@@ -77,19 +77,21 @@ class RainScores:
             if rates.shape != truth.shape or len(truth) != self.leads:
                 raise ValueError(f"{name} has rates of {rates.shape}, wanted {(self.leads, *truth.shape[1:])}")
         for lead in range(self.leads):
-            observed = truth[lead]
-            valid = np.isfinite(observed)
+            valid = np.isfinite(truth[lead])
             for rates in forecasts.values():
                 valid &= np.isfinite(rates[lead])
             if not valid.any():
                 continue
+            # Where nothing is valid nothing happens: of some composites that is most.
+            inside = lead, *(slice(where[0], where[-1] + 1) for where in map(np.flatnonzero, _sides(valid)))
+            valid, observed = valid[inside[1:]], truth[inside]
             square = largest_square(valid)
             power = self._power(observed, square)
             windows = [max(1, round(scale / self.km)) for scale in self.scales]
             events = [valid & (observed >= np.float32(t)) for t in self.thresholds]
             smooth = [[_fractions(event, window) for window in windows] for event in events]
             for number, name in enumerate(self.methods):
-                rates = forecasts[name][lead]
+                rates = forecasts[name][inside]
                 for at, threshold in enumerate(self.thresholds):
                     forecast = valid & (rates >= np.float32(threshold))
                     both = int((forecast & events[at]).sum())
@@ -170,6 +172,11 @@ class RainScores:
             for band in range(_BANDS)
             if self.sums["power"][0, :, band, 1].sum() > 0
         ]
+
+
+def _sides(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns that have a valid cell."""
+    return valid.any(1), valid.any(0)
 
 
 def categorical(hits: float, misses: float, false_alarms: float, correct_negatives: float) -> dict[str, float]:
