@@ -35,7 +35,7 @@ times = [datetime(2024, 6, 1, 12) + timedelta(minutes=5 * frame) for frame in ra
 # %%
 projection = "+proj=laea +lat_0=55 +lon_0=10 +x_0=1950000 +y_0=-2100000 +ellps=WGS84"
 Path("odim").mkdir(exist_ok=True)
-for time, rate in zip(times, rates):
+for time, rate in zip(times, rates, strict=True):
     with h5py.File(f"odim/{time:%Y%m%d%H%M}.h5", "w") as file:
         file.attrs["Conventions"] = np.bytes_("ODIM_H5/V2_2")
         what, where = file.create_group("what"), file.create_group("where")
