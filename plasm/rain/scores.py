@@ -83,15 +83,15 @@ class RainScores:
             if not valid.any():
                 continue
             # Where nothing is valid nothing happens: of some composites that is most.
-            inside = lead, *(slice(where[0], where[-1] + 1) for where in map(np.flatnonzero, _sides(valid)))
-            valid, observed = valid[inside[1:]], truth[inside]
+            rows, columns = (_span(np.flatnonzero(valid.any(axis))) for axis in (1, 0))
+            valid, observed = valid[rows, columns], truth[lead, rows, columns]
             square = largest_square(valid)
             power = self._power(observed, square)
             windows = [max(1, round(scale / self.km)) for scale in self.scales]
             events = [valid & (observed >= np.float32(t)) for t in self.thresholds]
             smooth = [[_fractions(event, window) for window in windows] for event in events]
             for number, name in enumerate(self.methods):
-                rates = forecasts[name][inside]
+                rates = forecasts[name][lead, rows, columns]
                 for at, threshold in enumerate(self.thresholds):
                     forecast = valid & (rates >= np.float32(threshold))
                     both = int((forecast & events[at]).sum())
@@ -174,9 +174,9 @@ class RainScores:
         ]
 
 
-def _sides(valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns that have a valid cell."""
-    return valid.any(1), valid.any(0)
+def _span(places: np.ndarray) -> slice:
+    """From the first of sorted places to the last."""
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def categorical(hits: float, misses: float, false_alarms: float, correct_negatives: float) -> dict[str, float]:
