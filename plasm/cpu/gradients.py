@@ -27,8 +27,6 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
-__all__ = ["conv2d", "group_norm", "is_eager_cpu"]
-
 _FAST_WIDTH = 3
 _FEW_CHANNELS, _FEW_PER_GROUP = 64, 16
 

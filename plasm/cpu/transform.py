@@ -14,8 +14,6 @@ from plasm.layers import sparse
 from .gradients import conv2d, group_norm
 from .winograd import conv2d_5x5, is_faster, kernels_transformed_once
 
-__all__ = ["speed_up"]
-
 Model = TypeVar("Model", bound=nn.Module)
 
 

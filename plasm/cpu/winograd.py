@@ -25,8 +25,6 @@ from torch import Tensor, nn
 
 from .gradients import is_eager_cpu
 
-__all__ = ["conv2d_5x5", "is_faster", "kernels_transformed_once"]
-
 _KERNEL, _ROWS = 5, 4
 _POINTS = _KERNEL + _ROWS - 1
 _LEAST_CHANNELS, _VECTOR = 64, 16

@@ -22,8 +22,6 @@ from .lpips import load_lpips
 from .metrics import Metrics
 from .scoring import evaluate
 
-__all__ = ["EvaluateConfig", "Evaluation", "run"]
-
 _logger = logging.getLogger(__name__)
 
 

@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from plasm.models import ModelInterface, forecasting
 
-__all__ = ["BASELINES", "Forecast", "TimedForecast", "forecast"]
-
 Forecast = Callable[[Tensor, int], Tensor]
 
 

@@ -8,17 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = [
-    "PSNR_CAP",
-    "SSIM_WINDOW",
-    "frame_mae",
-    "frame_mse",
-    "frame_psnr",
-    "frame_ssim",
-    "skimage_ssim",
-    "ssim_absence",
-]
-
 PSNR_CAP = 100.0
 """dB; what a perfect frame scores."""
 SSIM_WINDOW = 7

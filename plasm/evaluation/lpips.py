@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from plasm.weights import load_tensors
 from plasm.weights.convert import read_checkpoint
 
-__all__ = ["LPIPS_LEAST", "frame_lpips", "load_lpips"]
-
 LPIPS_LEAST = 32
 """Pixels: below, a layer of AlexNet has nothing left."""
 

@@ -17,8 +17,6 @@ from .frames import SSIM_WINDOW, frame_mae, frame_mse, frame_psnr, frame_ssim, s
 from .lpips import frame_lpips
 from .published import published_scores
 
-__all__ = ["Metrics", "VideoMetrics"]
-
 # Pixels are in [0, 1], and measurements scaled by those of other days not far from it; 255 is no such value.
 _GREATEST_TARGET = 10.0
 

@@ -15,8 +15,6 @@ from torch import Tensor
 
 from .frames import PSNR_CAP, frame_mse, skimage_ssim
 
-__all__ = ["published_scores"]
-
 
 def published_scores(prediction: Tensor, target: Tensor, ssim: bool = True) -> dict[str, Tensor]:
     """Scores of each frame where published code computes others: (B, T', C, H, W) twice -> (B, T') each.

@@ -14,8 +14,6 @@ from plasm.models import forecasting
 from .forecasts import Forecast
 from .metrics import Metrics, VideoMetrics
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     forecasts: dict[str, Forecast],

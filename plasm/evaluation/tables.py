@@ -2,8 +2,6 @@
 
 from .metrics import Metrics
 
-__all__ = ["metrics_table"]
-
 _COLUMNS = {
     "MSE": "mse",
     "MAE": "mae",

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from .engines import Engine, load_exported
 
-__all__ = ["TOLERANCE", "ExportError", "check_file", "sample_clips"]
-
 TOLERANCE = 1e-3
 """How far a file may be from eager, in parts of the output's range."""
 

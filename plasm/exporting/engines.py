@@ -19,8 +19,6 @@ from plasm.models import VideoModel, forecasts
 from .metadata import first_line, read_metadata
 from .origin import check_origin
 
-__all__ = ["Engine", "ExportedModel", "is_exported", "load_exported"]
-
 Engine = Literal["onnxruntime", "openvino"]
 _SUFFIXES = (".onnx", ".pt2")
 _LARGEST_GRAPH = 2**28

@@ -28,8 +28,6 @@ from .engines import Engine, ExportedModel, load_exported
 from .metadata import write_metadata
 from .origin import remember
 
-__all__ = ["FORMATS", "OPSET", "Exported", "Format", "export", "through_onnx"]
-
 Format = Literal["onnx", "pt2", "aoti"]
 FORMATS: tuple[str, ...] = get_args(Format)
 OPSET = 20

@@ -11,8 +11,6 @@ from typing import BinaryIO
 
 from plasm.files import parse_json
 
-__all__ = ["METADATA", "first_line", "read_metadata", "write_metadata"]
-
 METADATA = "plasm.json"
 """What the metadata is called inside a .pt2 file, which is a zip archive, in the folder ``extra``."""
 _COUNTS = ("in_frames", "out_frames", "in_chans", "out_chans", "height", "width", "size_multiple")

@@ -10,8 +10,6 @@ from pathlib import Path
 
 from plasm import weights
 
-__all__ = ["UntrustedFileError", "check_origin", "record_file", "remember"]
-
 _RECORD = "exports"
 _logger = logging.getLogger(__name__)
 

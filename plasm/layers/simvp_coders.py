@@ -5,7 +5,7 @@ Paper: Gao et al., CVPR 2022, arXiv 2206.05099, Section 3.2.
 Shapes: N frames, C image channels, D features, H x W pixels, h = ceil(H / reduction), w likewise.
 """
 
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,7 @@ from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
 from .conv import NEGATIVE_SLOPE, run_block
-from .sparse import SparseConv2d, SparseGroupNorm, SparseTensor
-from .sparse_sites import find_sites
+from .sparse import SparseConv2d, SparseGroupNorm, SparseStack, SparseTensor
 
 Coder = Literal["openstl", "original"]
 """OpenSTL's: SiLU, pixel shuffles, the first features added. The original code's: LeakyReLU of slope 0.2, transposed
@@ -54,75 +53,33 @@ class _EncoderBlock(nn.Module):
         self.conv = _init_(SparseConv2d(in_dim, dim, kernel_size, stride, padding, **dd))
         self.norm = SparseGroupNorm(2, dim, **dd)
 
-    @overload
-    def forward(self, x: Tensor) -> Tensor: ...
-
-    @overload
-    def forward(self, x: SparseTensor) -> SparseTensor: ...
-
-    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
+    def forward(self, x: _X) -> _X:
         """(N, in_dim, H, W) to (N, dim, H / stride, W / stride), rounded up; dense or sparse as ``x`` is."""
         if isinstance(x, Tensor):
             return _activate(self.norm(self.conv(x)), self.coder)
         return self.norm(self.conv(x)).map(lambda features: _activate(features, self.coder))
 
 
-class SimVPEncoder(nn.Module):
+class SimVPEncoder(SparseStack):
     """Blocks of strides 1, 2, 1, 2, ...: SimVP's ConvSC stack.
 
     Args:
         in_chans: C.
         dim: D.
         depth: Blocks; an odd one is rounded down, as OpenSTL does.
-        kernel_size: Side of the (odd) kernels.
+        kernel_size: Side of the (odd) kernels; 1 or 3 where there is a mask.
         coder: Whose.
         **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
-        self,
-        in_chans: int,
-        dim: int,
-        depth: int,
-        kernel_size: int = 3,
-        coder: Coder = "openstl",
-        **dd: Any,
+        self, in_chans: int, dim: int, depth: int, kernel_size: int = 3, coder: Coder = "openstl", **dd: Any
     ) -> None:
-        super().__init__()
-        self.num_features, self.reduction = dim, 2 ** (depth // 2)
-        self.kernel_size, self.grad_checkpointing = kernel_size, False
-        self.blocks = nn.ModuleList(
+        blocks = (
             _EncoderBlock(dim if i else in_chans, dim, 1 + i % 2, kernel_size, coder, **dd)
             for i in range(depth // 2 * 2)
         )
-
-    def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode frames, or what a mask shows of them, as phase 1 of PLA-SM does.
-
-        Args:
-            frames: (N, C, H, W).
-            visible: (N, 1, H, W) bool, True = visible; None runs the dense layers.
-
-        Returns:
-            (N, D, h, w); zeros where nothing was visible.
-
-        Raises:
-            ValueError: If ``visible`` is not bool (N, 1, H, W), or the kernels are not 1x1 or 3x3.
-        """
-        if visible is None:
-            return self._run(self.blocks, frames)
-        sites = find_sites(visible, [(self.kernel_size, 1 + i % 2) for i in range(len(self.blocks))])
-        return self._run(self.blocks, SparseTensor(sites.gather(frames), sites)).to_dense()
-
-    def forward_skip(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) to what ``forward`` gives, and the first block's output (N, D, H, W)."""
-        first = self._run(self.blocks[:1], frames)
-        return self._run(self.blocks[1:], first), first
-
-    def _run(self, blocks: nn.ModuleList, x: _X) -> _X:
-        for block in blocks:
-            x = run_block(block, x, recompute=self.grad_checkpointing)
-        return x
+        super().__init__(blocks, dim, kernel_size)
 
 
 class _DecoderBlock(nn.Module):

@@ -17,7 +17,7 @@ Shape legend
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Sequence, TypeVar, overload  # noqa: UP035 - torch 2.6 reads no other Sequence in operators
+from typing import Any, Sequence, TypeVar  # noqa: UP035 - torch 2.6 reads no other Sequence in operators
 
 import torch
 import torch.nn.functional as F
@@ -304,17 +304,13 @@ def sparse_group_norm(
 
 # --- layers: the ordinary ones, which also take a SparseTensor --------------------------------------------------------
 
+_X = TypeVar("_X", Tensor, SparseTensor)
+
 
 class SparseConv2d(nn.Conv2d):
     """`nn.Conv2d` that also takes a `SparseTensor`: same arguments, same parameters, same state-dict keys."""
 
-    @overload
-    def forward(self, input: Tensor) -> Tensor: ...
-
-    @overload
-    def forward(self, input: SparseTensor) -> SparseTensor: ...
-
-    def forward(self, input: Tensor | SparseTensor) -> Tensor | SparseTensor:
+    def forward(self, input: _X) -> _X:
         """Convolve a dense tensor as `nn.Conv2d` does, or visible sites only with `sparse_conv2d`.
 
         Raises:
@@ -336,13 +332,7 @@ class SparseConv2d(nn.Conv2d):
 class SparseGroupNorm(nn.GroupNorm):
     """`nn.GroupNorm` that also takes a `SparseTensor`: same arguments, same parameters, same state-dict keys."""
 
-    @overload
-    def forward(self, input: Tensor) -> Tensor: ...
-
-    @overload
-    def forward(self, input: SparseTensor) -> SparseTensor: ...
-
-    def forward(self, input: Tensor | SparseTensor) -> Tensor | SparseTensor:
+    def forward(self, input: _X) -> _X:
         """Normalise a dense tensor as `nn.GroupNorm` does, or each frame's visible sites with `sparse_group_norm`."""
         if isinstance(input, Tensor):
             return super().forward(input)
@@ -358,13 +348,7 @@ class SparseConvBlock(nn.Module):
         self.norm = SparseGroupNorm(num_groups, dim, **dd)
         self.act = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True)
 
-    @overload
-    def forward(self, x: Tensor) -> Tensor: ...
-
-    @overload
-    def forward(self, x: SparseTensor) -> SparseTensor: ...
-
-    def forward(self, x: Tensor | SparseTensor) -> Tensor | SparseTensor:
+    def forward(self, x: _X) -> _X:
         """(N, in_chans, H, W) to (N, dim, H / stride, W / stride), rounded up; dense or sparse as `x` is."""
         if isinstance(x, Tensor):
             return self.act(self.norm(self.conv(x)))
@@ -372,31 +356,20 @@ class SparseConvBlock(nn.Module):
         return sparse_group_norm(self.conv(x), norm.num_groups, norm.weight, norm.bias, norm.eps, slope)
 
 
-_X = TypeVar("_X", Tensor, SparseTensor)
-
-
-class SparseEncoder(nn.Module):
-    """The encoder of both phases: `depth` blocks, every second one of stride 2 (Section III-C).
-
-    A mask means sparse, none means dense; the parameters are the same.
+class SparseStack(nn.Module):
+    """Blocks that each take dense frames or a `SparseTensor`: a mask means sparse, none means dense.
 
     Args:
-        in_chans: image channels.
-        dim: encoder channels.
-        depth: blocks.
-        num_groups: of the norms; the paper does not give it.
-        **dd: ``device`` and ``dtype`` of the parameters.
+        blocks: of strides 1, 2, 1, 2, ...
+        dim: channels of the last.
+        kernel_size: of their convolutions.
     """
 
-    def __init__(self, in_chans: int = 1, dim: int = 64, depth: int = 4, num_groups: int = 2, **dd: Any) -> None:
+    def __init__(self, blocks: Iterable[nn.Module], dim: int, kernel_size: int = 3) -> None:
         super().__init__()
-        if min(in_chans, dim, depth) < 1:
-            raise ValueError(f"in_chans, dim and depth must be positive, got {in_chans}, {dim} and {depth}")
-        self.num_features, self.reduction = dim, 2 ** (depth // 2)
-        self.grad_checkpointing = False
-        self.blocks = nn.ModuleList(
-            SparseConvBlock(dim if i else in_chans, dim, 1 + i % 2, num_groups, **dd) for i in range(depth)
-        )
+        self.blocks = nn.ModuleList(blocks)
+        self.num_features, self.reduction = dim, 2 ** (len(self.blocks) // 2)
+        self.kernel_size, self.grad_checkpointing = kernel_size, False
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recompute each block in the backward pass instead of keeping its features."""
@@ -413,11 +386,11 @@ class SparseEncoder(nn.Module):
             (N, dim, h, w), h = ceil(H / reduction); zeros where nothing was visible.
 
         Raises:
-            ValueError: if `visible` is not bool (N, 1, H, W).
+            ValueError: if `visible` is not bool (N, 1, H, W), or with it the kernels are not 1x1 or 3x3.
         """
         if visible is None:
             return self._run(self.blocks, frames)
-        sites = find_sites(visible, [(3, 1 + i % 2) for i in range(len(self.blocks))])
+        sites = find_sites(visible, [(self.kernel_size, 1 + i % 2) for i in range(len(self.blocks))])
         return self._run(self.blocks, SparseTensor(sites.gather(frames), sites)).to_dense()
 
     def forward_skip(self, frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -429,3 +402,21 @@ class SparseEncoder(nn.Module):
         for block in blocks:
             x = run_block(block, x, recompute=self.grad_checkpointing)
         return x
+
+
+class SparseEncoder(SparseStack):
+    """The encoder of both phases: `depth` blocks, every second one of stride 2 (Section III-C).
+
+    Args:
+        in_chans: image channels.
+        dim: encoder channels.
+        depth: blocks.
+        num_groups: of the norms; the paper does not give it.
+        **dd: ``device`` and ``dtype`` of the parameters.
+    """
+
+    def __init__(self, in_chans: int = 1, dim: int = 64, depth: int = 4, num_groups: int = 2, **dd: Any) -> None:
+        if min(in_chans, dim, depth) < 1:
+            raise ValueError(f"in_chans, dim and depth must be positive, got {in_chans}, {dim} and {depth}")
+        blocks = (SparseConvBlock(dim if i else in_chans, dim, 1 + i % 2, num_groups, **dd) for i in range(depth))
+        super().__init__(blocks, dim)

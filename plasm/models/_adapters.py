@@ -14,8 +14,6 @@ from einops import rearrange, repeat
 from timm.models import adapt_input_conv
 from torch import Tensor
 
-__all__ = ["Adapter", "adapt_in_channels", "adapt_in_frames", "adapt_out_channels", "adapt_out_frames"]
-
 Adapter = Callable[[Tensor, Any], Tensor]
 """Maps a tensor of a checkpoint and the model that is to take it to the tensor in the model's shape."""
 

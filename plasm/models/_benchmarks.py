@@ -6,8 +6,6 @@ net_mmnist = FAMILY.register(Net, "net_mmnist", **MMNIST, dim=64)
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["BENCHMARKS", "CALTECH", "HUMAN36M", "KTH", "MMNIST", "TAXIBJ", "TINY", "TINY_SAMPLING_STOP", "recipes"]
-
 # Of the PLA-SM paper's Table I.
 MMNIST: dict[str, Any] = {"in_chans": 1, "img_size": (64, 64), "in_frames": 10, "out_frames": 10}
 TAXIBJ: dict[str, Any] = {"in_chans": 2, "img_size": (32, 32), "in_frames": 4, "out_frames": 4}
@@ -22,6 +20,10 @@ TINY = "mmnist_tiny"
 TINY_SAMPLING_STOP = 2400
 """Of the league's 6,000 steps, the share that OpenSTL's 50,000 steps have of its 125,000."""
 
+SAMPLING: dict[str, Any] = {
+    "task_args": {"sampling_stop": 50_000}, "tiny_task_args": {"sampling_stop": TINY_SAMPLING_STOP}
+}  # fmt: skip
+"""Scheduled sampling, for ``recipes``."""
 
 # What OpenSTL (commit c74deb5) gives nearly every model on a benchmark: batches of 16, no clipping of the gradient.
 # (Epochs are of the tables of its documentation.) r0 is of the PLA-SM paper's Table I.

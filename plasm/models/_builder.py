@@ -18,8 +18,6 @@ from ._family import Family
 from ._registry import family_of, is_timm_model, list_models
 from ._untrusted import check_count
 
-__all__ = ["check_buildable", "create_model"]
-
 _SOURCES = ("hf-hub", "local-dir")
 
 

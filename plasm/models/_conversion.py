@@ -12,8 +12,6 @@ from . import openstl
 from ._builder import create_model
 from ._registry import family_of
 
-__all__ = ["Converted", "convert_checkpoint"]
-
 
 @dataclass(frozen=True)
 class Converted:

@@ -25,8 +25,6 @@ from ._adapters import Adapter, adapt_in_channels
 from ._pretrained import Filter, resolve_pretrained
 from ._untrusted import REMOVED_ARGUMENTS, parameters_of
 
-__all__ = ["Constructor", "Family"]
-
 Model = TypeVar("Model", bound=nn.Module)
 Size = tuple[int, int, int]
 

@@ -8,8 +8,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 import torch
 from torch import nn
 
-__all__ = ["forecasting", "forecasts"]
-
 Model = TypeVar("Model", bound=nn.Module)
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")

@@ -18,17 +18,6 @@ from ._builder import create_model
 from ._registry import arguments_of, family_of, is_plasm_model, is_timm_model
 from ._untrusted import REMOVED_ARGUMENTS, check_arguments, check_count, check_sizes
 
-__all__ = [
-    "add_file_format",
-    "initial_arguments",
-    "is_here",
-    "is_pretraining",
-    "is_public",
-    "load_initial_weights",
-    "load_model",
-    "read_run_config",
-]
-
 _formats: list[tuple[Callable[[Path], bool], Callable[..., nn.Module]]] = []
 
 

@@ -14,8 +14,6 @@ from plasm.layers.spatial_masking import SpatialMasking
 
 from ._base import pad_to_multiple, set_grad_checkpointing
 
-__all__ = ["MaskedAutoencoder"]
-
 
 class MaskedAutoencoder(nn.Module):
     """Encoder -> Spatial Masking -> Decoder: rebuilds clips of which few pixels are seen.

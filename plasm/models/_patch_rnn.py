@@ -17,8 +17,6 @@ from ._adapters import Adapter, adapt_in_channels, adapt_out_channels
 from ._base import match_layers
 from ._recurrent import Inputs, RecurrentModel, patchify, unpatchify
 
-__all__ = ["PATCH_ADAPTERS", "PatchRNN", "openstl_arguments", "rename"]
-
 
 class PatchRNN(RecurrentModel):
     """A stack of recurrent layers on patches.
@@ -41,6 +39,7 @@ class PatchRNN(RecurrentModel):
         ValueError: If the layers cannot have these ``hidden_dims``.
     """
 
+    cell: type[nn.Module]
     group_matcher = match_layers(r"^cells\.0\.conv_x", r"^(?:cells|differences)", r"^")
 
     def __init__(
@@ -70,8 +69,11 @@ class PatchRNN(RecurrentModel):
         self.set_features({f"cells.{index}": dim for index, dim in enumerate(self.hidden_dims)}, patch_size)
 
     def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
-        """The cells, from the bottom up."""
-        raise NotImplementedError
+        """The cells, from the bottom up: of ``cell``, by default."""
+        ins = (self.patch_dim, *self.hidden_dims[:-1])
+        return [
+            self.cell(before, dim, kernel_size, size, **dd) for before, dim in zip(ins, self.hidden_dims, strict=True)
+        ]
 
     def add_modules(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> None:
         """Add what the system has beside cells and readout: nothing, by default."""
@@ -88,6 +90,10 @@ class PatchRNN(RecurrentModel):
     def decode_frames(self, features: Tensor, inputs: Inputs) -> Tensor:
         """(N, D, h, w) to (N, C, H, W)."""
         return unpatchify(self.readout(features), self.patch_size)
+
+    def hidden_states(self, state: Any) -> list[Tensor]:
+        """H of each layer, which comes first in the layer's state, and these first in the state."""
+        return [each[0] for each in state[0]]
 
 
 PATCH_ADAPTERS: Mapping[str, Adapter] = {
@@ -136,7 +142,7 @@ def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> tuple
 
 _GATES = [
     (r"^cell_list\.", "cells."),
-    (r"\.(conv_\w+|[xz]_concat)\.0\.(?:conv3d\.)?weight$", r".\1.conv.weight"),
+    (r"\.(conv_\w+|[xz]_concat)\.0\.(?:conv3d\.)?(weight|bias)$", r".\1.conv.\2"),
     (r"\.(conv_\w+|[xz]_concat)\.1\.(weight|bias)$", r".\1.norm.\2"),
     (r"^conv_last\.", "readout."),
 ]

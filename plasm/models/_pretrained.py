@@ -33,8 +33,6 @@ from ._untrusted import (
 if TYPE_CHECKING:
     from ._family import Constructor
 
-__all__ = ["Filter", "Pretrained", "published_arguments", "resolve_pretrained"]
-
 _logger = logging.getLogger(__name__)
 
 _ADAPTED = ("in_chans", "out_chans", "in_frames", "out_frames")

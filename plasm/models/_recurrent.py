@@ -19,8 +19,6 @@ from torch.utils.checkpoint import checkpoint
 
 from ._base import VideoModel, pad_to_multiple
 
-__all__ = ["Inputs", "RecurrentModel", "patchify", "same_dims", "unpatchify"]
-
 Inputs = tuple[Tensor, ...]
 
 

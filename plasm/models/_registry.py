@@ -16,17 +16,6 @@ from plasm.tasks import Prediction, Task
 from ._family import Family
 from ._pretrained import published_arguments
 
-__all__ = [
-    "arguments_of",
-    "create_task",
-    "families",
-    "family_of",
-    "is_plasm_model",
-    "is_timm_model",
-    "list_models",
-    "recipe",
-]
-
 _PACKAGE = __package__ or ""
 
 

@@ -8,8 +8,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from plasm import weights
 
-__all__ = ["ModelSummary", "summarize"]
-
 
 @dataclass(frozen=True)
 class ModelSummary:

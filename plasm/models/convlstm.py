@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plasm.layers.convlstm import ConvLSTMCell
 from plasm.tasks import ScheduledSampling
 
-from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs
@@ -23,27 +23,17 @@ __all__ = ["ConvLSTM", "checkpoint_filter_fn"]
 class ConvLSTM(PatchRNN):
     """A stack of ``ConvLSTMCell``; for the arguments see ``PatchRNN``. Layers may have different ``hidden_dims``."""
 
-    def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
-        """The cells, from the bottom up."""
-        ins = (self.patch_dim, *self.hidden_dims)
-        return [
-            ConvLSTMCell(before, dim, kernel_size, size, **dd)
-            for before, dim in zip(ins, self.hidden_dims, strict=False)
-        ]
+    cell = ConvLSTMCell
 
     def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
         """One step; the state is h and c of each layer."""
         cells: list[Any] = list(self.cells)
-        states: list[Any] = [None] * len(cells) if state is None else list(state)
+        states: list[Any] = [None] * len(cells) if state is None else list(state[0])
         gates = inputs[0]
         for index, cell in enumerate(cells):
             gates = cell.project(states[index - 1][0]) if index else gates
             states[index] = cell.step(gates, states[index])
-        return states[-1][0], states
-
-    def hidden_states(self, state: Any) -> list[Tensor]:
-        """H of each layer."""
-        return [h for h, _ in state]
+        return states[-1][0], (states,)
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -67,8 +57,7 @@ FAMILY = Family(
     recipes=recipes(
         "convlstm",
         lr={"mmnist": 5e-4, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
-        task_args={"sampling_stop": 50_000},
-        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+        **SAMPLING,
     ),
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,

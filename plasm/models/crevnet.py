@@ -22,7 +22,7 @@ from plasm.layers.reversible_predictive import ReversiblePredictiveModule
 from plasm.layers.two_way_autoencoder import TwoWayAutoencoder
 from plasm.tasks import ScheduledSampling
 
-from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family
 from ._recurrent import Inputs, RecurrentModel
 
@@ -128,8 +128,7 @@ FAMILY = Family(
     recipes=recipes(
         "crevnet",
         lr=5e-4,
-        task_args={"sampling_stop": 50_000},
-        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+        **SAMPLING,
     ),
     task=ScheduledSampling,
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plasm.layers.eidetic_lstm import Eidetic3DLSTMCell
 from plasm.tasks import ScheduledSamplingL1
 
-from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, patchify, same_dims, unpatchify
@@ -167,8 +167,7 @@ FAMILY = Family(
         "e3dlstm",
         lr={"mmnist": 1e-4, "taxibj": 5e-3, "human36m": 1e-4, "caltech": 2.5e-3, "kth": 5e-4},
         batch_size={"human36m": 4, "caltech": 4, "kth": 8},
-        task_args={"sampling_stop": 50_000},
-        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+        **SAMPLING,
     ),
     adapters=PATCH_ADAPTERS,
     task=ScheduledSamplingL1,

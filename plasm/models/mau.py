@@ -5,7 +5,6 @@ Paper: Chang, Zhang, Wang, Ma, Ye, Xiang, Gao, NeurIPS 2021, https://openreview.
 Shapes: as in ``recurrent``; D hidden channels, reduction r of H and W, h = H / r.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -18,8 +17,9 @@ from plasm.tasks import ScheduledSampling
 
 from ._adapters import adapt_out_channels
 from ._base import match_layers
-from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family
+from ._patch_rnn import rename
 from ._recurrent import Inputs, RecurrentModel, same_dims
 
 __all__ = ["MAU", "MAUDecoder", "MAUEncoder", "checkpoint_filter_fn", "from_openstl"]
@@ -188,27 +188,15 @@ class MAU(RecurrentModel):
 
 
 _RENAMES = [
-    (r"^cell_list\.(\d+)\.(\w+)\.0\.", r"cells.\1.\2.conv."),
-    (r"^cell_list\.(\d+)\.(\w+)\.1\.", r"cells.\1.\2.norm."),
     (r"^encoders\.(\d+)\.encoder_t(?:_conv)?-?\d+\.", r"encoder.convs.\1."),
     (r"^decoders\.(\d+)\.c_decoder\d+\.", r"decoder.convs.\1."),
     (r"^srcnn\.0\.", "decoder.readout."),
 ]
-_UNUSED = re.compile(r"^(merge|conv_last_sr)\.")
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Give OpenSTL's tensors the names of a ``MAU``, without two convolutions that its code never uses."""
-    if not any(name.startswith("cell_list.") for name in state_dict):
-        return dict(state_dict)
-    out: dict[str, Tensor] = {}
-    for name, tensor in state_dict.items():
-        if _UNUSED.match(name):
-            continue
-        for pattern, new in _RENAMES:
-            name = re.sub(pattern, new, name)
-        out[name] = tensor
-    return out
+    return rename(state_dict, "cell_list.", _RENAMES, unused=r"^(merge|conv_last_sr)\.")
 
 
 def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -259,8 +247,7 @@ FAMILY = Family(
         "mau",
         lr={"mmnist": 1e-3, "taxibj": 1e-3, "human36m": 1e-4, "caltech": 1e-3, "kth": 5e-4},
         phase_1=True,
-        task_args={"sampling_stop": 50_000},
-        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+        **SAMPLING,
     ),
     first_conv="encoder.convs.0",
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},

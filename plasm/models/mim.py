@@ -17,7 +17,7 @@ from plasm.layers.mim import MIMBlock, MIMMemory
 from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from plasm.tasks import ScheduledSampling
 
-from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, same_dims
@@ -67,10 +67,6 @@ class MIM(PatchRNN):
             h = states[index + 1][0]
         return h, (states, memories, m)
 
-    def hidden_states(self, state: Any) -> list[Tensor]:
-        """H of each layer."""
-        return [each[0] for each in state[0]]
-
 
 _MEMORY = r"(ct_weight|oc_weight|conv_[hx]_concat)"
 _RENAMES = [
@@ -110,8 +106,7 @@ FAMILY = Family(
         "mim",
         lr={"mmnist": 5e-4, "taxibj": 1e-2, "human36m": 1e-4, "caltech": 1e-2, "kth": 1e-4},
         batch_size={"human36m": 4},
-        task_args={"sampling_stop": 50_000},
-        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+        **SAMPLING,
     ),
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,

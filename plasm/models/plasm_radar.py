@@ -53,21 +53,11 @@ class LocalTranslator(Translator):
         out_dim: Channels of its output, small at first.
         depth: N, the number of ConvNeXt blocks and of PLA blocks.
         num_heads: Heads of each PLA block.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        out_dim: int,
-        depth: int = 3,
-        num_heads: int = 2,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, dim: int, out_dim: int, depth: int = 3, num_heads: int = 2, **dd: Any) -> None:
         nn.Module.__init__(self)
-        dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.grad_checkpointing = False
         self.in_proj = init_conv_(nn.Conv2d(dim, dim, 1, **dd))
         self.pla = nn.ModuleList(LocalLayerAttention(dim, num_heads, **dd) for _ in range(depth))
@@ -120,12 +110,8 @@ class PLASMRadar(VideoModel):
         # Displacement, what is kept and what is added.
         readings = out_frames * (2 + 2 * in_chans)
         self.translator = LocalTranslator(translator_dim, readings, translator_depth, num_heads, **dd)
-        self.num_features = translator_dim
-        self.feature_info = [
-            {"num_chs": translator_dim, "reduction": OpticalFlow.reduction, "module": f"translator.{name}.{index}"}
-            for name in ("convnext", "pla")
-            for index in range(translator_depth)
-        ]
+        names = [f"translator.{stack}.{index}" for stack in ("convnext", "pla") for index in range(translator_depth)]
+        self.set_features(dict.fromkeys(names, translator_dim), OpticalFlow.reduction)
 
     def forward(self, clip: Tensor) -> Tensor:
         """Forecast the next frames.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from plasm.tasks import ScheduledSampling
 
-from ._benchmarks import BENCHMARKS, CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._benchmarks import BENCHMARKS, CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, same_dims
@@ -24,11 +24,12 @@ __all__ = ["PredRNN", "PredRNNv2", "checkpoint_filter_fn"]
 class PredRNN(PatchRNN):
     """A stack of ``SpatioTemporalLSTMCell``; for the arguments see ``PatchRNN``. All ``hidden_dims`` are the same."""
 
+    cell = SpatioTemporalLSTMCell
+
     def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
-        dim = same_dims(self.hidden_dims, type(self).__name__)
-        ins = [self.patch_dim] + [dim] * (len(self.hidden_dims) - 1)
-        return [SpatioTemporalLSTMCell(before, dim, kernel_size, size, **dd) for before in ins]
+        same_dims(self.hidden_dims, type(self).__name__)
+        return super().create_cells(kernel_size, size, dd)
 
     def step(self, inputs: Inputs, state: Any) -> tuple[Tensor, Any]:
         """One step; the state is h and c of each layer, the memory, and what was added to c and m of each layer."""
@@ -42,10 +43,6 @@ class PredRNN(PatchRNN):
             states[index] = (h, c)
             deltas.append((delta_c, delta_m))
         return states[-1][0], (states, m, deltas)
-
-    def hidden_states(self, state: Any) -> list[Tensor]:
-        """H of each layer."""
-        return [h for h, _ in state[0]]
 
 
 class PredRNNv2(PredRNN):
@@ -89,8 +86,7 @@ FAMILY = Family(
         **recipes(
             "predrnn",
             lr={"mmnist": 5e-4, "taxibj": 1e-4, "human36m": 1e-4, "caltech": 1e-2, "kth": 1e-3},
-            task_args={"sampling_stop": 50_000},
-            tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+            **SAMPLING,
         ),
         **recipes(
             "predrnnv2",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from plasm.layers.causal_lstm import CausalLSTMCell, GradientHighwayUnit
 from plasm.tasks import ScheduledSampling
 
-from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, same_dims
@@ -25,13 +25,14 @@ class PredRNNpp(PatchRNN):
     All ``hidden_dims`` are the same. (OpenSTL's code with ``layer_norm`` does not run.)
     """
 
+    cell = CausalLSTMCell
+
     def create_cells(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> list[nn.Module]:
         """The cells, from the bottom up."""
-        dim = same_dims(self.hidden_dims, "PredRNN++")
+        same_dims(self.hidden_dims, "PredRNN++")
         if len(self.hidden_dims) < 2:
             raise ValueError("PredRNN++ has two layers or more: its highway lies between the first and the second")
-        ins = [self.patch_dim] + [dim] * (len(self.hidden_dims) - 1)
-        return [CausalLSTMCell(before, dim, kernel_size, size, **dd) for before in ins]
+        return super().create_cells(kernel_size, size, dd)
 
     def add_modules(self, kernel_size: int, size: tuple[int, int] | None, dd: dict[str, Any]) -> None:
         """Add the highway between the first layer and the second."""
@@ -50,10 +51,6 @@ class PredRNNpp(PatchRNN):
             h, c, m = cell.step(gates, states[index], m)
             states[index] = (h, c)
         return states[-1][0], (states, m, z)
-
-    def hidden_states(self, state: Any) -> list[Tensor]:
-        """H of each layer."""
-        return [h for h, _ in state[0]]
 
 
 _RENAMES = [(r"^gradient_highway\.([xz])_concat\.", r"highway.conv_\1.")]
@@ -80,8 +77,7 @@ FAMILY = Family(
     recipes=recipes(
         "predrnnpp",
         lr={"mmnist": 1e-4, "taxibj": 1e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
-        task_args={"sampling_stop": 50_000},
-        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+        **SAMPLING,
     ),
     adapters=PATCH_ADAPTERS,
     task=ScheduledSampling,

@@ -20,7 +20,7 @@ from plasm.tasks import ScheduledSampling
 
 from ._adapters import adapt_in_channels, adapt_out_channels
 from ._base import match_layers
-from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
+from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family
 from ._patch_rnn import PATCH_ADAPTERS, rename
 from ._recurrent import Inputs, RecurrentModel, patchify, same_dims, unpatchify
@@ -133,7 +133,6 @@ class STAM(RecurrentModel):
 
 
 _RENAMES = [
-    (r"\.(conv_\w+)\.0\.bias$", r".\1.conv.bias"),
     (r"^conv_encoder\.encoder", "encoder."),
     (r"^conv_decoder\.decoder", "decoder."),
 ]
@@ -234,8 +233,7 @@ FAMILY = Family(
         schedule="exponential",
         warmup_epochs={"taxibj": 0},
         epochs={"taxibj": 122, "mmnist": 240, "human36m": 240, "caltech": 240, "kth": 240},
-        task_args={"sampling_stop": 50_000},
-        tiny_task_args={"sampling_stop": TINY_SAMPLING_STOP},
+        **SAMPLING,
     ),
     adapters={
         **PATCH_ADAPTERS,
