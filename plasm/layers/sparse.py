@@ -17,7 +17,7 @@ Shape legend
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, Sequence, TypeVar  # noqa: UP035 - torch 2.6 reads no other Sequence in operators
+from typing import Any, Sequence, TypeVar, final  # noqa: UP035 - torch 2.6 reads no other Sequence in operators
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from .conv import NEGATIVE_SLOPE, init_conv_, run_block
 from .sparse_sites import SparseSites, find_sites, row_numbers
 
 
+@final
 class SparseTensor:
     """Features of the visible sites of a batch of frames.
 
