@@ -110,7 +110,15 @@ def measure(
         ValueError: If there is no such runtime, or a number is not positive.
     """
     runtimes = (runtime,) if isinstance(runtime, str) else tuple(runtime)
-    _check(runtimes, device, dtype, batch_size, rounds, threads)
+    if unknown := [name for name in runtimes if name not in RUNTIMES]:
+        raise ValueError(f"runtime is one of {', '.join(RUNTIMES)}, got {', '.join(map(repr, unknown))}")
+    if batch_size < 1 or rounds < 1 or any(count < 1 for count in threads):
+        raise ValueError(
+            f"batch size, rounds and threads must be positive, got {batch_size}, {rounds} and {tuple(threads)}"
+        )
+    exported = [name for name in runtimes if name in _EXPORTED]
+    if exported and (device.type != "cpu" or dtype != torch.float32):
+        raise ValueError(f"{', '.join(exported)}: measured on the CPU and in float32 only")
     counts = tuple(threads) or (torch.get_num_threads(),)
     before = torch.get_num_threads()
     cases: dict[_Case, Step] = {}
@@ -160,25 +168,6 @@ class _Case(NamedTuple):
     threads: int
     runtime: str
     mode: str
-
-
-def _check(
-    runtimes: Sequence[str],
-    device: torch.device,
-    dtype: torch.dtype,
-    batch_size: int,
-    rounds: int,
-    threads: Sequence[int],
-) -> None:
-    if unknown := [name for name in runtimes if name not in RUNTIMES]:
-        raise ValueError(f"runtime is one of {', '.join(RUNTIMES)}, got {', '.join(map(repr, unknown))}")
-    if batch_size < 1 or rounds < 1 or any(count < 1 for count in threads):
-        raise ValueError(
-            f"batch size, rounds and threads must be positive, got {batch_size}, {rounds} and {tuple(threads)}"
-        )
-    exported = [name for name in runtimes if name in _EXPORTED]
-    if exported and (device.type != "cpu" or dtype != torch.float32):
-        raise ValueError(f"{', '.join(exported)}: measured on the CPU and in float32 only")
 
 
 def _steps(

@@ -312,14 +312,9 @@ def hickle_strings(file: Path) -> list[str]:
                 dataset = content[reference]
             values = np.ravel(h5_values(content, str(dataset.name), file))
             # Newer versions write a string as the bytes of its UTF-8.
-            whole = values.dtype == np.uint8 or "str_type" in dataset.attrs
-            strings += [values.tobytes().decode()] if whole else [_text(value, file) for value in values]
+            if values.dtype == np.uint8 or "str_type" in dataset.attrs:
+                values = np.array([values.tobytes()], object)
+            if wrong := [value for value in values if not isinstance(value, bytes | str)]:
+                raise ValueError(f"{file} should hold strings, it holds {shown(repr(wrong[0]))}")
+            strings += [value.decode() if isinstance(value, bytes) else value for value in values]
     return strings
-
-
-def _text(value: Any, file: Path) -> str:
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, str):
-        return value
-    raise ValueError(f"{file} should hold strings, it holds {shown(repr(value))}")

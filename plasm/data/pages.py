@@ -54,7 +54,9 @@ class PageStream(FrameStream):
         first: np.ndarray | None = None
         for number in numbers:
             image.seek(number)
-            page = _pixels(image)
+            alpha = image.mode == "P" and "transparency" in image.info
+            pixels = np.asarray(image.convert("RGBA" if alpha else _MODES.get(image.mode, "RGB")))
+            page = pixels.reshape(*pixels.shape[:2], -1)
             first = page if first is None else first
             check_alike(first, page, f"{self.file}, page {number + 1}", f"page {numbers[0] + 1}")
             yield page
@@ -113,10 +115,3 @@ def tiff_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) 
         stack = TiffStack.of(opened, str(file), options.axes)
     clips = clips_of(stack.layout, stack.shape, str(file))
     return [TiffStream(file, stack, clip, channels, options.fill) for clip in clips]
-
-
-def _pixels(image: Any) -> np.ndarray:
-    """The page that an image of Pillow's is at: (H, W, K)."""
-    alpha = image.mode == "P" and "transparency" in image.info
-    pixels = np.asarray(image.convert("RGBA" if alpha else _MODES.get(image.mode, "RGB")))
-    return pixels.reshape(*pixels.shape[:2], -1)

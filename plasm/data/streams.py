@@ -23,7 +23,7 @@ from .limits import check_bytes
 __all__ = ["ClipStream", "FrameStream", "ImageStream", "check_alike", "clips_of", "join_blocks"]
 
 # Bytes of the frames that are converted together.
-BLOCK_BYTES = 1 << 22
+_BLOCK_BYTES = 1 << 22
 # Bytes that a stream takes in memory, roughly.
 _STREAM_BYTES = 1000
 _COLOURS = {1: "gray", 3: "colour", 4: "colour with alpha"}
@@ -85,7 +85,7 @@ class FrameStream(ABC):
         """
         self._check_size(frame_format, count)
         gray = frame_format.channels == 1
-        several = max(1, BLOCK_BYTES // (math.prod(self.size) * self.channels))
+        several = self._several()
         blocks: Iterable[np.ndarray]
         if self._frames_apart:
             blocks = (
@@ -102,6 +102,10 @@ class FrameStream(ABC):
         if size := getattr(self, "size", None):
             needed = count * math.prod(size) * self.channels
             check_bytes(needed, self.name, f"{count:,} frames of {size[1]}x{size[0]}")
+
+    def _several(self) -> int:
+        """Frames that are converted together."""
+        return max(1, _BLOCK_BYTES // (math.prod(self.size) * self.channels))
 
     def _check_size(self, frame_format: FrameFormat, count: int) -> None:
         height, width = frame_format.size or self.size

@@ -5,6 +5,7 @@ OpenSTL prepares.
 """
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -82,16 +83,12 @@ def _runs(days: Sequence[tuple[Path, str, int]]) -> list[tuple[Path, int, int]]:
     """(file, first row, rows) of days that follow one another without a gap."""
     runs: list[tuple[Path, int, int]] = []
     for index, (file, day, row) in enumerate(days):
-        before = index and np.datetime64(_iso(days[index - 1][1])) + 1 == np.datetime64(_iso(day))
-        if before and runs[-1][0] == file and runs[-1][1] + runs[-1][2] == row:
+        date, before = (datetime.strptime(each, "%Y%m%d") for each in (day, days[max(0, index - 1)][1]))
+        if date - before == timedelta(1) and runs[-1][0] == file and runs[-1][1] + runs[-1][2] == row:
             runs[-1] = (file, runs[-1][1], runs[-1][2] + _SLOTS)
         else:
             runs.append((file, row, _SLOTS))
     return runs
-
-
-def _iso(day: str) -> str:
-    return f"{day[:4]}-{day[4:6]}-{day[6:]}"
 
 
 @register_dataset("taxibj", published={"train": 19_627, "test": 1_334}, published_frames=(8,))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from .decoding import display_matrix, open_video, to_array
 from .extras import require
 from .frames import FrameFormat
 from .image_files import upright
-from .streams import BLOCK_BYTES, FrameStream, check_alike, join_blocks
+from .streams import FrameStream, check_alike, join_blocks
 
 __all__ = ["VideoStream"]
 
@@ -113,7 +114,8 @@ class VideoStream(FrameStream):
         self._check_size(frame_format, count)
 
         def convert(frames: Iterator[np.ndarray]) -> Tensor:
-            return join_blocks(frame_format(np.stack(block), self.name) for block in _blocks(frames))
+            blocks = iter(lambda: list(islice(frames, self._several())), [])
+            return join_blocks(frame_format(np.stack(block), self.name) for block in blocks)
 
         return self._proved(range(start, start + count * step, step), frame_format.channels == 1, convert)
 
@@ -246,18 +248,6 @@ class _EndedEarlyError(ValueError):
 
 class _DamagedError(ValueError):
     """A frame is damaged, or is built on one that is."""
-
-
-def _blocks(frames: Iterator[np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """Frames, a few at a time."""
-    block: list[np.ndarray] = []
-    for frame in frames:
-        block.append(frame)
-        if len(block) * frame.nbytes >= BLOCK_BYTES:
-            yield block
-            block = []
-    if block:
-        yield block
 
 
 def _mark(packet: Any) -> tuple[int, int, int, int]:

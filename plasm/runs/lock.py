@@ -14,19 +14,12 @@ from types import ModuleType
 __all__ = ["lock_folder"]
 
 
-def _import_first(*names: str) -> ModuleType | None:
-    for name in names:
-        with suppress(ImportError):
-            return importlib.import_module(name)
-    return None
-
-
 _NAME = ".lock"
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 # What file systems say that know no locks.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 # Windows has no fcntl. What it locks nobody else can read, so that the byte lies behind what is written.
-_SYSTEM = _import_first("fcntl", "msvcrt")
+_SYSTEM: ModuleType | None = importlib.import_module("msvcrt" if os.name == "nt" else "fcntl")
 _LOCKED_BYTE = 1 << 20
 _PATIENCE = 100
 _logger = logging.getLogger(__name__)

@@ -98,9 +98,8 @@ def training_options(
         chosen.append(f"--data-arg channels={channels}")
     if size != (height, width):
         chosen.append(f'--data-arg "size=({size[0]},{size[1]})"')
-    train_files = files * 4 // 5
-    stride = next((s for s in range(span, 0, -1) if train_files * _count(length, span, s) >= _ENOUGH_CLIPS), 1)
-    steps = max(1, train_files * _count(length, span, stride) // batch_size)
+    stride, clips = _enough([length] * (files * 4 // 5), span)
+    steps = max(1, clips // batch_size)
     return [*chosen, f"--data-arg stride={stride}", "--lr 0.002", f"--epochs {math.ceil(ENOUGH_STEPS / steps)}"], size
 
 
@@ -112,18 +111,17 @@ def small_size(height: int, width: int) -> tuple[int, int]:
     return max(4, 4 * round(height * scale / 4)), max(4, 4 * round(width * scale / 4))
 
 
-def _count(length: int, span: int, stride: int) -> int:
-    return max(0, (length - span) // stride + 1)
+def _enough(lengths: list[int], span: int) -> tuple[int, int]:
+    for stride in range(span, 0, -1):
+        count = sum(max(0, (length - span) // stride + 1) for length in lengths)
+        if count >= _ENOUGH_CLIPS:
+            break
+    return stride, count
 
 
 def denser(clips: StreamClips) -> tuple[int, int]:
     """The largest stride that makes enough clips of a folder, or else 1, and how many these are."""
-    span = (clips.num_frames - 1) * clips.step + 1
-    lengths = [stream.num_frames for stream in clips.streams]
-    for stride in range(span, 1, -1):
-        if (count := sum(_count(length, span, stride) for length in lengths)) >= _ENOUGH_CLIPS:
-            return stride, count
-    return 1, sum(_count(length, span, 1) for length in lengths)
+    return _enough([stream.num_frames for stream in clips.streams], (clips.num_frames - 1) * clips.step + 1)
 
 
 def _seconds_a_clip(trainer: Trainer) -> float:
