@@ -4,7 +4,7 @@
 # From a folder of videos to forecasts that beat repeating the last frame. The videos here are made up: three shapes that
 # turn, bounce off the borders and collide. The page [your own videos](../videos.md) says what to choose for others.
 #
-# The whole notebook takes about a quarter of an hour on two cores. With `PLASM_QUICK=1` in the environment it does little of
+# The whole notebook should take a quarter of an hour on two cores. With `PLASM_QUICK=1` in the environment it does little of
 # everything, to see that it works.
 
 # %%
