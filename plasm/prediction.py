@@ -261,7 +261,9 @@ def _fitting_model(stream: FrameStream, step: int) -> str:
         ValueError: If no model with weights fits.
         plasm.weights.WeightsNotFoundError: If no model has weights.
     """
-    names = [name for name in list_models() if weights.tags(name)]
+    # Those of radar see logarithms of rain, which no video shows.
+    seen = {row.model for row in weights.entries() if row.data != "radar"}
+    names = [name for name in list_models() if name in seen]
     if not names:
         return DEFAULT_MODEL
     # Colour can be predicted in gray; an alpha channel is no colour.

@@ -380,6 +380,8 @@ def test_predict_says_how_many_frames_are_needed(tmp_path: Path) -> None:
     common = ["predict", "--input", tmp_path / "short.npy", "--out", tmp_path / "p"]
     message = fails(*common, "--step", 3)
     assert "It is too short: one in 3 of its 12 frames, 4, where 10 are needed at least" in message
+    # Nor are the weights of radar offered, which take fewer.
+    assert "plasm_radar" not in message
     assert "the clip has 4 frames; the model needs 10" in fails(*common, "--step", 3, "--model", "plasm_mmnist_tiny")
     assert not (tmp_path / "p").exists()
 
