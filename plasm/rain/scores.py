@@ -174,9 +174,9 @@ class RainScores:
         ]
 
 
-def _span(places: np.ndarray) -> slice:
-    """From the first of sorted places to the last."""
-    return slice(int(places[0]), int(places[-1]) + 1)
+def _span(positions: np.ndarray) -> slice:
+    """From the first of sorted positions to the last."""
+    return slice(int(positions[0]), int(positions[-1]) + 1)
 
 
 def categorical(hits: float, misses: float, false_alarms: float, correct_negatives: float) -> dict[str, float]:
