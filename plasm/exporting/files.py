@@ -129,7 +129,9 @@ def _export(
     eager = copy.deepcopy(model).cpu().float().eval()
     clips = sample_clips(model, size) if clips is None else clips.float().cpu()
     graph = _Forecast(copy.deepcopy(eager), num_frames, half)
-    program = _trace(graph, clips[:2], _dynamic_shapes(model, dynamic_size))
+    shapes = {"clip": _dynamic_shapes(model, dynamic_size)}
+    with torch.no_grad():
+        program = torch.export.export(graph.eval(), (clips[:2],), dynamic_shapes=shapes)
     metadata = _describe(model, format, num_frames, size, half, dynamic_size, license)
     file.parent.mkdir(parents=True, exist_ok=True)
     # Beside the file, so that it can be renamed; torch wants to see the suffix.
@@ -225,23 +227,14 @@ def _own_size(model: nn.Module) -> tuple[int, int]:
     return tuple(cfg["input_size"][1:])
 
 
-def _size_multiple(model: nn.Module) -> int:
-    return ModelInterface.of(model).size_multiple
-
-
 def _dynamic_shapes(model: nn.Module, dynamic_size: bool) -> dict[int, Any]:
     shapes: dict[int, Any] = {0: Dim("batch", min=1, max=_LARGEST_BATCH)}
     if dynamic_size:
-        multiple = _size_multiple(model)
+        multiple = ModelInterface.of(model).size_multiple
         # A side of length 1 would be a constant to torch.
         height, width = (Dim(name, min=2, max=_LARGEST_SIDE // multiple) for name in ("height", "width"))
         shapes |= {3: multiple * height, 4: multiple * width}
     return shapes
-
-
-def _trace(graph: nn.Module, clips: Tensor, shapes: dict[int, Any]) -> ExportedProgram:
-    with torch.no_grad():
-        return torch.export.export(graph.eval(), (clips,), dynamic_shapes={"clip": shapes})
 
 
 def _write_onnx(program: ExportedProgram, file: Path) -> None:
@@ -302,7 +295,7 @@ def _describe(
         "height": str(size[0]),
         "width": str(size[1]),
         "dynamic_size": str(dynamic).lower(),
-        "size_multiple": str(_size_multiple(model)),
+        "size_multiple": str(ModelInterface.of(model).size_multiple),
         "dtype": "float32",
         "weights_dtype": "float16" if half else "float32",
         "value_range": "0 to 1; output not clamped",
@@ -329,8 +322,8 @@ def _checks(model: nn.Module, clips: Tensor, dynamic_size: bool) -> list[Tensor]
     """Batches of one clip and of three; also of another size, where the size is dynamic."""
     checks = [clips[:1], clips[:3]]
     if dynamic_size:
-        height, width = (max(2, side // _size_multiple(model) - 1) for side in clips.shape[-2:])
-        multiple = _size_multiple(model)
+        multiple = ModelInterface.of(model).size_multiple
+        height, width = (max(2, side // multiple - 1) for side in clips.shape[-2:])
         checks.append(clips[:2, ..., : height * multiple, : width * multiple].contiguous())
     return checks
 

@@ -4,6 +4,7 @@ A training run is a folder that timm reads as "local-dir:RUN".
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,9 @@ def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dic
     name, what = name or architecture, f"{run / 'config.json'}"
     check_sizes(config.get("model_args", {}), {}, what)
     arguments = {**config.get("model_args", {}), **kwargs}
-    empty = _empty(name, arguments)
+    empty = None
+    with suppress(Exception), torch.device("meta"):  # what is wrong with it shows when it is made
+        empty = create_model(name, **arguments)
     if empty is not None:
         check_count(empty, what)
         weights.check_tensors(tensors, empty.state_dict(), str(file))
@@ -262,15 +265,6 @@ def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dic
     weights.check_tensors(tensors, model.state_dict(), str(file))
     model.load_state_dict(tensors)
     return model
-
-
-def _empty(name: str, arguments: dict[str, Any]) -> nn.Module | None:
-    """A model without memory, or None if it cannot be made so: what is wrong with it shows when it is made."""
-    try:
-        with torch.device("meta"):
-            return create_model(name, **arguments)
-    except Exception:
-        return None
 
 
 def _check_name(name: str | None, found: str, where: str) -> None:

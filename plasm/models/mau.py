@@ -52,17 +52,7 @@ class MAUEncoder(nn.Module):
         return outputs
 
     def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode frames, or what a mask shows of them, as phase 1 of PLA-SM does.
-
-        The layers are dense: hidden pixels are zeros to them.
-
-        Args:
-            frames: (N, C, H, W).
-            visible: bool, (N, 1, H, W), True = visible; all by default.
-
-        Returns:
-            (N, D, h, w).
-        """
+        """(N, C, H, W) to (N, D, h, w); what ``visible``, bool (N, 1, H, W), hides is zeros to these layers."""
         return self.forward_all(frames if visible is None else frames * visible)[-1]
 
 

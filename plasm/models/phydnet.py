@@ -73,17 +73,7 @@ class PhyDNetEncoder(nn.Module):
         )
 
     def forward(self, frames: Tensor, visible: Tensor | None = None) -> Tensor:
-        """Encode frames, or what a mask shows of them, as phase 1 of PLA-SM does.
-
-        The layers are dense: hidden pixels are zeros to them.
-
-        Args:
-            frames: (N, C, H, W).
-            visible: bool, (N, 1, H, W), True = visible; all by default.
-
-        Returns:
-            (N, dim, h, w).
-        """
+        """(N, C, H, W) to (N, dim, h, w); what ``visible``, bool (N, 1, H, W), hides is zeros to these layers."""
         return self.blocks(frames if visible is None else frames * visible)
 
 
