@@ -262,8 +262,8 @@ def _fitting_model(stream: FrameStream, step: int) -> str:
         plasm.weights.WeightsNotFoundError: If no model has weights.
     """
     # Those of radar see logarithms of rain, which no video shows.
-    seen = {row.model for row in weights.entries() if row.data != "radar"}
-    names = [name for name in list_models() if name in seen]
+    radar = {row.model for row in weights.entries() if row.data == "radar"}
+    names = [name for name in list_models() if weights.tags(name) and name not in radar]
     if not names:
         return DEFAULT_MODEL
     # Colour can be predicted in gray; an alpha channel is no colour.

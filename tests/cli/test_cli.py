@@ -194,7 +194,7 @@ def test_predict_chooses_a_model_that_fits(
 def test_list_prints_the_models_of_a_pattern() -> None:
     assert "no model is called 'resnet*'" in fails("list", "resnet*")
     lines = ok("list", "plasm*").splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     row = next(line.split() for line in lines if line.startswith("plasm_mmnist "))
     assert row[1:5] == ["19.00", "M", "7.75", "G"]
     tags = ", ".join(weights.tags("plasm_mmnist_tiny"))
