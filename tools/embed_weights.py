@@ -5,8 +5,8 @@ Usage: python tools/embed_weights.py RUN TAG --data-dir DIR
 The file in the package is of half precision, and is what is measured. With --repo and --revision, which `plasm push`
 prints, the row points at the Hub instead, and the run's own file is measured. The tables of the
 documentation are made from the manifest.
-New weights come before the model's others: they are what it has by default. Then `python tools/create_demo.py model`
-makes the file of `plasm demo` anew.
+New weights come before the model's others: they are what it has by default, unless with
+--no-default. Then `python tools/create_demo.py model` makes the file of `plasm demo` anew.
 """
 
 import json
@@ -70,9 +70,18 @@ def measure(file: Path, recipe: dict[str, Any], data_dir: Path, num_clips: int) 
 @click.option("--revision", help="Commit of the repository.")
 @click.option("--num-clips", default=10_000, help="Test clips of a data set that is made rather than read.")
 @click.option("--license", default="Apache-2.0", help="Of the weights, by SPDX.")
+@click.option("--default/--no-default", default=True, help="Put them before the model's others, or after them.")
 @click.option("--note", default="", help="What else one must know of them: where they depart from the paper.")
 def main(
-    run: Path, tag: str, data_dir: Path, repo: str | None, revision: str | None, num_clips: int, license: str, note: str
+    run: Path,
+    tag: str,
+    data_dir: Path,
+    repo: str | None,
+    revision: str | None,
+    num_clips: int,
+    license: str,
+    default: bool,
+    note: str,
 ) -> None:
     """Give the weights of RUN the TAG."""
     if (repo is None) != (revision is None):
@@ -85,7 +94,7 @@ def main(
     name, source = recipe["model"], run / "model.safetensors"
     kept = f"{name}.{tag}.safetensors"
     # As JSON has it, lists for tuples.
-    default = json.loads(json.dumps(getattr(create_model(name), "_model_args", {})))
+    own = json.loads(json.dumps(getattr(create_model(name), "_model_args", {})))
     with tempfile.TemporaryDirectory() as folder:
         # What is in the package stays until the new file is measured.
         file = source if repo else Path(folder) / kept
@@ -113,11 +122,12 @@ def main(
         metrics=metrics.means,
         command=f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR",
         date=datetime.fromtimestamp(source.stat().st_mtime, timezone.utc).date().isoformat(),
-        model_args={key: value for key, value in recipe["model_args"].items() if default.get(key) != value},
+        model_args={key: value for key, value in recipe["model_args"].items() if own.get(key) != value},
         note=note,
     )
     rows = [row for row in weights.entries() if row.name != entry.name]
-    place = next((number for number, row in enumerate(rows) if row.model == name), len(rows))
+    numbers = [number for number, row in enumerate(rows) if row.model == name] or [len(rows)]
+    place = numbers[0] if default else numbers[-1] + 1
     rows.insert(place, entry)
     with atomic_write(FOLDER / "manifest.json") as beside:
         beside.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
