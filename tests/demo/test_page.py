@@ -83,7 +83,7 @@ def page(browser: Any, server: DemoServer) -> Iterator[Any]:
         assert page.said == []
 
 
-def until(page: Any, condition: str, seconds: float = 60) -> None:
+def until(page: Any, condition: str, seconds: float = 180) -> None:
     """Wait. Playwright's own waiting needs what the page's policy forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(condition):
