@@ -3,7 +3,9 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hub_fixtures import clients, hub, published, running_hub, untrusted  # noqa
 from hypothesis import settings
 
 from plasm.data import SAMPLES
+from plasm.runs import log
 
 FULL_DATA = Path(os.environ.get("PLASM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 FULL_MNIST = Path(os.environ.get("PLASM_MNIST", FULL_DATA / "mnist"))
@@ -32,6 +35,22 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     """Leave nothing."""
     shutil.rmtree(os.environ["PLASM_CACHE"], ignore_errors=True)
+
+
+class NoPictures:
+    """In place of ``plasm.pictures``, where a run draws its curves: half of the time of a run of few steps."""
+
+    @staticmethod
+    def curves(rows: Any, file: Path) -> None:
+        file.write_bytes(b"curves")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _undrawn() -> Iterator[None]:
+    """Runs in this process draw no curves after each epoch; ``tests/runs/test_log.py`` draws some."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "pictures", NoPictures)
+        yield
 
 
 @pytest.fixture(autouse=True)

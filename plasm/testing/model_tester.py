@@ -54,6 +54,8 @@ class ModelTester:
     Attributes:
         models: Names of constructors, or of cases that ``create`` knows: each test runs for each.
         parameters: How many parameters the model of each constructor of the family has.
+        graph_models: Those that are compiled and exported, all by default: of constructors that differ in sizes alone,
+            one or two will do.
         inductor_models: Those that inductor compiles, for a minute each; the others by ``compile_backend``.
         compile_backend: "aot_eager", which traces the backward pass too, or for a family of many "eager".
         arguments: For the name of a model, what its constructor is given: a small configuration.
@@ -63,7 +65,7 @@ class ModelTester:
         reference_folders: Where they are looked for; all that are found are compared.
         onnx_models: Those that are exported to ONNX, all by default; the others as torch's own format, which is faster.
         openvino_models: Those of ``onnx_models`` whose files are compared in OpenVINO, too: one of a family at least.
-        export_arguments: What makes a model smaller still for that, and for weights that are adapted.
+        export_arguments: What makes a model smaller still for graphs, and for weights that are adapted.
         size: H and W of the clips.
         padding: How the model pads H and W, by the name that ``torch.nn.functional.pad`` has for it.
         bf16_tolerance: Of bf16 autocast against fp32: the root mean square of the difference, over that of the output.
@@ -71,6 +73,7 @@ class ModelTester:
 
     models: tuple[str, ...]
     parameters: Mapping[str, int] = {}
+    graph_models: tuple[str, ...] | None = None
     inductor_models: tuple[str, ...] = ()
     compile_backend: str = "aot_eager"
     arguments: Mapping[str, Mapping[str, Any]] = {}
@@ -201,8 +204,16 @@ class ModelTester:
         again = self.create(name).train(model.training)
         assert torch.equal(again(self.clip(model)), model(self.clip(model)))
 
-    def test_compile(self, name: str, model: Any) -> None:
+    def make_for_a_graph(self, name: str) -> Any:
+        """A small model to compile or export; of the rest of ``models`` the test is skipped."""
+        if self.graph_models is not None and name not in self.graph_models:
+            pytest.skip(f"{name} has the graph of {' or '.join(self.graph_models)} in another size")
+        torch.manual_seed(0)
+        return self.create(name, **self.export_arguments)
+
+    def test_compile(self, name: str) -> None:
         self.require(name, "compile")
+        model = self.make_for_a_graph(name).train("train_equals_eval" not in self.not_promised(name))
         # torch 2.6's inductor fails on a CPU inside its own tiling (a truth value of a symbolic relation).
         inductor = name in self.inductor_models and not torch.__version__.startswith("2.6")
         backend = "inductor" if inductor else self.compile_backend
@@ -219,8 +230,7 @@ class ModelTester:
     def test_export_of_any_batch_and_size(self, name: str, tmp_path: Path) -> None:
         """What is written was compared with eager for batches of 1 and 3, and two sizes where a graph takes any."""
         self.require(name, "export")
-        torch.manual_seed(0)
-        model = self.create(name, **self.export_arguments)
+        model = self.make_for_a_graph(name)
         onnx = self.onnx_models is None or name in self.onnx_models
         onnx &= all(importlib.util.find_spec(package) is not None for package in ("onnxscript", "onnxruntime"))
         # torch 2.6 cannot write every layer to ONNX at a dynamic size: BatchNorm is one.

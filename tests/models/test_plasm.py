@@ -30,6 +30,8 @@ class TestPLASM(BaseModelTester):
         "plasm_mmnist_tiny": 3_538_125, "plasm_taxibj": 4_483_522,
     }  # fmt: skip
     models = tuple(name for name in plasm.list_models() if family_of(name) is FAMILY)
+    # The one with channels and numbers of frames of its own, too.
+    graph_models = ("plasm_mmnist_tiny", "plasm_caltech")
     inductor_models = ("plasm_mmnist_tiny",)
     onnx_models = openvino_models = ("plasm_mmnist_tiny",)
     export_arguments: Mapping[str, Any] = {"encoder_dim": 8, "translator_dim": 32, "translator_depth": 2}
