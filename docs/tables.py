@@ -319,9 +319,9 @@ def precision(_: str = "") -> str:
     return f"{about}\n\n{markdown(('precision', 'MB', 'MSE', 'from float32'), lines)}"
 
 
-def rain(_: str = "") -> str:
-    """Scores of ``plasm_radar``, from the CSV that ``plasm evaluate --data radar`` wrote."""
-    with (RESULTS / "rain.csv").open(encoding="utf-8", newline="") as stream:
+def rain(event: str) -> str:
+    """Scores of ``plasm_radar`` on an event, from the CSV that ``plasm evaluate --data radar`` wrote."""
+    with (RESULTS / f"rain_{event}.csv").open(encoding="utf-8", newline="") as stream:
         found = {
             (row["method"], float(row["threshold_mm_h"]), float(row["lead_minutes"])): row
             for row in csv.DictReader(stream)
