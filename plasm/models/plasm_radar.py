@@ -7,8 +7,9 @@ What is known without training is not learned: optical flow of the clip moves it
 forecast that pysteps gives by Lucas and Kanade's method. The network sees the frames moved to where the last one is, so
 that only growth, decay and errors of the motion are left between them. For each lead time and cell it says three
 things, on a grid of a quarter of the cells a side and each bounded: where else the rain comes from, how much of the
-last frame is kept, and what is added. None of its norms or attentions looks at the whole frame, of which much may be
-dry or not covered: what it does at a place is decided around it.
+last frame is kept, and what is added. In eval mode the forecast then takes the values of the moved frame, in its own
+order: of each rate there is as much as before. No norm or attention looks at the whole frame, much of which may be
+dry or not covered: what is said of a place is decided around it.
 
 Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels, h = H / 4 and w = W / 4 of the padded
 clip. Pixels are rain by ``plasm.data.radar.normalize``, 0 where it is dry or missing.
@@ -182,7 +183,23 @@ class PLASMRadar(VideoModel):
             # Between cells the rate is linear, not its logarithm: else every edge would dry up.
             rate = torch.expm1(_SPAN * frames[:, -1]).repeat_interleave(self.out_frames, 0)
             last = torch.log1p(advect(rate, where)) / _SPAN
-            return (last * (1 + kept) + _MOST_ADDED * added).unflatten(0, (frames.shape[0], self.out_frames))
+            forecast = last * (1 + kept) + _MOST_ADDED * added
+            if not self.training:
+                moved = torch.log1p(advect(rate, resize(lead_paths, frames))) / _SPAN
+                # The gradient is that of the forecast as it was.
+                forecast = forecast + (_match(forecast, moved) - forecast).detach()
+            return forecast.unflatten(0, (frames.shape[0], self.out_frames))
+
+
+def _match(forecast: Tensor, moved: Tensor) -> Tensor:
+    """Give a forecast (N, C, H, W) the values of another field, in the order of its own (probability matching).
+
+    What cannot be placed is smooth, with low peaks: in order it is better than what was moved, in amount worse (Ebert,
+    MWR 2001).
+    """
+    order = forecast.flatten(2).argsort(-1)
+    values = moved.flatten(2).sort(-1).values
+    return torch.empty_like(values).scatter(-1, order, values).view_as(forecast)
 
 
 FAMILY = Family(
