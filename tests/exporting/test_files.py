@@ -50,10 +50,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.parametrize("attention", ["channel", "spatial", "none"])
+@pytest.mark.parametrize("attention", ["channel", "spatial"])
 def test_every_form_of_attention(attention: str, tmp_path: Path) -> None:
     model = small(attention=attention)
-    plasm.export(model, tmp_path / "a.onnx", size=SIZE)
+    plasm.export(model, tmp_path / "a.onnx", size=SIZE, engines=["onnxruntime"])
     torch.testing.assert_close(load_exported(tmp_path / "a.onnx")(clips()), model(clips()), atol=1e-4, rtol=1e-4)
 
 
@@ -89,7 +89,7 @@ def test_exported_model_is_a_model(exported: Path) -> None:
 
 def test_rollout_is_one_graph_which_pads_a_fixed_size(tmp_path: Path) -> None:
     model, odd = small(), clips(size=(9, 11))
-    done = plasm.export(model, tmp_path / "r.onnx", size=(9, 11), num_frames=5)
+    done = plasm.export(model, tmp_path / "r.onnx", size=(9, 11), num_frames=5, engines=["onnxruntime"])
     assert done.metadata["out_frames"] == "5"
     (frames,) = onnxruntime.InferenceSession(done.file).run(None, {"clip": odd.numpy()})
     torch.testing.assert_close(torch.from_numpy(frames), model.predict(odd, 5), atol=1e-3, rtol=1e-3)
@@ -97,13 +97,12 @@ def test_rollout_is_one_graph_which_pads_a_fixed_size(tmp_path: Path) -> None:
         load_exported(done.file)(clips())
 
 
-def test_half_is_half_the_size_and_float32_outside(exported: Path, tmp_path: Path) -> None:
+def test_half_is_half_the_size_and_float32_outside(tmp_path: Path) -> None:
     model = small(translator_dim=64)
-    whole = plasm.export(model, tmp_path / "w.onnx", size=SIZE)
-    done = plasm.export(model, tmp_path / "h.onnx", size=SIZE, half=True)
+    done = plasm.export(model, tmp_path / "h.onnx", size=SIZE, half=True, engines=["onnxruntime"])
     # Of the weights alone: torch writes more or fewer words about each node from one version to the next.
-    sizes = [sum(t.ByteSize() for t in onnx.load(each.file).graph.initializer) for each in (done, whole)]
-    assert sizes[0] < 0.6 * sizes[1]
+    stored = sum(tensor.ByteSize() for tensor in onnx.load(done.file).graph.initializer)
+    assert stored < 0.6 * sum(parameter.nbytes for parameter in model.parameters())
     (frames,) = onnxruntime.InferenceSession(done.file).run(None, {"clip": clips().numpy()})
     assert frames.dtype == "float32"
     assert next(model.parameters()).dtype == torch.float32
@@ -140,7 +139,6 @@ def test_an_engine_that_is_wrong_for_several_clips_keeps_no_file(
     with pytest.raises(ExportError, match=r"not kept: in openvino the output of 3 clip\(s\) differs"):
         plasm.export(small(), tmp_path / "m.onnx", size=SIZE, engines=["onnxruntime", "openvino"])
     assert not list(tmp_path.iterdir())
-    assert plasm.export(small(), tmp_path / "m.onnx", size=SIZE, engines=["onnxruntime"]).file.exists()
     with pytest.raises(ValueError, match="engines are onnxruntime, openvino, got 'tensorrt'"):
         plasm.export(small(), tmp_path / "n.onnx", size=SIZE, engines=["tensorrt"])  # type: ignore[list-item]
 
@@ -192,7 +190,8 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run: exported, and predicted with, as the run itself predicts."""
     monkeypatch.chdir(tmp_path)
     weights.save_pretrained(
-        timm.create_model("plasm_mmnist_tiny", encoder_dim=4, translator_dim=8, translator_depth=1), "run"
+        timm.create_model("plasm_mmnist_tiny", encoder_dim=4, encoder_depth=2, translator_dim=8, translator_depth=1),
+        "run",
     )
     out = ok("export", "run", "--out", "run.onnx", "--dynamic-size")
     # Its size is not asked for: torch writes more or fewer words about each node from one version to the next.
