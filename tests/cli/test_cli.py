@@ -298,7 +298,7 @@ def test_options_over_the_papers_defaults_over_the_records(
 def test_what_a_user_can_mend_is_one_clear_line(tmp_path: Path, sample_root: Path) -> None:
     assert "no weights are published for plasm_kth" in fails("predict", "--model", "plasm_kth", "--out", tmp_path)
     np.save(tmp_path / "short.npy", np.zeros((5, 64, 64), np.uint8))
-    assert "short.npy, which has 5 frames of 1 channel(s); there are: plasm_mmnist_tiny (10 frames" in fails(
+    assert "short.npy, which has 5 frames of 1 channel(s); there are: convlstm_mmnist_tiny (10 frames" in fails(
         "predict", "--input", tmp_path / "short.npy", "--out", tmp_path
     )
     assert "none.npy" in fails("predict", "--input", tmp_path / "none.npy", "--out", tmp_path)

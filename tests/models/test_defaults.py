@@ -13,7 +13,7 @@ CLASSES = [
     if isinstance(each, type) and issubclass(each, VideoModel) and each is not VideoModel
 ]
 # SimVP's own default is its second version.
-NAMES = {"SimVP": "simvp_gsta_mmnist"}
+NAMES = {"SimVP": "simvp_gsta_mmnist", "PLASMRadar": "plasm_radar"}
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
