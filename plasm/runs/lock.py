@@ -19,7 +19,10 @@ _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 # What file systems say that know no locks.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 # Windows has no fcntl. What it locks nobody else can read, so that the byte lies behind what is written.
-_SYSTEM: ModuleType | None = importlib.import_module("msvcrt" if os.name == "nt" else "fcntl")
+_SYSTEM: ModuleType | None = None
+for _name in ("msvcrt", "fcntl"):
+    with suppress(ImportError):
+        _SYSTEM = importlib.import_module(_name)
 _LOCKED_BYTE = 1 << 20
 _PATIENCE = 100
 _logger = logging.getLogger(__name__)
