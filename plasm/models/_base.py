@@ -165,6 +165,9 @@ class VideoModel(nn.Module):
             ValueError: If the clip has other T or C than the model, not five dimensions, or another H or W where those
                 are fixed.
         """
+        if type(self).forecast is VideoModel.forecast:
+            # Each of the two is made of the other.
+            raise NotImplementedError(f"{type(self).__name__} defines neither forward nor forecast")
         return self.forecast(clip, self.out_frames)
 
     def forecast(self, clip: Tensor, num_frames: int) -> Tensor:

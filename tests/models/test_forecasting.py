@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import plasm
 from plasm.evaluation import Forecast, evaluate, forecast
 from plasm.exporting import load_exported
-from plasm.models import forecasting
+from plasm.models import VideoModel, forecasting
 from plasm.prediction import PredictConfig, predict
 
 
@@ -173,3 +173,9 @@ def test_what_was_is_restored_after_an_error_too() -> None:
         assert torch.get_default_dtype() is torch.float64
     assert model.norm.training
     assert torch.is_grad_enabled()
+
+
+def test_a_model_without_arithmetic_says_so() -> None:
+    """Forward and forecast are each made of the other: one of them has to be defined."""
+    with pytest.raises(NotImplementedError, match="VideoModel defines neither forward nor forecast"):
+        VideoModel(1, 2, 2)(torch.rand(1, 2, 1, 8, 8))
