@@ -14,7 +14,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    pytest.importorskip("markdown")
+    for library in ("markdown", "jupytext", "nbclient"):
+        pytest.importorskip(library)
     sys.path.insert(0, str(DOCS))
     try:
         return importlib.import_module("check")

@@ -227,6 +227,7 @@ def test_a_clip_of_ones_own(page: Any, tmp_path: Path) -> None:
     frames = np.kron(rng.integers(0, 256, (14, 8, 8)), np.ones((8, 8))).astype(np.uint8)
     first, *rest = map(Image.fromarray, frames)
     first.save(tmp_path / "own.gif", save_all=True, append_images=rest, duration=100)
+    set_slider(page, "horizon", 10)
     page.set_input_files("#open", tmp_path / "own.gif")
     until(page, f"{STATE}.own && {STATE}.scene.truth.length === 14 && {STATE}.scene.forecast.length === 10")
     truth = floats(page, f"{STATE}.scene.truth")

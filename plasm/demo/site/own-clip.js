@@ -4,6 +4,7 @@ const SECONDS = 0.1; // From one frame of a video to the next: ten frames a seco
 const MAX_PIXELS = 2 ** 25; // Of a frame: 8K video has fewer.
 const PATIENCE = 20_000; // Milliseconds that a frame may take.
 const AFTER_THE_END = 1e7; // Seconds.
+const SAME_FRAME = 500; // Milliseconds after a seek: what has not changed by then is the frame of before.
 
 /**
  * Up to numFrames frames of a file, C x H x W bytes each: the middle square (or the model's shape) of the picture.
@@ -87,7 +88,9 @@ async function readVideo(file, shape, numFrames) {
     }
     const frames = [];
     for (let t = 0; t < numFrames && (t + 0.5) * SECONDS < end; t += 1) {
+      const shown = presented(video);
       await once(video, "seeked", file, () => { video.currentTime = (t + 0.5) * SECONDS; });
+      await shown();
       frames.push(grab(video, video.videoWidth, video.videoHeight, shape));
     }
     return frames;
@@ -95,6 +98,16 @@ async function readVideo(file, shape, numFrames) {
     video.removeAttribute("src");
     URL.revokeObjectURL(url);
   }
+}
+
+/**
+ * Call before a seek; what it returns waits, after it, until the new frame can be drawn: a busy browser still draws the
+ * frame of before when "seeked" is fired.
+ */
+function presented(video) {
+  if (!video.requestVideoFrameCallback) return () => Promise.resolve();
+  const changed = new Promise((resolve) => { video.requestVideoFrameCallback(resolve); });
+  return () => Promise.race([changed, new Promise((resolve) => { setTimeout(resolve, SAME_FRAME); })]);
 }
 
 function once(video, event, file, begin) {
