@@ -25,6 +25,7 @@ from plasm.demo import SITE, DemoServer, packaged_models, site_files
 from plasm.pictures import movie
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright's Python client")
+sync_api.expect.set_options(timeout=60_000)  # a busy machine is no failure
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
     pytest.skip("needs Chromium on the path", allow_module_level=True)

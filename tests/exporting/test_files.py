@@ -50,6 +50,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["channel", "spatial"])
 def test_every_form_of_attention(attention: str, tmp_path: Path) -> None:
     model = small(attention=attention)
@@ -117,7 +118,9 @@ def test_torchs_format(tmp_path: Path) -> None:
     assert read_metadata(done.file) == done.metadata
 
 
-@pytest.mark.parametrize("kwargs", [{}, {"half": True}, {"dynamic_size": True}])
+@pytest.mark.parametrize(
+    "kwargs", [{}, *(pytest.param({option: True}, marks=pytest.mark.slow) for option in ("half", "dynamic_size"))]
+)
 def test_openvino_is_right_for_several_clips_at_once(kwargs: dict[str, Any], tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     model = timm.create_model("plasm_mmnist_tiny", pretrained=True)

@@ -329,7 +329,7 @@ def masks(count: int, size: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor]]:
         yield random_case(0.5 + 0.1 * (seed % 4), size, torch.float32, seed)
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compile_does_not_follow_the_number_of_sites(backend: str) -> None:
     torch._dynamo.reset()
     encoder = SparseEncoder(2, 8, 4)

@@ -31,7 +31,7 @@ class TestPLASM(BaseModelTester):
     models = tuple(name for name in plasm.list_models() if family_of(name) is FAMILY)
     # The one with channels and numbers of frames of its own, too.
     graph_models = ("plasm_mmnist_tiny", "plasm_caltech")
-    inductor_models = ("plasm_mmnist_tiny",)
+    quick_graphs = ("plasm_mmnist_tiny",)
     onnx_models = openvino_models = ("plasm_mmnist_tiny",)
     export_arguments: Mapping[str, Any] = {"encoder_dim": 8, "translator_dim": 32, "translator_depth": 2}
 
@@ -72,6 +72,13 @@ def test_size_of_the_papers_model() -> None:
     assert code.parameters / 1e6 == pytest.approx(19.2, abs=0.1)
     assert code.macs / 1e9 == pytest.approx(9.2, abs=0.1)
     assert summarize("plasm_mmnist_tiny").parameters < 5e6  # 10 MB in half precision
+
+
+@pytest.mark.slow
+def test_inductor_compiles_it() -> None:
+    tester = TestPLASM()
+    tester.inductor_models = ("plasm_mmnist_tiny",)
+    tester.test_compile("plasm_mmnist_tiny")
 
 
 def test_compiles_once_for_all_sizes() -> None:

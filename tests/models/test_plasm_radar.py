@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {"translator_dim": 16, "translator_depth": 2}
 
 
 class TestPLASMRadar(BaseModelTester):
-    models = ("plasm_radar",)
+    models = quick_graphs = ("plasm_radar",)
     parameters: Mapping[str, int] = {"plasm_radar": 630_972}
     arguments: Mapping[str, Mapping[str, Any]] = {"plasm_radar": SMALL}
     size = (32, 48)

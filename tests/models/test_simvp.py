@@ -54,6 +54,7 @@ class TestSimVP(BaseModelTester):
         "tau_mmnist": 44_656_001, "tau_mmnist_tiny": 2_707_553, "tau_taxibj": 9_545_442,
     }  # fmt: skip
     models = tuple(NAMES.values())
+    quick_graphs = ("simvp_gsta_mmnist",)
     compile_backend = "eager"
     openvino_models = ("simvp_gsta_mmnist", "tau_mmnist")
     export_arguments: Mapping[str, Any] = {"translator_depth": 2}
