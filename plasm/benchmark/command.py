@@ -14,8 +14,6 @@ from .measuring import Measurement, measure
 from .picture import picture
 from .tables import markdown, write_csv
 
-__all__ = ["run"]
-
 
 def run(
     models: Sequence[str] = (),

@@ -7,8 +7,6 @@ from typing import Any
 
 from plasm import weights
 
-__all__ = ["PUBLISHED", "Published", "measured_here", "published"]
-
 PUBLISHED = Path(__file__).with_name("published.csv")
 _KINDS: dict[str, Any] = {"model": str, "whose": str, "source": str, "epochs": int}
 

@@ -20,8 +20,6 @@ from plasm.tasks import total_loss
 
 from .timing import Step, in_turn, matrix_product, peak_memory
 
-__all__ = ["RUNTIMES", "Measurement", "measure"]
-
 RUNTIMES: dict[str, Callable[[nn.Module, Tensor], Callable[[Tensor], Tensor]]] = {
     "eager": lambda model, clip: model,
     "compile": lambda model, clip: torch.compile(model),

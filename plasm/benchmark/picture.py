@@ -7,8 +7,6 @@ from typing import Any
 from .literature import measured_here, published
 from .measuring import Measurement
 
-__all__ = ["picture"]
-
 
 def picture(rows: Sequence[Measurement], file: Path) -> None:
     """Draw error against MACs and against measured clips a second, of inference, a row for each length.

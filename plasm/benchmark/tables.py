@@ -9,8 +9,6 @@ from typing import Any
 from .literature import measured_here, published
 from .measuring import Measurement
 
-__all__ = ["markdown", "read_csv", "table", "write_csv"]
-
 
 def write_csv(rows: Iterable[Measurement], file: Path) -> None:
     """Write measurements as a table."""

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-__all__ = ["Step", "in_turn", "matrix_product", "peak_memory"]
-
 Step = Callable[[], Any]
 
 

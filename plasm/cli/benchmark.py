@@ -9,8 +9,6 @@ from plasm import benchmark as measuring
 
 from .options import pairs
 
-__all__ = ["benchmark"]
-
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="[MODEL ...]")

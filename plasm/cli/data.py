@@ -11,8 +11,6 @@ from plasm import data, pictures
 
 from .options import Group, pairs
 
-__all__ = ["data_command"]
-
 _SHOWN_CLIPS = 4
 
 

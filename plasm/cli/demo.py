@@ -12,8 +12,6 @@ from plasm.demo import DemoServer, PageModel, copy_site, packaged_models, site_f
 from plasm.devices import clear_failures
 from plasm.models import is_here
 
-__all__ = ["demo"]
-
 
 @click.command()
 @click.option(

@@ -9,8 +9,6 @@ from plasm import exporting
 from plasm.devices import clear_failures
 from plasm.models import load_model
 
-__all__ = ["export"]
-
 
 @click.command()
 @click.argument("weights", default="plasm_mmnist_tiny")

@@ -7,8 +7,6 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
-__all__ = ["Group", "GroupedCommand", "given", "options", "pairs"]
-
 _DICTIONARIES = ("data_args", "model_args", "task_args", "opt_args")
 # Of commands that compare models: given several times, it is one text with commas.
 _REPEATED = {"predict": ("model",)}

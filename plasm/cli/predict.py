@@ -15,8 +15,6 @@ from plasm.training.outlook import training_options
 from .options import given, options
 from .rain import predict_radar
 
-__all__ = ["predict"]
-
 _TITLES = {"mmnist": "Moving MNIST"}
 
 

@@ -7,8 +7,6 @@ from plasm.devices import clear_failures
 from plasm.evaluation import EvaluateConfig
 from plasm.prediction import PredictConfig
 
-__all__ = ["evaluate_radar", "predict_radar"]
-
 _INSTALL = "optical flow is left out: pip install 'plasm-video[pysteps]'"
 
 

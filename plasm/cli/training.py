@@ -11,8 +11,6 @@ from plasm import evaluation, training
 from .options import GroupedCommand, given, options
 from .rain import evaluate_radar
 
-__all__ = ["evaluate", "pretrain", "train"]
-
 # How a run is made, where the options above say what it is.
 _RUN_OPTIONS: dict[str, dict[str, Any]] = {
     "--config": {

@@ -11,8 +11,6 @@ from plasm.runs import push_run
 
 from .options import pairs
 
-__all__ = ["convert", "print_weights", "push"]
-
 
 def print_weights() -> None:
     """Print every row of the manifest."""

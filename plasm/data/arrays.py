@@ -12,8 +12,6 @@ from .limits import check_bytes
 from .sources import open_source
 from .streams import FrameStream
 
-__all__ = ["read_clips", "read_streams"]
-
 _LOG = logging.getLogger(__name__)
 
 

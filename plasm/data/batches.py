@@ -11,8 +11,6 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from plasm.files import UserModules
 
-__all__ = ["clip_batches", "weighed_batches"]
-
 # Of these a message is made again in the main process.
 _MENDABLE = (FileNotFoundError, PermissionError, OSError, ImportError, MemoryError, ValueError)
 

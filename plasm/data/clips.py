@@ -22,8 +22,6 @@ from .sources import OnError, find_sources, long_enough, open_source, open_sourc
 from .splits import SplitFolders, find_splits
 from .streams import FrameStream
 
-__all__ = ["StreamClips", "cut_windows", "hold_out", "hold_out_fixed", "split_sources"]
-
 _LOG = logging.getLogger(__name__)
 # Of a clip in a list of clips, while that is made and shuffled.
 _WINDOW_BYTES = 64

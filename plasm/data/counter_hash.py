@@ -6,8 +6,6 @@ The numbers of a clip depend on (seed, split, epoch, index) alone, never on what
 import torch
 from torch import Tensor
 
-__all__ = ["counter_hash", "uniform_below"]
-
 # The odd increment and the two multipliers of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014), as signed integers:
 # torch's int64 arithmetic wraps, so that it is arithmetic modulo 2^64 on every device.
 _INCREMENT = 0x9E3779B97F4A7C15 - 2**64

@@ -13,8 +13,6 @@ from plasm.files import import_named
 from .mnist import Split, load_digits
 from .moving_mnist import ClipArray, MovingMNIST
 
-__all__ = ["count_clips", "create_dataset", "list_datasets", "register_dataset"]
-
 Builder = TypeVar("Builder", bound=Callable[..., Dataset[Tensor]])
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")

@@ -14,18 +14,6 @@ from .image_files import ORIENTATIONS, inspect_image, upright
 from .limits import check_bytes, read_limit
 from .tiff import is_tiff, read_tiff, tiff_frames
 
-__all__ = [
-    "IMAGE_FORMATS",
-    "PAGED",
-    "VIDEO_FORMATS",
-    "check_frame",
-    "decode_image",
-    "display_matrix",
-    "has_pages",
-    "open_video",
-    "to_array",
-]
-
 # FFmpeg's names of the formats that are read, each with the endings of its files. No other format is opened: playlists
 # and scripts name other files and servers, and text becomes pictures.
 VIDEO_FORMATS = {

@@ -3,8 +3,6 @@
 import importlib
 from types import ModuleType
 
-__all__ = ["require"]
-
 _EXTRAS = {
     "av": "video", "PIL": "video", "h5py": "h5", "tifffile": "tiff", "imagecodecs": "tiff", "xarray": "netcdf",
     "h5netcdf": "netcdf", "scipy": "netcdf", "netCDF4": "netcdf", "eccodes": "radar", "rasterio": "radar",

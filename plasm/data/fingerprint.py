@@ -11,8 +11,6 @@ from torch.utils.data import Dataset
 from .clips import StreamClips
 from .moving_mnist import MovingMNIST
 
-__all__ = ["fingerprint"]
-
 _END = 16384
 _OPENED = 1000
 

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Fit", "FrameFormat", "nearly_black"]
-
 Fit = Literal["crop", "stretch"]
 
 # ITU-R BT.601, as every reader of video takes gray from colour.

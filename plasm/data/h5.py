@@ -18,19 +18,6 @@ from .naming import natural_key
 from .reading import reading
 from .streams import ClipStream, clips_of
 
-__all__ = [
-    "H5Stream",
-    "check_alone",
-    "choose_array",
-    "find_arrays",
-    "h5_dataset",
-    "h5_streams",
-    "h5_values",
-    "hickle_array",
-    "hickle_strings",
-    "open_h5",
-]
-
 # Where hickle 5 keeps the types of all that is in a file, as pickles, which are not read.
 _TYPES = "hickle_types_table"
 # Groups in groups: HDF5 finds its way through thousands of them only in minutes.

@@ -14,11 +14,10 @@ from .clips import StreamClips, cut_all, hold_out_fixed
 from .datasets import register_dataset
 from .frames import FrameFormat
 from .mnist import Split
-from .sources import OnError, find_images, find_videos, image_streams, long_enough, natural_key, open_sources
+from .naming import natural_key
+from .sources import OnError, find_images, find_videos, image_streams, long_enough, open_sources
 from .streams import FrameStream, ImageStream
 from .video import VideoStream
-
-__all__ = ["human36m"]
 
 _TRAIN, _TEST = (1, 5, 6, 7, 8), (9, 11)
 _STEP = 5

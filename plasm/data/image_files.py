@@ -14,8 +14,6 @@ import numpy as np
 
 from .extras import require
 
-__all__ = ["JPEG_SIZES", "ORIENTATIONS", "ImageFile", "inspect_image", "jpeg_segments", "upright"]
-
 # EXIF's orientations as display matrices: a pixel at (x, y) is shown at (a x + c y, b x + d y).
 ORIENTATIONS = {
     2: (-1.0, 0.0, 0.0, 1.0),

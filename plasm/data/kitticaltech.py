@@ -16,8 +16,6 @@ from .mnist import Split
 from .sources import OnError, find_folders, find_sources, long_enough, open_source, open_sources
 from .streams import FrameStream
 
-__all__ = ["kitticaltech"]
-
 _PREPARED = "X_train.hkl"
 _TEST_SETS = range(6, 11)
 _CALTECH_STEP = 3

@@ -25,8 +25,6 @@ from .npy import ArrayStream, load_array
 from .sources import OnError
 from .video import VideoStream
 
-__all__ = ["Segment", "kth", "prepare_kth", "read_sequences"]
-
 SEQUENCES = "00sequences.txt"
 # MCnet's lists of the frames in which the person is in view: those that the field's numbers are of.
 _TRIMMED = (("train_data_list_trimmed.txt",), ("test_data_list_trimmed.txt", "test_data_list.txt"))

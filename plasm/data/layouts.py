@@ -11,8 +11,6 @@ import numpy as np
 
 from plasm.files import shown
 
-__all__ = ["NO_OPTIONS", "ArrayOptions", "check_finite", "layout_of", "select_frames", "stated_layout"]
-
 # What users and microscopes call the axes.
 _LETTERS = {"B": "b", "T": "t", "C": "c", "Y": "h", "X": "w"}
 

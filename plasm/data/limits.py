@@ -3,8 +3,6 @@
 import math
 import os
 
-__all__ = ["ENVIRONMENT", "FileTooLargeError", "check_bytes", "read_limit"]
-
 ENVIRONMENT = "PLASM_READ_LIMIT"
 _DEFAULT = 4.0
 _GIB = 1 << 30

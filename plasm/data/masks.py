@@ -9,8 +9,6 @@ from plasm.layers.pixel_mask import pixel_mask_from_keys
 
 from .counter_hash import counter_hash
 
-__all__ = ["pixel_mask"]
-
 # Keeps the numbers of masks apart from those of clips, whose second counter is a split from 0 to 2.
 _STREAM = 3
 

@@ -13,8 +13,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["SAMPLES", "Split", "load_digits", "read_idx_images"]
-
 Split = Literal["train", "val", "test"]
 
 SAMPLES = Path(__file__).parent / "samples"

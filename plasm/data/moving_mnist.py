@@ -21,8 +21,6 @@ from .counter_hash import counter_hash, uniform_below
 from .mnist import Split
 from .npy import load_array
 
-__all__ = ["ClipArray", "MovingMNIST", "moving_mnist_clips", "trajectories"]
-
 FRAME_SIZE, DIGIT_SIZE, NUM_DIGITS = 64, 28, 2
 FREE_RANGE = FRAME_SIZE - DIGIT_SIZE
 PUBLISHED_FRAMES = 20

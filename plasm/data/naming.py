@@ -7,8 +7,6 @@ from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path
 
-__all__ = ["consecutive_runs", "natural_key"]
-
 # Numbers of so many digits may be times.
 _DATES = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 # Fewer names show no rule.

@@ -18,8 +18,6 @@ from .limits import check_bytes
 from .reading import reading
 from .streams import ClipStream, clips_of
 
-__all__ = ["NetCDFStream", "engine_of", "is_packed", "netcdf_streams"]
-
 _NETCDF = "a whole NetCDF file"
 # What xarray reads each version with, by the first bytes: never guessed, and nothing but a file.
 _ENGINES = {b"CDF\x01": "scipy", b"CDF\x02": "scipy", b"CDF\x05": "netcdf4", b"\x89HDF": "h5netcdf"}

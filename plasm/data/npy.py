@@ -19,8 +19,6 @@ from .limits import check_bytes
 from .reading import reading
 from .streams import ClipStream, clips_of
 
-__all__ = ["ArrayStream", "array_streams", "load_array"]
-
 # numpy's own limit for headers of files that are not trusted.
 _LONGEST_HEADER = 10_000
 # Bytes of unpacked arrays that are kept, unless one alone has more.

@@ -15,8 +15,6 @@ from .reading import reading
 from .streams import ClipStream, FrameStream, check_alike, clips_of, join_blocks
 from .tiff import TIFF, TiffStack, open_tiff
 
-__all__ = ["PageStream", "TiffStream", "tiff_streams"]
-
 # What Pillow's modes become; others, palettes among them, become colour.
 _MODES = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "F": "F"}
 

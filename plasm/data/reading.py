@@ -9,8 +9,6 @@ from plasm.files import reason, shown
 
 from .limits import FileTooLargeError
 
-__all__ = ["naming", "plain", "reading"]
-
 plain = shown
 
 

@@ -15,8 +15,6 @@ import numpy as np
 from .decoding import decode_image
 from .streams import FrameStream, check_alike
 
-__all__ = ["SeqStream"]
-
 _MAGIC = 0xFEED
 _HEADER_BYTES = 1024
 _JPEG_FORMATS = (102, 201)

@@ -18,20 +18,6 @@ from .streams import FrameStream, ImageStream
 from .tiff import is_tiff
 from .video import VideoStream
 
-__all__ = [
-    "OnError",
-    "find_folders",
-    "find_images",
-    "find_sources",
-    "find_videos",
-    "image_files",
-    "image_streams",
-    "long_enough",
-    "natural_key",
-    "open_source",
-    "open_sources",
-]
-
 OnError = Literal["raise", "skip"]
 
 _LOG = logging.getLogger(__name__)

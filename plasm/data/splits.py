@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 from .mnist import Split
 
-__all__ = ["SplitFolders", "find_splits"]
-
 _USUAL: dict[Split, str] = {"train": "train(ing)?", "val": "val(id(ation)?)?|dev", "test": "test(ing)?"}
 _WHAT = r"([ _-]?(set|data|split|videos?|frames?|images?|clips?|sequences?))?([ _-]?\d{4})?"
 _NAMED = 3

@@ -20,8 +20,6 @@ from .frames import FrameFormat
 from .layouts import check_finite
 from .limits import check_bytes
 
-__all__ = ["ClipStream", "FrameStream", "ImageStream", "check_alike", "clips_of", "join_blocks"]
-
 # Bytes of the frames that are converted together.
 _BLOCK_BYTES = 1 << 22
 # Bytes that a stream takes in memory, roughly.

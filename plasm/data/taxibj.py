@@ -21,8 +21,6 @@ from .layouts import check_finite
 from .mnist import Split
 from .npy import load_array
 
-__all__ = ["PreparedTaxiBJ", "complete_days", "taxibj"]
-
 _PATTERN = "BJ*_M32x32_T30_InOut.h5"
 _PREPARED = "dataset.npz"
 _SLOTS = 48

@@ -23,8 +23,6 @@ from .layouts import check_finite, select_frames, stated_layout
 from .limits import check_bytes
 from .reading import naming
 
-__all__ = ["TIFF", "TiffStack", "is_tiff", "open_tiff", "read_tiff", "tiff_frames"]
-
 _STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 TIFF = "a whole TIFF file"
 # Values of TIFF's tags.

@@ -23,8 +23,6 @@ from .frames import FrameFormat
 from .image_files import upright
 from .streams import FrameStream, check_alike, join_blocks
 
-__all__ = ["VideoStream"]
-
 # Their frames build on the ones before, whatever the container says of keyframes.
 _NEVER_SEEK = {"gif", "apng"}
 # Shorter packets of MPEG-4 may say "as before" and give no frame.

@@ -25,8 +25,6 @@ from plasm.exporting import (
 
 from .models import PageModel
 
-__all__ = ["page_model"]
-
 
 def page_model(source: str, folder: Path, trust: bool = False) -> PageModel:
     """Write a model as ONNX into a folder, for the page.

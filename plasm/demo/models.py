@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["SITE", "PageModel", "packaged_models", "write_list"]
-
 SITE = Path(__file__).parent / "site"
 LIST = "models.json"
 

@@ -13,8 +13,6 @@ from typing import Any
 
 from .models import LIST, SITE, PageModel, packaged_models, write_list
 
-__all__ = ["DemoServer", "copy_site", "site_files"]
-
 # Said here, since what the system's table says of them differs from one machine to the next.
 TYPES = {
     ".html": "text/html; charset=utf-8",

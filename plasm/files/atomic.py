@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_write"]
-
 
 @contextmanager
 def atomic_write(file: Path) -> Iterator[Path]:

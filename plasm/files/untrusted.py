@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["check_depth", "is_count", "is_number", "listed", "parse_json", "read_json", "reason", "shown"]
-
 _DEPTH = 32
 _BYTES = 16 << 20
 _NAMES = 32

@@ -6,8 +6,6 @@ import sys
 from types import ModuleType
 from typing import Any
 
-__all__ = ["UserModules", "import_named"]
-
 _named: dict[str, None] = {}
 
 

@@ -23,8 +23,6 @@ from . import pictures
 from .forecasts import Forecast, has_optical_flow, model_forecast, optical_flow, persistence
 from .scores import RainScores
 
-__all__ = ["RainClips", "RainEvaluation", "baselines", "evaluate_rain", "open_clips", "run", "write_scores"]
-
 _EVERY = 3
 
 

@@ -15,8 +15,6 @@ from torch import Tensor
 from plasm.data.extras import require
 from plasm.data.radar import FLOOR, denormalize, normalize
 
-__all__ = ["Forecast", "has_optical_flow", "model_forecast", "optical_flow", "persistence", "tiled"]
-
 Forecast = Callable[[np.ndarray, int], np.ndarray]
 
 _FLOW_FRAMES = 3

@@ -12,8 +12,6 @@ from plasm.data.extras import require
 from plasm.data.radar import Grid
 from plasm.files import atomic_write
 
-__all__ = ["write_forecast"]
-
 
 def write_forecast(
     rates: np.ndarray, grid: Grid, start: datetime, minutes: float, attributes: Mapping[str, Any], file: Path

@@ -9,8 +9,6 @@ import numpy as np
 from plasm.data.radar import FLOOR
 from plasm.files import atomic_write
 
-__all__ = ["draw_curves", "draw_forecast", "draw_performance"]
-
 _LEVELS = (FLOOR, 0.5, 1, 2, 5, 10, 20, 30, 50, 100)
 _MISSING = "0.75"
 _COLUMNS = 6

@@ -19,8 +19,6 @@ from . import pictures
 from .forecasts import has_optical_flow, model_forecast, optical_flow
 from .netcdf import write_forecast
 
-__all__ = ["RainPrediction", "predict_rain"]
-
 
 @dataclass(frozen=True)
 class RainPrediction:

@@ -14,8 +14,6 @@ from torch import Tensor
 from plasm.data.extras import require
 from plasm.data.radar import normalize
 
-__all__ = ["SCALES", "THRESHOLDS", "RainScores", "categorical", "largest_square", "radial_power"]
-
 THRESHOLDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """mm/h."""
 SCALES = (1.0, 4.0, 16.0, 64.0)

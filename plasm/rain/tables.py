@@ -2,8 +2,6 @@
 
 from .scores import RainScores
 
-__all__ = ["scores_table"]
-
 _THRESHOLDS = (0.1, 1.0, 5.0)
 _LEADS = 6
 

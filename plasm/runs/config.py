@@ -7,8 +7,6 @@ from typing import Any, Literal, TypeVar
 from plasm.config import Config, option, parse_config, read_config
 from plasm.models import recipe
 
-__all__ = ["PretrainConfig", "RunConfig", "TrainConfig", "config_differences", "create_config", "model_defaults"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(Config):

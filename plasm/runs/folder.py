@@ -28,8 +28,6 @@ from plasm.models import ModelInterface
 from .config import RunConfig, config_differences
 from .log import RunLog
 
-__all__ = ["RunFolder"]
-
 
 class RunFolder:
     """Reads and writes the folder of one run.

@@ -11,8 +11,6 @@ from plasm.models import is_pretraining, is_public
 from .config import PretrainConfig, TrainConfig
 from .log import read_rows
 
-__all__ = ["freezes_encoder", "history_of", "read_earlier", "read_history", "read_recipe"]
-
 
 def read_recipe(run: Path) -> dict[str, Any]:
     """Read the configuration of a run of phase 1 or 2: every field by name, and ``command``.

@@ -11,9 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["lock_folder"]
-
-
 _NAME = ".lock"
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 # What file systems say that know no locks.

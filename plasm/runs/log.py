@@ -12,8 +12,6 @@ from typing import Any
 from plasm import pictures
 from plasm.files import atomic_write, is_count, is_number, parse_json
 
-__all__ = ["RunLog", "read_rows"]
-
 _logger = logging.getLogger(__name__)
 
 

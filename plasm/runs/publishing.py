@@ -16,8 +16,6 @@ from plasm.weights.files import WEIGHTS_NAME
 
 from .history import read_history
 
-__all__ = ["export_run", "push_run", "record_metrics"]
-
 
 def record_metrics(
     run: Path, sha256: str, metrics: Mapping[str, Mapping[str, float]], num_clips: int, data: str, options: str

@@ -12,8 +12,6 @@ from plasm.files import atomic_write
 from .config import RunConfig
 from .folder import RunFolder
 
-__all__ = ["write_report"]
-
 _TITLES = {"pretrain": "Phase 1: rebuilding masked clips", "train": "Phase 2: predicting frames"}
 
 

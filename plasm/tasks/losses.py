@@ -9,8 +9,6 @@ from torch import Tensor
 
 from plasm.layers.phycell import kernel_moments
 
-__all__ = ["absolute_error", "decoupling", "differential_divergence", "mean_squared_error", "moment_loss", "weigh"]
-
 
 def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     """Squared error, averaged over clips, frames, channels and pixels.

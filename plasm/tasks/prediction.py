@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from .losses import differential_divergence, mean_squared_error, weigh
 from .task import Losses, Outputs, Task, check_options, frame_counts
 
-__all__ = ["DivergencePrediction", "Prediction"]
-
 
 class Prediction(Task):
     """Predict T' frames from T; the loss is their mean squared error (Eq. 5 of PLA-SM, arXiv 2311.11289).

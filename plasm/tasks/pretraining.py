@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from .losses import mean_squared_error, weigh
 from .task import Losses, Outputs, Task
 
-__all__ = ["DrawMask", "Pretraining"]
-
 DrawMask = Callable[[Tensor, tuple[int, int, int], float, int | None], Tensor]
 """Of the indices of clips (B,), (T, H, W), the ratio to hide and the epoch (None: validation), which pixels are seen:
 bool, (B * T, 1, H, W)."""

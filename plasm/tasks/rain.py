@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from .prediction import Prediction
 from .task import Losses, check_options
 
-__all__ = ["RainPrediction"]
-
 _FEW = 20.0
 """Cells that are added to counts, so that a batch without an event has no say."""
 

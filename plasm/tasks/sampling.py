@@ -14,8 +14,6 @@ from .losses import absolute_error, decoupling, mean_squared_error, moment_loss,
 from .prediction import Prediction
 from .task import Losses, check_options
 
-__all__ = ["FramePrediction", "ScheduledSampling", "ScheduledSamplingL1", "TeacherForcing", "sampling_mask"]
-
 
 def sampling_mask(
     batch: int, in_frames: int, out_frames: int, step: int, stop: int, reverse: bool, alpha: float | None = None

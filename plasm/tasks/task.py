@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["Losses", "Outputs", "Task", "check_options", "frame_counts", "total_loss"]
-
 Losses = dict[str, Tensor]
 """The terms of a loss by name, scalars; their sum is what is minimised, so that each has its weight already."""
 

@@ -43,8 +43,6 @@ from plasm.tasks import Pretraining, Task, frame_counts
 from . import outlook
 from .trainer import Trainer
 
-__all__ = ["create_pretraining", "freeze_encoder", "prepare", "run"]
-
 _LOG = logging.getLogger(__name__)
 
 

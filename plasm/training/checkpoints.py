@@ -21,8 +21,6 @@ from torch import Tensor
 from plasm import weights
 from plasm.files import parse_json
 
-__all__ = ["Checkpoint", "discard_after", "load_newest", "save"]
-
 _KEPT = 2
 # What systems say that flush no folders.
 _NO_FOLDERS = {errno.EBADF, errno.EACCES, errno.EPERM, errno.EINVAL, errno.EISDIR, errno.ENOTSUP}

@@ -8,8 +8,6 @@ from torch import Tensor
 
 from plasm.files import shown
 
-__all__ = ["decode", "encode"]
-
 _TENSOR, _TUPLE, _DTYPE, _ITEMS = "$tensor", "$tuple", "$dtype", "$items"
 
 

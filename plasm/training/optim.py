@@ -16,8 +16,6 @@ from plasm.runs import RunConfig
 
 from .encoding import encode
 
-__all__ = ["create_optimizer", "create_scheduler"]
-
 
 def create_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
     """The optimizer of a name of timm's, over the parameters that require a gradient.

@@ -11,8 +11,6 @@ from plasm.tasks import total_loss
 
 from .trainer import Trainer
 
-__all__ = ["denser", "describe", "small_size", "training_options", "warnings"]
-
 ENOUGH_STEPS = 2_000
 """Steps after which a small model has learnt the motion of a simple scene: see docs/videos.md."""
 _FEW_STEPS = ENOUGH_STEPS // 2

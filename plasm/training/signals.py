@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["RunInterruptedError", "catch_signals"]
-
 
 class RunInterruptedError(RuntimeError):
     """A signal stopped the run, after its state was saved.

@@ -17,8 +17,6 @@ from . import checkpoints
 from .encoding import decode, encode
 from .optim import create_optimizer, create_scheduler
 
-__all__ = ["TrainState"]
-
 _logger = logging.getLogger(__name__)
 _OPTIMIZER = "optimizer"
 _OF_EVERY_OPTIMIZER = ("state", "param_groups")

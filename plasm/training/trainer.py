@@ -27,8 +27,6 @@ from . import checkpoints
 from .signals import RunInterruptedError, catch_signals
 from .state import TrainState
 
-__all__ = ["Trainer"]
-
 _VALIDATION_BATCH = 10
 _STEPS_BETWEEN_LOOKS = 10
 """On a device that runs ahead of Python, how many steps it may be ahead: a look at the loss waits for it."""

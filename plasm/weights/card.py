@@ -10,8 +10,6 @@ import huggingface_hub
 
 from . import manifest
 
-__all__ = ["METRIC_DEFINITIONS", "Card", "Paper"]
-
 METRIC_DEFINITIONS = {
     "mse": "squared error, summed over the channels and pixels of a frame, averaged over frames and clips; predictions "
     "as they come, pixels in [0, 1]",

@@ -18,8 +18,6 @@ from plasm.files import listed, reason, shown
 
 from .files import check_size, foreign_content
 
-__all__ = ["plain_state_dict", "read_checkpoint", "read_entry"]
-
 _logger = logging.getLogger(__name__)
 
 # Where a checkpoint has its weights, the first that counts first: timm's order, and after its averages those of others.

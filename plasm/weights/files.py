@@ -21,18 +21,6 @@ from plasm.files import atomic_write, listed, read_json, reason, shown
 from .card import Card
 from .interface import ModelInterface
 
-__all__ = [
-    "check_tensors",
-    "describe_folder",
-    "file_sha256",
-    "load_folder",
-    "load_tensors",
-    "read_model_config",
-    "save_pretrained",
-    "save_tensors",
-    "tensors_sha256",
-]
-
 WEIGHTS_NAME = "model.safetensors"
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 

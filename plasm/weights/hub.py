@@ -25,8 +25,6 @@ from huggingface_hub.errors import (
 from .files import file_sha256, read_model_config
 from .manifest import WeightsNotFoundError
 
-__all__ = ["cached_file", "cached_sha256", "check_cached", "fetch", "fetch_config", "push"]
-
 _SECONDS = 5.0
 _STORAGE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

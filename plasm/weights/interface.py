@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from .card import Paper
 
-__all__ = ["ModelInterface"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInterface:

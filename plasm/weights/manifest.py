@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Entry", "WeightsNotFoundError", "describe", "entries", "entry", "markdown_table", "tags"]
-
 FOLDER = Path(__file__).parent
 
 

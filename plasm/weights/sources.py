@@ -7,8 +7,6 @@ from . import hub, manifest
 from .files import file_sha256
 from .manifest import Entry
 
-__all__ = ["ENVIRONMENT", "add_source", "find", "sources"]
-
 ENVIRONMENT = "PLASM_WEIGHTS"
 _added: list[Path] = []
 

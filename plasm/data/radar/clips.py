@@ -23,8 +23,6 @@ from .frames import ReadOptions
 from .sequence import Sequence, below, open_sequence
 from .values import normalize
 
-__all__ = ["RadarClips", "Region", "events_of", "radar"]
-
 _BLOCK = 32
 """Side of the blocks whose wetness is known."""
 _APART = 128

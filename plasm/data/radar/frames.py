@@ -22,8 +22,6 @@ from plasm.data.reading import plain, reading
 from .grid import Grid
 from .values import rain_rate
 
-__all__ = ["Frame", "ReadOptions", "name_time", "open_frames", "opened", "to_rate"]
-
 _NAME_TIME = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T]?(\d\d)[-_.:]?(\d\d)(?:[-_.:]?(\d\d))?(?!\d)"
 )

@@ -15,8 +15,6 @@ from plasm.data.reading import reading
 from .frames import Frame, ReadOptions, check_unit, knows, name_time, quantity, to_rate
 from .grid import Grid, proj_string
 
-__all__ = ["frames"]
-
 _LOG = logging.getLogger(__name__)
 _ZR = (200.0, 1.6)
 

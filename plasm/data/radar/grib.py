@@ -16,8 +16,6 @@ from plasm.data.reading import reading
 from .frames import Frame, ReadOptions, check_unit, opened, quantity, to_rate
 from .grid import Grid
 
-__all__ = ["frames"]
-
 _ZR = (200.0, 1.6)
 # "discipline/category/number", of MRMS's own table and of the WMO's.
 _UNITS = {"209/6/1": "mm/h", "0/1/7": "kg m-2 s-1", "0/1/52": "kg m-2 s-1", "0/1/65": "kg m-2 s-1",

@@ -10,8 +10,6 @@ import numpy as np
 
 from plasm.data.extras import require
 
-__all__ = ["DEGREE", "Grid", "Unit", "axis_of", "corner", "proj_string"]
-
 DEGREE = 111.195
 """Kilometres of a degree of latitude."""
 

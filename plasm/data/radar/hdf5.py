@@ -21,8 +21,6 @@ from . import netcdf
 from .frames import Frame, ReadOptions, check_unit, is_depth, quantity, to_rate
 from .grid import Grid, corner
 
-__all__ = ["frames"]
-
 _MARSHALL_PALMER = (200.0, 1.6)
 # In the order of preference.
 _ODIM = {"RATE": "mm/h", "ACRR": "mm", "DBZH": "dBZ", "TH": "dBZ", "DBZV": "dBZ"}

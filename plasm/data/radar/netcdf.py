@@ -18,8 +18,6 @@ from plasm.data.reading import plain, reading
 from .frames import Frame, ReadOptions, check_unit, is_depth, knows, name_time, quantity, to_rate
 from .grid import Grid, Unit, axis_of, proj_string
 
-__all__ = ["frames"]
-
 _ZR = (200.0, 1.6)
 _MOST_FRAMES = 100_000
 

@@ -13,8 +13,6 @@ from plasm.data.reading import plain, reading
 from .frames import Frame, ReadOptions, check_unit, name_time, opened, quantity, to_rate
 from .grid import Grid, corner
 
-__all__ = ["frames"]
-
 _ZR = (223.0, 1.53)
 """FMI's, for rain."""
 _LONGEST_HEADER = 1 << 16

@@ -16,8 +16,6 @@ from plasm.data.limits import check_bytes
 from .frames import Frame, ReadOptions, open_frames
 from .grid import Grid
 
-__all__ = ["Sequence", "below", "find_files", "open_sequence"]
-
 _NAMED_IN_ERRORS = 5
 
 

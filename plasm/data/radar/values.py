@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CAP", "FLOOR", "denormalize", "normalize", "rain_rate"]
-
 FLOOR = 0.1
 """The least rate, in mm/h, that counts as rain."""
 CAP = 128.0
