@@ -12,14 +12,13 @@ from .kitticaltech import kitticaltech
 from .kth import kth, prepare_kth
 from .masks import pixel_mask
 from .mnist import SAMPLES, load_digits
-from .moving_mnist import ClipArray, MovingMNIST, moving_mnist_clips
+from .moving_mnist import MovingMNIST, moving_mnist_clips
 from .sources import OnError, open_source
 from .streams import FrameStream
 from .taxibj import taxibj
 
 __all__ = [
     "SAMPLES",
-    "ClipArray",
     "Fit",
     "FrameFormat",
     "FrameStream",

@@ -10,13 +10,11 @@ from torch.utils.data import Dataset
 
 from plasm.files import import_named
 
-from .mnist import Split, load_digits
-from .moving_mnist import ClipArray, MovingMNIST
+from .mnist import Split
 
 Builder = TypeVar("Builder", bound=Callable[..., Dataset[Tensor]])
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_PUBLIC_TEST_FILE = "mnist_test_seq.npy"
 _DATASETS: dict[str, Callable[..., Dataset[Tensor]]] = {}
 # Clips of the splits in the paper, and the lengths of clip that its numbers are for.
 _PUBLISHED: dict[str, tuple[dict[str, int], Sequence[int]]] = {}
@@ -47,27 +45,6 @@ def register_dataset(
         return build
 
     return register
-
-
-@register_dataset("mmnist")
-def _mmnist(root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int) -> Dataset[Tensor]:
-    # Evaluation clips never depend on the run.
-    return MovingMNIST(load_digits(root, split), split, num_clips, num_frames, seed if split == "train" else 0)
-
-
-@register_dataset("mmnist_public")
-def _mmnist_public(
-    root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int, frames_axis: int | None = None
-) -> Dataset[Tensor]:
-    """The public test file for testing; clips made from the digits for all else, as its users do."""
-    if split != "test":
-        return _mmnist(root, split, num_clips=num_clips, num_frames=num_frames, seed=seed)
-    file = root / _PUBLIC_TEST_FILE
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{root} holds no {_PUBLIC_TEST_FILE}; get it from https://www.cs.toronto.edu/~nitish/unsupervised_video/"
-        )
-    return ClipArray(file, num_frames, frames_axis)
 
 
 def list_datasets() -> list[str]:

@@ -88,48 +88,14 @@ def _bytes(shape: tuple[int, ...], dataset: Any) -> int:
 
 
 class H5Stream(ClipStream):
-    """Frames of an array in an HDF5 file, read from disk on access.
-
-    Args:
-        file: The file.
-        key: Name of the array in it.
-        layout: Order of its axes; see ``layouts``.
-        first: Row of the first frame.
-        num_frames: Frames from there on.
-        scale: Values that become 0 and 1; None leaves them as they are.
-        clip: Which clip, if the layout has a "b".
-        shape: Of the array, where it is known.
-        fill: What is taken for NaN.
-    """
-
-    def __init__(
-        self,
-        file: Path,
-        key: str,
-        layout: str,
-        first: int,
-        num_frames: int,
-        scale: tuple[float, float] | None = None,
-        clip: int = 0,
-        shape: tuple[int, ...] | None = None,
-        fill: float | None = None,
-    ) -> None:
-        self.scale = scale
-        if shape is None:
-            with open_h5(file) as content:
-                shape = h5_dataset(content, key, file).shape
-        super().__init__(file, key, layout, shape, clip, fill, (first, num_frames))
+    """Frames of an array in an HDF5 file, read from disk on access; see ``ClipStream``."""
 
     def _read(self, rows: slice, count: int) -> np.ndarray:
         with open_h5(self.file) as content:
             dataset = h5_dataset(content, self.key or "", self.file)
             needed = _bytes((count, *self.size, self.channels), dataset)
             check_bytes(needed, self.name, f"{count:,} frames of {self.size[1]}x{self.size[0]}")
-            frames = select_frames(dataset, self.layout, self.clip, rows)
-        if self.scale is not None:
-            low, high = self.scale
-            frames = ((frames - low) / (high - low)).astype(np.float32)
-        return frames
+            return select_frames(dataset, self.layout, self.clip, rows)
 
 
 def walk(content: Any, file: Path, strict: bool = False) -> Iterator[tuple[str, Any]]:
@@ -227,8 +193,8 @@ def h5_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) ->
         dataset = h5_dataset(content, key, file)
         shape = dataset.shape or ()
         layout = layout_of(shape, dataset.dtype, channels, str(file), options.axes)
-    frames, clips = dict(zip(layout, shape, strict=True)).get("t", 1), clips_of(layout, shape, str(file))
-    return [H5Stream(file, key, layout, 0, frames, clip=clip, shape=shape, fill=options.fill) for clip in clips]
+    clips = clips_of(layout, shape, str(file))
+    return [H5Stream(file, key, layout, shape, clip, options.fill) for clip in clips]
 
 
 def _hickle_datasets(content: Any, file: Path) -> dict[str, Any]:

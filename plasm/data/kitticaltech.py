@@ -100,7 +100,7 @@ def _prepared(folder: Path) -> list[FrameStream]:
     first = 0
     for source, group in groupby(sources):
         count = len(list(group))
-        stream = H5Stream(file, key, "thwc", first, count)
+        stream = H5Stream(file, key, "thwc", shape, rows=(first, count))
         stream.name = source
         streams.append(stream)
         first += count

@@ -17,9 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .clips import StreamClips
 from .counter_hash import counter_hash, uniform_below
-from .mnist import Split
-from .npy import load_array
+from .datasets import register_dataset
+from .frames import FrameFormat
+from .mnist import Split, load_digits
+from .npy import ArrayStream, load_array
 
 FRAME_SIZE, DIGIT_SIZE, NUM_DIGITS = 64, 28, 2
 FREE_RANGE = FRAME_SIZE - DIGIT_SIZE
@@ -33,6 +36,7 @@ STEP = 0.1
 ONE = 1 << 24
 NUM_DIRECTIONS = 1 << 16
 
+_PUBLIC_TEST_FILE = "mnist_test_seq.npy"
 _SPLITS = {"train": 0, "val": 1, "test": 2}
 
 
@@ -166,47 +170,52 @@ class MovingMNIST(Dataset[Tensor]):
         return clips.unsqueeze(2).float().div_(255)
 
 
-class ClipArray(Dataset[Tensor]):
-    """Clips of an array file on disk, mapped and not loaded: (T, 1, H, W) floats in [0, 1].
+@register_dataset("mmnist")
+def _mmnist(root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int) -> Dataset[Tensor]:
+    # Evaluation clips never depend on the run.
+    return MovingMNIST(load_digits(root, split), split, num_clips, num_frames, seed if split == "train" else 0)
 
-    The public ``mnist_test_seq.npy`` is (20, n, H, W); other copies of it are (n, 20, H, W), or have an axis of one
-    channel besides. The axis of frames is the one of 20, or of ``num_frames``.
 
-    Args:
-        file: .npy of uint8.
-        num_frames: T, at most as many as the file has.
-        frames_axis: Which of the first two axes is that of the frames, where their sizes do not tell.
+@register_dataset("mmnist_public")
+def _mmnist_public(
+    root: Path, split: Split, *, num_clips: int, num_frames: int, seed: int, frames_axis: int | None = None
+) -> Dataset[Tensor]:
+    """The public test file for testing; clips made from the digits for all else, as its users do."""
+    if split != "test":
+        return _mmnist(root, split, num_clips=num_clips, num_frames=num_frames, seed=seed)
+    file = root / _PUBLIC_TEST_FILE
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{root} holds no {_PUBLIC_TEST_FILE}; get it from https://www.cs.toronto.edu/~nitish/unsupervised_video/"
+        )
+    layout, shape = _public_layout(file, num_frames, frames_axis)
+    streams = [ArrayStream(file, None, layout, shape, clip) for clip in range(shape[layout.index("b")])]
+    return StreamClips(streams, [(clip, 0) for clip in range(len(streams))], num_frames, FrameFormat(1))
 
-    Raises:
-        ValueError: If the file is not such an array, its clips are too short, or either axis could be that of frames.
+
+def _public_layout(file: Path, num_frames: int, frames_axis: int | None) -> tuple[str, tuple[int, ...]]:
+    """Layout and shape of the public test file, whose clips have so many frames at least.
+
+    It is (20, n, H, W); other copies of it are (n, 20, H, W), or have an axis of one channel besides.
     """
-
-    def __init__(self, file: Path, num_frames: int = PUBLISHED_FRAMES, frames_axis: int | None = None) -> None:
-        clips = load_array(file)
-        if clips.ndim == 5 and 1 in (clips.shape[2], clips.shape[4]):
-            clips = clips.squeeze(2 if clips.shape[2] == 1 else 4)
-        if clips.ndim != 4 or clips.dtype != np.uint8:
-            raise ValueError(f"{file} should be a uint8 array of (T, n, H, W), got {clips.dtype}, {clips.shape}")
-        axis = _frames_axis(file, clips.shape[:2], num_frames) if frames_axis is None else frames_axis
-        if axis not in (0, 1):
-            raise ValueError(f"frames_axis is 0 or 1, got {axis!r}")
-        self.clips = clips if axis == 1 else clips.swapaxes(0, 1)
-        if not self.clips.size or self.clips.shape[1] < num_frames:
-            count, length = self.clips.shape[:2]
-            raise ValueError(f"{file} holds {count} clips of {length} frames, wanted {num_frames} frames or more")
-        self.num_frames = num_frames
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(np.array(self.clips[index, : self.num_frames])).unsqueeze(1).float() / 255
+    array = load_array(file)
+    shape = array.shape
+    images = "hw" if array.ndim == 4 else "_hw" if shape[2:3] == (1,) else "hw_"
+    if array.dtype != np.uint8 or array.ndim not in (4, 5) or (array.ndim == 5 and 1 not in (shape[2], shape[4])):
+        raise ValueError(f"{file} should be a uint8 array of (T, n, H, W), got {array.dtype}, {shape}")
+    axis = _frames_axis(file, shape, num_frames) if frames_axis is None else frames_axis
+    if axis not in (0, 1):
+        raise ValueError(f"frames_axis is 0 or 1, got {axis!r}")
+    count, length = shape[1 - axis], shape[axis]
+    if not array.size or length < num_frames:
+        raise ValueError(f"{file} holds {count} clips of {length} frames, wanted {num_frames} frames or more")
+    return ("bt" if axis else "tb") + images, shape
 
 
 def _frames_axis(file: Path, shape: tuple[int, ...], num_frames: int) -> int:
-    """Which of two axes has as many entries as a clip has frames, in the field's file or of this shape."""
+    """Which of the first two axes has as many entries as a clip has frames, in the field's file or of this shape."""
     known = (PUBLISHED_FRAMES, num_frames)
-    axes = [axis for axis, size in enumerate(shape) if size in known]
+    axes = [axis for axis, size in enumerate(shape[:2]) if size in known]
     if len(axes) != 1:
         why = "either could" if axes else "none of them can"
         lengths = " or ".join(map(str, dict.fromkeys(known)))

@@ -9,8 +9,6 @@ from plasm.files import reason, shown
 
 from .limits import FileTooLargeError
 
-plain = shown
-
 
 @contextmanager
 def reading(file: Path, kind: str) -> Iterator[None]:

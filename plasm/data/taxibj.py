@@ -89,6 +89,12 @@ def _runs(days: Sequence[tuple[Path, str, int]]) -> list[tuple[Path, int, int]]:
     return runs
 
 
+def _stream(file: Path, row: int, rows: int) -> H5Stream:
+    with open_h5(file) as content:
+        shape = h5_dataset(content, "data", file).shape
+    return H5Stream(file, "data", "tchw", shape, rows=(row, rows))
+
+
 @register_dataset("taxibj", published={"train": 19_627, "test": 1_334}, published_frames=(8,))
 def taxibj(root: Path, split: Split, *, num_frames: int, val_days: int = _VAL_DAYS) -> Dataset[Tensor]:
     """TaxiBJ: (T + T', 2, 32, 32), flow into and out of each region.
@@ -129,8 +135,9 @@ def taxibj(root: Path, split: Split, *, num_frames: int, val_days: int = _VAL_DA
         "val": days[-_TEST_DAYS - val_days : -_TEST_DAYS],
         "test": days[-_TEST_DAYS:],
     }
-    streams = [H5Stream(file, "data", "tchw", row, rows, (low, high)) for file, row, rows in _runs(parts[split])]
-    return StreamClips(streams, cut_all(streams, num_frames, 1), num_frames, FrameFormat(2, bounded=False))
+    streams = [_stream(*run) for run in _runs(parts[split])]
+    frame_format = FrameFormat(2, bounded=False, value_range=(low, high))
+    return StreamClips(streams, cut_all(streams, num_frames, 1), num_frames, frame_format)
 
 
 class PreparedTaxiBJ(Dataset[Tensor]):

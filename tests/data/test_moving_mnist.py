@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 
 from plasm.data import (
     SAMPLES,
-    ClipArray,
     MovingMNIST,
     create_dataset,
     list_datasets,
@@ -202,12 +201,12 @@ def test_a_public_test_file_in_doubt_is_refused(
 def test_errors_say_what_is_wrong(tmp_path: Path, sample_root: Path) -> None:
     with pytest.raises(ValueError, match=r"'kitti'.*mmnist"):
         create_dataset("kitti", sample_root, "test")
-    np.save(tmp_path / "floats.npy", np.zeros((2, 3, 4, 4)))
+    np.save(tmp_path / "mnist_test_seq.npy", np.zeros((2, 3, 4, 4)))
     with pytest.raises(ValueError, match="uint8"):
-        ClipArray(tmp_path / "floats.npy")
-    np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+        create_dataset("mmnist_public", tmp_path, "test")
+    np.save(tmp_path / "mnist_test_seq.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match="Python objects"):
-        ClipArray(tmp_path / "objects.npy")
+        create_dataset("mmnist_public", tmp_path, "test")
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

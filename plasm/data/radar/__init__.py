@@ -1,7 +1,8 @@
 """Weather radar: composites as services publish them, as rain rates on one grid, and as clips to train on."""
 
 from .clips import RadarClips, radar
-from .frames import Frame, ReadOptions, open_frames
+from .formats import open_frames
+from .frames import Frame, ReadOptions
 from .grid import Grid
 from .sequence import Sequence, open_sequence
 from .values import CAP, FLOOR, denormalize, normalize, rain_rate

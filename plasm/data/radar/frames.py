@@ -1,7 +1,4 @@
-"""Radar files of any format as frames: what each says of itself, and the rain in it.
-
-A file is known by its first bytes, not by its name.
-"""
+"""What all formats of radar files share: frames, the options of reading, times in names, and units of rain."""
 
 import gzip
 import re
@@ -17,10 +14,13 @@ from typing import IO, Any
 import numpy as np
 
 from plasm.data.limits import check_bytes, read_limit
-from plasm.data.reading import plain, reading
+from plasm.files import shown
 
 from .grid import Grid
 from .values import rain_rate
+
+MARSHALL_PALMER = (200.0, 1.6)
+"""(a, b) of Z = a R^b, where a file says nothing else (1948)."""
 
 _NAME_TIME = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_.T]?(\d\d)[-_.:]?(\d\d)(?:[-_.:]?(\d\d))?(?!\d)"
@@ -88,34 +88,6 @@ class Frame:
     load: Callable[[], np.ndarray]
 
 
-def open_frames(file: Path, options: ReadOptions | None = None) -> list[Frame] | None:
-    """Read what a radar file says of itself: ODIM or KNMI HDF5, FMI PGM, GRIB, CF NetCDF or GeoTIFF.
-
-    Args:
-        file: The file; PGM and GRIB may be gzipped.
-        options: What it may not say.
-
-    Returns:
-        Its frames; None if it is of none of these formats.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is damaged, or holds something else than rain.
-        ImportError: If reading it needs a package that is not installed.
-    """
-    options = options or ReadOptions()
-    with reading(file, "a radar file"), opened(file) as handle:
-        head = handle.read(8)
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    if kind is None:
-        if not head and file.suffix.lower() in _ENDINGS:
-            raise ValueError(f"{file} is empty")
-        if file.suffix.lower() in _ENDINGS:
-            raise ValueError(f"{file} is no whole {file.suffix} file: it does not begin as one")
-        return None
-    return kind(file, options)
-
-
 @contextmanager
 def opened(file: Path) -> Iterator[IO[bytes]]:
     """Open a file, unpacked if it is gzipped; what it unpacks to is limited."""
@@ -135,7 +107,7 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
                         check_bytes(size, str(file), "what is packed in it")
                     whole.write(part)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise ValueError(f"{file} is no whole gzip file: {plain(error)}") from error
+                raise ValueError(f"{file} is no whole gzip file: {shown(error)}") from error
             whole.seek(0)
             yield whole
 
@@ -166,7 +138,7 @@ def name_time(file: Path, options: ReadOptions) -> datetime:
 
 
 def to_rate(
-    values: np.ndarray, unit: str, file: Path, zr: tuple[float, float] = (200.0, 1.6), hours: float | None = None
+    values: np.ndarray, unit: str, file: Path, zr: tuple[float, float] = MARSHALL_PALMER, hours: float | None = None
 ) -> np.ndarray:
     """Values of a unit in mm/h; what is not finite becomes NaN, and what is below 0 mm/h becomes 0.
 
@@ -200,7 +172,7 @@ def check_unit(unit: str, file: Path, hours: float | None = None) -> None:
     if is_depth(unit) and (hours is None or not hours > 0):
         raise ValueError(f"{file} holds an accumulation in {unit} and does not say over how long")
     if not knows(unit):
-        raise ValueError(f"{file} holds values in {plain(unit)!r}, which is no unit of rain: wanted mm/h, dBZ or mm")
+        raise ValueError(f"{file} holds values in {shown(unit)!r}, which is no unit of rain: wanted mm/h, dBZ or mm")
 
 
 def quantity(unit: str, zr: tuple[float, float], hours: float | None = None) -> str:
@@ -228,42 +200,3 @@ def _spelled(unit: str) -> str:
     """A unit in the one spelling that is known here: of "kg m**-2 s**-1" and "kg m^-2.s^-1" it is kg/m2/s."""
     text = unit.strip().replace("**", "").replace("^", "").replace(".", " ").replace("*", " ")
     return re.sub(r"\s*([a-z]+)-(\d)", lambda m: f"/{m[1]}{m[2] if m[2] != '1' else ''}", text)
-
-
-def _hdf5(file: Path, options: ReadOptions) -> list[Frame]:
-    from . import hdf5
-
-    return hdf5.frames(file, options)
-
-
-def _netcdf(file: Path, options: ReadOptions) -> list[Frame]:
-    from . import netcdf
-
-    return netcdf.frames(file, options)
-
-
-def _grib(file: Path, options: ReadOptions) -> list[Frame]:
-    from . import grib
-
-    return grib.frames(file, options)
-
-
-def _pgm(file: Path, options: ReadOptions) -> list[Frame]:
-    from . import pgm
-
-    return pgm.frames(file, options)
-
-
-def _geotiff(file: Path, options: ReadOptions) -> list[Frame]:
-    from . import geotiff
-
-    return geotiff.frames(file, options)
-
-
-_MAGIC: dict[bytes, Callable[[Path, ReadOptions], list[Frame]]] = {
-    b"\x89HDF": _hdf5, b"CDF": _netcdf, b"GRIB": _grib, b"P5": _pgm, b"II*\x00": _geotiff, b"MM\x00*": _geotiff,
-    b"II+\x00": _geotiff, b"MM\x00+": _geotiff,
-}  # fmt: skip
-_ENDINGS = {
-    ".h5", ".hdf", ".hdf5", ".nc", ".nc4", ".grib", ".grib2", ".grb", ".grb2", ".pgm", ".gz", ".tif", ".tiff",
-}  # fmt: skip

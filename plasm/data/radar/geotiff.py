@@ -12,11 +12,10 @@ from plasm.data.extras import require
 from plasm.data.limits import check_bytes
 from plasm.data.reading import reading
 
-from .frames import Frame, ReadOptions, check_unit, knows, name_time, quantity, to_rate
+from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, knows, name_time, quantity, to_rate
 from .grid import Grid, proj_string
 
 _LOG = logging.getLogger(__name__)
-_ZR = (200.0, 1.6)
 
 
 def frames(file: Path, options: ReadOptions) -> list[Frame]:
@@ -37,7 +36,7 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
     except ValueError:
         time = name_time(file, options)
     check_unit(unit, file)
-    zr = options.zr or _ZR
+    zr = options.zr or MARSHALL_PALMER
     return [Frame(file, time, grid, quantity(unit, zr), partial(_read, file, unit, zr))]
 
 

@@ -1,7 +1,7 @@
 """GRIB, of one or several messages: NOAA's MRMS, and rates of rain as the WMO tables name them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -13,10 +13,9 @@ from plasm.data.extras import require
 from plasm.data.limits import check_bytes
 from plasm.data.reading import reading
 
-from .frames import Frame, ReadOptions, check_unit, opened, quantity, to_rate
+from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, opened, quantity, to_rate
 from .grid import Grid
 
-_ZR = (200.0, 1.6)
 # "discipline/category/number", of MRMS's own table and of the WMO's.
 _UNITS = {"209/6/1": "mm/h", "0/1/7": "kg m-2 s-1", "0/1/52": "kg m-2 s-1", "0/1/65": "kg m-2 s-1",
           "209/9/0": "dBZ", "209/10/0": "dBZ", "0/15/1": "dBZ", "0/16/4": "dBZ", "0/16/5": "dBZ"}  # fmt: skip
@@ -38,7 +37,7 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
     return found
 
 
-def _messages(handle: IO[bytes]) -> Iterator[tuple[int, int]]:
+def _messages(handle: IO[bytes]) -> Generator[tuple[int, int], None, None]:
     """(offset, handle) of each message."""
     eccodes = require("eccodes")
     while (message := eccodes.codes_grib_new_from_file(handle)) is not None:
@@ -78,7 +77,7 @@ def _frame(message: int, position: int, file: Path, options: ReadOptions) -> Fra
     if _get(message, "edition", int) == 2:
         # The time of validity has no seconds.
         time += timedelta(seconds=_get(message, "second", int))
-    zr = options.zr or _ZR
+    zr = options.zr or MARSHALL_PALMER
     return Frame(
         file, time, grid, quantity(unit, zr), partial(_read, file, position, unit, zr, parameter.startswith("209/"))
     )
@@ -108,7 +107,8 @@ def _read(file: Path, position: int, unit: str, zr: tuple[float, float], mrms: b
     eccodes = require("eccodes")
     with reading(file, "a whole GRIB file"), opened(file) as handle:
         handle.seek(position)
-        with _message(handle) as message:
+        with closing(_messages(handle)) as messages:
+            _, message = next(messages)
             eccodes.codes_set(message, "missingValue", 1e30)
             values = eccodes.codes_get_values(message).astype(np.float32)
             height, width = (_get(message, key, int) for key in ("Nj", "Ni"))
@@ -122,15 +122,3 @@ def _read(file: Path, position: int, unit: str, zr: tuple[float, float], mrms: b
     rate = to_rate(values, unit, file, zr)
     rate[none] = np.nan
     return rate
-
-
-@contextmanager
-def _message(handle: IO[bytes]) -> Iterator[int]:
-    eccodes = require("eccodes")
-    message = eccodes.codes_grib_new_from_file(handle)
-    if message is None:
-        raise ValueError("there is no message")
-    try:
-        yield message
-    finally:
-        eccodes.codes_release(message)

@@ -15,13 +15,12 @@ import numpy as np
 from plasm.data.h5 import check_alone, h5_dataset, h5_values, open_h5
 from plasm.data.limits import check_bytes
 from plasm.data.naming import natural_key
-from plasm.data.reading import plain
+from plasm.files import shown
 
 from . import netcdf
-from .frames import Frame, ReadOptions, check_unit, is_depth, quantity, to_rate
+from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, is_depth, quantity, to_rate
 from .grid import Grid, corner
 
-_MARSHALL_PALMER = (200.0, 1.6)
 # In the order of preference.
 _ODIM = {"RATE": "mm/h", "ACRR": "mm", "DBZH": "dBZ", "TH": "dBZ", "DBZV": "dBZ"}
 _KNMI = {"ACCUMULATED_PRECIPITATION_[MM]": "mm", "REFLECTIVITY_[DBZ]": "dBZ", "PRECIPITATION_[MM/H]": "mm/h"}
@@ -55,13 +54,13 @@ def _number(content: Any, group: str, name: str, file: Path, default: float | No
     try:
         return float(value)
     except ValueError as error:
-        raise ValueError(f"{file} has no number in {group}/{name}: {plain(value)!r}") from error
+        raise ValueError(f"{file} has no number in {group}/{name}: {shown(value)!r}") from error
 
 
 def _odim(content: Any, file: Path, options: ReadOptions) -> Frame:
     kind = str(_attribute(content, "what", "object", file))
     if kind not in ("COMP", "IMAGE"):
-        raise ValueError(f"{file} is an ODIM {plain(kind)}, wanted a composite (COMP) or IMAGE on a grid")
+        raise ValueError(f"{file} is an ODIM {shown(kind)}, wanted a composite (COMP) or IMAGE on a grid")
     time = _odim_time(_attribute(content, "what", "date", file), _attribute(content, "what", "time", file), file)
     found: dict[str, str] = {}
     for dataset in sorted((name for name in content if re.fullmatch(r"dataset\d+", name)), key=natural_key):
@@ -70,7 +69,7 @@ def _odim(content: Any, file: Path, options: ReadOptions) -> Frame:
             found.setdefault(str(_what(content, group, "quantity", file)), group)
     name = next((name for name in _ODIM if name in found), None)
     if name is None:
-        raise ValueError(f"{file} holds {', '.join(map(plain, found)) or 'nothing'}, wanted one of {', '.join(_ODIM)}")
+        raise ValueError(f"{file} holds {', '.join(map(shown, found)) or 'nothing'}, wanted one of {', '.join(_ODIM)}")
     group = found[name]
     hours = None
     if name == "ACRR":
@@ -80,8 +79,8 @@ def _odim(content: Any, file: Path, options: ReadOptions) -> Frame:
         )
         hours, time = (end - start).total_seconds() / 3600, end
     zr = options.zr or (
-        _number(content, "how", "zr_a", file, _MARSHALL_PALMER[0]),
-        _number(content, "how", "zr_b", file, _MARSHALL_PALMER[1]),
+        _number(content, "how", "zr_a", file, MARSHALL_PALMER[0]),
+        _number(content, "how", "zr_b", file, MARSHALL_PALMER[1]),
     )
     unit = options.unit or _ODIM[name]
     check_unit(unit, file, hours)
@@ -104,7 +103,7 @@ def _odim_time(date: Any, clock: Any, file: Path) -> datetime:
     try:
         return datetime.strptime(f"{date}{clock}", "%Y%m%d%H%M%S")
     except ValueError as error:
-        raise ValueError(f"{file} has no time YYYYMMDD HHMMSS in what: {plain(date)!r} {plain(clock)!r}") from error
+        raise ValueError(f"{file} has no time YYYYMMDD HHMMSS in what: {shown(date)!r} {shown(clock)!r}") from error
 
 
 def _odim_grid(content: Any, where: str, shape: tuple[int, ...], file: Path) -> Grid:
@@ -153,18 +152,18 @@ def _knmi(content: Any, file: Path, options: ReadOptions) -> Frame:
     )
     name = str(_attribute(content, "image1", "image_geo_parameter", file))
     if name not in _KNMI and options.unit is None:
-        raise ValueError(f"{file} holds {plain(name)}, wanted one of {', '.join(_KNMI)}")
-    unit, zr = options.unit or _KNMI[name], options.zr or _MARSHALL_PALMER
+        raise ValueError(f"{file} holds {shown(name)}, wanted one of {', '.join(_KNMI)}")
+    unit, zr = options.unit or _KNMI[name], options.zr or MARSHALL_PALMER
     hours = (end - start).total_seconds() / 3600 if is_depth(unit) else None
     check_unit(unit, file, hours)
     formula = str(_attribute(content, "image1/calibration", "calibration_formulas", file))
     match = re.fullmatch(r"GEO\s*=\s*([-+.\deE]+)\s*\*\s*PV\s*([-+]\s*[.\deE]+(?:[-+]\d+)?)?", formula.strip())
     if match is None:
-        raise ValueError(f"{file} has calibration_formulas {plain(formula)!r}, wanted GEO=a*PV+b")
+        raise ValueError(f"{file} has calibration_formulas {shown(formula)!r}, wanted GEO=a*PV+b")
     try:
         gain, offset = float(match[1]), float((match[2] or "0").replace(" ", ""))
     except ValueError as error:
-        raise ValueError(f"{file} has calibration_formulas {plain(formula)!r}, wanted GEO=a*PV+b") from error
+        raise ValueError(f"{file} has calibration_formulas {shown(formula)!r}, wanted GEO=a*PV+b") from error
     none = tuple(
         _number(content, "image1/calibration", f"calibration_{name}", file, -1.0)
         for name in ("missing_data", "out_of_image")
@@ -184,7 +183,7 @@ def _knmi_time(text: str, file: Path) -> datetime:
         day, month, year, hour, minute, second = match.groups()
         return datetime(int(year), _MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second))
     except ValueError as error:
-        raise ValueError(f"{file} has no time DD-MON-YYYY;HH:MM:SS in overview: {plain(text)!r}") from error
+        raise ValueError(f"{file} has no time DD-MON-YYYY;HH:MM:SS in overview: {shown(text)!r}") from error
 
 
 def _knmi_grid(content: Any, shape: tuple[int, ...], file: Path) -> Grid:

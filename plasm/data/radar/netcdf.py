@@ -13,12 +13,12 @@ import numpy as np
 from plasm.data.extras import require
 from plasm.data.limits import check_bytes
 from plasm.data.netcdf import engine_of
-from plasm.data.reading import plain, reading
+from plasm.data.reading import reading
+from plasm.files import shown
 
-from .frames import Frame, ReadOptions, check_unit, is_depth, knows, name_time, quantity, to_rate
+from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, is_depth, knows, name_time, quantity, to_rate
 from .grid import Grid, Unit, axis_of, proj_string
 
-_ZR = (200.0, 1.6)
 _MOST_FRAMES = 100_000
 
 
@@ -33,16 +33,16 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
         variable = content[name]
         unit = options.unit or str(variable.attrs.get("units", "")).strip()
         if variable.ndim not in (2, 3):
-            raise ValueError(f"{file}: {plain(name)} has axes {variable.dims}, wanted (time, y, x) or (y, x)")
+            raise ValueError(f"{file}: {shown(name)} has axes {variable.dims}, wanted (time, y, x) or (y, x)")
         if (count := variable.sizes[variable.dims[0]] if variable.ndim == 3 else 1) > _MOST_FRAMES:
-            raise ValueError(f"{file}: {plain(name)} has {count:,} frames, more than {_MOST_FRAMES:,}")
+            raise ValueError(f"{file}: {shown(name)} has {count:,} frames, more than {_MOST_FRAMES:,}")
         height, width = variable.shape[-2:]
         check_bytes(height * width * 24, str(file), f"a composite of {height} x {width}")
         times = _times(content, variable, file, options)
         hours = _hours(content, variable, file) if is_depth(unit) else None
         check_unit(unit, file, hours)
         grid, flip = _grid(content, variable, file)
-    zr = options.zr or _ZR
+    zr = options.zr or MARSHALL_PALMER
     return [
         Frame(
             file, time, grid, quantity(unit, zr, hours),
@@ -65,7 +65,7 @@ def _open(file: Path, engine: str) -> Iterator[Any]:
 def _variable(content: Any, file: Path, options: ReadOptions) -> Any:
     if options.array is not None:
         if options.array not in content:
-            raise ValueError(f"{file} holds no variable {options.array}; it has {', '.join(map(plain, content))}")
+            raise ValueError(f"{file} holds no variable {options.array}; it has {', '.join(map(shown, content))}")
         return options.array
     unit = [options.unit] if options.unit else []
     fields = [name for name in content if content[name].ndim in (2, 3) and content[name].dtype.kind in "uif"]
@@ -73,7 +73,7 @@ def _variable(content: Any, file: Path, options: ReadOptions) -> Any:
     if not found and unit:
         found = fields
     if len(found) != 1:
-        held = ", ".join(f"{plain(n)} ({plain(content[n].attrs.get('units', 'no unit'))})" for n in found or fields)
+        held = ", ".join(f"{shown(n)} ({shown(content[n].attrs.get('units', 'no unit'))})" for n in found or fields)
         raise ValueError(
             f"{file} holds {len(found) or 'no'} variables in a unit of rain, wanted one: "
             f"{'give array=NAME of' if found else 'it has'} {held or 'no field'}"
@@ -155,7 +155,7 @@ def _projection(content: Any, variable: Any, file: Path) -> str:
         try:
             return proj_string(attributes)
         except (pyproj.exceptions.CRSError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file}: {plain(mapping)} is no projection that PROJ knows: {plain(error)}") from error
+            raise ValueError(f"{file}: {shown(mapping)} is no projection that PROJ knows: {shown(error)}") from error
     return str(content.attrs.get("projection", ""))
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from plasm.data.limits import check_bytes
-from plasm.data.reading import plain, reading
+from plasm.data.reading import reading
+from plasm.files import shown
 
 from .frames import Frame, ReadOptions, check_unit, name_time, opened, quantity, to_rate
 from .grid import Grid, corner
@@ -33,11 +34,11 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
             try:
                 time = datetime.strptime(said["obstime"].ljust(14, "0"), "%Y%m%d%H%M%S")
             except ValueError as error:
-                raise ValueError(f"{file} has no time in '# obstime {plain(said['obstime'])}'") from error
+                raise ValueError(f"{file} has no time in '# obstime {shown(said['obstime'])}'") from error
         else:
             time = name_time(file, options)
         if (param := said.get("param", "CorrectedReflectivity")) != "CorrectedReflectivity" and options.unit is None:
-            raise ValueError(f"{file} holds {plain(param)}, wanted CorrectedReflectivity")
+            raise ValueError(f"{file} holds {shown(param)}, wanted CorrectedReflectivity")
         grid = _grid(said, height, width, file)
     zr, unit = options.zr or _ZR, options.unit or "dBZ"
     check_unit(unit, file)
@@ -76,7 +77,7 @@ def _grid(said: dict[str, str], height: int, width: int, file: Path) -> Grid:
             float(said[f"{name}"]) for name in ("centrallongitude", "centrallatitude", "truelatitude")
         )
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{file} does not say its projection whole: {plain(error)}") from error
+        raise ValueError(f"{file} does not say its projection whole: {shown(error)}") from error
     projection = f"+proj=stere +lat_0={pole:g} +lon_0={middle:g} +lat_ts={true:g} +R={_RADIUS}"
     left, bottom = corner(projection, west, south, file)
     return Grid(height, width, dx, dy, left, bottom + dy * height, "m", projection)

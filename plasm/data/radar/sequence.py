@@ -13,7 +13,8 @@ import numpy as np
 
 from plasm.data.limits import check_bytes
 
-from .frames import Frame, ReadOptions, open_frames
+from .formats import open_frames
+from .frames import Frame, ReadOptions
 from .grid import Grid
 
 _NAMED_IN_ERRORS = 5
