@@ -4,16 +4,15 @@ A file has a key for each field, tables for dictionaries, and ``command``, whose
 the record's default.
 """
 
-import importlib
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
-from plasm.files import atomic_write, check_depth, listed, reason, shown
+from plasm.files import atomic_write, check_depth, listed, reason, require, shown
 
-__all__ = ["Config", "option", "parse_config", "read_config"]
+__all__ = ["Config", "dictionary", "option", "parse_config", "read_config"]
 
 _LARGEST_FILE = 16 << 20
 AnyConfig = TypeVar("AnyConfig", bound="Config")
@@ -25,6 +24,11 @@ def option(default: Any, help: str, at_least: float | None = None) -> Any:
     ``MISSING`` of dataclasses is the default of what has to be given.
     """
     return field(default=default, metadata={"help": help, "at_least": at_least})
+
+
+def dictionary(help: str) -> Any:
+    """A field of a record that is a dictionary, by default empty; what its entries are."""
+    return field(default_factory=dict, metadata={"help": f"{help} May be repeated."})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,7 @@ class Config:
     def to_toml(self) -> bytes:
         """The record as TOML, which has no None: a field that may be None has it as its default."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
-        return _toml("tomli_w").dumps({"command": self.command, **values}).encode()
+        return require("tomli_w").dumps({"command": self.command, **values}).encode()
 
     def save(self, file: Path) -> None:
         """Write it, so that ``plasm COMMAND --config FILE`` has the same options."""
@@ -97,7 +101,7 @@ def read_config(kind: type[Config], file: Path) -> dict[str, Any]:
 
 def parse_config(kind: type[Config], content: bytes) -> dict[str, Any]:
     """The fields that the content of a file gives; see ``read_config``."""
-    toml = _toml("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    toml = require("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         values = toml.loads(content.decode())
     except UnicodeDecodeError as error:
@@ -114,14 +118,6 @@ def parse_config(kind: type[Config], content: bytes) -> dict[str, Any]:
     return values
 
 
-def _toml(module: str) -> Any:
-    """Import a TOML library, which only configuration files need."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(f"configurations need {module}: pip install 'plasm-video[cli]'") from error
-
-
 def _check_type(name: str, kind: Any, value: Any) -> None:
     allowed = tuple(str if get_origin(k) is Literal else get_origin(k) or k for k in (get_args(kind) or (kind,)))
     if get_origin(kind) is Literal:
@@ -135,7 +131,7 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise ValueError(f"{name} is {getattr(kind, '__name__', kind)}, got {shown(repr(value))}")
     if isinstance(value, dict):
-        toml = _toml("tomli_w")
+        toml = require("tomli_w")
         try:
             toml.dumps(value)
         except TypeError as error:

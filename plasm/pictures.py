@@ -15,8 +15,7 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from plasm.data.extras import require
-from plasm.files import atomic_write
+from plasm.files import atomic_write, require
 
 __all__ = ["animation", "comparison", "comparison_animation", "contact_sheet", "curves", "drawable", "movie", "strip"]
 

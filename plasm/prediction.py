@@ -7,7 +7,7 @@ import fnmatch
 import logging
 import os
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +18,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from plasm import pictures, weights
-from plasm.config import Config, option
+from plasm.config import Config, dictionary, option
 from plasm.data import SAMPLES, FrameFormat, FrameStream, open_source, read_streams
-from plasm.data.extras import require
 from plasm.data.layouts import ArrayOptions
 from plasm.devices import choose_device, clear_failures, move
 from plasm.evaluation import BASELINES, Metrics, VideoMetrics, forecast
 from plasm.exporting import through_onnx
+from plasm.files import require
 from plasm.models import ModelInterface, forecasting, frame_counts, list_models, load_model, summarize
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
@@ -65,12 +65,8 @@ class PredictConfig(Config):
     size: tuple[int, int] | None = option(None, "Height and width to bring the frames to.", at_least=1)
     fit: Literal["crop", "stretch"] = option("crop", "How --size is met: crop or stretch.")
     step: int = option(1, "Distance between the frames of the input that are used: 3 takes every third.", at_least=1)
-    data_args: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={
-            "help": "Metadata that the input lacks, NAME=VALUE: axes=TCYX, value_range=(0,4095), array=NAME or "
-            "fill=0. May be repeated."
-        },
+    data_args: dict[str, Any] = dictionary(
+        "Metadata that the input lacks, NAME=VALUE: axes=TCYX, value_range=(0,4095), array=NAME or fill=0."
     )
     out: str = option(
         "predictions",

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .extras import require
+from plasm.files import require
+
 from .image_files import ORIENTATIONS, inspect_image, upright
 from .limits import check_bytes, read_limit
 from .tiff import is_tiff, read_tiff, tiff_frames

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from plasm.files import shown
+from plasm.files import require, shown
 
-from .extras import require
 from .layouts import NO_OPTIONS, ArrayOptions, layout_of, select_frames
 from .limits import check_bytes
 from .naming import natural_key

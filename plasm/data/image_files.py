@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .extras import require
+from plasm.files import require
 
 # EXIF's orientations as display matrices: a pixel at (x, y) is shown at (a x + c y, b x + d y).
 ORIENTATIONS = {

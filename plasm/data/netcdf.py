@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from plasm.files import shown
+from plasm.files import require, shown
 
-from .extras import require
 from .h5 import check_alone, choose_array, find_arrays, open_h5
 from .layouts import NO_OPTIONS, ArrayOptions, check_finite, layout_of, select_frames
 from .limits import check_bytes

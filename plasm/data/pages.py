@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from plasm.files import require
+
 from .decoding import check_frame
-from .extras import require
 from .frames import FrameFormat
 from .layouts import NO_OPTIONS, ArrayOptions
 from .reading import reading

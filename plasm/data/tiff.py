@@ -15,9 +15,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from plasm.files import shown
+from plasm.files import require, shown
 
-from .extras import require
 from .image_files import JPEG_SIZES, ORIENTATIONS, jpeg_segments, upright
 from .layouts import check_finite, select_frames, stated_layout
 from .limits import check_bytes

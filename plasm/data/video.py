@@ -17,8 +17,9 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from plasm.files import require
+
 from .decoding import display_matrix, open_video, to_array
-from .extras import require
 from .frames import FrameFormat
 from .image_files import upright
 from .streams import FrameStream, check_alike, join_blocks

@@ -1,14 +1,14 @@
 """Weights measured on the test set of a data set, beside the baselines: what ``plasm evaluate`` does."""
 
 import logging
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from plasm import weights
-from plasm.config import Config, option
+from plasm.config import Config, dictionary, option
 from plasm.data import create_dataset
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import init_process_group
@@ -59,10 +59,7 @@ class EvaluateConfig(Config):
         False, "Run an exported file that was not exported on this machine: it is a program, so trust its author."
     )
     out: str = option("scores", "Folder for the tables and pictures of radar.")
-    data_args: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},
-    )
+    data_args: dict[str, Any] = dictionary("Option of the data set, NAME=VALUE, such as on_error=skip.")
 
 
 @dataclass(frozen=True)

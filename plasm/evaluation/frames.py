@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from plasm.files import require
+
 PSNR_CAP = 100.0
 """dB; what a perfect frame scores."""
 SSIM_WINDOW = 7
@@ -49,18 +51,13 @@ def frame_ssim(prediction: Tensor, target: Tensor, data_range: float = 1.0) -> T
     """
     if min(target.shape[3:]) < SSIM_WINDOW:
         raise ValueError(ssim_absence(target.shape[3], target.shape[4]))
-    try:
-        import skimage.metrics  # noqa: F401
-    except ImportError as error:
-        raise ImportError("SSIM needs scikit-image: pip install 'plasm-video[cli]'") from error
     x, y = (clip.cpu().numpy() for clip in (prediction.clamp(0, 1).float(), target.float()))
     return skimage_ssim(x, y, data_range)
 
 
 def skimage_ssim(x: Any, y: Any, data_range: float) -> Tensor:
     """SSIM of each frame by scikit-image, of arrays as they are: (B, T', C, H, W) twice -> (B, T')."""
-    from skimage.metrics import structural_similarity
-
+    structural_similarity = require("skimage.metrics").structural_similarity
     ssim = torch.empty(x.shape[:2], dtype=torch.float64)
     for clip in range(x.shape[0]):
         for frame in range(x.shape[1]):

@@ -10,6 +10,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from plasm.files import require
 from plasm.weights import load_tensors
 from plasm.weights.convert import read_checkpoint
 
@@ -29,10 +30,7 @@ def load_lpips(backbone: str | Path | None = None) -> nn.Module:
         OSError: If the file is not there or damaged, or the download fails.
         ValueError: If it holds no AlexNet.
     """
-    try:
-        import lpips
-    except ImportError as error:
-        raise ImportError("LPIPS needs the library lpips: pip install 'plasm-video[lpips]'") from error
+    lpips = require("lpips")
     if backbone is None:
         url = torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url
         try:

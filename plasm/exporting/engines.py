@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from plasm.files import require
 from plasm.models import VideoModel, forecasts
 
 from .metadata import first_line, read_metadata
@@ -168,10 +169,7 @@ def _needed(file: Path) -> bytes:
 
 
 def _onnx(file: Path, threads: int) -> _Run:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(f"onnx files need onnxruntime ({error}): pip install 'plasm-video[onnx]'") from error
+    onnxruntime = require("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Warnings about what it optimises are for its authors.
@@ -185,10 +183,7 @@ def _onnx(file: Path, threads: int) -> _Run:
 
 
 def _openvino(file: Path, threads: int) -> _Run:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ImportError(f"OpenVINO is not installed ({error}): pip install 'plasm-video[openvino]'") from error
+    openvino = require("openvino")
     # It computes in bfloat16 by itself where the CPU can.
     given = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
     try:

@@ -21,6 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from plasm import weights
 from plasm._version import __version__
+from plasm.files import require
 from plasm.models import ModelInterface, forecasting
 
 from .checking import check_file, sample_clips
@@ -65,6 +66,7 @@ def export(
     clips: Tensor | None = None,
     license: str | None = None,
     engines: Sequence[Engine] | None = None,
+    record: bool = True,
 ) -> Exported:
     """Write a model as one graph, clip -> frames, which is kept only if it computes what the model computes.
 
@@ -72,8 +74,6 @@ def export(
     (B, T', C', H, W), not clamped. At a fixed H and W, any that the model takes, it pads by itself. With
     ``dynamic_size`` H and W are multiples of the model's ``size_multiple``: whoever calls it pads with zeros at the
     bottom and the right, and crops.
-
-    That this user exported the file on this machine is noted in ``record_file()``: others are loaded only with trust.
 
     The file's metadata says the name of the model and the sha256 of its weights, their license, frame counts, channels,
     sizes, range of values, the difference from eager, and the versions of plasm and torch: ``metadata_props`` of ONNX,
@@ -91,6 +91,8 @@ def export(
         clips: What to check on, (B, T, C, H, W) with B of 3 or more; by default real clips of the package, made fit.
         license: Of the weights; by default what the manifest of published weights says.
         engines: What an .onnx file is checked in: "onnxruntime", "openvino"; by default all that are installed.
+        record: Note in ``record_file()`` that this user exported the file on this machine: others are loaded only with
+            trust.
 
     Raises:
         ExportError: If the file's output differs from eager's by more than 1e-3 of its range, in one of the engines,
@@ -102,57 +104,41 @@ def export(
     file = Path(file)
     if clips is not None and len(clips) < 3:
         raise ValueError(f"clips to check on are 3 or more, got {len(clips)}")
-    with forecasting(model):
-        done = _export(model, file, format, num_frames, size, half, dynamic_size, clips, license, engines)
-    remember(file)
-    return done
-
-
-def _export(
-    model: nn.Module,
-    file: Path,
-    format: str,
-    num_frames: int | None,
-    size: tuple[int, int] | None,
-    half: bool = False,
-    dynamic_size: bool = False,
-    clips: Tensor | None = None,
-    license: str | None = None,
-    engines: Sequence[Engine] | None = None,
-) -> Exported:
     _check_arguments(file, format, num_frames)
     size = size or _own_size(model)
     if dynamic_size and not ModelInterface.of(model).dynamic_size:
         raise ValueError(
             f"a graph of this {type(model).__name__} has a fixed height and width: give size, no dynamic_size"
         )
-    eager = copy.deepcopy(model).cpu().float().eval()
-    clips = sample_clips(model, size) if clips is None else clips.float().cpu()
-    graph = _Forecast(copy.deepcopy(eager), num_frames, half)
-    shapes = {"clip": _dynamic_shapes(model, dynamic_size)}
-    with torch.no_grad():
+    with forecasting(model):
+        eager = copy.deepcopy(model).cpu().float().eval()
+        clips = sample_clips(model, size) if clips is None else clips.float().cpu()
+        graph = _Forecast(copy.deepcopy(eager), num_frames, half)
+        shapes = {"clip": _dynamic_shapes(model, dynamic_size)}
         program = torch.export.export(graph.eval(), (clips[:2],), dynamic_shapes=shapes)
-    metadata = _describe(model, format, num_frames, size, half, dynamic_size, license)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the file, so that it can be renamed; torch wants to see the suffix.
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as folder:
-        beside = Path(folder) / file.name
-        _WRITERS[format](program, beside)
-        write_metadata(beside, metadata)
-        used = _engines(format, engines)
-        checks = _checks(model, clips, dynamic_size)
-        difference, spread = check_file(
-            beside, _Forecast(eager, num_frames, False), checks, used, f"{file} was not kept"
-        )
-        metadata |= {
-            "max_difference": f"{difference:.3g}",
-            "output_range": f"{spread:.4g}",
-            "checked_in": ", ".join(
-                f"{name} {importlib.import_module(name).__version__}" for name in used or ("torch",)
-            ),
-        }
-        write_metadata(beside, metadata)
-        beside.replace(file)
+        metadata = _describe(model, format, num_frames, size, half, dynamic_size, license)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the file, so that it can be renamed; torch wants to see the suffix.
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=file.parent) as folder:
+            beside = Path(folder) / file.name
+            _WRITERS[format](program, beside)
+            write_metadata(beside, metadata)
+            used = _engines(format, engines)
+            checks = _checks(model, clips, dynamic_size)
+            difference, spread = check_file(
+                beside, _Forecast(eager, num_frames, False), checks, used, f"{file} was not kept"
+            )
+            metadata |= {
+                "max_difference": f"{difference:.3g}",
+                "output_range": f"{spread:.4g}",
+                "checked_in": ", ".join(
+                    f"{name} {importlib.import_module(name).__version__}" for name in used or ("torch",)
+                ),
+            }
+            write_metadata(beside, metadata)
+            beside.replace(file)
+    if record:
+        remember(file)
     return Exported(file, metadata, difference, spread)
 
 
@@ -173,8 +159,7 @@ def through_onnx(
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        with forecasting(model):
-            _export(model, file, "onnx", num_frames, size, engines=(engine,))
+        export(model, file, num_frames=num_frames, size=size, engines=(engine,), record=False)
         return load_exported(file, engine=engine, trust=True)
 
 
@@ -201,12 +186,8 @@ def _check_arguments(file: Path, format: str, num_frames: int | None) -> None:
     if num_frames is not None and num_frames < 1:
         raise ValueError(f"num_frames must be positive, got {num_frames}")
     if format == "onnx":
-        try:
-            import onnx  # noqa: F401
-            import onnxruntime  # noqa: F401
-            import onnxscript  # noqa: F401
-        except ImportError as error:
-            raise ImportError(f"exporting to ONNX needs more ({error}): pip install 'plasm-video[onnx]'") from error
+        for name in ("onnx", "onnxruntime", "onnxscript"):
+            require(name)
     if format == "aoti":
         _check_compiler()
 

@@ -1,6 +1,7 @@
-"""Atomic writes, untrusted text and JSON, and modules that users name."""
+"""Atomic writes, untrusted text and JSON, modules that users name, and optional packages."""
 
 from .atomic import atomic_write
+from .extras import require
 from .untrusted import check_depth, is_count, is_number, listed, parse_json, read_json, reason, shown
 from .user_modules import UserModules, import_named
 
@@ -15,5 +16,6 @@ __all__ = [
     "parse_json",
     "read_json",
     "reason",
+    "require",
     "shown",
 ]

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plasm.data.extras import require
 from plasm.data.radar import FLOOR, denormalize, normalize
+from plasm.files import require
 
 Forecast = Callable[[np.ndarray, int], np.ndarray]
 

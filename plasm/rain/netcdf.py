@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from plasm.data.extras import require
 from plasm.data.radar import Grid
-from plasm.files import atomic_write
+from plasm.files import atomic_write, require
 
 
 def write_forecast(

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plasm.data.extras import require
 from plasm.data.radar import normalize
+from plasm.files import require
 
 THRESHOLDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """mm/h."""

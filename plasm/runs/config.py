@@ -1,10 +1,10 @@
 """The configuration of a training run."""
 
-from dataclasses import MISSING, asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from plasm.config import Config, option, parse_config, read_config
+from plasm.config import Config, dictionary, option, parse_config, read_config
 from plasm.models import recipe
 
 
@@ -60,18 +60,9 @@ class RunConfig(Config):
         10.0, "Time between checkpoints; there is one after each epoch, too.", at_least=0
     )
     workers: int = option(0, "Loader processes per training process; 0 loads clips in the process itself.", at_least=0)
-    data_args: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "Option of the data set, NAME=VALUE, such as on_error=skip. May be repeated."},
-    )
-    model_args: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "Argument of the model's constructor, NAME=VALUE, such as attention=none. May be repeated."},
-    )
-    opt_args: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "Option of the optimizer, NAME=VALUE, such as betas=(0.9,0.95). May be repeated."},
-    )
+    data_args: dict[str, Any] = dictionary("Option of the data set, NAME=VALUE, such as on_error=skip.")
+    model_args: dict[str, Any] = dictionary("Argument of the model's constructor, NAME=VALUE, such as attention=none.")
+    opt_args: dict[str, Any] = dictionary("Option of the optimizer, NAME=VALUE, such as betas=(0.9,0.95).")
     layer_decay: float | None = option(
         None,
         "Factor of the learning rate from each layer to the one before it, by the model's group_matcher; all have the "
@@ -129,10 +120,7 @@ class TrainConfig(RunConfig):
         at_least=1,
     )
     freeze_encoder: bool | None = option(None, "Keep the encoder as it is. By default after phase 1 only.")
-    task_args: dict[str, Any] = field(
-        default_factory=dict,
-        metadata={"help": "Option of the model's task, NAME=VALUE, such as sampling_stop=50000. May be repeated."},
-    )
+    task_args: dict[str, Any] = dictionary("Option of the model's task, NAME=VALUE, such as sampling_stop=50000.")
 
 
 AnyRunConfig = TypeVar("AnyRunConfig", bound=RunConfig)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from plasm.data.extras import require
 from plasm.data.limits import check_bytes
 from plasm.data.reading import reading
+from plasm.files import require
 
 from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, knows, name_time, quantity, to_rate
 from .grid import Grid, proj_string

@@ -9,9 +9,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from plasm.data.extras import require
 from plasm.data.limits import check_bytes
 from plasm.data.reading import reading
+from plasm.files import require
 
 from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, opened, quantity, to_rate
 from .grid import Grid

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from plasm.data.extras import require
+from plasm.files import require
 
 DEGREE = 111.195
 """Kilometres of a degree of latitude."""

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from plasm.data.extras import require
 from plasm.data.limits import check_bytes
 from plasm.data.netcdf import engine_of
 from plasm.data.reading import reading
-from plasm.files import shown
+from plasm.files import require, shown
 
 from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, is_depth, knows, name_time, quantity, to_rate
 from .grid import Grid, Unit, axis_of, proj_string
