@@ -56,8 +56,8 @@ class Family:
             of unknown origin, where that of every argument is too large: a depth, say.
         checkpoint_filter_fn: timm's: maps a foreign state dict (other names of the same tensors) and the model to the
             model's own; gives back what is the model's own already.
-        openstl: For each ``method`` of OpenSTL that the family has, what gives the constructor and its arguments by a
-            configuration, as ``plasm.models.openstl.read_config`` gives it.
+        openstl: For each ``method`` of OpenSTL that the family has, what gives the constructor by a configuration, as
+            ``plasm.models.openstl.read_config`` gives it, and the arguments besides channels, frames and their size.
         default_cfgs: timm's: the configuration of each constructor, and of its published weights.
         constructors: The registered constructors by name.
     """

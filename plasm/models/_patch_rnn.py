@@ -118,14 +118,10 @@ def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> tuple
     Raises:
         ValueError: If a value is no number, or there is a stride.
     """
-    frames, channels, height, width = config["in_shape"]
+    _, _, height, width = config["in_shape"]
     try:
         stride = int(config.get("stride", 1))
         out: dict[str, Any] = {
-            "in_chans": channels,
-            "in_frames": config.get("pre_seq_length", frames),
-            "out_frames": config["aft_seq_length"],
-            "img_size": (height, width),
             "patch_size": int(config.get("patch_size", 4)),
             "hidden_dims": tuple(config.get("num_hidden", (128, 128, 128, 128))),
             "kernel_size": int(config.get("filter_size", 5)),

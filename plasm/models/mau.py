@@ -195,13 +195,9 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    frames, channels, height, width = config["in_shape"]
+    _, _, height, width = config["in_shape"]
     try:
         args: dict[str, Any] = {
-            "in_chans": channels,
-            "in_frames": config.get("pre_seq_length", frames),
-            "out_frames": config["aft_seq_length"],
-            "img_size": (height, width),
             "hidden_dims": tuple(config.get("num_hidden", (64, 64, 64, 64))),
             "kernel_size": int(config.get("filter_size", 5)),
             "reduction": int(config.get("sr_size", 4)),

@@ -276,16 +276,10 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    frames, channels, _, _ = config["in_shape"]
     patch = config.get("patch_size", 4)
     if not isinstance(patch, int):
         raise ValueError(f"patch_size is a whole number, got {patch!r}")
-    return "phydnet_mmnist", {
-        "in_chans": channels,
-        "in_frames": config.get("pre_seq_length", frames),
-        "out_frames": config["aft_seq_length"],
-        "reduction": patch if patch in (2, 4) else 4,
-    }
+    return "phydnet_mmnist", {"reduction": patch if patch in (2, 4) else 4}
 
 
 FAMILY = Family(

@@ -10,9 +10,13 @@ Shapes: B clips, T input frames, T' output frames, C image channels, Cs encoder 
 (hid_T), H x W pixels, h = ceil(H / reduction), w likewise. Pixels are floats in [0, 1].
 """
 
+import ast
+import csv
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, get_args
 
 import timm
 import torch
@@ -30,6 +34,8 @@ from ._benchmarks import BENCHMARKS, TINY, recipes
 from ._family import Constructor, Family
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
+
+Model = TypeVar("Model", bound="SimVP")
 
 
 class InceptionTranslator(nn.Module):
@@ -403,15 +409,11 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: If OpenSTL has no such translator, or a value is none that the model takes.
     """
-    frames, channels, height, width = config["in_shape"]
     kind = config.get("model_type", "tau" if config["method"] == "tau" else "gsta")
     translator = _ALIASES.get(kind, kind)
     try:
         args: dict[str, Any] = {
-            "in_chans": channels,
-            "in_frames": frames,
-            "out_frames": config["aft_seq_length"],
-            "img_size": (height, width),
+            "in_frames": config["in_shape"][0],
             "encoder_dim": int(config.get("hid_S", 16)),
             "translator_dim": int(config.get("hid_T", 256)),
             "encoder_depth": int(config.get("N_S", 4)),
@@ -435,36 +437,25 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 # --- models -----------------------------------------------------------------------------------------------------------
 
 # What the names begin with, and the translator.
-_TRANSLATORS = {"simvp": "incepu", **{f"simvp_{name}": name for name in BLOCKS if name != "tau"}}
+_TRANSLATORS = {"simvp": "incepu", **{"tau" if name == "tau" else f"simvp_{name}": name for name in BLOCKS}}
 
-# OpenSTL's rates (commit c74deb5), file by file of its configs, in the order of BENCHMARKS. (That of the MLP-Mixer for
-# KTH names none, which is .001.)
-_RATES: dict[str, tuple[float, ...]] = {
-    "incepu": (1e-3, 1e-3, 1e-3, 5e-3, 1e-3),
-    "convmixer": (1e-2, 1e-3, 1e-2, 1e-2, 1e-2),
-    "convnext": (1e-2, 1e-3, 5e-3, 5e-3, 5e-3),
-    "gsta": (1e-3, 5e-4, 1e-3, 5e-3, 1e-3),
-    "hornet": (1e-3, 1e-3, 1e-3, 1e-3, 1e-3),
-    "mlpmixer": (1e-3, 1e-2, 1e-3, 5e-4, 1e-3),
-    "moganet": (1e-3, 1e-3, 1e-3, 5e-3, 5e-3),
-    "poolformer": (1e-3, 5e-4, 1e-3, 1e-3, 5e-4),
-    "swin": (1e-3, 5e-4, 5e-4, 5e-4, 5e-4),
-    "uniformer": (5e-4, 5e-4, 1e-3, 1e-3, 1e-3),
-    "van": (1e-3, 1e-3, 1e-3, 1e-2, 1e-3),
-    "vit": (5e-4, 5e-4, 1e-3, 1.25e-4, 1.3e-3),
-}
-_BATCHES: dict[str, dict[str, int]] = {
-    **{name: {"kth": 8} for name in ("incepu", "convmixer", "convnext", "mlpmixer", "poolformer")},
-    **{name: {"kth": 4} for name in ("gsta", "hornet", "moganet", "swin", "van")},
-    **{name: {"human36m": 4, "caltech": 4, "kth": 2} for name in ("uniformer", "vit")},
-}
+# OpenSTL's configurations (commit c74deb5), a row a constructor; an empty cell is the record's default. (That of the
+# MLP-Mixer for KTH names no rate, which is .001.)
+with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as _file:
+    _TABLE = {row.pop("model"): row for row in csv.DictReader(_file)}
+_SIZES = ("encoder_dim", "translator_dim", "encoder_depth", "translator_depth", "drop_path_rate")
+
+
+def column(prefix: str, name: str) -> dict[str, Any]:
+    """For the benchmarks of a prefix, the numbers that OpenSTL's configurations have in a column, where they do."""
+    cells = {benchmark: _TABLE[f"{prefix}_{benchmark}"][name] for benchmark in BENCHMARKS}
+    return {benchmark: ast.literal_eval(cell) for benchmark, cell in cells.items() if cell}
 
 
 def _recipes() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for prefix, translator in _TRANSLATORS.items():
-        lr = dict(zip(BENCHMARKS, _RATES[translator], strict=True))
-        found |= recipes(prefix, phase_1=True, lr=lr, batch_size=_BATCHES[translator])
+    for prefix in (each for each in _TRANSLATORS if each != "tau"):
+        found |= recipes(prefix, phase_1=True, lr=column(prefix, "lr"), batch_size=column(prefix, "batch_size"))
     return found
 
 
@@ -490,62 +481,21 @@ FAMILY = Family(
 
 default_cfgs = FAMILY.default_cfgs
 
-# Of OpenSTL's configurations, and what of them is another number for some of the translators.
-_SIZES: dict[str, dict[str, int]] = {
-    "mmnist": {"encoder_dim": 64, "translator_dim": 512, "encoder_depth": 4, "translator_depth": 8},
-    "taxibj": {"encoder_dim": 32, "translator_dim": 256, "encoder_depth": 2, "translator_depth": 8},
-    "human36m": {"encoder_dim": 64, "translator_dim": 512, "encoder_depth": 4, "translator_depth": 8},
-    "caltech": {"encoder_dim": 64, "translator_dim": 256, "encoder_depth": 2, "translator_depth": 6},
-    "kth": {"encoder_dim": 64, "translator_dim": 256, "encoder_depth": 2, "translator_depth": 6},
-}
-_EXCEPTIONS: dict[tuple[str, str], dict[str, int]] = {
-    ("incepu", "human36m"): {"translator_depth": 6},
-    ("incepu", "caltech"): {"translator_depth": 4},
-    ("tau", "caltech"): {"translator_dim": 512, "translator_depth": 8, "encoder_depth": 4},
-    ("gsta", "human36m"): {"translator_dim": 256},
-    ("vit", "human36m"): {"translator_depth": 6},
-    ("uniformer", "human36m"): {"translator_depth": 6},
-    ("hornet", "human36m"): {"translator_depth": 6},
-    ("moganet", "human36m"): {"translator_dim": 256, "translator_depth": 6},
-    **{(name, benchmark): {"translator_depth": 4} for name in ("vit", "uniformer") for benchmark in ("caltech", "kth")},
-}
-# Its drop path is .1 but on Moving MNIST, and here.
-_DROPPED_MORE = {
-    ("gsta", "caltech"),
-    ("uniformer", "caltech"),
-    *((n, "kth") for n in ("gsta", "hornet", "moganet", "van")),
-}
 
-
-def _drop_path(translator: str, benchmark: str) -> float:
-    if benchmark == "mmnist":
-        return 0.0
-    return 0.2 if (translator, benchmark) in _DROPPED_MORE else 0.1
-
-
-def sizes(translator: str) -> dict[str, dict[str, Any]]:
-    """For each benchmark, the sizes and drop path that OpenSTL gives a translator there."""
-    return {
-        benchmark: {
-            "drop_path_rate": _drop_path(translator, benchmark),
-            **args,
-            **_EXCEPTIONS.get((translator, benchmark), {}),
-        }
-        for benchmark, args in _SIZES.items()
-    }
-
-
-def _register(prefix: str, **tiny: Any) -> tuple[Constructor[SimVP], ...]:
+def register(family: Family, model_cls: type[Model], prefix: str, **tiny: Any) -> tuple[Constructor[Model], ...]:
     """The constructors of a translator, in the order of ``BENCHMARKS``; of the league, the one that is given."""
-    translator = _TRANSLATORS[prefix]
-    named = {TINY: tiny} if tiny else sizes(translator)
+    sizes = {} if tiny else {name: column(prefix, name) for name in _SIZES}
+    named = {TINY: tiny} if tiny else {name: {size: sizes[size][name] for size in _SIZES} for name in BENCHMARKS}
     return tuple(
-        FAMILY.register(
-            SimVP, f"{prefix}_{name}", **BENCHMARKS[name.removesuffix("_tiny")], translator=translator, **args
+        family.register(
+            model_cls, f"{prefix}_{name}", **BENCHMARKS[name.removesuffix("_tiny")], translator=_TRANSLATORS[prefix],
+            **args,
         )
         for name, args in named.items()
-    )
+    )  # fmt: skip
 
+
+_register = partial(register, FAMILY, SimVP)
 
 simvp_mmnist, simvp_taxibj, simvp_human36m, simvp_caltech, simvp_kth = _register("simvp")
 (

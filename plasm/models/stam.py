@@ -167,17 +167,13 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     Raises:
         ValueError: If a value is none that the model takes.
     """
-    frames, channels, height, width = config["in_shape"]
+    _, _, height, width = config["in_shape"]
     try:
         dims = tuple(config.get("num_hidden", (32,)))
         layers = int(config.get("num_layers", len(dims) if len(dims) > 1 else 4))
         kernel = [int(side) for side in _three(config.get("filter_size", 3))]
         stride = [int(step) for step in _three(config.get("stride", 1))]
         args: dict[str, Any] = {
-            "in_chans": channels,
-            "in_frames": config.get("pre_seq_length", frames),
-            "out_frames": config["aft_seq_length"],
-            "img_size": (height, width),
             "patch_size": int(config.get("patch_size", 4)),
             "hidden_dims": dims * layers if len(dims) == 1 else dims,
             "reduction": int(config.get("sr_size", 1)),

@@ -8,9 +8,9 @@ Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixel
 from plasm.tasks import DivergencePrediction
 
 from ._adapters import adapt_out_channels
-from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, recipes
+from ._benchmarks import recipes
 from ._family import Family
-from .simvp import SimVP, checkpoint_filter_fn, from_openstl, sizes
+from .simvp import SimVP, checkpoint_filter_fn, column, from_openstl, register
 
 __all__ = ["TAU", "checkpoint_filter_fn", "from_openstl"]
 
@@ -40,9 +40,9 @@ FAMILY = Family(
     # OpenSTL's (commit c74deb5), file by file of its configs; that for Human3.6M names no schedule, which is one cycle.
     recipes=recipes(
         "tau",
-        lr={"mmnist": 1e-3, "taxibj": 5e-4, "human36m": 1e-3, "caltech": 1e-2, "kth": 1e-3},
+        lr=column("tau", "lr"),
         schedule={"human36m": "onecycle"},
-        batch_size={"kth": 4},
+        batch_size=column("tau", "batch_size"),
         phase_1=True,
     ),
     first_conv="encoder.blocks.0.conv",
@@ -54,20 +54,6 @@ FAMILY = Family(
 )
 
 default_cfgs = FAMILY.default_cfgs
-_SIZES = sizes("tau")
 
-tau_mmnist = FAMILY.register(TAU, "tau_mmnist", **MMNIST, translator="tau", **_SIZES["mmnist"])
-tau_taxibj = FAMILY.register(TAU, "tau_taxibj", **TAXIBJ, translator="tau", **_SIZES["taxibj"])
-tau_human36m = FAMILY.register(TAU, "tau_human36m", **HUMAN36M, translator="tau", **_SIZES["human36m"])
-tau_caltech = FAMILY.register(TAU, "tau_caltech", **CALTECH, translator="tau", **_SIZES["caltech"])
-tau_kth = FAMILY.register(TAU, "tau_kth", **KTH, translator="tau", **_SIZES["kth"])
-tau_mmnist_tiny = FAMILY.register(
-    TAU,
-    "tau_mmnist_tiny",
-    **MMNIST,
-    translator="tau",
-    encoder_dim=16,
-    translator_dim=256,
-    translator_depth=4,
-    mlp_ratio=4.0,
-)
+tau_mmnist, tau_taxibj, tau_human36m, tau_caltech, tau_kth = register(FAMILY, TAU, "tau")
+(tau_mmnist_tiny,) = register(FAMILY, TAU, "tau", encoder_dim=16, translator_dim=256, translator_depth=4, mlp_ratio=4.0)

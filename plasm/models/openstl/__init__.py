@@ -8,6 +8,7 @@ Shapes: T input frames, T' output frames, C image channels, H x W pixels.
 """
 
 import ast
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,44 +26,8 @@ from .._registry import families
 __all__ = ["create", "load", "read_config"]
 
 # OpenSTL's dataset_parameters: (T, C, H, W) and T' of each data set.
-_KINETICS = ((4, 3, 256, 256), 4)
-_WEATHER, _WIND = ((12, 1, 32, 64), 12), ((12, 2, 32, 64), 12)
-_FINE_WEATHER, _FINE_WIND = ((12, 1, 128, 256), 12), ((12, 2, 128, 256), 12)
-_DATA_SETS: dict[str, tuple[tuple[int, int, int, int], int]] = {
-    "bair": ((4, 3, 64, 64), 12),
-    "human": ((4, 3, 256, 256), 4),
-    "kinetics": _KINETICS,
-    "kinetics400": _KINETICS,
-    "kinetics600": _KINETICS,
-    "kitticaltech": ((10, 3, 128, 160), 1),
-    "kth": ((10, 1, 128, 128), 20),
-    "kth20": ((10, 1, 128, 128), 20),
-    "kth40": ((10, 1, 128, 128), 40),
-    "mfmnist": ((10, 1, 64, 64), 10),
-    "mmnist": ((10, 1, 64, 64), 10),
-    "mmnist_cifar": ((10, 3, 64, 64), 10),
-    "noisymmnist": ((10, 1, 64, 64), 10),
-    "noisymmnist_dynamic": ((10, 1, 64, 64), 10),
-    "noisymmnist_missing": ((10, 1, 64, 64), 10),
-    "noisymmnist_perceptual": ((10, 1, 64, 64), 10),
-    "sevir_ir069": ((13, 1, 192, 192), 12),
-    "sevir_ir107": ((13, 1, 192, 192), 12),
-    "sevir_vil": ((13, 1, 384, 384), 12),
-    "sevir_vis": ((13, 1, 768, 768), 12),
-    "taxibj": ((4, 2, 32, 32), 4),
-    "weather": _WEATHER,
-    "weather_mv_4_28_s6_5_625": ((4, 12, 32, 64), 28),
-    "weather_mv_4_4_s6_5_625": ((4, 12, 32, 64), 4),
-    "weather_r_1_40625": _FINE_WEATHER,
-    "weather_r_5_625": _WEATHER,
-    "weather_t2m": _WEATHER,
-    "weather_t2m_1_40625": _FINE_WEATHER,
-    "weather_t2m_5_625": _WEATHER,
-    "weather_tcc_1_40625": _FINE_WEATHER,
-    "weather_tcc_5_625": _WEATHER,
-    "weather_uv10_1_40625": _FINE_WIND,
-    "weather_uv10_5_625": _WIND,
-}
+with Path(__file__).with_name("data_sets.csv").open(encoding="utf-8", newline="") as _file:
+    _DATA_SETS = {name: (tuple(map(int, shape)), int(after)) for name, *shape, after in list(csv.reader(_file))[1:]}
 
 
 def read_config(config: Mapping[str, Any] | Path | str, data: str | None = None) -> dict[str, Any]:
@@ -161,7 +126,9 @@ def _family(method: str) -> Family:
 
 def _build(read: Mapping[str, Any]) -> nn.Module:
     name, args = _family(read["method"]).openstl[read["method"]](read)
-    return timm.create_model(name, **args)
+    _, channels, height, width = read["in_shape"]
+    frames = {"in_frames": read["pre_seq_length"], "out_frames": read["aft_seq_length"]}
+    return timm.create_model(name, **{"in_chans": channels, "img_size": (height, width), **frames, **args})
 
 
 def _read_file(file: Path) -> Mapping[str, Any]:
