@@ -28,14 +28,10 @@ _WINDOW_BYTES = 64
 
 
 def cut_windows(length: int, span: int, stride: int, from_end: bool = False) -> list[int]:
-    """First frames of the windows in a stream.
+    """First frames of the windows of ``span`` frames in a stream, ``stride`` frames from one to the next.
 
-    Args:
-        length: Frames of the stream.
-        span: Frames from a window's first to its last, both counted.
-        stride: Frames from one window's first to the next one's.
-        from_end: The last window ends with the stream, as in the field's preparations of KTH, KITTI and Caltech;
-            else the first one starts with it.
+    With ``from_end`` the last window ends with the stream, as in the field's preparations of KTH, KITTI and Caltech;
+    else the first one starts with it.
 
     Raises:
         ValueError: If a number is not positive.
@@ -108,21 +104,14 @@ class StreamClips(Dataset[Tensor]):
 
 
 def hold_out(names: Sequence[str], ratio: float) -> set[str]:
-    """Choose a ratio of the names by a hash of each, so that adding or removing names never moves another.
-
-    Args:
-        names: Of files, or of groups of files that must stay together.
-        ratio: Of all names there could be, from 0 to 1; of few, more or fewer are chosen, or none.
-    """
+    """Choose about a ratio of the names by a hash of each, so that adding or removing names never moves another."""
     return {name for name in names if _position(name) < ratio}
 
 
 def hold_out_fixed(names: Sequence[str], ratio: float) -> set[str]:
-    """Choose exactly a ratio of the names, at least one, by a hash of each: for data sets whose files are published.
+    """Choose exactly a ratio of the names, rounded down, at least one, by a hash of each.
 
-    Args:
-        names: All that the data set has. With others, others may be chosen.
-        ratio: Of the names, rounded down.
+    For data sets whose files are published: with other names, others may be chosen.
     """
     return set(sorted(names, key=_position)[: max(1, math.floor(ratio * len(names)))])
 

@@ -74,14 +74,10 @@ _NO_SIDE_DATA = {"png", "apng"}
 
 @contextmanager
 def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
-    """The container and the video stream of a file, and one kind of error for all that can be wrong with it.
+    """The container and the video stream of an open file, and one kind of error for all that can be wrong with it.
 
     Nothing but the open file is read, whatever it says: FFmpeg gets no name, no protocol, and ``VIDEO_FORMATS`` and
-    ``IMAGE_FORMATS`` alone.
-
-    Args:
-        content: The open file.
-        name: What errors call it.
+    ``IMAGE_FORMATS`` alone. ``name`` is what errors call it.
 
     Raises:
         FileTooLargeError: If a frame would take more memory than the limit.
@@ -145,11 +141,7 @@ def _film(container: Any, name: str) -> Any:
 
 
 def check_frame(height: int, width: int, name: str) -> None:
-    """Refuse frames that would take more memory than the limit.
-
-    Raises:
-        FileTooLargeError: If one of them would.
-    """
+    """Refuse frames that would take more memory than the limit: a FileTooLargeError."""
     check_bytes(height * width * _PIXEL_BYTES, name, f"a frame of {width}x{height}")
 
 
@@ -164,9 +156,7 @@ def decode_image(content: BinaryIO, name: str, gray: bool, channels: int = 3, fi
         fill: What is taken for missing values of a TIFF.
 
     Raises:
-        FileTooLargeError: If it would take more memory than the limit.
-        ValueError: If it is none, damaged, cut off, or holds several frames.
-        ImportError: If PyAV is not installed.
+        ValueError: If it is none, damaged, cut off, or holds several frames; and as ``open_video``.
     """
     if is_tiff(content):
         return read_tiff(content, name, channels, fill)
@@ -218,12 +208,7 @@ def to_array(frame: Any, gray: bool) -> np.ndarray:
 
 
 def display_matrix(frame: Any, codec: str) -> tuple[float, float, float, float] | None:
-    """The a, b, c, d of a frame's display matrix, which takes a pixel at (x, y) to (a x + c y, b x + d y).
-
-    Args:
-        frame: PyAV's.
-        codec: FFmpeg's name of the codec that it comes from.
-    """
+    """The a, b, c, d of a PyAV frame's display matrix, which takes a pixel at (x, y) to (a x + c y, b x + d y)."""
     try:
         matrix = None if codec in _NO_SIDE_DATA else frame.side_data.get("DISPLAYMATRIX")
     except ValueError:

@@ -25,13 +25,7 @@ _DEEPEST = 32
 
 @contextmanager
 def open_h5(file: Path) -> Iterator[Any]:
-    """Open an HDF5 file for reading; what goes wrong while it is open is an error that names it.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is no whole HDF5 file.
-        ImportError: If h5py is not installed.
-    """
+    """Open an HDF5 file for reading, with the errors of ``reading`` while it is open."""
     h5py = require("h5py")
     with reading(file, "a whole HDF5 file"), h5py.File(file, "r") as content:
         yield content
@@ -41,9 +35,6 @@ def _check_own(dataset: Any, file: Path) -> None:
     """Refuse an array whose values lie in other files: any file of the machine could be named.
 
     Called before anything else is read of it: for its shape alone HDF5 may open the others.
-
-    Raises:
-        ValueError: If they do.
     """
     if dataset.is_virtual or dataset.external:
         raise ValueError(
@@ -53,11 +44,7 @@ def _check_own(dataset: Any, file: Path) -> None:
 
 
 def h5_dataset(content: Any, key: str, file: Path) -> Any:
-    """An array of an HDF5 file, which has it itself.
-
-    Raises:
-        ValueError: If there is none of that name, or it lies in another file.
-    """
+    """An array that an HDF5 file holds itself; a ValueError if there is none of that name, or it is another file's."""
     h5py = require("h5py")
     item = content
     for part in key.strip("/").split("/"):
@@ -100,10 +87,7 @@ class H5Stream(ClipStream):
 def walk(content: Any, file: Path, strict: bool = False) -> Iterator[tuple[str, Any]]:
     """The groups and arrays of an HDF5 file with their names, each once; links are not followed.
 
-    Args:
-        content: The open file.
-        file: Its path.
-        strict: For a library that follows them: refuse links to other files, and to groups that are met in two places.
+    With ``strict``, for a library that follows them, links to other files and to groups that are met twice are refused.
 
     Raises:
         ValueError: If groups are nested too deeply, or the values of an array lie in another file.
@@ -140,9 +124,8 @@ def walk(content: Any, file: Path, strict: bool = False) -> Iterator[tuple[str, 
 def check_alone(content: Any, file: Path) -> None:
     """Check an HDF5 file before a library that follows its links, and reads the coordinates along its axes whole.
 
-    Raises:
-        FileTooLargeError: If one of these would take more memory than the limit.
-        ValueError: As ``walk`` raises it.
+    The errors are those of ``walk``, and a FileTooLargeError of a coordinate that would take more memory than the
+    limit.
     """
     h5py = require("h5py")
     for name, item in walk(content, file, strict=True):
@@ -161,11 +144,7 @@ def find_arrays(content: Any, file: Path) -> dict[str, Any]:
 
 
 def choose_array(names: list[str], file: Path, wanted: str | None) -> str:
-    """The name of the array that is wanted, or of the only one.
-
-    Raises:
-        ValueError: If none is named and there is none, or there are several.
-    """
+    """The name of the array that is wanted, or of the only one; a ValueError of none or several."""
     if wanted is not None:
         return str(wanted)
     if len(names) == 1:
@@ -178,14 +157,7 @@ def choose_array(names: list[str], file: Path, wanted: str | None) -> str:
 def h5_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -> list[H5Stream]:
     """The clips of the one array of frames in an HDF5 (or hickle) file, or of the one that is named.
 
-    Args:
-        file: The file.
-        channels: C wanted, for arrays that could be read in two ways.
-        options: What the file does not say.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it holds no array of three or more axes, or several, or one that is no frames.
+    It has three or more axes; see ``open_source``.
     """
     with open_h5(file) as content:
         key = choose_array(list(find_arrays(content, file)), file, options.array)
@@ -197,11 +169,7 @@ def h5_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) ->
 
 
 def _hickle_datasets(content: Any, file: Path) -> dict[str, Any]:
-    """The HDF5 data sets that hold values; where the type is written depends on hickle's version.
-
-    Raises:
-        ValueError: If one of them is a pickle, or lies in another file.
-    """
+    """The HDF5 data sets that hold values; a ValueError of a pickle. Where types are written depends on the version."""
     h5py = require("h5py")
     found: dict[str, Any] = {}
     kinds: list[Any] = []
@@ -228,12 +196,7 @@ def _hickle_datasets(content: Any, file: Path) -> dict[str, Any]:
 
 
 def hickle_array(file: Path) -> tuple[str, tuple[int, ...]]:
-    """Key and shape of the one array of numbers in a .hkl file.
-
-    Raises:
-        FileNotFoundError: If the file is not there.
-        ValueError: If it holds none, several, or a pickle.
-    """
+    """Key and shape of the one array of numbers in a .hkl file; a ValueError of none, several, or a pickle."""
     with open_h5(file) as content:
         arrays = [
             (name, item.shape)
@@ -246,12 +209,7 @@ def hickle_array(file: Path) -> tuple[str, tuple[int, ...]]:
 
 
 def hickle_strings(file: Path) -> list[str]:
-    """The list of strings in a .hkl file: one array of them, or one entry each.
-
-    Raises:
-        FileNotFoundError: If the file is not there.
-        ValueError: If it holds anything else, or a pickle.
-    """
+    """The list of strings in a .hkl file: one array of them, or one entry each; a ValueError of anything else."""
     h5py = require("h5py")
     strings: list[str] = []
     with open_h5(file) as content:

@@ -55,9 +55,7 @@ class ImageFile:
 def inspect_image(content: BinaryIO, name: str) -> ImageFile:
     """Look through a GIF, PNG, JPEG or WebP; of other files nothing is known, and nothing said.
 
-    Args:
-        content: The open file; it is left at an arbitrary position.
-        name: What errors call it.
+    It leaves the open file at an arbitrary position. ``name`` is what errors call it.
 
     Raises:
         ValueError: If it ends before its time, or says that its frames are of 0 pixels.

@@ -70,11 +70,9 @@ class Segment:
 def read_sequences(*files: Path) -> Ranges:
     """Read the frame ranges of each video, from the official 00sequences.txt or lists in MCnet's format.
 
-    Ranges that touch (1-95, 96-185) or overlap (207-311, 212-456) are joined: the field's windows ask only that frames
-    follow one another, and no frame counts twice.
-
-    Args:
-        files: Their lines are ``person01_boxing_d1 frames 1-95, 96-185`` or ``person01_boxing_d1 1 95``.
+    Their lines are ``person01_boxing_d1 frames 1-95, 96-185`` or ``person01_boxing_d1 1 95``. Ranges that touch (1-95,
+    96-185) or overlap (207-311, 212-456) are joined: the field's windows ask only that frames follow one another, and
+    no frame counts twice.
 
     Returns:
         (first, last) of each range, both counted from 1 and both in it.

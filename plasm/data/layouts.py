@@ -34,11 +34,7 @@ NO_OPTIONS = ArrayOptions()
 
 
 def stated_layout(axes: str, shape: tuple[int, ...], name: str) -> str:
-    """The layout that a user states; axes of length 1 may be left out.
-
-    Raises:
-        ValueError: If the letters are others, or not as many as there are axes.
-    """
+    """The layout that a user states; axes of length 1 may be left out. A ValueError if it does not fit the shape."""
     letters = [_LETTERS.get(letter) for letter in str(axes).upper()]
     long = [position for position, size in enumerate(shape) if size > 1]
     if len(letters) == len(shape):
@@ -101,20 +97,14 @@ def select_frames(array: np.ndarray, layout: str, clip: int, rows: slice) -> np.
 
 
 def check_finite(values: np.ndarray, name: str, first: int, step: int = 1, fill: float | None = None) -> np.ndarray:
-    """Refuse NaN and infinities, which would turn every metric and weight into them.
+    """Give values (T, ...) with NaN filled; refuse what else is not finite, which metrics and weights would become.
 
     Args:
-        values: (T, ...).
+        values: Of floats, or other numbers, which are finite.
         name: Of the file.
-        first: Row of the first of them in the file.
+        first: Row of the first of them in the file, which an error names.
         step: Rows from one to the next.
         fill: What is taken for NaN, if anything.
-
-    Returns:
-        The values, NaN filled.
-
-    Raises:
-        ValueError: If there is one; it names file and row.
     """
     if values.dtype.kind != "f":
         return values

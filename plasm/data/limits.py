@@ -35,11 +35,8 @@ def check_bytes(needed: int, name: str, what: str) -> None:
 
     Args:
         needed: Bytes, all arrays that are held at the same time counted.
-        name: Of the file.
+        name: Of the file, for the error.
         what: It is that takes them, such as "20 frames of 16000x16000".
-
-    Raises:
-        FileTooLargeError: If it is more; the message names the file and the ways out.
     """
     limit = read_limit()
     if needed > limit:

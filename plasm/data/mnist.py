@@ -25,10 +25,7 @@ _OWN = re.compile(r"MNIST$|mnist_test_seq|t10k-|train-|\.")
 
 
 def read_idx_images(file: Path) -> Tensor:
-    """Read an IDX file of images, gzipped if its name ends in .gz.
-
-    Returns:
-        uint8, (n, height, width).
+    """Read an IDX file of images, gzipped if its name ends in .gz: uint8, (n, height, width).
 
     Raises:
         ValueError: If the file is not a whole IDX file of images.

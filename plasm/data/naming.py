@@ -69,13 +69,10 @@ def _numbered_runs(numbers: list[list[str]], group: range) -> list[range]:
 
 
 def _split(numbers: list[int], borders: list[int], bases: set[int], group: range) -> list[range]:
-    """Split where numbers are missing, and at borders of blocks over which they are not carried.
+    """Split a group where numbers are missing, and at borders of blocks over which they are not carried.
 
-    Args:
-        numbers: Of the group's names.
-        borders: First and last indices of the blocks in which no other number changes.
-        bases: At which a number is carried and begins anew.
-        group: Indices of the names.
+    The borders are the first and last indices of blocks in which no other number changes; the bases are those at which
+    a number is carried and begins anew.
     """
     steps = [after - before for before, after in pairwise(numbers)]
     inside = [step for i, step in enumerate(steps, 1) if i not in borders]

@@ -104,19 +104,9 @@ def is_packed(file: Path) -> bool:
 
 
 def netcdf_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -> list[NetCDFStream]:
-    """The clips of the one variable of frames in a NetCDF file, or of the one that is named.
+    """The clips of the one variable of frames in a NetCDF file, or of the one that is named; see ``open_source``.
 
-    Args:
-        file: The file.
-        channels: C wanted, for variables whose dimensions have no names.
-        options: What the file does not say.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        FileTooLargeError: If what it declares would take more memory than the limit.
-        ValueError: If it is no whole NetCDF file, its values lie in other files, it holds several variables, or one
-            whose dimensions are ambiguous.
-        ImportError: If xarray, or what it reads this version with, is not installed.
+    C is for variables whose dimensions have no names.
     """
     with reading(file, _NETCDF):
         key = options.array
@@ -145,12 +135,7 @@ def netcdf_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS
 
 
 def engine_of(file: Path) -> str:
-    """What xarray reads a NetCDF file with.
-
-    Raises:
-        ValueError: If it is none.
-        ImportError: If that is not installed.
-    """
+    """What xarray reads a NetCDF file with; a ValueError if it is none, an ImportError if that is not installed."""
     with file.open("rb") as content:
         start = content.read(4)
     if start not in _ENGINES:
@@ -185,11 +170,7 @@ def _role(name: str, attributes: Mapping[str, Any]) -> str | None:
 
 
 def _layout(dimensions: Mapping[str, Mapping[str, Any]], shape: tuple[int, ...], name: str) -> str | None:
-    """The layout that the dimensions' names tell; None if they have no names.
-
-    Raises:
-        ValueError: If it is ambiguous.
-    """
+    """The layout that the dimensions' names tell; None if they have no names, a ValueError if it is ambiguous."""
     if all(_UNNAMED.match(dimension) for dimension in dimensions):
         return None
     letters = [_role(dimension, attributes) for dimension, attributes in dimensions.items()]

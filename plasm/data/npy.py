@@ -34,12 +34,7 @@ class ArrayStream(ClipStream):
 
 
 def array_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -> list[ArrayStream]:
-    """The clips of the array in a .npy, or of the only or the named one in an .npz.
-
-    Raises:
-        FileNotFoundError: If the file is not there.
-        ValueError: If it is no such file, or its axes are not known.
-    """
+    """The clips of the array in a .npy, or of the only or the named one in an .npz; see ``open_source``."""
     with _opened(file, options.array) as (content, info):
         shape, _, dtype = _array_header(content, file)
     if not _is_packed(info):
@@ -53,10 +48,7 @@ def array_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS)
 def load_array(file: Path, member: str | None = None) -> np.ndarray:
     """The array of a .npy, or the only or the named one of an .npz: mapped, or unpacked if it is compressed.
 
-    Raises:
-        FileNotFoundError: If the file is not there.
-        FileTooLargeError: If a compressed array is too large to be unpacked.
-        ValueError: If it is no such file, or damaged.
+    The errors are those of ``reading``, and a FileTooLargeError of an array that is too large to be unpacked.
     """
     with _opened(file, member) as (content, info):
         shape, fortran, dtype = _array_header(content, file)

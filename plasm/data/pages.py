@@ -21,15 +21,7 @@ _MODES = {"1": "L", "L": "L", "LA": "RGBA", "PA": "RGBA", "RGBA": "RGBA", "F": "
 
 
 class PageStream(FrameStream):
-    """An animated WebP, read by Pillow.
-
-    Args:
-        file: The file.
-
-    Raises:
-        ValueError: If it cannot be read, or its first and last page differ.
-        ImportError: If Pillow is not installed.
-    """
+    """An animated WebP, read by Pillow; see ``FrameStream``."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.name = file, str(file)
@@ -97,19 +89,7 @@ class TiffStream(ClipStream):
 
 
 def tiff_streams(file: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -> list[TiffStream]:
-    """The clips of a TIFF file.
-
-    Args:
-        file: The file.
-        channels: C wanted, which tells what a fourth sample is.
-        options: Its axes, and what is taken for missing values.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        FileTooLargeError: If a frame would take more memory than the limit.
-        ValueError: If it is damaged, or its axes are ambiguous.
-        ImportError: If tifffile is not installed.
-    """
+    """The clips of a TIFF file; see ``open_source``. C tells what a fourth sample is."""
     with reading(file, TIFF), file.open("rb") as content, open_tiff(content, str(file)) as opened:
         stack = TiffStack.of(opened, str(file), options.axes)
     clips = clips_of(stack.layout, stack.shape, str(file))

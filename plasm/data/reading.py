@@ -12,11 +12,7 @@ from .limits import FileTooLargeError
 
 @contextmanager
 def reading(file: Path, kind: str) -> Iterator[None]:
-    """Read a file, of which anything may be damaged: what is raised names it.
-
-    Args:
-        file: The file.
-        kind: What it should be: "a whole .npz file".
+    """Read a file, of which anything may be damaged: what is raised names it, and the ``kind`` that it should be.
 
     Raises:
         FileNotFoundError: If it is not there.

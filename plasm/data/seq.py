@@ -22,15 +22,7 @@ _JPEG_START = b"\xff\xd8"
 
 
 class SeqStream(FrameStream):
-    """A .seq file of JPEG images, indexed once.
-
-    Args:
-        file: The file.
-
-    Raises:
-        ValueError: If it is no such file, holds no frames, or ends within one.
-        ImportError: If PyAV is not installed.
-    """
+    """A .seq file of JPEG images, indexed once; a ValueError if it is none, has no frames, or ends within one."""
 
     _frames_apart = True
 

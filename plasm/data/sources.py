@@ -83,10 +83,8 @@ def find_videos(root: Path) -> list[Path]:
 def find_sources(root: Path) -> list[Path]:
     """Everything below a folder that is a stream: videos, GIFs, arrays, and folders with images in them.
 
-    Where the first GIF, TIFF or WebP of a folder holds several frames, each is a stream of its own, else an image.
-
-    Raises:
-        FileNotFoundError: If the folder is not there, or nothing is in it.
+    Where the first GIF, TIFF or WebP of a folder holds several frames, each is a stream of its own, else an image. A
+    FileNotFoundError if there is nothing.
     """
     folders: dict[Path, list[Path]] = {}
     for path in _files(root):
@@ -111,11 +109,7 @@ def image_files(folder: Path) -> list[Path]:
 def image_streams(files: Sequence[Path], name: str, channels: int = 3, fill: float | None = None) -> list[FrameStream]:
     """The images of a folder as a stream, or, where numbers are missing in their names, as one for each part.
 
-    Args:
-        files: The images, in order.
-        name: What errors call them.
-        channels: C wanted; see ``decode_image``.
-        fill: What is taken for missing values; see ``decode_image``.
+    The name is what errors call them; for the rest see ``decode_image``.
     """
     runs = consecutive_runs([file.stem for file in files])
     if len(runs) < 2:
@@ -190,11 +184,7 @@ def open_source(path: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -
 
 
 def long_enough(streams: Sequence[FrameStream], span: int) -> list[FrameStream]:
-    """Those streams of a source that hold a clip; what is left out is logged.
-
-    Args:
-        streams: Of one source.
-        span: Frames from a clip's first to its last, both counted.
+    """Those streams of a source that hold a clip of ``span`` frames; what is left out is logged.
 
     Raises:
         ValueError: If none does.
@@ -211,15 +201,10 @@ def long_enough(streams: Sequence[FrameStream], span: int) -> list[FrameStream]:
 def open_sources(
     paths: Iterable[Path], open_one: Callable[[Path], Sequence[FrameStream]], on_error: OnError
 ) -> list[FrameStream]:
-    """Open many sources, and report all that cannot be read at once.
-
-    Args:
-        paths: What to open.
-        open_one: Opens one of them.
-        on_error: "raise" if a single one cannot be read, or "skip" those and log how many and which.
+    """Open many sources by ``open_one``, and report all that cannot be read at once.
 
     Raises:
-        ValueError: If some cannot be read and ``on_error`` is "raise", or none can.
+        ValueError: If some cannot be read and ``on_error`` is "raise", or none can. With "skip" it is logged which.
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error is raise or skip, got {on_error!r}")

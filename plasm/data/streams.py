@@ -165,11 +165,7 @@ class ClipStream(FrameStream):
 
 
 def clips_of(layout: str, shape: tuple[int, ...], name: str) -> range:
-    """The clips of an array, each of which is going to be a stream.
-
-    Raises:
-        FileTooLargeError: If these would take more memory than the limit.
-    """
+    """The clips of an array, each a stream; a FileTooLargeError if these would take more memory than the limit."""
     count = shape[layout.index("b")] if "b" in layout else 1
     check_bytes(count * _STREAM_BYTES, name, f"{count:,} clips")
     return range(count)
@@ -182,16 +178,9 @@ def join_blocks(blocks: Iterable[Tensor]) -> Tensor:
 
 
 def check_alike(first: np.ndarray, other: np.ndarray, name: str, others: str) -> None:
-    """Refuse a frame that differs from the first in size, channels or depth.
+    """Refuse a frame that differs from the first, (H, W, K) each, in size, channels or depth; say in what.
 
-    Args:
-        first: (H, W, K).
-        other: (H, W, K).
-        name: Of the other.
-        others: Name of the first, or of all that are as it is.
-
-    Raises:
-        ValueError: If they differ; it says in what.
+    ``name`` is of the other; ``others`` that of the first, or of all that are as it is.
     """
     if first.shape == other.shape and first.dtype == other.dtype:
         return
@@ -204,17 +193,10 @@ def check_alike(first: np.ndarray, other: np.ndarray, name: str, others: str) ->
 
 
 class ImageStream(FrameStream):
-    """Images, each a frame.
-
-    Args:
-        files: The images, in order.
-        name: What errors call them all.
-        channels: C wanted; see ``decode_image``.
-        fill: What is taken for missing values; see ``decode_image``.
+    """Images in order, each a frame; for channels and fill see ``decode_image``.
 
     Raises:
         ValueError: If there is none, or the first or last cannot be decoded, or they differ in size.
-        ImportError: If PyAV is not installed.
     """
 
     _frames_apart = True

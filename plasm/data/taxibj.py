@@ -28,16 +28,9 @@ _TEST_DAYS = _VAL_DAYS = 28
 
 
 def complete_days(dates: Sequence[bytes | str]) -> list[tuple[str, int]]:
-    """Days with all 48 half hours in order.
+    """(YYYYMMDD, row of its first half hour) of the days with all 48 half hours in order.
 
-    Args:
-        dates: Of each row, YYYYMMDDSS with SS from 01 to 48.
-
-    Returns:
-        (YYYYMMDD, row of its first half hour) of each.
-
-    Raises:
-        ValueError: If one is no such date.
+    Dates are YYYYMMDDSS with SS from 01 to 48; a ValueError of any other.
     """
     texts = [date.decode() if isinstance(date, bytes) else str(date) for date in dates]
     if wrong := next((text for text in texts if len(text) != 10 or not (text.isascii() and text.isdecimal())), None):

@@ -68,19 +68,7 @@ class TiffStack:
         check_bytes(needed, name, f"{count:,} frame(s) of {size[1]}x{size[0]}")
 
     def frame(self, file: Any, number: int, clip: int, channels: int, fill: float | None, name: str) -> np.ndarray:
-        """Read a frame of the file.
-
-        Args:
-            file: tifffile's object.
-            number: Of the frame.
-            clip: Of the clip.
-            channels: C wanted, which tells what a fourth sample is.
-            fill: What is taken for missing values.
-            name: Of the file.
-
-        Returns:
-            (H, W, K), any numbers.
-        """
+        """Read a frame of a clip from tifffile's object: (H, W, K), any numbers. For the rest see ``read_tiff``."""
         outer, inner = self.layout[: self.outer], self.layout[self.outer :]
         positions = np.arange(math.prod(self.shape[: self.outer])).reshape(self.shape[: self.outer])
         chosen: dict[str, Any] = {"b": clip, "t": number, "_": 0}
@@ -98,12 +86,7 @@ class TiffStack:
 
     @classmethod
     def of(cls, file: Any, name: str, stated: str | None) -> "TiffStack":
-        """Find out what is in a file.
-
-        Args:
-            file: tifffile's object.
-            name: Of the file.
-            stated: Its axes, if the user says them.
+        """Find out what is in tifffile's object of a file, whose axes the user may state.
 
         Raises:
             ValueError: If pages differ, or what the axes are is ambiguous.
@@ -164,9 +147,7 @@ def read_tiff(content: BinaryIO, name: str, channels: int = 3, fill: float | Non
         fill: What is taken for missing values.
 
     Raises:
-        FileTooLargeError: If it would take more memory than the limit.
         ValueError: If it is damaged, or holds several frames.
-        ImportError: If tifffile is not installed.
     """
     with naming(name, TIFF), open_tiff(content, name) as file:
         stack = TiffStack.of(file, name, None)

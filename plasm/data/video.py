@@ -178,9 +178,8 @@ class VideoStream(FrameStream):
     def _decode(self, container: Any, stream: Any, key: int) -> Generator[tuple[int, Any, int | None], None, None]:
         """Decode from a keyframe on: number, frame, and the damaged frame that it is or is built on, if any.
 
-        Raises:
-            _UnprovedError: If frames come in another order than the index says.
-            ValueError: If the end comes amid damage.
+        An ``_UnprovedError`` if frames come in another order than the index says, a ValueError if the end comes amid
+        damage.
         """
         index, codec = self._index, stream.codec_context
         numbers = np.full(len(index.marks) + 1, -1)  # the last for frames of no known packet
@@ -272,10 +271,9 @@ def _position(item: Any) -> int:
 
 
 def _seek(container: Any, stream: Any, index: _Index, key: int) -> Iterator[Any]:
-    """The packets from a keyframe on, each with its place in the file.
+    """The packets from a keyframe on, each with its position in the file.
 
-    Raises:
-        _UnprovedError: If the keyframe cannot be found, or others follow it than the index says.
+    An ``_UnprovedError`` if the keyframe cannot be found, or others follow it than the index says.
     """
     av = require("av")
     wanted = index.marks[key].tolist()
@@ -323,11 +321,7 @@ def _decoded(codec: Any, packets: Iterator[Any]) -> Iterator[tuple[Any, list[Any
 
 
 def _index_packets(container: Any, stream: Any, name: str) -> _Index | None:
-    """Index a video without decoding it; None if that does not prove which frame is which.
-
-    Raises:
-        ValueError: If it holds no frames.
-    """
+    """Index a video without decoding it; None if that does not prove which frame is which."""
     codec = stream.codec_context
     rows: list[tuple[int, int, int, int]] = []
     keys: list[int] = []

@@ -113,11 +113,7 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
 
 
 def name_time(file: Path, options: ReadOptions) -> datetime:
-    """The time that a file's name tells; see ``ReadOptions``.
-
-    Raises:
-        ValueError: If it tells none, or several.
-    """
+    """The time that a file's name tells; see ``ReadOptions``. A ValueError if it tells none, or several."""
     if options.pattern is not None:
         try:
             return datetime.strptime(file.name, options.pattern)
@@ -164,11 +160,7 @@ def to_rate(
 
 
 def check_unit(unit: str, file: Path, hours: float | None = None) -> None:
-    """Refuse what is no unit of rain.
-
-    Raises:
-        ValueError: If it is not, or a depth fell in a time that nobody says.
-    """
+    """Refuse, by a ValueError, what is no unit of rain, and a depth that fell in a time that nobody says."""
     if is_depth(unit) and (hours is None or not hours > 0):
         raise ValueError(f"{file} holds an accumulation in {unit} and does not say over how long")
     if not knows(unit):

@@ -79,11 +79,7 @@ class Grid:
 
 
 def axis_of(middles: Any, file: Path, name: str) -> tuple[float, float]:
-    """(first edge, spacing) of a regular axis; the spacing is negative where it falls.
-
-    Raises:
-        ValueError: If the axis is not regular.
-    """
+    """(first edge, spacing) of a regular axis, a ValueError of another; the spacing is negative where it falls."""
     values = np.asarray(middles, np.float64)
     if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
         raise ValueError(f"{file}: {name} should hold two or more finite coordinates")
@@ -109,11 +105,7 @@ def proj_string(system: Any) -> str:
 
 
 def corner(projection: str, longitude: float, latitude: float, file: Path) -> tuple[float, float]:
-    """Place of a point in the metres of a projection.
-
-    Raises:
-        ValueError: If PROJ does not know the projection, or the point is not in it.
-    """
+    """Position of a point in the metres of a projection; a ValueError if PROJ does not know it, or it is not in it."""
     pyproj = require("pyproj")
     try:
         x, y = pyproj.Proj(projection)(longitude, latitude)

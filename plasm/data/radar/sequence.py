@@ -94,11 +94,7 @@ class Sequence:
 
 
 def find_files(source: str | Path) -> list[Path]:
-    """The files that a folder (not its subfolders), a file or a pattern such as ``radar/20160928*`` names.
-
-    Raises:
-        FileNotFoundError: If there are none.
-    """
+    """The files that a folder (not its subfolders), a file or a pattern such as ``radar/20160928*`` names."""
     path = Path(source)
     if path.is_file():
         return [path]
