@@ -136,8 +136,8 @@ def contact_sheet(clips: Tensor, labels: Sequence[str], height: int = 64) -> Ima
     return image
 
 
-def _font(size: int = 11) -> Any:
-    return ImageFont.load_default(size)
+def _font() -> Any:
+    return ImageFont.load_default(11)
 
 
 def _draw_numbers(
@@ -171,29 +171,11 @@ def animation(
         seconds: Time of a frame.
     """
     rows = _rows(shown.float(), prediction.float(), target)
-    names = [name for name in rows if name != "input"]
-    blank = torch.zeros_like(rows["input"])
-    panels = [
-        _to_rgb(torch.cat([blank if name == "difference" else rows["input"], rows[name]], 1), 128) for name in names
-    ]
-    panels = [F.pad(panel, (0, 0, 0, _GAP, 0, _GAP), value=255) for panel in panels]
-    clips = torch.cat([*panels, torch.full_like(panels[0][..., : 6 * _GAP, :], 255)], -2)  # (B, T + T', h, w, 3)
-    clips = torch.cat([clips, clips.new_full((-len(clips) % columns, *clips.shape[1:]), 255)])
-    pages = rearrange(clips, "(r c) t h w k -> t (r h) (c w) k", c=columns)
-    font = _font(13)
-    images = []
-    for number, page in enumerate(pages, start=1):
-        image = Image.new("RGB", (page.shape[1], page.shape[0] + 2 * _LABEL_HEIGHT), _PAPER)
-        image.paste(Image.fromarray(page.numpy()), (0, 2 * _LABEL_HEIGHT))
-        draw = ImageDraw.Draw(image)
-        phase = "input" if number <= shown.shape[1] else "future"
-        draw.text((4, 1), f"frame {number}: {phase}", _INK, font)
-        for column in range(columns):
-            for index, name in enumerate(names):
-                x = column * clips.shape[-2] + index * panels[0].shape[-2] + panels[0].shape[-2] // 2
-                draw.text((x, _LABEL_HEIGHT + 8), name, _INK, font, anchor="mm")
-        images.append(image.quantize(64))
-    images[0].save(file, save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
+    first = rows.pop("input")
+    starts = {name: torch.zeros_like(first) if name == "difference" else first for name in rows}
+    clips = {name: _to_rgb(torch.cat([starts[name], frames], 1), 128) for name, frames in rows.items()}
+    panels = [(name, frames[clip]) for clip in range(len(shown)) for name, frames in clips.items()]
+    _animate(panels, shown.shape[1], file, columns * len(clips), seconds)
 
 
 def comparison_animation(
@@ -215,18 +197,21 @@ def comparison_animation(
         seconds: Time of a frame.
     """
     named = {**({} if target is None else {"ground truth": target}), **predictions}
-    panels = {name: _to_rgb(torch.cat([shown, frames], 1).float()[0], 128) for name, frames in named.items()}
-    _, height, width = next(iter(panels.values())).shape[:3]
-    wide = max(width, *(round(_font().getlength(name)) + 8 for name in panels)) + _GAP
+    panels = [(name, _to_rgb(torch.cat([shown, frames], 1).float()[0], 128)) for name, frames in named.items()]
+    _animate(panels, shown.shape[1], file, min(columns, len(panels)), seconds)
+
+
+def _animate(panels: Sequence[tuple[str, Tensor]], shown: int, file: Path, columns: int, seconds: float) -> None:
+    """Write a GIF of panels with labels, (T + T', h, w, 3) uint8 each, the first frames of which are the input."""
+    height, width = panels[0][1].shape[1:3]
+    wide = max(width, *(round(_font().getlength(name)) + 8 for name, _ in panels)) + _GAP
     high = height + _LABEL_HEIGHT + _GAP
-    columns = min(columns, len(panels))
     images = []
-    for number in range(len(next(iter(panels.values())))):
+    for number in range(len(panels[0][1])):
         image = Image.new("RGB", (columns * wide, -(-len(panels) // columns) * high + _LABEL_HEIGHT), _PAPER)
         draw = ImageDraw.Draw(image)
-        phase = "input" if number < shown.shape[1] else "future"
-        draw.text((4, 1), f"frame {number + 1}: {phase}", _INK, _font())
-        for position, (name, frames) in enumerate(panels.items()):
+        draw.text((4, 1), f"frame {number + 1}: {'input' if number < shown else 'future'}", _INK, _font())
+        for position, (name, frames) in enumerate(panels):
             x, y = position % columns * wide, position // columns * high + _LABEL_HEIGHT
             draw.text((x + wide // 2, y + _LABEL_HEIGHT // 2), name, _INK, _font(), anchor="mm")
             image.paste(Image.fromarray(frames[number].numpy()), (x + (wide - width) // 2, y + _LABEL_HEIGHT))
