@@ -9,11 +9,14 @@ Usage: python docs/check.py, and, after ``mkdocs build``, python docs/check.py -
 """
 
 import argparse
+import os
 import re
 import shlex
 import sys
+import tempfile
 import types
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -67,15 +70,27 @@ def broken_links(page: Path) -> Iterator[str]:
             yield f"{page.name}: no heading {anchor} in {file.name}"
 
 
+@contextmanager
+def working_in(folder: str) -> Iterator[None]:
+    """A context with this folder as the current one. Python 3.11 has ``contextlib.chdir``."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def failing_examples(page: Path) -> Iterator[str]:
-    """Python blocks that raise."""
-    for block in blocks(page.read_text(encoding="utf-8"), "python"):
-        # A module, as the reader would make it: timm looks up that of a constructor.
-        module = sys.modules["example"] = types.ModuleType("example")
-        try:
-            exec(compile(block, page.name, "exec"), module.__dict__)
-        except Exception as error:
-            yield f"{page.name}: {error!r} in\n{block}"
+    """Python blocks that raise, run one after the other in a folder of their own, since some write files."""
+    with tempfile.TemporaryDirectory() as folder, working_in(folder):
+        for block in blocks(page.read_text(encoding="utf-8"), "python"):
+            # A module, as the reader would make it: timm looks up that of a constructor.
+            module = sys.modules["example"] = types.ModuleType("example")
+            try:
+                exec(compile(block, page.name, "exec"), module.__dict__)
+            except Exception as error:
+                yield f"{page.name}: {error!r} in\n{block}"
 
 
 def unknown_commands(page: Path) -> Iterator[str]:

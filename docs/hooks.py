@@ -31,9 +31,10 @@ import notebooks
 import tables
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.weights", "plasm.data", "plasm.training",
-            "plasm.runs", "plasm.evaluation", "plasm.prediction", "plasm.pictures", "plasm.exporting",
-            "plasm.devices", "plasm.distributed", "plasm.config", "plasm.testing")  # fmt: skip
+PACKAGES = ("plasm", "plasm.layers", "plasm.models", "plasm.tasks", "plasm.weights", "plasm.data", "plasm.data.radar",
+            "plasm.training", "plasm.runs", "plasm.evaluation", "plasm.prediction", "plasm.rain", "plasm.benchmark",
+            "plasm.pictures", "plasm.exporting", "plasm.cpu", "plasm.devices", "plasm.distributed", "plasm.config",
+            "plasm.files", "plasm.testing")  # fmt: skip
 SOURCES = ("plasm", "benchmarks", "tools", "docs")
 # Files of the repository that are pages of the site.
 ROOT_PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contribute.md", "SECURITY.md": "security.md",

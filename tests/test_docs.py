@@ -38,6 +38,18 @@ def test_links_of_a_page(check: ModuleType, tmp_path: Path) -> None:
     ]
 
 
+def test_examples_leave_nothing_behind(check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("```python\nfrom pathlib import Path\nPath('runs').mkdir()\n```\n\n```python\nPath('a')\n```\n")
+    for _ in range(2):
+        assert [problem.splitlines()[0] for problem in check.failing_examples(page)] == [
+            "page.md: NameError(\"name 'Path' is not defined\") in"
+        ]
+        assert list(tmp_path.iterdir()) == [page]
+        assert Path.cwd() == tmp_path
+
+
 def test_numbers_typed_by_hand(check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "measured_numbers", lambda: {"12.34": "net.tag"})
     page = tmp_path / "page.md"
