@@ -34,7 +34,7 @@ def evaluate_radar(config: EvaluateConfig) -> None:
     """Measure a model beside persistence and optical flow, and say what was measured and written."""
     done = rain.run(config)
     if done is None:
-        # Another process speaks for all.
+        # The first process prints for all.
         return
     click.echo(
         f"{done.num_clips} clips of radar, {done.in_frames} -> {done.leads} frames of {done.minutes:g} minutes, "

@@ -96,7 +96,7 @@ def evaluate(**arguments: Any) -> None:
         return
     done = evaluation.run(config)
     if done is None:
-        # Another process speaks for all.
+        # The first process prints for all.
         return
     own = done.metrics["model"]
     click.echo(f"{own.num_clips} test clips of {config.data}, {done.in_frames} -> {done.out_frames} frames")

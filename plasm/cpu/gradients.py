@@ -206,7 +206,7 @@ class _DilatedDepthwise(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.dilation = dilation
         y = _by_phases(x, weight, bias, dilation)
-        # No view of what nobody else has: the bias's gradient takes it as its own.
+        # Not a view: the bias's gradient changes the output in place.
         unviewed: Tensor = torch.ops.aten._unsafe_view(y, y.shape)
         return unviewed
 

@@ -29,7 +29,7 @@ _KERNEL, _ROWS = 5, 4
 _POINTS = _KERNEL + _ROWS - 1
 _LEAST_CHANNELS, _VECTOR = 64, 16
 # Of all frames. With fewer, the kernels, 1.6 times as many numbers as the weight, cost more than they save.
-_LEAST_PLACES = 1024
+_LEAST_POSITIONS = 1024
 _LARGEST_PRODUCTS = 1 << 23  # numbers: what the caches hold
 
 _Kernels: TypeAlias = dict[tuple[int, bool], tuple[Tensor, tuple[Tensor, ...]]]
@@ -96,7 +96,7 @@ def is_faster(conv: nn.Conv2d, x: Tensor) -> bool:
         and min(conv.in_channels, conv.out_channels) >= _LEAST_CHANNELS
         and conv.in_channels % _VECTOR == conv.out_channels % _VECTOR == 0
         and x.shape[1] == conv.in_channels
-        and x.shape[0] * x.shape[2] * x.shape[3] >= _LEAST_PLACES
+        and x.shape[0] * x.shape[2] * x.shape[3] >= _LEAST_POSITIONS
         and x.dtype is conv.weight.dtype is torch.float32
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.is_available()

@@ -26,9 +26,9 @@ def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], worke
 def weighed_batches(
     dataset: Dataset[Tensor], index_batches: list[list[int]], workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Load batches as ``clip_batches`` does, each with what its pixels weigh in a loss, of the same shape.
+    """Load batches as ``clip_batches`` does, each with the weights of its pixels in a loss, of the same shape.
 
-    A data set tells it by ``get_weighed_batch(indices) -> (clips, weight)``; of others it is None.
+    A data set gives both by ``get_weighed_batch(indices) -> (clips, weight)``; of others the weights are None.
     """
     if not hasattr(dataset, "get_weighed_batch"):
         return ((clips, None) for clips in clip_batches(dataset, index_batches, workers))
@@ -37,8 +37,8 @@ def weighed_batches(
 
 def _load(batches: "_Batches", workers: int) -> Iterator[Any]:
     if workers:
-        # What nobody needs any more ends here: a decoder of this process that a forked worker collected would wait for
-        # threads that the fork has not.
+        # Free unreachable objects now: a decoder that a forked worker collected would wait for threads that the fork
+        # does not have.
         gc.collect()
     for batch in DataLoader(batches, batch_size=None, num_workers=workers, worker_init_fn=_begin_worker):
         if isinstance(batch, _Failure):
@@ -83,9 +83,9 @@ class _Batches(Dataset[Any]):
 
 
 def _begin_worker(worker: int) -> None:
-    """Leave alone what came with the fork, and signals.
+    """Ignore signals, and exempt the parent's objects from garbage collection.
 
-    A signal to the whole group is for the process that trains, which ends its workers when it has saved.
+    The process that trains handles the signals of its group: it saves, and then ends its workers.
     """
     gc.freeze()
     for number in (signal.SIGINT, signal.SIGTERM):

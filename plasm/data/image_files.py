@@ -127,7 +127,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     while 0 <= position <= len(data) - 2:
         marker = data[position + 1]
         if data[position] != 0xFF or marker == 0xFF:
-            # What stands between segments is no matter to decoders.
+            # Decoders skip what stands between segments.
             position = data.find(b"\xff", position + 1)
         elif marker in _NO_LENGTH:
             position += 2

@@ -49,7 +49,7 @@ _UNNAMED = re.compile(r"(phony_)?dim_?\d+$")
 
 
 class NetCDFStream(ClipStream):
-    """Frames of a variable of a NetCDF file, in the units that it tells; see ``ClipStream``.
+    """Frames of a variable of a NetCDF file, in the units that the file states; see ``ClipStream``.
 
     The key is its name after the groups that it is in.
     """

@@ -42,7 +42,7 @@ class _Index:
     """The packets of a video, in the order of the file, and the frames in them.
 
     Attributes:
-        marks: (packets, 4), by which a packet is recognised after a seek: its time of display, place in the file,
+        marks: (packets, 4), by which a packet is recognised after a seek: its time of display, position in the file,
             size, and time of decoding.
         keys: Packets at which decoding can begin.
         order: (packets,), grows with the time of display.

@@ -3,7 +3,7 @@
 SimVP, OpenSTL, MAU, PhyDNet and PLA-SM take SSIM of floats by scikit-image before 0.20, which took their range for 2:
 ``ssim_published`` of ``VideoMetrics``. PredRNN's code clamps before its MSE and scores uint8 (``*_predrnn``). SimVP's
 and PLA-SM's PSNR squares a difference of uint8, which wraps modulo 256 (``psnr_simvp``): a black forecast of Moving
-MNIST has 41 dB by it, and no such figure compares with anybody's.
+MNIST has 41 dB by it, and no other figure compares with it.
 
 Shapes: B clips, T' frames, C channels, H x W pixels in [0, 1].
 """

@@ -111,7 +111,7 @@ def _onnx_metadata(file: Path) -> dict[str, str]:
 
 
 def _next_field(stream: BinaryIO, end: int, wanted: int | None = None) -> tuple[int, bytes]:
-    """The next field of a message of protocol buffers, its number and content; of others than the one wanted none."""
+    """Number and content of the next field of a protocol buffers message; without content if it is not wanted."""
     tag = _varint(stream)
     field, kind = tag >> 3, tag & 7
     sizes = {1: 8, 5: 4}

@@ -64,7 +64,7 @@ def read_json(file: Path) -> Any:
 
 
 def parse_json(content: bytes | str, what: str) -> Any:
-    """Read JSON, whatever it holds; ``what`` is of what the error speaks. See ``read_json``."""
+    """Read JSON, whatever it holds; ``what`` is what the error calls it. See ``read_json``."""
     try:
         value = json.loads(content if isinstance(content, str) else content.decode())
     except json.JSONDecodeError as error:
@@ -82,7 +82,7 @@ def check_depth(value: Any, what: str) -> None:
     """Refuse what is nested so deeply that printing or copying it could fail.
 
     Raises:
-        ValueError: If it is; ``what`` is of what the error speaks.
+        ValueError: If it is; ``what`` is what the error calls it.
     """
     level = [value]
     for _ in range(_DEPTH):

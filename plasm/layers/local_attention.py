@@ -1,4 +1,4 @@
-"""Pair-wise Layer Attention that decides at each place: PLA-SM's (arXiv 2311.11289), but for its score.
+"""Pair-wise Layer Attention with a score for each position: PLA-SM's (arXiv 2311.11289), but for its score.
 
 Shapes: B clips, dim = heads * d channels, h x w positions.
 """
@@ -15,7 +15,7 @@ from .convnext import ConvNeXtBlock
 
 
 class LocalLayerAttention(nn.Module):
-    """Mixes a high layer's Value with its low partner, by a number for each channel and place.
+    """Mixes a high layer's Value with its low partner, by a number for each channel and position.
 
     The paper's score is one for a head and the whole feature map, which cannot carry texture from the low layer to the
     high one, and changes with what lies far away. Here the output is g * Value + (1 - g) * low, with

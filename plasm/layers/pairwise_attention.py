@@ -49,8 +49,7 @@ class PairwiseLayerAttention(nn.Module):
     * ``"none"``: Value alone, with no query and no key, the "without PLA" rows of Table VI.
 
     The paper calls the form over channels spatial and the one over positions channel attention; here each is named by
-    the axis attended to. One score a head cannot carry texture from the low layer to the high one, which is what the
-    text wants of it.
+    the axis attended to. One score a head cannot carry texture from the low layer to the high one, as the text intends.
 
     The score of the global form. The text has softmax(q k^T / sqrt(dim)); of one number that is always 1, and nothing
     bounds q and k, so that a step at the paper's rate moves their product by thousands:

@@ -113,7 +113,7 @@ def row_numbers(like: Tensor) -> Tensor:
 
 def _mark_dynamic(*tensors: Tensor) -> None:
     """Tell the compiler now that these lengths change with every batch: it need not find out by compiling twice."""
-    if "torch._dynamo" in sys.modules:  # else nobody compiles, and importing it takes a second
+    if "torch._dynamo" in sys.modules:  # else nothing is compiled, and importing it takes a second
         for tensor in tensors:
             torch._dynamo.maybe_mark_dynamic(tensor, 0)
 

@@ -1,4 +1,4 @@
-"""What every model of this package is: a module that maps clips to clips, by timm's conventions.
+"""The base class of all models: a module that maps clips to clips, with timm's conventions.
 
 Shapes: B clips, T input frames, T' output frames, C input and C' output channels, H x W pixels.
 """
@@ -41,7 +41,7 @@ def check_positive(**counts: int) -> None:
 
 
 def match_layers(stem: str, blocks: str, head: str) -> Callable[..., dict[str, Any]]:
-    """A ``group_matcher`` of timm's: of parameters that begin so, those of ``blocks`` have the block's number next."""
+    """A ``group_matcher`` for timm, by the names of parameters: of the stem, of numbered blocks, and of the head."""
 
     def match(self: nn.Module, coarse: bool = False) -> dict[str, Any]:
         """Patterns that group parameters by layer, for timm's layer-wise learning rates."""

@@ -1,4 +1,4 @@
-"""Makes models by name."""
+"""Creates models by name."""
 
 import difflib
 import inspect
@@ -22,16 +22,16 @@ _SOURCES = ("hf-hub", "local-dir")
 
 
 def create_model(model_name: str, *args: Any, **kwargs: Any) -> Any:
-    """``timm.create_model``, which knows every model of plasm as well, with errors that a user can act on.
+    """Create a model by name, as ``timm.create_model`` does, with errors that say what to do.
 
-    A Hub that does not answer for "hf-hub:OWNER/NAME" is an error within seconds, where timm asks on and on; a
-    config.json that came damaged is removed from the cache before timm reads it; and of the Hub and of folders, no
-    model of timm's own is made, whose arguments and files nothing checks: ``timm.create_model`` makes those.
+    Three things differ from timm. If the Hub does not answer, there is an error within seconds; timm retries for
+    minutes. A damaged config.json is removed from the cache before timm reads it. And timm's own models are not created
+    from the Hub or from a folder, because their arguments and files are not checked: use ``timm.create_model``.
 
     Args:
-        model_name: Of a constructor; "MODULE:NAME", for one that importing MODULE registers with timm;
-            "hf-hub:OWNER/NAME", or "local-dir:FOLDER".
-        *args: As of ``timm.create_model``: first ``pretrained``.
+        model_name: Name of a constructor; "MODULE:NAME", where importing MODULE registers NAME with timm;
+            "hf-hub:OWNER/NAME"; or "local-dir:FOLDER".
+        *args: As for ``timm.create_model``: first ``pretrained``.
         **kwargs: Arguments of the constructor, and timm's own.
 
     Raises:
@@ -61,7 +61,7 @@ def create_model(model_name: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def _create_from(model_name: str, *args: Any, **kwargs: Any) -> Any:
-    """A model of the Hub or of a folder."""
+    """Create a model from the Hub or from a folder."""
     source, _, name = model_name.partition(":")
     if source == "hf-hub":
         architecture = weights.fetch_config(name, kwargs.get("cache_dir"))["architecture"]
@@ -73,8 +73,8 @@ def _create_from(model_name: str, *args: Any, **kwargs: Any) -> Any:
 
 
 def _complete(model: nn.Module, family: Family | None) -> nn.Module:
-    """Add what timm expects of every model to a user's, and the paper of its family for the model card."""
-    # To a model of clips, what timm asks for means nothing.
+    """Set what timm reads of every model, and the paper for the model card, where a user's model lacks them."""
+    # There are no classes, and timm needs no number of features.
     for name, value in {"num_classes": 0, "num_features": 0, "paper": family and family.paper}.items():
         if value is not None and not hasattr(model, name):
             setattr(model, name, value)
@@ -82,15 +82,15 @@ def _complete(model: nn.Module, family: Family | None) -> nn.Module:
 
 
 def check_buildable(model_name: str, args: Mapping[str, Any], what: str) -> None:
-    """Refuse arguments of unknown origin that make a model too large for any machine, before it is made.
+    """Refuse untrusted arguments of a model that is too large for any machine, before it is created.
 
     Args:
         model_name: Of a constructor, or "MODULE:NAME".
-        args: For the constructor.
-        what: Of what the error speaks.
+        args: Arguments of the constructor.
+        what: What the error calls it.
 
     Raises:
-        ValueError: If they do, or make none.
+        ValueError: If it is too large, or there is no such model.
     """
     with torch.device("meta"):
         check_count(create_model(model_name, **args), what)
@@ -105,7 +105,7 @@ def _not_taken(model_name: str, name: str, error: TypeError) -> str:
         with torch.device("meta"):
             known = list(inspect.signature(type(timm.create_model(name))).parameters)
     except Exception:
-        # A user's model may do anything when it is built; the name alone is said then.
+        # A user's constructor may raise anything; then the error names the argument alone.
         known = []
     near = difflib.get_close_matches(unexpected[1], known, n=3, cutoff=0.5)
     meant = f"; do you mean {', '.join(near)}?" if near else ""

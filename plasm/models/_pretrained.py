@@ -176,7 +176,7 @@ def _fitting(
 ) -> tuple[dict[str, Tensor], int]:
     """The tensors under the names of the first of these models that they are of, and its number.
 
-    The error speaks of the last.
+    The error is that of the last.
     """
     for number, model in enumerate(models):
         own = checkpoint_filter_fn(tensors, model) if checkpoint_filter_fn else tensors

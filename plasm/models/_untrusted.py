@@ -23,7 +23,7 @@ REMOVED_ARGUMENTS = frozenset(
     {"sampling_stop", "reverse_sampling", "sampling_alpha", "decouple_weight", "forcing_steps"}
 )
 """Options of training that a config.json may state, and models no longer have: they change no forecast."""
-_BELIEVED = ("input_size", "mean", "std", "tag", "license", "description", "origin_url", "paper_name", "paper_ids")
+_ACCEPTED = ("input_size", "mean", "std", "tag", "license", "description", "origin_url", "paper_name", "paper_ids")
 SOURCES = ("state_dict", "file", "hf_hub_id", "url")
 NO_SOURCE: dict[str, Any] = {"source": None, "custom_load": False, "hf_hub_filename": None, **dict.fromkeys(SOURCES)}
 
@@ -38,12 +38,12 @@ def describe_input(variant: str, given: Mapping[str, Any] | PretrainedCfg) -> tu
     """Of a configuration, what describes the input; and apart, where it came from."""
     fields: Mapping[str, Any] = given.to_dict() if isinstance(given, PretrainedCfg) else given
     cfg = get_pretrained_cfg(variant).to_dict(remove_source=True)
-    cfg |= {key: fields[key] for key in _BELIEVED if fields.get(key) is not None}
-    # timm names the source of a config.json itself; what else that file says of sources is not heard.
-    heard = {"hf-hub": ("source", "hf_hub_id"), "local-dir": ("source", "file")}.get(
+    cfg |= {key: fields[key] for key in _ACCEPTED if fields.get(key) is not None}
+    # timm names the source of a config.json itself; other sources that the file names are ignored.
+    accepted = {"hf-hub": ("source", "hf_hub_id"), "local-dir": ("source", "file")}.get(
         fields.get("source") or "", NO_SOURCE
     )
-    return {**cfg, "architecture": variant}, {key: fields[key] for key in heard if fields.get(key)}
+    return {**cfg, "architecture": variant}, {key: fields[key] for key in accepted if fields.get(key)}
 
 
 def input_channels(cfg: Mapping[str, Any], what: str) -> int:

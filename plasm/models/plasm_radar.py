@@ -1,7 +1,7 @@
 """PLA-SM for weather radar: advection along optical flow, and a network that corrects it.
 
 Not in a paper: PLA-SM's Translator (arXiv 2311.11289) in motion-following coordinates, as of L-CNN (Ritvanen et al.,
-IEEE J-STARS 2023, doi 10.1109/JSTARS.2023.3238016), with a score for each place.
+IEEE J-STARS 2023, doi 10.1109/JSTARS.2023.3238016), with a score for each position.
 
 What is known without training is not learned: optical flow of the clip moves its last frame along, which alone is the
 forecast that pysteps gives by Lucas and Kanade's method. The network sees the frames moved to where the last one is, so
@@ -9,7 +9,7 @@ that only growth, decay and errors of the motion are left between them. For each
 things, on a grid of a quarter of the cells a side and each bounded: where else the rain comes from, how much of the
 last frame is kept, and what is added. In eval mode the forecast then takes the values of the moved frame, in its own
 order: of each rate there is as much as before. No norm or attention looks at the whole frame, much of which may be
-dry or not covered: what is said of a place is decided around it.
+dry or not covered: the output at a position depends on its neighbourhood alone.
 
 Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels, h = H / 4 and w = W / 4 of the padded
 clip. Pixels are rain by ``plasm.data.radar.normalize``, 0 where it is dry or missing.
@@ -172,7 +172,7 @@ class PLASMRadar(VideoModel):
         """Move the last frame along, corrected by what the network says of each lead time: (B, T', C, H, W)."""
         with without_autocast(frames):
             lead_paths = paths[:, : self.out_frames].flatten(0, 1)
-            # What is said of a place goes along with its rain.
+            # The readings of a position move along with its rain.
             readings = rearrange(readings.float(), "b (t c) h w -> (b t) c h w", t=self.out_frames).tanh()
             readings = advect(readings, lead_paths / OpticalFlow.reduction)
             leads = torch.arange(1, self.out_frames + 1, device=readings.device, dtype=readings.dtype)

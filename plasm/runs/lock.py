@@ -15,7 +15,7 @@ _NAME = ".lock"
 _BUSY = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 # What file systems say that know no locks.
 _NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
-# Windows has no fcntl. What it locks nobody else can read, so that the byte lies behind what is written.
+# Windows has no fcntl. Others cannot read what it locks, so that the byte lies behind what is written.
 _SYSTEM: ModuleType | None = None
 for _name in ("msvcrt", "fcntl"):
     with suppress(ImportError):

@@ -16,7 +16,7 @@ def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
     Args:
         value: Of numbers, texts, tensors, dtypes, lists, tuples and dictionaries.
-        name: Of the value; tensors in it are named after it, and the keys or places that lead to them.
+        name: Of the value; tensors in it are named after it, and the keys or positions that lead to them.
         tensors: Gets them, the very ones.
 
     Raises:

@@ -23,7 +23,7 @@ _OF_EVERY_OPTIMIZER = ("state", "param_groups")
 
 
 class TrainState:
-    """Model, optimizer, learning rate, average of the weights, and the place in the run.
+    """Model, optimizer, learning rate, average of the weights, and the steps done.
 
     Args:
         task: Of the run, its model on its device and in its memory format.
@@ -120,7 +120,7 @@ class TrainState:
         try:
             self._take_up(found, folder, allow_changed_data)
         except (LookupError, TypeError, AttributeError) as error:
-            # Its digest is right: whoever wrote it was no plasm that this one knows.
+            # Its digest is right: another version of plasm wrote it.
             raise ValueError(
                 f"the checkpoints in {folder} do not say what this plasm needs: an earlier plasm wrote them, or this "
                 "one with another model, or they were changed. Resume with the version that began the run, or start "
@@ -227,7 +227,7 @@ class TrainState:
         own = [[numbers[id(p)] for p in group["params"]] for group in self.optimizer.param_groups]
         if list(map(sorted, numbered)) != own:
             raise LookupError("other parameters are trained")
-        # The optimizer's own way puts things where it wants them, and what is not a parameter's; it may cast them.
+        # load_state_dict moves tensors to their devices, and may cast them.
         state = {numbers[id(trained[name])]: each for name, each in states.items() if each}
         groups = [{**group, "params": params} for group, params in zip(groups, own, strict=True)]
         self.optimizer.load_state_dict({**others, "state": state, "param_groups": groups})

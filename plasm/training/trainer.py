@@ -1,4 +1,4 @@
-"""The training loop. It knows tasks, which map clips to a loss, and nothing of what their models are."""
+"""The training loop. It depends on tasks, which map clips to losses, and not on what their models are."""
 
 import math
 import signal
@@ -29,7 +29,7 @@ from .state import TrainState
 
 _VALIDATION_BATCH = 10
 _STEPS_BETWEEN_LOOKS = 10
-"""On a device that runs ahead of Python, how many steps it may be ahead: a look at the loss waits for it."""
+"""On a device that runs ahead of Python, how many steps it may be ahead: reading the loss waits for it."""
 
 
 class Trainer:
@@ -83,7 +83,7 @@ class Trainer:
             self.task.model.compile()
         self.replica: Any = DistributedDataParallel(self.task) if group.size > 1 else self.task
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bool(config.bf16))
-        # Number, learning rate and losses of each step whose losses nobody has looked at yet: their sum, then each.
+        # Number, learning rate and losses of each step whose losses have not been read yet: their sum, then each.
         self.unseen: list[tuple[int, float, Tensor]] = []
         self.loss_names: list[str] = []
         self.stop, self.started = False, False
@@ -114,7 +114,7 @@ class Trainer:
             self.restore(allow_changed_data)
         self.started = True
 
-    # Only steps are compiled: a look at clips is not worth another graph.
+    # Only training steps are compiled: validation is not worth another graph.
     @torch.compiler.set_stance("force_eager")
     @torch.no_grad()
     def check(self) -> None:

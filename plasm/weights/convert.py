@@ -87,7 +87,7 @@ def plain_state_dict(content: Any, what: str, key: str | None = None) -> dict[st
 
     Args:
         content: A state dict, or what holds one.
-        what: Of what the error speaks.
+        what: What the error calls it.
         key: As for ``read_checkpoint``.
 
     Raises:

@@ -166,7 +166,7 @@ def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor],
     Args:
         tensors: From a file.
         expected: State dict of the model, on any device; "meta" will do.
-        what: Of what the error speaks.
+        what: What the error calls it.
 
     Raises:
         ValueError: If they are not; it lists what does not fit.

@@ -97,7 +97,7 @@ def check_cached(path: Path, what: str, digest: str | None = None) -> None:
 
     Args:
         path: Of the cache.
-        what: Of what the error speaks.
+        what: What the error calls it.
         digest: What the file must have: sha256 or git's sha1. By default what the Hub said, as far as the cache knows
             it: one without symbolic links, as on some shared disks and on Windows, does not.
 

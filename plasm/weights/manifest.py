@@ -20,7 +20,7 @@ class Entry:
 
     Attributes:
         model: Name of the constructor.
-        tag: What tells this weight from others of the model.
+        tag: Distinguishes the weights of a model.
         file: Name of the safetensors file: beside the manifest, or in ``repo``.
         repo: Repository on the Hub; None for a file inside the package.
         revision: Commit of ``repo``, 40 hexadecimal digits.

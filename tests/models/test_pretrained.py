@@ -260,7 +260,7 @@ def test_a_configuration_that_disagrees_with_the_weights_is_no_wish(untrusted: P
         load(untrusted)
 
 
-def test_of_a_configuration_little_is_believed(untrusted: Path) -> None:
+def test_of_a_configuration_little_is_accepted(untrusted: Path) -> None:
     change(
         untrusted,
         pretrained_cfg={

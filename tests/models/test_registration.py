@@ -102,7 +102,7 @@ def test_a_family_names_its_task_and_a_recipe_its_options() -> None:
     # The league's: of 6,000 steps, the share that 50,000 have of OpenSTL's.
     assert config("predrnn_mmnist_tiny").task_args == {"sampling_stop": 2400}
     assert config("phydnet_mmnist_tiny").task_args == {"forcing_steps": 2400}
-    # What is given goes over it, entry by entry.
+    # What is given overrides it, entry by entry.
     found = config("predrnnv2_kth", task_args={"sampling_stop": 10}).task_args
     assert found == {"sampling_stop": 10, "reverse_sampling": True, "decouple_weight": 0.01}
 

@@ -160,7 +160,7 @@ def to_rate(
 
 
 def check_unit(unit: str, file: Path, hours: float | None = None) -> None:
-    """Refuse, by a ValueError, what is no unit of rain, and a depth that fell in a time that nobody says."""
+    """Refuse, by a ValueError, what is no unit of rain, and a depth without the time over which it fell."""
     if is_depth(unit) and (hours is None or not hours > 0):
         raise ValueError(f"{file} holds an accumulation in {unit} and does not say over how long")
     if not knows(unit):

@@ -175,7 +175,7 @@ def _knmi(content: Any, file: Path, options: ReadOptions) -> Frame:
 
 
 def _knmi_time(text: str, file: Path) -> datetime:
-    """Of "26-AUG-2010;00:05:00.000", in English whatever the machine speaks."""
+    """Of "26-AUG-2010;00:05:00.000", in English, whatever the locale."""
     match = re.match(r"(\d\d)-([A-Z]{3})-(\d{4});(\d\d):(\d\d):(\d\d)", text.upper())
     try:
         if match is None:

@@ -56,7 +56,7 @@ def _open(file: Path, engine: str) -> Iterator[Any]:
     xarray = require("xarray")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # The lengths of a file's chunks of memory are no business of anybody's: no cache, no dask.
+        # Neither a cache nor dask: the chunks of the file do not matter here.
         with xarray.open_dataset(file.resolve(), engine=engine, cache=False, decode_timedelta=False) as content:
             yield content
 

@@ -1,6 +1,6 @@
 // Two digits that move as in plasm's Moving MNIST (plasm/data/moving_mnist.py), pixel for pixel.
 //
-// Places and velocities are integers, in units of the free range / 2^24; doubles hold them without rounding.
+// Positions and velocities are integers, in units of the free range / 2^24; doubles hold them without rounding.
 
 export const ONE = 2 ** 24;
 export const DIGIT_SIZE = 28;
