@@ -32,15 +32,7 @@ _FEW_CHANNELS, _FEW_PER_GROUP = 64, 16
 
 
 def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
-    """Apply a convolution: what ``conv(x)`` gives, with gradients that are cheaper on a CPU.
-
-    Args:
-        conv: Of any kind.
-        x: (N, C, H, W).
-
-    Returns:
-        (N, C_out, H', W').
-    """
+    """Apply a convolution to (N, C, H, W): what ``conv(x)`` gives, with gradients that are cheaper on a CPU."""
     if not (_helps(x) and _is_slow_backwards(conv)):
         if isinstance(conv, nn.Conv2d) and _is_dilated_depthwise(conv) and is_eager_cpu(x):
             return _by_phases(x, conv.weight, conv.bias, conv.dilation[0])
@@ -63,15 +55,7 @@ def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
 
 
 def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """Apply a GroupNorm: what ``norm(x)`` gives, with a gradient that is cheaper on a CPU.
-
-    Args:
-        norm: Of any kind.
-        x: (N, C, H, W).
-
-    Returns:
-        (N, C, H, W).
-    """
+    """Apply a GroupNorm to (N, C, H, W): what ``norm(x)`` gives, with a gradient that is cheaper on a CPU."""
     if torch.compiler.is_compiling() and x.device.type == "cpu" and norm.bias is not None and _is_channels_last(x):
         return _traceable_group_norm(norm, x)
     channels = x.shape[1]

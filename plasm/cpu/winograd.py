@@ -51,15 +51,9 @@ _A_T, _G, _B_T = _transforms()
 
 
 def conv2d_5x5(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What ``F.conv2d(x, weight, bias, padding=2)`` gives, to rounding.
+    """What ``F.conv2d(x, weight, bias, padding=2)`` gives, to rounding, of (N, C, H, W) and a kernel of 5 x 5.
 
-    Args:
-        x: (N, C, H, W).
-        weight: (O, C, 5, 5).
-        bias: (O,).
-
-    Returns:
-        (N, O, H, W), its memory channels last.
+    The output (N, O, H, W) is channels last in memory.
     """
     kernels = _transformed(weight)
     height, width = x.shape[-2:]

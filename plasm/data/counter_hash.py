@@ -25,13 +25,9 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def counter_hash(*counters: int | Tensor) -> Tensor:
-    """Hash integers to 64 random bits.
+    """Hash integers, or int64 tensors whose shapes broadcast, to 64 random bits: int64, of the broadcast shape.
 
-    Args:
-        counters: Integers, or int64 tensors whose shapes broadcast. The order matters.
-
-    Returns:
-        int64, of the broadcast shape.
+    The order of the counters matters.
     """
     device = next((counter.device for counter in counters if isinstance(counter, Tensor)), None)
     state = torch.zeros((), dtype=torch.int64, device=device)

@@ -12,12 +12,7 @@ from torch import Tensor, nn
 class GroupConvBlock(nn.Module):
     """Grouped convolution, GroupNorm of as many groups, LeakyReLU of slope 0.2.
 
-    Args:
-        in_dim: Channels in.
-        out_dim: Channels out.
-        kernel_size: Side of the (odd) kernel.
-        num_groups: Groups; where they do not divide the channels, there is one.
-        **dd: ``device`` and ``dtype`` of the parameters.
+    There is one group where ``num_groups`` does not divide the channels.
     """
 
     def __init__(self, in_dim: int, out_dim: int, kernel_size: int, num_groups: int = 8, **dd: Any) -> None:

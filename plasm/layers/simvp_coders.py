@@ -27,16 +27,7 @@ def _activate(x: Tensor, coder: Coder) -> Tensor:
 
 
 class _EncoderBlock(nn.Module):
-    """Convolution, GroupNorm of two groups, activation.
-
-    Args:
-        in_dim: Channels in.
-        dim: Channels out.
-        stride: 1 or 2.
-        kernel_size: Side of the (odd) kernel.
-        coder: Whose.
-        **dd: ``device`` and ``dtype`` of the parameters.
-    """
+    """Convolution, GroupNorm of two groups, activation; see ``SimVPEncoder``."""
 
     def __init__(
         self,
@@ -83,15 +74,9 @@ class SimVPEncoder(SparseStack):
 
 
 class _DecoderBlock(nn.Module):
-    """Convolution, pixel shuffle where the size doubles, GroupNorm of two groups, activation.
+    """Convolution, pixel shuffle where the size doubles, GroupNorm of two groups, activation; see ``SimVPDecoder``.
 
-    Args:
-        in_dim: Channels in.
-        dim: Channels out.
-        upsample: Double height and width.
-        kernel_size: Side of the (odd) kernel.
-        coder: Whose; the original doubles by a transposed convolution.
-        **dd: ``device`` and ``dtype`` of the parameters.
+    The original doubles by a transposed convolution.
     """
 
     def __init__(

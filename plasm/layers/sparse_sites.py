@@ -169,16 +169,9 @@ def _find_pairs(sites: SparseSites, kernel_size: int, stride: int) -> PairTable:
 
 
 def _group_pairs(rows: Tensor, taps: Tensor, num_rows: int, num_taps: int) -> tuple[Tensor, Tensor]:
-    """Order pairs by row without sorting: a row has at most one pair per tap, so (row, tap) is a slot of its own.
+    """Order pairs (P,) by row without sorting: a row has at most one pair per tap, so (row, tap) is a slot of its own.
 
-    Args:
-        rows: (P,) the row of each pair.
-        taps: (P,) the tap of each pair.
-        num_rows: rows in all.
-        num_taps: taps in all.
-
-    Returns:
-        (P,) the pairs ordered by row, and (num_rows + 1,) where each row begins.
+    Returns the pairs ordered by row, (P,), and where each row begins, (num_rows + 1,).
     """
     slots = rows * num_taps + taps
     used = torch.zeros(num_rows * num_taps, dtype=torch.int32, device=rows.device)

@@ -15,16 +15,7 @@ _FORGET_BIAS = 1.0
 
 
 class _GateConv3d(nn.Module):
-    """A 3D convolution of gates, and LayerNorm over (channels, V, h, w), with weights for each position.
-
-    Args:
-        in_dim: Channels in.
-        out_dim: Channels out: those of all gates, one after the other.
-        size: (V, h, w).
-        kernel_size: Side of the (odd) kernel in space.
-        kernel_frames: Frames that it spans, an odd number.
-        **dd: ``device`` and ``dtype`` of the parameters.
-    """
+    """A 3D convolution of gates, and LayerNorm over (channels, V, h, w), with weights for each position."""
 
     def __init__(
         self,

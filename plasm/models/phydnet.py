@@ -30,14 +30,9 @@ _GROUPS, _SLOPE = 16, 0.2
 
 
 class ConvNorm(nn.Module):
-    """A 3x3 convolution, or a transposed one, GroupNorm of 16 groups, LeakyReLU.
+    """A 3x3 convolution, GroupNorm of 16 groups, LeakyReLU.
 
-    Args:
-        in_dim: Channels in.
-        dim: Channels out.
-        stride: 1 or 2.
-        transposed: Whether 2 doubles rather than halves H and W.
-        **dd: ``device`` and ``dtype`` of the parameters.
+    The stride halves H and W; with ``transposed``, it doubles them.
     """
 
     def __init__(self, in_dim: int, dim: int, stride: int = 1, transposed: bool = False, **dd: Any) -> None:
@@ -104,11 +99,6 @@ class BiasedConvLSTMCell(nn.Module):
     """A ConvLSTM whose gates come from one convolution, with bias, of [x, h]; the order is i, f, o, g.
 
     The convolution is split between x and h, so that many x are convolved at once.
-
-    Args:
-        in_dim: Channels of x.
-        dim: D.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, in_dim: int, dim: int, **dd: Any) -> None:

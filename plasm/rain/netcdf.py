@@ -19,15 +19,11 @@ def write_forecast(
 
     Args:
         rates: (T', H, W) in mm/h, NaN where missing.
-        grid: Where they are.
+        grid: Of the rates.
         start: Time of the last observed frame.
         minutes: From lead time to lead time.
         attributes: Of the whole file.
         file: .nc.
-
-    Raises:
-        OSError: If it cannot be written.
-        ImportError: If xarray or h5netcdf is not installed.
     """
     xarray = require("xarray")
     require("h5netcdf")

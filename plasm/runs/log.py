@@ -87,9 +87,7 @@ class RunLog:
 def read_rows(run: Path, needed: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The lines of a run's ``log.jsonl``, none if there is no log; a last one that was cut by a kill is left out.
 
-    Args:
-        run: Folder of the run.
-        needed: What every line has besides its epoch and clips.
+    Every line has an epoch, clips, and the ``needed``.
 
     Raises:
         ValueError: If another line is not what a run writes.

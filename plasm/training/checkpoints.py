@@ -43,11 +43,7 @@ class Checkpoint:
 def save(tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path, step: int) -> None:
     """Write a checkpoint, through to the disk, and delete all but the last two.
 
-    Args:
-        tensors: By name.
-        values: Whatever JSON can hold, numbers to the last bit.
-        folder: ``RUN/checkpoints``, made if it is not there.
-        step: Steps taken so far.
+    The values are whatever JSON can hold, and numbers stay exact. The folder is ``RUN/checkpoints``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     final, beside = folder / _name(step), folder / f".{_name(step)}"
@@ -75,10 +71,7 @@ def save(tensors: Mapping[str, Tensor], values: Mapping[str, Any], folder: Path,
 
 
 def load_newest(folder: Path) -> Checkpoint | None:
-    """Read the newest checkpoint that is whole; a damaged one is reported and passed over.
-
-    Returns:
-        The checkpoint, or None where there is none at all.
+    """Read the newest checkpoint that is whole; a damaged one is reported and skipped. None where there is none at all.
 
     Raises:
         OSError: If there are checkpoints, and every one is damaged.

@@ -12,12 +12,9 @@ _TENSOR, _TUPLE, _DTYPE, _ITEMS = "$tensor", "$tuple", "$dtype", "$items"
 
 
 def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A value as JSON has it.
+    """A value of numbers, texts, tensors, dtypes, lists, tuples and dictionaries, as JSON has it.
 
-    Args:
-        value: Of numbers, texts, tensors, dtypes, lists, tuples and dictionaries.
-        name: Of the value; tensors in it are named after it, and the keys or positions that lead to them.
-        tensors: Gets them, the very ones.
+    Its tensors are added to ``tensors``, named after the value and the keys or positions that lead to them.
 
     Raises:
         TypeError: If it holds anything else.

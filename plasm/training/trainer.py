@@ -219,8 +219,7 @@ class Trainer:
     def _train_step(self, batch: list[tuple[Tensor, ...]]) -> Tensor:
         """One step of the optimizer on (clips, index) or (clips, index, weight) parts of a batch.
 
-        Returns:
-            Their mean loss on the device, and if it is a sum, each of its terms.
+        Returns their mean loss on the device, and if it is a sum, each of its terms.
         """
         state = self.state
         state.optimizer.zero_grad(set_to_none=True)
