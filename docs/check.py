@@ -81,6 +81,12 @@ def working_in(folder: str) -> Iterator[None]:
         os.chdir(before)
 
 
+def conflicts(page: Path) -> Iterator[str]:
+    """Lines that a merge left."""
+    for line in re.findall(r"^(?:<{7} .*|={7}|>{7} .*)$", page.read_text(encoding="utf-8"), re.MULTILINE):
+        yield f"{page.name}: {line!r} is left of a merge"
+
+
 def failing_examples(page: Path) -> Iterator[str]:
     """Python blocks that raise, run one after the other in a folder of their own, since some write files."""
     with tempfile.TemporaryDirectory() as folder, working_in(folder):
@@ -178,7 +184,7 @@ def main() -> int:
     if site:
         problems, checked = list(site_problems(site.resolve())), f"{len(list(site.rglob('*.html')))} pages of the site"
     else:
-        checks = (broken_links, failing_examples, unknown_commands, typed_numbers)
+        checks = (broken_links, conflicts, failing_examples, unknown_commands, typed_numbers)
         problems = [problem for page in PAGES for check in checks for problem in check(page)]
         problems += [f"{name} is not what docs/figures.py draws: run it" for name in figures.stale()]
         problems += ["house.svg is not what docs/house.py draws: run it"] * house.stale()

@@ -213,6 +213,12 @@ def _math(match: re.Match[str]) -> str:
     return convert(text[2:-2], display="block" if block else "inline")
 
 
+def _whole_words(match: re.Match[str]) -> str:
+    """Code whose options do not break after a hyphen; a single word of it does not break in a table."""
+    code = re.sub(r"(?<=[\s>])--[a-z][\w-]*", r'<span class="option">\g<0></span>', match[0])
+    return re.sub(r"^<code>(?=[^\s<]{1,24}</code>$)", '<code class="word">', code)
+
+
 def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Complete links into the source, draw mathematics, take in the drawings, and print source files."""
     if page.file.src_uri.startswith("source/"):
@@ -222,6 +228,8 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
         return f'{content}<div class="source-page">{code}</div>'
     content = re.sub(r'<img alt="(?P<alt>[^"]*)" src="[./]*images/paper/(?P<file>[\w.]+)"\s*/?>', _drawing, content)
     content = re.sub(r'<(span|div) class="arithmatex">(.*?)</\1>', _math, content, flags=re.DOTALL)
+    content = re.sub(r"<code>[^<]*</code>", _whole_words, content)
+    content = re.sub(r'<div class="language-bash highlight">.*?</div>', _whole_words, content, flags=re.DOTALL)
     return re.sub(
         r'href="source:([\w/.]+)(#L-\d+)?"',
         lambda m: f'href="{get_relative_url(f"source/{m[1]}/", page.url)}{m[2] or ""}"',

@@ -50,6 +50,14 @@ def test_examples_leave_nothing_behind(check: ModuleType, tmp_path: Path, monkey
         assert Path.cwd() == tmp_path
 
 
+def test_what_a_merge_leaves(check: ModuleType, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Title\n=====\n\na <<<<<<< b\n\n> quoted\n", encoding="utf-8")
+    assert not list(check.conflicts(page))
+    page.write_text("a\n<<<<<<< HEAD\nb\n=======\nc\n>>>>>>> 527c239 (d)\n", encoding="utf-8")
+    assert len(list(check.conflicts(page))) == 3
+
+
 def test_numbers_typed_by_hand(check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "measured_numbers", lambda: {"12.34": "net.tag"})
     page = tmp_path / "page.md"

@@ -37,9 +37,10 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
     panels = dict(sorted(panels.items(), key=lambda panel: ("measured" in panel[0], len(panel[0])))) or {
         "no model with a known error": []
     }
-    figure = Figure(figsize=(13, 5 * len(panels)), layout="constrained")
+    # One below the other: as wide as a page, letters are as large as the page's.
+    figure = Figure(figsize=(8, 10.4 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(len(panels), 2, squeeze=False)
+    grid = figure.subplots(2 * len(panels), squeeze=False).reshape(len(panels), 2)
     for axes, (title, points) in zip(grid, panels.items(), strict=True):
         for axis, by_cost in zip(axes, (True, False), strict=True):
             axis.set(
@@ -62,7 +63,7 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
     for axes, points in zip(grid, panels.values(), strict=True):
         for axis in axes:
             _label(axis, [label.replace("_mmnist", "") for label, *_ in points])
-    figure.savefig(file, dpi=110)
+    figure.savefig(file, dpi=150)
 
 
 def _label(axis: Any, labels: Sequence[str]) -> None:
@@ -81,7 +82,7 @@ def _label(axis: Any, labels: Sequence[str]) -> None:
         position = collection.get_offsets()[0]
         for offset in _OFFSETS:
             text = axis.annotate(
-                label, position, fontsize=8, xytext=offset, textcoords="offset points",
+                label, position, fontsize=9, xytext=offset, textcoords="offset points",
                 ha="left" if offset[0] >= 0 else "right", va="center",
                 arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "gray"} if max(map(abs, offset)) > 8 else None,
             )  # fmt: skip

@@ -11,7 +11,8 @@ from plasm.files import atomic_write
 
 _LEVELS = (FLOOR, 0.5, 1, 2, 5, 10, 20, 30, 50, 100)
 _MISSING = "0.75"
-_COLUMNS = 6
+_COLUMNS = 4
+"""Lead times drawn."""
 _SHOWN = 400
 """Cells of the longer side in a picture."""
 
@@ -32,6 +33,9 @@ def draw_forecast(
     from matplotlib.figure import Figure
 
     chosen = np.unique(np.linspace(0, len(minutes) - 1, min(_COLUMNS, len(minutes))).round().astype(int))
+    covered = _covered([observed_now, *(frames[at] for frames in rows.values() for at in chosen)])
+    observed_now = observed_now[covered]
+    rows = {name: frames[(slice(None), *covered)] for name, frames in rows.items()}
     height, width = observed_now.shape
     wide = 2.1
     figure = Figure(
@@ -53,14 +57,23 @@ def draw_forecast(
             axis.set_xticks([])
             axis.set_yticks([])
             if number == 0:
-                axis.set_title("observed, now" if lead == 0 else f"+{lead:g} min", fontsize=9)
-        line[0].set_ylabel(name, fontsize=9)
+                axis.set_title("observed, now" if lead == 0 else f"+{lead:g} min", fontsize=12)
+        line[0].set_ylabel(name, fontsize=12)
     bar = figure.colorbar(drawn, ax=axes, ticks=_LEVELS, shrink=0.9, aspect=30)
-    bar.set_label("mm/h (gray: no coverage)", fontsize=9)
-    bar.ax.set_yticklabels([f"{level:g}" for level in _LEVELS])
+    bar.set_label("mm/h (gray: no coverage)", fontsize=12)
+    bar.ax.set_yticklabels([f"{level:g}" for level in _LEVELS], fontsize=11)
     if title:
-        figure.suptitle(title, fontsize=10)
+        figure.suptitle(title, fontsize=12)
     _save(figure, file)
+
+
+def _covered(frames: Sequence[np.ndarray]) -> tuple[slice, slice]:
+    """Rows and columns outside of which no frame has a value; all where none has any."""
+    seen = np.any([np.isfinite(frame) for frame in frames], 0)
+    if not seen.any():
+        return slice(None), slice(None)
+    (top, *_, bottom), (left, *_, right) = (np.flatnonzero(seen.any(axis)).repeat(2) for axis in (1, 0))
+    return slice(top, bottom + 1), slice(left, right + 1)
 
 
 def _coarse(frame: np.ndarray, step: int) -> np.ndarray:
