@@ -266,7 +266,10 @@ def benchmark(_: str = "") -> str:
     titles, *lines = measuring.table(rows)
     # What is the same in each row is in the line above the table, or of no interest.
     settings = ("mode", "runtime", "threads", "from eager")
-    columns = [n for n, title in enumerate(titles) if title not in settings or len({line[n] for line in lines}) > 1]
+    columns = [
+        n for n, title in enumerate(titles)
+        if title != "frames/s" and (title not in settings or len({line[n] for line in lines}) > 1)
+    ]  # fmt: skip
     # Cells stay on one line. The page says whose the published errors are.
     hyphen = "\N{NON-BREAKING HYPHEN}"
     chosen = [[line[n].replace(" (OpenSTL)", "").replace("-", hyphen) for n in columns] for line in lines]

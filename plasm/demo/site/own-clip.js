@@ -1,20 +1,21 @@
 // Frames of a GIF or a video of the user's own, as the model takes them. Nothing leaves the browser.
 
-const SECONDS = 0.1; // From one frame of a video to the next: ten frames a second.
+const SECONDS = 0.1; // From one frame of a video to the next, where the browser does not tell its own: ten a second.
 const MAX_PIXELS = 2 ** 25; // Of a frame: 8K video has fewer.
 const PATIENCE = 20_000; // Milliseconds that a frame may take.
 const AFTER_THE_END = 1e7; // Seconds.
-const SAME_FRAME = 500; // Milliseconds after a seek: what has not changed by then is the frame of before.
+const SAME_FRAME = 2000; // Milliseconds after a seek: what has not changed by then is the frame of before.
+const BEFORE = 5e-4; // Seconds before a frame's time that the frame before it is shown: of up to 1000 frames a second.
 
 /**
  * Up to numFrames frames of a file, C x H x W bytes each: the middle square (or the model's shape) of the picture.
- * A browser does not tell the frames of a video: `sampled` is the rate that they were taken at, null where all are used.
+ * Every frame is used; a video's in a browser that does not tell their times at a rate, `sampled`, else null.
  */
 export async function readClip(file, shape, numFrames) {
   const animated = file.type.startsWith("image/");
-  const frames = animated ? await readImages(file, shape, numFrames) : await readVideo(file, shape, numFrames);
+  const { frames, sampled } = await (animated ? readImages : readVideo)(file, shape, numFrames);
   if (frames.length === 0) throw new Error(`${file.name} has no frames`);
-  return { frames, sampled: animated ? null : Math.round(1 / SECONDS) };
+  return { frames, sampled };
 }
 
 async function readImages(file, shape, numFrames) {
@@ -35,7 +36,7 @@ async function readImages(file, shape, numFrames) {
       frames.push(grab(image, image.displayWidth, image.displayHeight, shape));
       image.close();
     }
-    return frames;
+    return { frames, sampled: null };
   } catch (error) {
     throw named(error, file);
   } finally {
@@ -86,28 +87,90 @@ async function readVideo(file, shape, numFrames) {
       await once(video, "seeked", file, () => { video.currentTime = AFTER_THE_END; });
       end = video.currentTime;
     }
-    const frames = [];
-    for (let t = 0; t < numFrames && (t + 0.5) * SECONDS < end; t += 1) {
-      const shown = presented(video);
-      await once(video, "seeked", file, () => { video.currentTime = (t + 0.5) * SECONDS; });
-      await shown();
-      frames.push(grab(video, video.videoWidth, video.videoHeight, shape));
-    }
-    return frames;
+    const seeker = new Seeker(video, file);
+    const take = () => grab(video, video.videoWidth, video.videoHeight, shape);
+    const frames = await everyFrame(seeker, end, numFrames, take);
+    if (frames) return { frames, sampled: null };
+    return { frames: await sampledFrames(seeker, end, numFrames, take), sampled: Math.round(1 / SECONDS) };
   } finally {
     video.removeAttribute("src");
     URL.revokeObjectURL(url);
   }
 }
 
+/** Shows the frame of a time, and says which one it is. */
+class Seeker {
+  constructor(video, file) {
+    [this.video, this.file, this.shown] = [video, file, null];
+  }
+
+  /** Show the frame of a time. Its own time; null where the browser does not tell it. */
+  async show(time) {
+    // A busy browser still draws the frame of before when "seeked" is fired.
+    const tells = Boolean(this.video.requestVideoFrameCallback);
+    let handle;
+    const changed = new Promise((resolve) => {
+      if (tells) handle = this.video.requestVideoFrameCallback((_, { mediaTime }) => resolve(mediaTime));
+    });
+    await once(this.video, "seeked", this.file, () => { this.video.currentTime = time; });
+    if (!tells) return null;
+    const same = new Promise((resolve) => { setTimeout(() => resolve(this.shown), SAME_FRAME); });
+    this.shown = await Promise.race([changed, same]);
+    this.video.cancelVideoFrameCallback(handle);
+    return this.shown;
+  }
+}
+
+async function sampledFrames(seeker, end, numFrames, take) {
+  const frames = [];
+  for (let t = 0; t < numFrames && (t + 0.5) * SECONDS < end; t += 1) {
+    await seeker.show((t + 0.5) * SECONDS);
+    frames.push(take());
+  }
+  return frames;
+}
+
+/** Every frame of a video, up to numFrames; null where the browser does not find one after the other. */
+async function everyFrame(seeker, end, numFrames, take) {
+  // Away from the first frame, which may have been shown before it was waited for.
+  await seeker.show(end);
+  let time = await seeker.show(0);
+  if (time === null) return null;
+  const frames = [take()];
+  let interval = null;
+  while (frames.length < numFrames) {
+    const next = await nextFrame(seeker, time, interval, end);
+    if (next === undefined) return null;
+    if (next === null) break;
+    [interval, time] = [next - time, next];
+    frames.push(take());
+  }
+  return frames;
+}
+
 /**
- * Call before a seek; what it returns waits, after it, until the new frame can be drawn: a busy browser still draws the
- * frame of before when "seeked" is fired.
+ * Show the frame after that of a time. Its time; null after the last; undefined where browsers contradict themselves,
+ * as they do where frames do not come at a steady rate.
  */
-function presented(video) {
-  if (!video.requestVideoFrameCallback) return () => Promise.resolve();
-  const changed = new Promise((resolve) => { video.requestVideoFrameCallback(resolve); });
-  return () => Promise.race([changed, new Promise((resolve) => { setTimeout(resolve, SAME_FRAME); })]);
+async function nextFrame(seeker, time, interval, end) {
+  let step = 1.5 * (interval ?? SECONDS);
+  let goal = time;
+  let next = time;
+  while (next === time) {
+    if (goal >= end || (interval && time + 1.25 * interval > end)) return null;
+    goal = Math.min(end, goal + step);
+    step *= 2;
+    next = await seeker.show(goal);
+  }
+  if (next < time) return undefined;
+  if (interval && Math.abs(next - time - interval) < interval / 4) return next;
+  // Just before the time of a frame the one before it is shown: back to the one that is known.
+  let before = await seeker.show(next - BEFORE);
+  while (time < before && before < next) {
+    next = before;
+    before = await seeker.show(next - BEFORE);
+  }
+  return before === time && (await seeker.show(next + BEFORE)) === next ? next : undefined;
 }
 
 function once(video, event, file, begin) {
