@@ -95,7 +95,7 @@ class Prediction:
         saved: What was written, in words.
         drawn: How many of the clips are in the pictures, the first ones.
         stream: What the frames were read from, the first of several.
-        published: Where the input is the user's and the weights are published ones: what is known of them.
+        published: Where the input is the user's: the manifest's row of the weights, if they are published.
     """
 
     source: str
@@ -212,7 +212,7 @@ def _reading(given: dict[str, Any]) -> tuple[tuple[float, float] | None, ArrayOp
 
 
 def _published(source: str) -> weights.Entry | None:
-    """What the manifest says of published weights, if these are some."""
+    """The manifest's row of weights, if they are published."""
     model, _, tag = source.partition(".")
     return next((row for row in weights.entries() if row.model == model and tag in ("", row.tag)), None)
 

@@ -133,7 +133,7 @@ def _to_unit(frames: np.ndarray, name: str, bounded: bool, value_range: tuple[fl
 
 
 def nearly_black(pixels: Tensor) -> str | None:
-    """What is to be said of frames, floats in [0, 1], that come out nearly black, if these do."""
+    """A warning of frames, floats in [0, 1], that are nearly black; None of others."""
     largest = float(pixels.max()) if pixels.numel() else 0.0
     if not 0 < largest < _BLACK:
         return None

@@ -1,4 +1,4 @@
-"""What image files say of themselves, read without decoding: whether they are whole, hold several frames, lie aslant.
+"""Metadata of image files, read without decoding: whether they are whole, size, number of frames, orientation.
 
 FFmpeg fills up what is missing of a JPEG or a GIF, and does not tell of EXIF in all its versions.
 """
@@ -39,7 +39,7 @@ _NO_LENGTH = {0x01, *range(0xD0, 0xD8)}
 
 @dataclass(frozen=True)
 class ImageFile:
-    """What an image file says of itself.
+    """Metadata of an image file.
 
     Attributes:
         size: (H, W), where the header says so; (0, 0) if it does not.

@@ -76,7 +76,7 @@ class NetCDFStream(ClipStream):
 
 
 def _valid_range(variable: Any, stored: np.dtype) -> tuple[float, float]:
-    """The lowest and highest value that is none for missing; xarray does not heed what a file says of that."""
+    """The lowest and highest valid value; xarray ignores the attributes that state them."""
     scale, offset = (float(variable.encoding.get(k, v)) for k, v in (("scale_factor", 1), ("add_offset", 0)))
 
     def unpack(name: str) -> list[float]:
@@ -146,7 +146,7 @@ def engine_of(file: Path) -> str:
 
 @contextmanager
 def _opened(file: Path, group: str) -> Iterator[Any]:
-    """The file as xarray's data set; nothing is read but what it says of itself."""
+    """Open the file as xarray's data set, of which nothing but metadata is read."""
     xarray, engine = require("xarray"), engine_of(file)
     more: dict[str, Any] = {"group": group or None} if engine != "scipy" else {}
     if engine == "h5netcdf":

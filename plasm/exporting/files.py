@@ -43,7 +43,7 @@ class Exported:
 
     Attributes:
         file: Where.
-        metadata: What the file says of itself.
+        metadata: Of the file.
         difference: The largest difference from eager, in the units of the output.
         range: The largest value of the output less the smallest, over the clips that it was checked on.
     """

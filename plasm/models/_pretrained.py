@@ -117,7 +117,7 @@ def _registered_tag(variant: str, given: Any) -> Any:
 
 
 def published_arguments(variant: str, tag: str | None) -> dict[str, Any]:
-    """In what published weights differ from their constructor; that there are none is said when they are read."""
+    """The arguments in which published weights differ from their constructor; none if there are no such weights."""
     rows = (row for row in weights.entries() if row.model == variant and tag in (None, "", row.tag))
     row = next(rows, None)
     return row.model_args if row else {}

@@ -1,6 +1,6 @@
-"""The models that timm has registered: whose they are, and what their family says of them.
+"""The models that timm has registered: their families, arguments, recipes and tasks.
 
-Whatever needs to know more of a model than its name asks here: nothing else has a list of families.
+There is no other list of families.
 """
 
 import inspect

@@ -169,7 +169,7 @@ class PLASMRadar(VideoModel):
         return features
 
     def _correct(self, readings: Tensor, frames: Tensor, paths: Tensor) -> Tensor:
-        """Move the last frame along, corrected by what the network says of each lead time: (B, T', C, H, W)."""
+        """Move the last frame along, corrected by the network for each lead time: (B, T', C, H, W)."""
         with without_autocast(frames):
             lead_paths = paths[:, : self.out_frames].flatten(0, 1)
             # The readings of a position move along with its rain.

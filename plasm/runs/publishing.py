@@ -1,4 +1,4 @@
-"""From a run to a folder that others can use: weights, configuration, and a card that says what is known of them."""
+"""From a run to a folder for others: weights, configuration and a model card."""
 
 import json
 import math

@@ -93,7 +93,7 @@ class Trainer:
     def start(
         self, history: Sequence[Mapping[str, Any]] = (), resume: bool = False, allow_changed_data: bool = False
     ) -> None:
-        """Check all that can be checked, make the folder, and take up what is there; ``fit`` does so where need be.
+        """Check what can be checked, create the folder, and resume; ``fit`` calls it where it was not called.
 
         Args:
             history: Of the weights that the run begins with, as ``plasm.runs.read_history`` gives it.

@@ -18,11 +18,11 @@ _ENDINGS = {
 
 
 def open_frames(file: Path, options: ReadOptions | None = None) -> list[Frame] | None:
-    """Read what a radar file says of itself: ODIM or KNMI HDF5, FMI PGM, GRIB, CF NetCDF or GeoTIFF.
+    """Read the metadata of a radar file: ODIM or KNMI HDF5, FMI PGM, GRIB, CF NetCDF or GeoTIFF.
 
     Args:
         file: The file; PGM and GRIB may be gzipped.
-        options: What it may not say.
+        options: Metadata that it may lack.
 
     Returns:
         Its frames; None if it is of none of these formats.

@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def frames(file: Path, options: ReadOptions) -> list[Frame]:
-    """Read what the file says of itself; see ``open_frames``."""
+    """Read the metadata of the file; see ``open_frames``."""
     with reading(file, "a whole GeoTIFF file"), _env(), _open(file) as content:
         check_bytes(content.height * content.width * 16, str(file), f"a composite of {content.height}x{content.width}")
         tags = {**content.tags(), **content.tags(1)}

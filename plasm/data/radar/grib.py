@@ -24,7 +24,7 @@ _MRMS_NONE = (-3.0, -1.0, -999.0)
 
 
 def frames(file: Path, options: ReadOptions) -> list[Frame]:
-    """Read what the file says of itself; see ``open_frames``. Messages of other quantities are left out."""
+    """Read the metadata of the file; see ``open_frames``. Messages of other quantities are left out."""
     found, others = [], []
     with reading(file, "a whole GRIB file"), opened(file) as handle:
         for position, message in _messages(handle):

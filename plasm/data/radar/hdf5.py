@@ -28,7 +28,7 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 
 
 def frames(file: Path, options: ReadOptions) -> list[Frame]:
-    """Read what the file says of itself; see ``open_frames``."""
+    """Read the metadata of the file; see ``open_frames``."""
     with open_h5(file) as content:
         check_alone(content, file)
         if "overview" in content and "image1" in content:

@@ -22,7 +22,7 @@ _MOST_FRAMES = 100_000
 
 
 def frames(file: Path, options: ReadOptions) -> list[Frame]:
-    """Read what the file says of itself; see ``open_frames``.
+    """Read the metadata of the file; see ``open_frames``.
 
     HDF5 is looked through for links to other files before (``check_alone``).
     """

@@ -22,7 +22,7 @@ _RADIUS = 6371288
 
 
 def frames(file: Path, options: ReadOptions) -> list[Frame]:
-    """Read what the file says of itself; see ``open_frames``."""
+    """Read the metadata of the file; see ``open_frames``."""
     with reading(file, "a whole PGM file"), opened(file) as handle:
         head = handle.read(_LONGEST_HEADER)
         said, (width, height, missing), start = _header(head, file)

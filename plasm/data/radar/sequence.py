@@ -115,11 +115,11 @@ def below(root: Path, pattern: str) -> str | Path:
 
 
 def open_sequence(source: str | Path, options: ReadOptions | None = None) -> Sequence:
-    """Read what the radar files of an event say of themselves, and put them in the order of time.
+    """Read the metadata of the radar files of an event, and sort their frames by time.
 
     Args:
         source: Folder, file, or pattern; see ``find_files``. Files of other kinds are left alone.
-        options: What the files may not say.
+        options: Metadata that they may lack.
 
     Raises:
         FileNotFoundError: If there are none.
