@@ -18,6 +18,8 @@ __all__ = ["SINGLE_PROCESS", "LostProcessError", "ProcessGroup", "init_process_g
 _PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, which may be decoding a data set; one that died is noticed at once."""
 
+# In errors of communication.
+_LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 _CURE = "start several processes with torchrun, which sets it, or unset WORLD_SIZE for one process"
 
 
@@ -114,7 +116,7 @@ def init_process_group(device: torch.device) -> Iterator[ProcessGroup]:
     try:
         yield ProcessGroup(rank, size, device)
     except RuntimeError as error:
-        if _is_of_communication(error):
+        if isinstance(error, dist.DistError) or any(words in str(error) for words in _LOST):
             raise LostProcessError(
                 f"process {rank} of {size} lost another one: {str(error).splitlines()[0]}. See what that one printed; "
                 "the same command with --resume goes on from the last checkpoint"
@@ -139,8 +141,3 @@ def _number(name: str, default: str | None, at_least: int = 0, below: int | None
             f"the environment variable {name} is a whole number of at least {at_least}{most}, got {value!r}; {_CURE}"
         )
     return int(value)
-
-
-def _is_of_communication(error: RuntimeError) -> bool:
-    words = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)

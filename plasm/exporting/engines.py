@@ -140,14 +140,15 @@ def _load(file: Path, named: Path, metadata: Mapping[str, str], threads: int | N
     if file.suffix == ".onnx":
         return _ENGINES[engine](file, threads or torch.get_num_threads())
     try:
-        return _aoti(file) if metadata["format"] == "aoti" else _program(file)
+        compiled = metadata["format"] == "aoti"
+        program = (
+            torch._inductor.aoti_load_package(str(file))
+            if compiled
+            else torch.export.load(io.BytesIO(_needed(file))).module()
+        )
     except Exception as error:  # torch raises all kinds.
         raise OSError(f"{named} is no .pt2 file that torch {torch.__version__} loads: {first_line(error)}") from error
-
-
-def _program(file: Path) -> _Run:
-    program = torch.export.load(io.BytesIO(_needed(file))).module()
-    # Not the module itself: it would be moved, and put into a mode, with the model that holds it.
+    # Not a module itself: it would be moved, and put into a mode, with the model that holds it.
     return lambda clip: program(clip)
 
 
@@ -191,11 +192,6 @@ def _openvino(file: Path, threads: int) -> _Run:
     except Exception as error:
         raise OSError(f"{file} is no model that OpenVINO loads: {first_line(error)}") from error
     return lambda clip: torch.from_numpy(compiled([clip.numpy()])[0].copy())
-
-
-def _aoti(file: Path) -> _Run:
-    compiled = torch._inductor.aoti_load_package(str(file))
-    return lambda clip: compiled(clip)
 
 
 _ENGINES: dict[str, Callable[[Path, int], _Run]] = {"onnxruntime": _onnx, "openvino": _openvino}

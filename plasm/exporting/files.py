@@ -239,14 +239,10 @@ def _write_pt2(program: ExportedProgram, file: Path) -> None:
     torch.export.save(program, file)
 
 
-def _write_aoti(program: ExportedProgram, file: Path) -> None:
-    torch._inductor.aoti_compile_and_package(program, package_path=str(file))
-
-
-_WRITERS: dict[str, Callable[[ExportedProgram, Path], None]] = {
+_WRITERS: dict[str, Callable[[ExportedProgram, Path], object]] = {
     "onnx": _write_onnx,
     "pt2": _write_pt2,
-    "aoti": _write_aoti,
+    "aoti": lambda program, file: torch._inductor.aoti_compile_and_package(program, package_path=str(file)),
 }
 
 

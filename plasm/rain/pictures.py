@@ -10,6 +10,19 @@ from plasm.data.radar import FLOOR
 from plasm.files import atomic_write
 
 _LEVELS = (FLOOR, 0.5, 1, 2, 5, 10, 20, 30, 50, 100)
+# From light blue by green and yellow to red and violet, as weather maps have it; one for each step of the scale.
+_COLOURS = (
+    "#a6d8f0",
+    "#5fb0e6",
+    "#2a7fd0",
+    "#1d9b4b",
+    "#8cc63f",
+    "#f7e01f",
+    "#f9a01b",
+    "#ee3a24",
+    "#b5121b",
+    "#8b2fa0",
+)
 _MISSING = "0.75"
 _COLUMNS = 4
 """Lead times drawn."""
@@ -29,7 +42,7 @@ def draw_forecast(
         file: PNG to write.
         title: On top.
     """
-    from matplotlib.colors import BoundaryNorm
+    from matplotlib.colors import BoundaryNorm, ListedColormap
     from matplotlib.figure import Figure
 
     chosen = np.unique(np.linspace(0, len(minutes) - 1, min(_COLUMNS, len(minutes))).round().astype(int))
@@ -43,7 +56,7 @@ def draw_forecast(
         layout="constrained",
     )
     axes = figure.subplots(len(rows), 1 + len(chosen), squeeze=False)
-    colours = _colours()
+    colours = ListedColormap(_COLOURS)
     scale = BoundaryNorm(_LEVELS, colours.N, extend="max")
     step = max(1, max(height, width) // _SHOWN)
     drawn: Any = None
@@ -85,25 +98,6 @@ def _coarse(frame: np.ndarray, step: int) -> np.ndarray:
     missing = np.isnan(cells).all((1, 3))
     most: np.ndarray = np.where(missing, np.nan, np.nan_to_num(cells).max((1, 3)))
     return most
-
-
-def _colours() -> Any:
-    from matplotlib.colors import ListedColormap
-
-    # From light blue by green and yellow to red and violet, as weather maps have it; one for each step of the scale.
-    names = [
-        "#a6d8f0",
-        "#5fb0e6",
-        "#2a7fd0",
-        "#1d9b4b",
-        "#8cc63f",
-        "#f7e01f",
-        "#f9a01b",
-        "#ee3a24",
-        "#b5121b",
-        "#8b2fa0",
-    ]
-    return ListedColormap(names)
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:

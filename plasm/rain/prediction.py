@@ -104,7 +104,7 @@ def predict_rain(
         "history": f"forecast from {count} frames up to {start:%Y-%m-%d %H:%M}",
         "references": "",
         "comment": f"radar as {event.frames[last].quantity}; missing where the last frame is",
-        "input_frames": ", ".join(frame.file.name for frame in _used(event, last, in_frames, step)),
+        "input_frames": ", ".join(f.file.name for f in event.frames[last + 1 - needed : last + 1 : step]),
         "step_minutes": minutes,
     }
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -124,10 +124,6 @@ def _digest(weights: str | None) -> dict[str, str]:
     path = Path(weights) if weights else Path()
     file = path / WEIGHTS_NAME if path.is_dir() else path
     return {"weights_sha256": file_sha256(file)} if weights and file.is_file() else {}
-
-
-def _used(event: Sequence, last: int, count: int, step: int) -> list[Any]:
-    return [event.frames[number] for number in range(last - (count - 1) * step, last + 1, step)]
 
 
 def _truth(event: Sequence, last: int, leads: int, step: int) -> np.ndarray:

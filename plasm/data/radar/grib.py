@@ -31,7 +31,8 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
             if (frame := _frame(message, position, file, options)) is not None:
                 found.append(frame)
             else:
-                others.append(_name(message))
+                name = str(_get(message, "shortName"))
+                others.append(name if name != "unknown" else _parameter(message))
         if not found:
             raise ValueError(f"{file} holds {', '.join(others) or 'no message'}, wanted a rain rate or reflectivity")
     return found
@@ -49,11 +50,6 @@ def _messages(handle: IO[bytes]) -> Generator[tuple[int, int], None, None]:
 
 def _get(message: int, key: str, kind: Any = None) -> Any:
     return require("eccodes").codes_get(message, key, kind)
-
-
-def _name(message: int) -> str:
-    name = str(_get(message, "shortName"))
-    return name if name != "unknown" else _parameter(message)
 
 
 def _parameter(message: int) -> str:

@@ -1,11 +1,13 @@
 """Rain as pixels: rates in mm/h to [0, 1] and back, and radar reflectivity to rates."""
 
 import math
-from typing import overload
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+Field = TypeVar("Field", Tensor, np.ndarray)
 
 FLOOR = 0.1
 """The least rate, in mm/h, that counts as rain."""
@@ -15,11 +17,7 @@ CAP = 128.0
 _SPAN = math.log1p(CAP / FLOOR)
 
 
-@overload
-def normalize(rate: Tensor) -> Tensor: ...
-@overload
-def normalize(rate: np.ndarray) -> np.ndarray: ...
-def normalize(rate: Tensor | np.ndarray) -> Tensor | np.ndarray:
+def normalize(rate: Field) -> Field:
     """Map rain rates to pixels: log(1 + rate / .1) / log(1 + 128 / .1).
 
     .1 mm/h becomes .097, 1 mm/h .335, 10 mm/h .645, and 128 mm/h (``CAP``) and more 1. Less than .1 mm/h (``FLOOR``)
@@ -36,11 +34,7 @@ def normalize(rate: Tensor | np.ndarray) -> Tensor | np.ndarray:
     return _normalize(torch.from_numpy(_plain(rate))).numpy()
 
 
-@overload
-def denormalize(x: Tensor) -> Tensor: ...
-@overload
-def denormalize(x: np.ndarray) -> np.ndarray: ...
-def denormalize(x: Tensor | np.ndarray) -> Tensor | np.ndarray:
+def denormalize(x: Field) -> Field:
     """Map pixels to rain rates, the inverse of ``normalize``; pixels are clamped to [0, 1] first, and 0 is exactly 0.
 
     Args:
