@@ -1,5 +1,6 @@
 """What FFmpeg decodes, as arrays: opening files, frames in them, pixel formats, upright pictures."""
 
+import csv
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,52 +18,12 @@ from .tiff import is_tiff, read_tiff, tiff_frames
 
 # FFmpeg's names of the formats that are read, each with the endings of its files. No other format is opened: playlists
 # and scripts name other files and servers, and text becomes pictures.
-VIDEO_FORMATS = {
-    "mov": (".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".mj2"),
-    "matroska": (".mkv", ".mk3d", ".webm"),
-    "avi": (".avi", ".divx"),
-    "mpegts": (".ts", ".mts", ".m2ts", ".m2t", ".trp"),
-    "mpeg": (".mpg", ".mpeg", ".mpe", ".vob", ".mod", ".tod"),
-    "mpegvideo": (".m1v", ".m2v", ".mpv"),
-    "asf": (".wmv", ".asf"),
-    "flv": (".flv",),
-    "ogg": (".ogv", ".ogg", ".ogm", ".ogx"),
-    "rm": (".rm", ".rmvb"),
-    "mxf": (".mxf",),
-    "gxf": (".gxf",),
-    "dv": (".dv", ".dif"),
-    "nut": (".nut",),
-    "wtv": (".wtv",),
-    "ivf": (".ivf",),
-    "yuv4mpegpipe": (".y4m",),
-    "mjpeg": (".mjpeg", ".mjpg"),
-    "m4v": (".m4v",),
-    "h261": (".h261",),
-    "h263": (".h263",),
-    "h264": (".h264", ".264", ".avc", ".h26l"),
-    "hevc": (".hevc", ".h265", ".265"),
-    "vvc": (".vvc", ".h266", ".266"),
-    "obu": (".obu",),
-    "av1": (".obu",),
-    "vc1": (".vc1",),
-    "vc1test": (".rcv",),
-    "dirac": (".drc",),
-    "cavsvideo": (".cavs",),
-    "flic": (".flc", ".fli"),
-    "gif": (".gif",),
-    "apng": (".apng",),
-}
-IMAGE_FORMATS = {
-    "png_pipe": (".png",),
-    "jpeg_pipe": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "bmp_pipe": (".bmp",),
-    "webp_pipe": (".webp",),
-    "j2k_pipe": (".jp2", ".j2k"),
-    "pbm_pipe": (".pbm",),
-    "pgm_pipe": (".pgm",),
-    "ppm_pipe": (".ppm",),
-    "pam_pipe": (".pam",),
-}
+with Path(__file__).with_name("formats.csv").open(encoding="utf-8", newline="") as _file:
+    _FORMATS = list(csv.DictReader(_file))
+VIDEO_FORMATS, IMAGE_FORMATS = (
+    {row["format"]: tuple(row["endings"].split()) for row in _FORMATS if row["kind"] == kind}
+    for kind in ("video", "image")
+)
 
 # Images that may hold several frames.
 PAGED = {".gif", ".png", ".tif", ".tiff", ".webp"}

@@ -10,24 +10,8 @@ import huggingface_hub
 
 from . import manifest
 
-METRIC_DEFINITIONS = {
-    "mse": "squared error, summed over the channels and pixels of a frame, averaged over frames and clips; predictions "
-    "as they come, pixels in [0, 1]",
-    "mae": "absolute error, summed and averaged likewise",
-    "ssim": "scikit-image's structural similarity, 7x7 uniform window, data range 1, of predictions clamped to [0, 1], "
-    "averaged over frames and clips",
-    "ssim_published": "the same with data range 2, which scikit-image before 0.20 took for float images: what the code "
-    "of SimVP, OpenSTL, MAU, PhyDNet and PLA-SM prints",
-    "psnr": "peak signal-to-noise ratio in dB, peak 1, from the mean squared error of each frame, clamped likewise, at "
-    "most 100, averaged over frames and clips; no published figure by SimVP's or PLA-SM's code compares with it",
-    "mse_predrnn": "squared error as PredRNN's code has it, of predictions clamped to [0, 1]",
-    "ssim_predrnn": "structural similarity as PredRNN's code has it, of pixels cut to 8 bits, data range 255",
-    "psnr_predrnn": "peak signal-to-noise ratio as PredRNN's code has it, of pixels cut to 8 bits",
-    "psnr_simvp": "peak signal-to-noise ratio as SimVP's and PLA-SM's code has it: the square of a difference of 8 "
-    "bits, which wraps modulo 256",
-    "lpips": "learned perceptual similarity (version 0.1, AlexNet), inputs scaled to [-1, 1], one channel repeated; "
-    "less is better",
-}
+METRIC_DEFINITIONS: dict[str, str] = json.loads(Path(__file__).with_name("metrics.json").read_text(encoding="utf-8"))
+"""What each metric of a card is, by its name."""
 
 TASK = "video-to-video"
 """The Hub's name of what these models do: from the frames of a clip to those that follow."""
