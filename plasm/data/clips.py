@@ -127,9 +127,7 @@ def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: 
     Folders named after splits decide, where they are (see ``find_splits``); else a hash of the names does, of each name
     alone, so that files that come later move no other. Without a folder for validation, validation files come out of
     the training folder. Files so few that a split would be empty are split by the rank of their hashes; it is logged.
-
-    Raises:
-        ValueError: If there are too few for three splits, or one of the folders is not there.
+    Too few for three splits are a ValueError.
     """
     names = {source.relative_to(root).as_posix(): source for source in sources}
     folders = find_splits(names)

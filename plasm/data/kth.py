@@ -40,14 +40,10 @@ Ranges = dict[str, list[tuple[int, int]]]
 
 @dataclass(frozen=True)
 class Segment:
-    """Consecutive frames of a video that are in the cache.
+    """Consecutive frames of a video, such as "person01_walking_d1", that are in the cache.
 
-    Attributes:
-        video: Such as "person01_walking_d1".
-        first: Number of the first frame in the video, from 1 as in 00sequences.txt.
-        count: How many.
-        position: Of the first in the cache.
-        last: Number of the last frame that was to be cached; the video may have ended before.
+    ``first`` is the number of the first frame in the video, from 1 as in 00sequences.txt, ``position`` its position in
+    the cache, and ``last`` the number of the last frame that was to be cached; the video may have ended before.
     """
 
     video: str

@@ -53,14 +53,9 @@ def stated_layout(axes: str, shape: tuple[int, ...], name: str) -> str:
 
 
 def layout_of(shape: tuple[int, ...], dtype: np.dtype, channels: int, name: str, axes: str | None = None) -> str:
-    """The layout of an array.
+    """The layout of an array, by what the user says of its axes, or else by its shape.
 
-    Args:
-        shape: Of the array.
-        dtype: Of the array.
-        channels: C: an axis of that size is the channels, or else one of 1 to 4.
-        name: Of the file.
-        axes: What the user says, which goes before.
+    An axis of C wanted, or else of 1 to 4, is the channels.
 
     Raises:
         ValueError: If the array holds no numbers, or the shape could be read in no way or in several.

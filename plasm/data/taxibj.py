@@ -136,14 +136,8 @@ def taxibj(root: Path, split: Split, *, num_frames: int, val_days: int = _VAL_DA
 class PreparedTaxiBJ(Dataset[Tensor]):
     """OpenSTL's ``dataset.npz``: ``X_train``, ``Y_train``, ``X_test``, ``Y_test`` of (n, 4, 2, 32, 32) in [-1, 1].
 
-    Args:
-        file: The file.
-        split: "val" is the end of the training clips; between the two clips that share frames are left out.
-        num_frames: T + T'.
-        val_clips: How many clips validation takes.
-
-    Raises:
-        ValueError: If the file holds other arrays, or compressed ones, which cannot be mapped.
+    Validation takes so many clips from the end of the training clips; between the two, clips that share frames are left
+    out. A ValueError if the file holds other arrays, or compressed ones, which cannot be mapped.
     """
 
     def __init__(self, file: Path, split: Split, num_frames: int, val_clips: int) -> None:

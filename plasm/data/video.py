@@ -75,14 +75,9 @@ class VideoStream(FrameStream):
     before the first frame that is wanted. Where the index cannot prove the numbers (B-frames in AVI, raw streams), the
     file is decoded once instead.
 
-    Args:
-        file: The video.
-
     Raises:
-        FileNotFoundError: If it is not there.
-        FileTooLargeError: If a frame would take more memory than the limit.
-        ValueError: If it holds no frames, or its first or last cannot be decoded or are damaged, or differ in size.
-        ImportError: If PyAV is not installed.
+        ValueError: If it holds no frames, or its first or last cannot be decoded or are damaged, or differ in size; and as
+            ``open_video``.
     """
 
     def __init__(self, file: Path) -> None:

@@ -59,13 +59,7 @@ class GatedTransformerBlock(nn.Module):
 def sinusoid(length: int, dim: int, device: torch.device | str | None = None) -> Tensor:
     """Positions of Vaswani et al. (2017), Section 3.5: sines, then cosines, of wavelengths from 2 pi to 20,000 pi.
 
-    Args:
-        length: Positions.
-        dim: Channels, even.
-        device: Of the tensor.
-
-    Returns:
-        (length, dim), fp32.
+    They are (length, dim), fp32; the channels are even.
     """
     steps = torch.arange(dim // 2, device=device, dtype=torch.float32) / (dim // 2)
     angles = torch.arange(length, device=device, dtype=torch.float32)[:, None] * 10_000.0**-steps

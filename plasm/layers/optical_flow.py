@@ -87,14 +87,8 @@ def trajectories(motion: Tensor, steps: int, reduction: int = OpticalFlow.reduct
 def advect(x: Tensor, displacement: Tensor) -> Tensor:
     """Move a field: each cell gets what is at the cell minus the displacement, between cells bilinearly.
 
-    Beyond the edge, the field is as at the edge.
-
-    Args:
-        x: (N, C, H, W).
-        displacement: (N, 2, H, W), in cells of this field.
-
-    Returns:
-        (N, C, H, W).
+    The field is (N, C, H, W), the displacement (N, 2, H, W), in its cells. Beyond the edge, the field is as at the
+    edge.
     """
     height, width = x.shape[-2:]
     columns = torch.arange(width, device=x.device, dtype=displacement.dtype)

@@ -10,14 +10,8 @@ from torch import Tensor
 def floor_ratio(ratio: float, count: int) -> int:
     """floor(ratio * count) for the decimal that the user wrote, free of binary rounding.
 
-    ``int(0.29 * 100)`` is 28, because 0.29 is stored a little low; this gives 29.
-
-    Args:
-        ratio: A number in [0, 1].
-        count: How many things there are.
-
-    Raises:
-        ValueError: If ``ratio`` is outside [0, 1].
+    ``int(0.29 * 100)`` is 28, because 0.29 is stored a little low; this gives 29. A ratio outside [0, 1] is a
+    ValueError.
     """
     if not 0.0 <= ratio <= 1.0:
         raise ValueError(f"a mask ratio lies in [0, 1], got {ratio}")
@@ -25,14 +19,9 @@ def floor_ratio(ratio: float, count: int) -> int:
 
 
 def top_mask(scores: Tensor, count: int) -> Tensor:
-    """Mark exactly ``count`` of the highest scores of each row; among equal scores the lower index goes first.
+    """Mark exactly ``count`` of the highest scores of each row (..., L); among equal scores the lower index goes first.
 
-    Args:
-        scores: (..., L), without NaN.
-        count: How many to mark in each row, from 0 to L.
-
-    Returns:
-        bool, (..., L).
+    Scores have no NaN; the mask is bool, (..., L).
     """
     if count == 0:
         return torch.zeros_like(scores, dtype=torch.bool)

@@ -12,6 +12,7 @@ constructors, which timm registers:
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -28,8 +29,18 @@ from ._untrusted import REMOVED_ARGUMENTS, parameters_of
 Model = TypeVar("Model", bound=nn.Module)
 Size = tuple[int, int, int]
 
+_PAPERS = Path(__file__).with_name("papers.bib").read_text(encoding="utf-8").strip().split("\n\n")
 # timm's scripts pass these to every model.
 _REGULARIZATION = frozenset({"drop_rate", "drop_path_rate", "drop_block_rate"})
+
+
+def paper(key: str) -> dict[str, Any]:
+    """Title, authors and BibTeX of an entry of papers.bib, for the record of a family: ``Family(**paper(KEY))``."""
+    citation = next(entry for entry in _PAPERS if f"{{{key}," in entry)
+    found = re.findall(r"(\w+) += \{(.*?)\},?\n", citation, re.DOTALL)
+    fields = {name: " ".join(re.sub("[{}]", "", text).split()) for name, text in found}
+    authors = (" ".join(reversed(name.split(", "))) for name in fields["author"].split(" and "))
+    return {"title": fields["title"], "authors": ", ".join(authors), "citation": citation}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,12 +33,7 @@ def add_file_format(is_one: Callable[[Path], bool], load: Callable[..., nn.Modul
 
 
 def read_run_config(run: Path) -> dict[str, Any]:
-    """Read ``config.json`` of a run.
-
-    Raises:
-        FileNotFoundError: If the folder holds no run.
-        ValueError: If the file is not the configuration of a model.
-    """
+    """Read ``config.json`` of a run; a FileNotFoundError if there is none, a ValueError if it is no model's."""
     file = run / "config.json"
     if not file.is_file():
         raise FileNotFoundError(f"{run} is not a run: it holds no config.json")

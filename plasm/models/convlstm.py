@@ -13,7 +13,7 @@ from plasm.layers.convlstm import ConvLSTMCell
 from plasm.tasks import ScheduledSampling
 
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs
 
@@ -43,16 +43,8 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
 
 FAMILY = Family(
     module=__name__,
-    title="Convolutional LSTM Network: A Machine Learning Approach for Precipitation Nowcasting",
-    authors="Xingjian Shi, Zhourong Chen, Hao Wang, Dit-Yan Yeung, Wai-Kin Wong, Wang-chun Woo",
+    **paper("shi2015convlstm"),
     url="https://arxiv.org/abs/1506.04214",
-    citation="""@inproceedings{shi2015convlstm,
-  title     = {Convolutional {LSTM} Network: A Machine Learning Approach for Precipitation Nowcasting},
-  author    = {Shi, Xingjian and Chen, Zhourong and Wang, Hao and Yeung, Dit-Yan and Wong, Wai-Kin and
-               Woo, Wang-chun},
-  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
-  year      = {2015}
-}""",
     # OpenSTL's (commit c74deb5), file by file of its configs.
     recipes=recipes(
         "convlstm",

@@ -23,7 +23,7 @@ from plasm.layers.two_way_autoencoder import TwoWayAutoencoder
 from plasm.tasks import ScheduledSampling
 
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._recurrent import Inputs, RecurrentModel
 
 __all__ = ["CrevNet"]
@@ -114,15 +114,8 @@ class CrevNet(RecurrentModel):
 
 FAMILY = Family(
     module=__name__,
-    title="Efficient and Information-Preserving Future Frame Prediction and Beyond",
-    authors="Wei Yu, Yichao Lu, Steve Easterbrook, Sanja Fidler",
+    **paper("yu2020crevnet"),
     url="https://openreview.net/forum?id=B1eY_pVYvB",
-    citation="""@inproceedings{yu2020crevnet,
-  title     = {Efficient and Information-Preserving Future Frame Prediction and Beyond},
-  author    = {Yu, Wei and Lu, Yichao and Easterbrook, Steve and Fidler, Sanja},
-  booktitle = {International Conference on Learning Representations (ICLR)},
-  year      = {2020}
-}""",
     # OpenSTL has no configuration of it: the rate is that of its PredRNN on Moving MNIST, the rest as for the others.
     # (The authors' code shows every frame as it is, always; the paper does not say.)
     recipes=recipes(

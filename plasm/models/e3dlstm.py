@@ -13,7 +13,7 @@ from plasm.layers.eidetic_lstm import Eidetic3DLSTMCell
 from plasm.tasks import ScheduledSamplingL1
 
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, patchify, same_dims, unpatchify
 
@@ -153,15 +153,8 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 FAMILY = Family(
     module=__name__,
-    title="Eidetic 3D LSTM: A Model for Video Prediction and Beyond",
-    authors="Yunbo Wang, Lu Jiang, Ming-Hsuan Yang, Li-Jia Li, Mingsheng Long, Li Fei-Fei",
+    **paper("wang2019e3dlstm"),
     url="https://openreview.net/forum?id=B1lKS2AqtX",
-    citation="""@inproceedings{wang2019e3dlstm,
-  title     = {Eidetic {3D} {LSTM}: A Model for Video Prediction and Beyond},
-  author    = {Wang, Yunbo and Jiang, Lu and Yang, Ming-Hsuan and Li, Li-Jia and Long, Mingsheng and Fei-Fei, Li},
-  booktitle = {International Conference on Learning Representations (ICLR)},
-  year      = {2019}
-}""",
     # OpenSTL's (commit c74deb5), file by file of its configs.
     recipes=recipes(
         "e3dlstm",

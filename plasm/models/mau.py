@@ -18,7 +18,7 @@ from plasm.tasks import ScheduledSampling
 from ._adapters import adapt_out_channels
 from ._base import match_layers
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._patch_rnn import rename
 from ._recurrent import Inputs, RecurrentModel, same_dims
 
@@ -217,17 +217,8 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 FAMILY = Family(
     module=__name__,
-    title="MAU: A Motion-Aware Unit for Video Prediction and Beyond",
-    authors="Zheng Chang, Xinfeng Zhang, Shanshe Wang, Siwei Ma, Yan Ye, Xinguang Xiang, Wen Gao",
+    **paper("chang2021mau"),
     url="https://openreview.net/forum?id=qwtfY-3ibt7",
-    citation="""@inproceedings{chang2021mau,
-  title     = {{MAU}: A Motion-Aware Unit for Video Prediction and Beyond},
-  author    = {Chang, Zheng and Zhang, Xinfeng and Wang, Shanshe and Ma, Siwei and Ye, Yan and Xiang, Xinguang and
-               Gao, Wen},
-  booktitle = {Advances in Neural Information Processing Systems (NeurIPS)},
-  volume    = {34},
-  year      = {2021}
-}""",
     # OpenSTL's (commit c74deb5), file by file of its configs.
     recipes=recipes(
         "mau",

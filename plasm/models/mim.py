@@ -18,7 +18,7 @@ from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from plasm.tasks import ScheduledSampling
 
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, same_dims
 
@@ -89,18 +89,8 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
 
 FAMILY = Family(
     module=__name__,
-    title="Memory In Memory: A Predictive Neural Network for Learning Higher-Order Non-Stationarity from "
-    "Spatiotemporal Dynamics",
-    authors="Yunbo Wang, Jianjin Zhang, Hongyu Zhu, Mingsheng Long, Jianmin Wang, Philip S. Yu",
+    **paper("wang2019mim"),
     url="https://arxiv.org/abs/1811.07490",
-    citation="""@inproceedings{wang2019mim,
-  title     = {Memory In Memory: A Predictive Neural Network for Learning Higher-Order Non-Stationarity from
-               Spatiotemporal Dynamics},
-  author    = {Wang, Yunbo and Zhang, Jianjin and Zhu, Hongyu and Long, Mingsheng and Wang, Jianmin and Yu, Philip S.},
-  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  pages     = {9154--9162},
-  year      = {2019}
-}""",
     # OpenSTL's (commit c74deb5), file by file of its configs.
     recipes=recipes(
         "mim",

@@ -21,7 +21,7 @@ from plasm.tasks import TeacherForcing
 
 from ._adapters import adapt_out_channels
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._recurrent import Inputs, RecurrentModel
 
 __all__ = ["PhyDNet", "PhyDNetDecoder", "PhyDNetEncoder", "checkpoint_filter_fn", "from_openstl"]
@@ -274,16 +274,8 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 FAMILY = Family(
     module=__name__,
-    title="Disentangling Physical Dynamics from Unknown Factors for Unsupervised Video Prediction",
-    authors="Vincent Le Guen, Nicolas Thome",
+    **paper("leguen2020phydnet"),
     url="https://arxiv.org/abs/2003.01460",
-    citation="""@inproceedings{leguen2020phydnet,
-  title     = {Disentangling Physical Dynamics from Unknown Factors for Unsupervised Video Prediction},
-  author    = {{Le Guen}, Vincent and Thome, Nicolas},
-  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  pages     = {11474--11484},
-  year      = {2020}
-}""",
     # OpenSTL's (commit c74deb5), file by file of its configs.
     recipes=recipes(
         "phydnet",

@@ -22,7 +22,7 @@ from plasm.layers.sparse import SparseEncoder
 from ._adapters import adapt_in_frames, adapt_out_channels, adapt_out_frames
 from ._base import VideoModel, check_positive
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ
-from ._family import Family
+from ._family import Family, paper
 
 __all__ = ["PLASM", "Decoder", "Translator"]
 
@@ -243,15 +243,8 @@ class PLASM(VideoModel):
 
 FAMILY = Family(
     module=__name__,
-    title="Pair-wise Layer Attention with Spatial Masking for Video Prediction",
-    authors="Ping Li, Chenhan Zhang, Zheng Yang, Xianghua Xu, Mingli Song",
+    **paper("li2023plasm"),
     url="https://arxiv.org/abs/2311.11289",
-    citation="""@article{li2023plasm,
-  title   = {Pair-wise Layer Attention with Spatial Masking for Video Prediction},
-  author  = {Li, Ping and Zhang, Chenhan and Yang, Zheng and Xu, Xianghua and Song, Mingli},
-  journal = {arXiv preprint arXiv:2311.11289},
-  year    = {2023}
-}""",
     # Table I and Section IV-B. An epoch sees the whole data set, and TaxiBJ has more clips than the record's default.
     # Phase 1 is the same everywhere but for r0; its schedule and phase 2's batch size are not in the paper, and are the
     # record's defaults.

@@ -32,8 +32,7 @@ from plasm.layers.optical_flow import OpticalFlow, advect, resize, trajectories
 from plasm.tasks import RainPrediction
 
 from ._base import VideoModel, check_positive
-from ._family import Family
-from .plasm import FAMILY as PLASM_FAMILY
+from ._family import Family, paper
 from .plasm import Translator
 
 __all__ = ["PLASMRadar"]
@@ -204,10 +203,8 @@ def _match(forecast: Tensor, moved: Tensor) -> Tensor:
 
 FAMILY = Family(
     module=__name__,
-    title=PLASM_FAMILY.title,
-    authors=PLASM_FAMILY.authors,
-    url=PLASM_FAMILY.url,
-    citation=PLASM_FAMILY.citation,
+    **paper("li2023plasm"),
+    url="https://arxiv.org/abs/2311.11289",
     recipes={
         "plasm_radar": {"train": {"optimizer": "muon", "lr": 0.004, "batch_size": 6}},
     },

@@ -19,7 +19,7 @@ from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 from ._adapters import adapt_in_channels, adapt_out_channels
 from ._base import VideoModel, match_layers
 from ._benchmarks import HUMAN36M, MMNIST, TAXIBJ, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._recurrent import patchify, unpatchify
 
 __all__ = ["PredFormer", "block_axes"]
@@ -158,15 +158,8 @@ class PredFormer(VideoModel):
 
 FAMILY = Family(
     module=__name__,
-    title="Video Prediction Transformers without Recurrence or Convolution",
-    authors="Yujin Tang, Lu Qi, Fei Xie, Xiangtai Li, Chao Ma, Ming-Hsuan Yang",
+    **paper("tang2024predformer"),
     url="https://arxiv.org/abs/2410.04733",
-    citation="""@article{tang2024predformer,
-  title   = {Video Prediction Transformers without Recurrence or Convolution},
-  author  = {Tang, Yujin and Qi, Lu and Xie, Fei and Li, Xiangtai and Ma, Chao and Yang, Ming-Hsuan},
-  journal = {arXiv preprint arXiv:2410.04733},
-  year    = {2024}
-}""",
     # The scripts of its authors' code (commit 595a478).
     recipes=recipes(
         "predformer",

@@ -14,7 +14,7 @@ from plasm.layers.st_lstm import SpatioTemporalLSTMCell
 from plasm.tasks import ScheduledSampling
 
 from ._benchmarks import BENCHMARKS, CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, same_dims
 
@@ -68,19 +68,8 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
 
 FAMILY = Family(
     module=__name__,
-    title="PredRNN: A Recurrent Neural Network for Spatiotemporal Predictive Learning",
-    authors="Yunbo Wang, Haixu Wu, Jianjin Zhang, Zhifeng Gao, Jianmin Wang, Philip S. Yu, Mingsheng Long",
+    **paper("wang2023predrnn"),
     url="https://arxiv.org/abs/2103.09504",
-    citation="""@article{wang2023predrnn,
-  title   = {{PredRNN}: A Recurrent Neural Network for Spatiotemporal Predictive Learning},
-  author  = {Wang, Yunbo and Wu, Haixu and Zhang, Jianjin and Gao, Zhifeng and Wang, Jianmin and Yu, Philip S. and
-             Long, Mingsheng},
-  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
-  volume  = {45},
-  number  = {2},
-  pages   = {2208--2225},
-  year    = {2023}
-}""",
     # OpenSTL's (commit c74deb5), file by file of its configs.
     recipes={
         **recipes(

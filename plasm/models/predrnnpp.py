@@ -12,7 +12,7 @@ from plasm.layers.causal_lstm import CausalLSTMCell, GradientHighwayUnit
 from plasm.tasks import ScheduledSampling
 
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
 from ._recurrent import Inputs, same_dims
 
@@ -63,16 +63,8 @@ def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: nn.Module) -> 
 
 FAMILY = Family(
     module=__name__,
-    title="PredRNN++: Towards A Resolution of the Deep-in-Time Dilemma in Spatiotemporal Predictive Learning",
-    authors="Yunbo Wang, Zhifeng Gao, Mingsheng Long, Jianmin Wang, Philip S. Yu",
+    **paper("wang2018predrnnpp"),
     url="https://arxiv.org/abs/1804.06300",
-    citation="""@inproceedings{wang2018predrnnpp,
-  title     = {{PredRNN++}: Towards A Resolution of the Deep-in-Time Dilemma in Spatiotemporal Predictive Learning},
-  author    = {Wang, Yunbo and Gao, Zhifeng and Long, Mingsheng and Wang, Jianmin and Yu, Philip S.},
-  booktitle = {Proceedings of the International Conference on Machine Learning (ICML)},
-  pages     = {5110--5119},
-  year      = {2018}
-}""",
     # OpenSTL's (commit c74deb5), file by file of its configs.
     recipes=recipes(
         "predrnnpp",

@@ -31,7 +31,7 @@ from plasm.layers.translator_blocks import BLOCKS, BlockPosition, TranslatorBloc
 from ._adapters import adapt_out_channels
 from ._base import VideoModel, check_positive, match_layers
 from ._benchmarks import BENCHMARKS, TINY, recipes
-from ._family import Constructor, Family
+from ._family import Constructor, Family, paper
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
 
@@ -461,16 +461,8 @@ def _recipes() -> dict[str, Any]:
 
 FAMILY = Family(
     module=__name__,
-    title="SimVP: Simpler yet Better Video Prediction",
-    authors="Zhangyang Gao, Cheng Tan, Lirong Wu, Stan Z. Li",
+    **paper("gao2022simvp"),
     url="https://arxiv.org/abs/2206.05099",
-    citation="""@inproceedings{gao2022simvp,
-  title     = {SimVP: Simpler yet Better Video Prediction},
-  author    = {Gao, Zhangyang and Tan, Cheng and Wu, Lirong and Li, Stan Z.},
-  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  pages     = {3170--3180},
-  year      = {2022}
-}""",
     recipes=_recipes(),
     first_conv="encoder.blocks.0.conv",
     adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},

@@ -21,7 +21,7 @@ from plasm.tasks import ScheduledSampling
 from ._adapters import adapt_in_channels, adapt_out_channels
 from ._base import match_layers
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
-from ._family import Family
+from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, rename
 from ._recurrent import Inputs, RecurrentModel, patchify, same_dims, unpatchify
 
@@ -210,17 +210,8 @@ def _adapt_both(weight: Tensor, model: Any, frames: int = 1) -> Tensor:
 
 FAMILY = Family(
     module=__name__,
-    title="STAM: A SpatioTemporal Attention based Memory for Video Prediction",
-    authors="Zheng Chang, Xinfeng Zhang, Shanshe Wang, Siwei Ma, Wen Gao",
+    **paper("chang2022stam"),
     url="https://ieeexplore.ieee.org/document/9695337",
-    citation="""@article{chang2022stam,
-  title   = {{STAM}: A SpatioTemporal Attention based Memory for Video Prediction},
-  author  = {Chang, Zheng and Zhang, Xinfeng and Wang, Shanshe and Ma, Siwei and Gao, Wen},
-  journal = {IEEE Transactions on Multimedia},
-  volume  = {25},
-  pages   = {2354--2367},
-  year    = {2023}
-}""",
     # The settings of its authors' code: 200,000 steps, on Moving MNIST; as many steps elsewhere.
     recipes=recipes(
         "stam",

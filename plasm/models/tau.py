@@ -9,7 +9,7 @@ from plasm.tasks import DivergencePrediction
 
 from ._adapters import adapt_out_channels
 from ._benchmarks import recipes
-from ._family import Family
+from ._family import Family, paper
 from .simvp import SimVP, checkpoint_filter_fn, column, from_openstl, register
 
 __all__ = ["TAU", "checkpoint_filter_fn", "from_openstl"]
@@ -26,17 +26,8 @@ class TAU(SimVP):
 
 FAMILY = Family(
     module=__name__,
-    title="Temporal Attention Unit: Towards Efficient Spatiotemporal Predictive Learning",
-    authors="Cheng Tan, Zhangyang Gao, Lirong Wu, Yongjie Xu, Jun Xia, Siyuan Li, Stan Z. Li",
+    **paper("tan2023tau"),
     url="https://arxiv.org/abs/2206.12126",
-    citation="""@inproceedings{tan2023tau,
-  title     = {Temporal Attention Unit: Towards Efficient Spatiotemporal Predictive Learning},
-  author    = {Tan, Cheng and Gao, Zhangyang and Wu, Lirong and Xu, Yongjie and Xia, Jun and Li, Siyuan and
-               Li, Stan Z.},
-  booktitle = {Proceedings of the IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
-  pages     = {18770--18782},
-  year      = {2023}
-}""",
     # OpenSTL's (commit c74deb5), file by file of its configs; that for Human3.6M names no schedule, which is one cycle.
     recipes=recipes(
         "tau",

@@ -99,16 +99,9 @@ def model_forecast(predict: Callable[[Tensor, int], Tensor], in_frames: int, dev
 
 
 def tiled(predict: Callable[[Tensor], Tensor], clip: Tensor, side: int | None, overlap: int) -> Tensor:
-    """Predict in tiles, and blend them where they overlap, so that no seam shows.
+    """Predict a clip (B, T, C, H, W) in tiles, and blend them where they overlap, so that no seam shows.
 
-    Args:
-        predict: (B, T, C, h, w) -> (B, T', C, h, w).
-        clip: (B, T, C, H, W).
-        side: Of a tile, in cells; None for the whole.
-        overlap: Of neighbours, in cells, at least.
-
-    Returns:
-        (B, T', C, H, W).
+    Tiles have ``side`` cells, or the whole is one, and neighbours overlap by ``overlap`` cells at least.
     """
     height, width = clip.shape[-2:]
     if side is None or (height <= side and width <= side):

@@ -16,14 +16,7 @@ _logger = logging.getLogger(__name__)
 
 
 class RunLog:
-    """Reads and writes the log of one run.
-
-    Args:
-        run: Folder of the run.
-
-    Attributes:
-        rows: Of the epochs so far: numbers by name.
-    """
+    """Reads and writes the log of one run: ``rows`` of numbers by name, one an epoch."""
 
     def __init__(self, run: Path) -> None:
         self.run = run

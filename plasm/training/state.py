@@ -105,14 +105,10 @@ class TrainState:
     def restore(self, folder: Path, allow_changed_data: bool = False) -> None:
         """Take up the newest checkpoint of ``RUN/checkpoints``, if there is one.
 
-        Args:
-            folder: The folder.
-            allow_changed_data: Warn where the data is not what the run has seen.
-
         Raises:
             OSError: If every checkpoint is damaged.
-            ValueError: If it is not one of this run: of an earlier version of plasm, of another learning rate, or of
-                other data.
+            ValueError: If it is not one of this run: of an earlier version of plasm, of another learning rate, or of other
+                data, where that is not allowed.
         """
         found = checkpoints.load_newest(folder)
         if found is None:
