@@ -76,7 +76,7 @@ class VideoStream(FrameStream):
     file is decoded once instead.
 
     Raises:
-        ValueError: If it holds no frames, or its first or last cannot be decoded or are damaged, or differ in size; and as
+        ValueError: If it holds no frames, or its first or last cannot be decoded or differ in size; and as
             ``open_video``.
     """
 

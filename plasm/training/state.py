@@ -107,7 +107,7 @@ class TrainState:
 
         Raises:
             OSError: If every checkpoint is damaged.
-            ValueError: If it is not one of this run: of an earlier version of plasm, of another learning rate, or of other
+            ValueError: If it is of an earlier version of plasm, of another learning rate or run, or of other
                 data, where that is not allowed.
         """
         found = checkpoints.load_newest(folder)
