@@ -1,4 +1,7 @@
-"""Layers that stand on their own: take one, leave the rest."""
+"""Layers that stand on their own: take one, leave the rest.
+
+Each takes ``device`` and ``dtype`` of its parameters by name, as torch's layers do: ``**dd``.
+"""
 
 from .causal_lstm import CausalLSTMCell, GradientHighwayUnit
 from .conv import ConvBlock, UpsampleBlock

@@ -29,7 +29,6 @@ class CausalLSTMCell(nn.Module):
         dim: D.
         kernel_size: Side of the (odd) kernels.
         size: (h, w) for LayerNorm after each convolution but the 1x1; None leaves it out.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, in_dim: int, dim: int, kernel_size: int = 5, size: Size = None, **dd: Any) -> None:
@@ -99,7 +98,6 @@ class GradientHighwayUnit(nn.Module):
         dim: D, of x and z.
         kernel_size: Side of the (odd) kernels.
         size: (h, w) for LayerNorm after each convolution; None leaves it out.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, kernel_size: int = 5, size: Size = None, **dd: Any) -> None:

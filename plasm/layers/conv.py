@@ -58,7 +58,6 @@ class ConvBlock(nn.Module):
         dim: Channels in and out.
         kernel_size: Side of the (odd) kernel; 7 in Table X.
         num_groups: Groups of the GroupNorm.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, kernel_size: int = 7, num_groups: int = 8, **dd: Any) -> None:
@@ -83,7 +82,6 @@ class UpsampleBlock(nn.Module):
         stride: 1, or 2 to double height and width.
         upsample: "transposed" (the text) or "pixelshuffle" (the authors' code).
         num_groups: Groups of the GroupNorm. The paper gives none.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``upsample`` is neither.

@@ -16,7 +16,6 @@ class ConvMixerBlock(nn.Module):
     Args:
         dim: Channels in and out.
         kernel_size: Side of the (odd) depthwise kernel.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, kernel_size: int = 11, **dd: Any) -> None:

@@ -29,7 +29,6 @@ class GateConv(nn.Module):
         kernel_size: Side of the (odd) kernel.
         size: (h, w) of the LayerNorm, which has a weight and a bias for each channel and position; None leaves it out.
         bias: Whether the convolution has one.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -80,7 +79,6 @@ class ConvLSTMCell(nn.Module):
         dim: D.
         kernel_size: Side of the (odd) kernels.
         size: (h, w) for LayerNorm after each convolution; None leaves it out.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, in_dim: int, dim: int, kernel_size: int = 5, size: Size = None, **dd: Any) -> None:

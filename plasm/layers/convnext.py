@@ -23,7 +23,6 @@ class ConvNeXtBlock(nn.Module):
         num_groups: Groups of the GroupNorm; the paper gives none.
         norm: "group", over groups of channels and all positions; or "layer", over the channels of each position, so
             that what lies far away does not matter.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``norm`` is neither.

@@ -26,7 +26,6 @@ class WindowConv(nn.Module):
         kernel_size: Side of the (odd) kernel in space.
         size: (h, w) for LayerNorm over the repeated frames, with weights for each frame; None leaves it out.
         stride: In space; what it skips is repeated.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -81,7 +80,6 @@ class Eidetic3DLSTMCell(nn.Module):
         layer_norm: Whether LayerNorm follows each convolution but the last.
         stride: Of the convolutions, whose output is then stretched; 1 wherever the system was used.
         as_openstl: See above.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(

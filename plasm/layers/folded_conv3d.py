@@ -19,7 +19,6 @@ class FoldedConv3d(nn.Conv2d):
         kernel_frames: Frames that it spans, an odd number.
         stride: In space.
         bias: Whether there is one.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(

@@ -17,7 +17,6 @@ class MultiOrderGatedAggregation(nn.Module):
     Args:
         dim: Channels in and out, a multiple of 8: 1/8, 3/8 and 1/2 of them see 5x5, then nothing, 5x5 with dilation 2,
             7x7 with dilation 3.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``dim`` is no multiple of 8.
@@ -55,7 +54,6 @@ class ChannelAggregation(nn.Module):
         dim: Channels in and out.
         hidden_dim: Channels between.
         drop: Dropout rate.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0, **dd: Any) -> None:

@@ -22,7 +22,6 @@ class GatedTransformerBlock(nn.Module):
         expansion: Width of the SwiGLU, in multiples of D.
         drop: Dropout rate of both branches' outputs.
         drop_path: Chance that a sequence skips a branch in training.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If the heads do not divide D.

@@ -41,7 +41,6 @@ class InceptionBlock(nn.Module):
         out_dim: Channels out.
         kernel_sizes: Sides of the (odd) kernels.
         num_groups: Groups of the convolutions; see ``GroupConvBlock``.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(

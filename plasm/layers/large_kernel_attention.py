@@ -17,7 +17,6 @@ class LargeKernelAttention(nn.Module):
         dim: Channels in and out.
         kernel_size: Side of the kernel that is taken apart, 21.
         dilation: d: the first kernel is 2 d - 1 wide, the second, of dilation d, kernel_size / d.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     features_per_channel = 1

@@ -25,7 +25,6 @@ class LocalLayerAttention(nn.Module):
     Args:
         dim: Channels of both inputs and of the output.
         num_heads: Heads, each with a scale and a bias.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``num_heads`` does not divide ``dim``.

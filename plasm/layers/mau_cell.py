@@ -30,7 +30,6 @@ class MAUCell(nn.Module):
         size: (h, w).
         kernel_size: Side of the (odd) kernels.
         mode: "normal" or "residual".
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``mode`` is neither.

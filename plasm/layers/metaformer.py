@@ -34,7 +34,6 @@ class DepthwiseMlp(nn.Module):
         dim: Channels in and out.
         hidden_dim: Channels between.
         drop: Dropout rate.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, hidden_dim: int, drop: float = 0.0, **dd: Any) -> None:
@@ -60,7 +59,6 @@ class MetaFormerBlock(nn.Module):
         norm_layer: Makes a norm of ``dim`` channels.
         init_scale: What s1 and s2 start from; None leaves them out.
         drop_path: Chance that a clip skips a branch in training.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     scale1: Tensor | None

@@ -29,7 +29,6 @@ class MIMMemory(nn.Module):
         size: (h, w).
         kernel_size: Side of the (odd) kernels.
         layer_norm: Whether LayerNorm follows each convolution.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -87,7 +86,6 @@ class MIMBlock(nn.Module):
         size: (h, w).
         kernel_size: Side of the (odd) kernels.
         layer_norm: Whether LayerNorm follows each convolution but the 1x1.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(

@@ -70,7 +70,6 @@ class PairwiseLayerAttention(nn.Module):
         residual: Add ``high`` to the output. The paper's text has no such path.
         block: What Value is made with: "convnext", or "conv7x7", the baseline of Table X.
         num_groups: Groups of the GroupNorm inside the block.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``num_heads`` does not divide ``dim``, an option is unknown, or one head is to be normalised

@@ -24,7 +24,6 @@ class PhyCell(nn.Module):
     Args:
         dim: D.
         kernel_size: k, odd; k^2 is a multiple of seven.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If seven does not divide k^2.

@@ -16,7 +16,6 @@ class RecursiveGatedConv(nn.Module):
     Args:
         dim: Channels in and out, a multiple of 2^(order - 1).
         order: How often.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``dim`` is no such multiple.

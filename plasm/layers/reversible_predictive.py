@@ -32,7 +32,6 @@ class ReversiblePredictiveModule(nn.Module):
     Args:
         dim: D.
         kernel_frames: Frames that a kernel of the gates spans; 3 x 3 positions in space.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, kernel_frames: int = 3, **dd: Any) -> None:

@@ -60,7 +60,6 @@ class SimVPEncoder(SparseStack):
         depth: Blocks; an odd one is rounded down, as OpenSTL does.
         kernel_size: Side of the (odd) kernels; 1 or 3 where there is a mask.
         coder: Whose.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -112,7 +111,6 @@ class SimVPDecoder(nn.Module):
         depth: Blocks; an odd one is rounded down.
         kernel_size: Side of the (odd) kernels.
         coder: Whose.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(

@@ -413,7 +413,6 @@ class SparseEncoder(SparseStack):
         dim: encoder channels.
         depth: blocks.
         num_groups: of the norms; the paper does not give it.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, in_chans: int = 1, dim: int = 64, depth: int = 4, num_groups: int = 2, **dd: Any) -> None:

@@ -29,7 +29,6 @@ class SpatialMasking(nn.Module):
     Args:
         dim: Channels C (C-tilde in the paper).
         mask_ratio: r in [0, 1], the ratio of the entries of A to mask (Table IX; 0.1 in the paper).
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If ``mask_ratio`` is outside [0, 1].

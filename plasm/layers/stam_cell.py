@@ -54,7 +54,6 @@ class STAMCell(nn.Module):
         kernel_size: Side of the (odd) kernels in space.
         kernel_frames: Frames that they span, an odd number.
         as_paper: See above.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(

@@ -24,7 +24,6 @@ class TemporalAttention(LargeKernelAttention):
         dilation: See ``LargeKernelAttention``.
         reduction: The MLP of d is max(dim / reduction, 4) times narrower than ``dim``: OpenSTL's rule, by which it has
             about ``reduction`` units.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, kernel_size: int = 21, dilation: int = 3, reduction: int = 16, **dd: Any) -> None:

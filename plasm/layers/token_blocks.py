@@ -26,7 +26,6 @@ class ViTBlock(Block):
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
         init_scale: What the scales of the branches start from; None leaves them out.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If the heads do not divide ``dim``.
@@ -62,7 +61,6 @@ class MLPMixerBlock(MixerBlock):
         mlp_ratio: Width of the MLP over channels, in multiples of ``dim``; that over positions has dim / 2.
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -113,7 +111,6 @@ class SwinBlock(SwinTransformerBlock):
         mlp_ratio: Width of the MLP, in multiples of ``dim``.
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If the heads do not divide ``dim``.

@@ -43,7 +43,6 @@ class CouplingBlock(nn.Module):
         dim: Channels of each half after: 4 ``in_dim`` where the block halves H and W, else the same.
         kernel_frames: Frames that a kernel spans; 3 x 3 pixels in space.
         first: Leave out the norm and ReLU before the first convolution, which sees pixels.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, in_dim: int, dim: int, kernel_frames: int = 3, first: bool = False, **dd: Any) -> None:
@@ -83,7 +82,6 @@ class TwoWayAutoencoder(nn.Module):
         in_chans: C.
         depths: Blocks of each stage; H and W are divided by 2 to the power of their number.
         kernel_frames: See ``CouplingBlock``.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Attributes:
         num_features: D, that is, C r^2 / 2.

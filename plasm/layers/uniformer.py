@@ -22,7 +22,6 @@ class UniFormerBlock(nn.Module):
         mlp_ratio: Width of the MLP, in multiples of ``dim``.
         drop: Dropout rate.
         drop_path: Chance that a clip skips a branch in training.
-        **dd: ``device`` and ``dtype`` of the parameters.
 
     Raises:
         ValueError: If there is attention, and the heads do not divide ``dim``.

@@ -34,7 +34,6 @@ class MAUEncoder(nn.Module):
         in_chans: C.
         dim: D.
         depth: How often H and W are halved.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, in_chans: int, dim: int, depth: int, **dd: Any) -> None:
@@ -63,7 +62,6 @@ class MAUDecoder(nn.Module):
         dim: D.
         out_chans: Channels of the frames.
         depth: How often H and W are doubled.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, out_chans: int, depth: int, **dd: Any) -> None:

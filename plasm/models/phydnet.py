@@ -56,7 +56,6 @@ class PhyDNetEncoder(nn.Module):
         in_chans: C.
         reduction: 2 or 4.
         dim: Channels of the features, a multiple of 32.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, in_chans: int, reduction: int, dim: int = 64, **dd: Any) -> None:
@@ -79,7 +78,6 @@ class PhyDNetDecoder(nn.Module):
         out_chans: Channels of the frames.
         reduction: 2 or 4.
         dim: Channels of the features, a multiple of 32.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, out_chans: int, reduction: int, dim: int = 64, **dd: Any) -> None:

@@ -44,7 +44,6 @@ class Translator(nn.Module):
         score: See ``PairwiseLayerAttention``.
         residual: See ``PairwiseLayerAttention``.
         block: "convnext", or "conv7x7", the baseline of Table X.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -105,7 +104,6 @@ class Decoder(nn.Module):
         out_chans: C.
         depth: M; the strides are those of an encoder of that depth, in reverse.
         upsample: "transposed" as in the text, or "pixelshuffle" as in the authors' code.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, out_chans: int, depth: int = 4, upsample: Upsample = "transposed", **dd: Any) -> None:

@@ -53,7 +53,6 @@ class LocalTranslator(Translator):
         out_dim: Channels of its output, small at first.
         depth: N, the number of ConvNeXt blocks and of PLA blocks.
         num_heads: Heads of each PLA block.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(self, dim: int, out_dim: int, depth: int = 3, num_heads: int = 2, **dd: Any) -> None:

@@ -47,7 +47,6 @@ class InceptionTranslator(nn.Module):
         depth: N, blocks of each half.
         kernel_sizes: Sides of the (odd) kernels of a block.
         num_groups: Groups of its convolutions.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
@@ -94,7 +93,6 @@ class MetaTranslator(nn.Module):
         drop: Dropout rate.
         drop_path: Chances that a clip skips a branch in training: of the first block and of the last; those between lie
             on a line.
-        **dd: ``device`` and ``dtype`` of the parameters.
     """
 
     def __init__(
