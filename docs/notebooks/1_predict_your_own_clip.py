@@ -33,7 +33,7 @@ strip(seen, forecast, truth)
 # blurred.
 
 # %%
-long = model.predict(seen, num_frames=25)
+long = model.predict(seen, num_frames=15)
 strip(seen, long)
 
 # %% [markdown]

@@ -4,7 +4,8 @@
 # From a folder of videos to forecasts that beat repeating the last frame. The videos here are made up: three shapes that
 # turn, bounce off the borders and collide. The page [your own videos](../videos.md) says what to choose for others.
 #
-# The whole notebook should take a quarter of an hour on two cores. With `PLASM_QUICK=1` in the environment it does little of
+# The whole notebook takes a quarter of an hour of two cores: 28 minutes of CPU time. It ran here on a machine that was busy with
+# other work, so the times that it prints are longer. With `PLASM_QUICK=1` in the environment it does little of
 # everything, to see that it works.
 
 # %%
