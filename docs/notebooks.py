@@ -78,7 +78,8 @@ def page(name: str) -> str:
     """The page of the site: the cells with their outputs, and the notebook to take away."""
     parts = []
     for cell in _with_outputs(name).cells:
-        parts.append(f"```python\n{cell.source}\n```" if cell.cell_type == "code" else cell.source)
+        language = "bash" if cell.source.startswith("!") else "python"
+        parts.append(f"```{language}\n{cell.source}\n```" if cell.cell_type == "code" else cell.source)
         parts += [_shown(output) for output in cell.get("outputs", [])]
     title, *rest = parts
     return "\n\n".join([title, f"[Download the notebook]({name}.ipynb){{ .md-button download }}", *rest, ""])

@@ -268,7 +268,8 @@ def benchmark(_: str = "") -> str:
     settings = ("mode", "runtime", "threads", "from eager")
     columns = [
         n for n, title in enumerate(titles)
-        if title != "frames/s" and (title not in settings or len({line[n] for line in lines}) > 1)
+        if title != "frames/s" and len(found := {line[n] for line in lines}) + (title not in settings) > 1
+        and found != {"-"}
     ]  # fmt: skip
     # Cells stay on one line. The page says whose the published errors are.
     hyphen = "\N{NON-BREAKING HYPHEN}"

@@ -1,4 +1,4 @@
-"""A run of a model that draws what it is shown in training resumes to the bit."""
+"""A run of a model that draws what it is shown in training resumes exactly."""
 
 from pathlib import Path
 from typing import Any
