@@ -266,11 +266,11 @@ def benchmark(_: str = "") -> str:
     titles, *lines = measuring.table(rows)
     # What is the same in each row is in the line above the table, or of no interest.
     settings = ("mode", "runtime", "threads", "from eager")
-    columns = [
-        n for n, title in enumerate(titles)
-        if title != "frames/s" and len(found := {line[n] for line in lines}) + (title not in settings) > 1
-        and found != {"-"}
-    ]  # fmt: skip
+    columns = []
+    for n, title in enumerate(titles):
+        cells = {line[n] for line in lines}
+        if title != "frames/s" and cells != {"-"} and (title not in settings or len(cells) > 1):
+            columns.append(n)
     # Cells stay on one line. The page says whose the published errors are.
     hyphen = "\N{NON-BREAKING HYPHEN}"
     chosen = [[line[n].replace(" (OpenSTL)", "").replace("-", hyphen) for n in columns] for line in lines]
