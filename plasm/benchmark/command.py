@@ -19,28 +19,18 @@ def run(
     models: Sequence[str] = (),
     *,
     device: str = "auto",
-    batch_size: int = 4,
-    train: bool = False,
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-    runtime: str | Sequence[str] = "eager",
-    rounds: int = 5,
-    model_args: dict[str, Any] | None = None,
-    threads: Sequence[int] = (),
     out: Path = Path("benchmark"),
+    **options: Any,
 ) -> list[Measurement]:
     """Measure models side by side; see ``measure``.
 
     Args:
         models: Constructors; by default one of Moving MNIST of each family and translator.
         device: See ``choose_device``.
-        batch_size: See ``measure``, as for the arguments below.
-        train: See there.
-        dtype: See there.
-        runtime: See there.
-        rounds: See there.
-        model_args: See there.
-        threads: See there.
+        dtype: See ``measure``.
         out: Folder for benchmark.csv, benchmark.md and benchmark.png; or one .csv file.
+        **options: The others of ``measure``.
 
     Raises:
         ValueError: If plasm has no such model, or an argument is wrong.
@@ -54,7 +44,7 @@ def run(
     where = choose_device(device)
     keep_freed_memory(where)
     with clear_failures("a smaller --batch-size, or fewer models, take less"):
-        rows = measure(names, where, batch_size, train, getattr(torch, dtype), runtime, rounds, model_args, threads)
+        rows = measure(names, where, dtype=getattr(torch, dtype), **options)
     (out.parent if out.suffix == ".csv" else out).mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         write_csv(rows, out)

@@ -31,10 +31,7 @@ def cut_windows(length: int, span: int, stride: int, from_end: bool = False) -> 
     """First frames of the windows of ``span`` frames in a stream, ``stride`` frames from one to the next.
 
     With ``from_end`` the last window ends with the stream, as in the field's preparations of KTH, KITTI and Caltech;
-    else the first one starts with it.
-
-    Raises:
-        ValueError: If a number is not positive.
+    else the first one starts with it. A number that is not positive is a ValueError.
     """
     return list(_starts(length, span, stride, from_end))
 

@@ -53,12 +53,10 @@ class ImageFile:
 
 
 def inspect_image(content: BinaryIO, name: str) -> ImageFile:
-    """Look through a GIF, PNG, JPEG or WebP; of other files nothing is known, and nothing said.
+    """Look through a GIF, PNG, JPEG or WebP; other files are not looked at.
 
-    It leaves the open file at an arbitrary position. ``name`` is what errors call it.
-
-    Raises:
-        ValueError: If it ends before its time, or says that its frames are of 0 pixels.
+    It leaves the open file at an arbitrary position. ``name`` is what errors call it. A ValueError if it ends before
+    its time, or has frames of 0 pixels.
     """
     content.seek(0)
     start = content.read(12)

@@ -60,15 +60,7 @@ class PageStream(FrameStream):
 
 
 class TiffStream(ClipStream):
-    """The frames of a TIFF file, or of one clip in it; see ``ClipStream``.
-
-    Args:
-        file: The file.
-        stack: What is in it.
-        clip: Which clip, if there is an axis of clips.
-        channels: C wanted, which tells what a fourth sample is.
-        fill: What is taken for NaN and for what the file says is missing.
-    """
+    """The frames of a TIFF file, or of one clip in it; see ``ClipStream`` and ``read_tiff``."""
 
     _frames_apart = True
 

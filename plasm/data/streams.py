@@ -128,9 +128,6 @@ class ClipStream(FrameStream):
         clip: Which clip, if there is a "b".
         fill: What is taken for missing values.
         rows: First and number of the array's frames that are the stream's; all by default.
-
-    Raises:
-        ValueError: If there are none, or fewer than that.
     """
 
     def __init__(

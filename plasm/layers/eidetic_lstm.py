@@ -17,15 +17,8 @@ class WindowConv(nn.Module):
 
     In the authors' code the kernel is 2 x 5 x 5 over windows of two frames, and its output is padded to two frames
     again; in OpenSTL's, it is repeated. Either way the gates see the window through one such sum; here the frames are
-    repeated only where something makes them differ.
-
-    Args:
-        in_dim: C.
-        out_dim: Channels out.
-        window: W.
-        kernel_size: Side of the (odd) kernel in space.
-        size: (h, w) for LayerNorm over the repeated frames, with weights for each frame; None leaves it out.
-        stride: In space; what it skips is repeated.
+    repeated only where something makes them differ: a LayerNorm over them, of (h, w) and with weights for each frame.
+    What a stride skips is repeated.
     """
 
     def __init__(

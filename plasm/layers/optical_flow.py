@@ -61,14 +61,10 @@ class OpticalFlow(nn.Module):
 
 
 def trajectories(motion: Tensor, steps: int, reduction: int = OpticalFlow.reduction) -> Tensor:
-    """Where what arrives at a cell after 1, 2, ... steps comes from, along a motion that stays as it is.
+    """Where what arrives at a cell after 1, 2, ... steps comes from, along a motion (B, 2, h, w) that stays as it is.
 
-    Each step is taken from the end of the one before, with the motion halfway (Germann and Zawadzki, MWR 2002).
-
-    Args:
-        motion: (B, 2, h, w) a step.
-        steps: K.
-        reduction: Cells of the finest grid in a cell of h x w.
+    Each step is taken from the end of the one before, with the motion halfway (Germann and Zawadzki, MWR 2002). A cell
+    of h x w has ``reduction`` cells of the finest grid.
 
     Returns:
         (B, K, 2, h, w): the motion from there, so that it came from the cell minus that.

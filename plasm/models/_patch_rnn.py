@@ -109,14 +109,8 @@ PATCH_ADAPTERS: Mapping[str, Adapter] = {
 def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> tuple[str, dict[str, Any]]:
     """Constructor and arguments by a configuration of OpenSTL, as ``plasm.models.openstl.read_config`` gives it.
 
-    Missing keys have the values of OpenSTL's configurations for Moving MNIST.
-
-    Args:
-        config: The configuration.
-        strided: Whether the system works with a stride other than 1.
-
-    Raises:
-        ValueError: If a value is no number, or there is a stride.
+    Missing keys have the values of OpenSTL's configurations for Moving MNIST. Systems that are not ``strided`` work
+    with a stride of 1 alone; another, and a value that is no number, is a ValueError.
     """
     _, _, height, width = config["in_shape"]
     try:

@@ -211,14 +211,7 @@ def run(config: EvaluateConfig) -> RainEvaluation | None:
 
 
 def write_scores(scores: RainScores, minutes: float, folder: Path) -> list[Path]:
-    """Write tables (scores.csv, spectra.csv) and pictures (by lead time, performance diagram).
-
-    Returns:
-        The files.
-
-    Raises:
-        OSError: If they cannot be written.
-    """
+    """Write tables (scores.csv, spectra.csv) and pictures (by lead time, performance diagram); give the files."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, spectra = scores.rows(minutes), scores.spectra(minutes)
     files = [folder / name for name in ("scores.csv", "lead_times.png", "performance.png")]

@@ -101,12 +101,7 @@ def _coarse(frame: np.ndarray, step: int) -> np.ndarray:
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Draw scores by lead time: CSI and bias at some thresholds, FSS and the mean absolute error.
-
-    Args:
-        rows: Of ``RainScores.rows``.
-        file: PNG to write.
-    """
+    """Draw scores of ``RainScores.rows`` by lead time: CSI and bias at some thresholds, FSS, mean absolute error."""
     from matplotlib.figure import Figure
 
     thresholds = sorted({row["threshold_mm_h"] for row in rows})
@@ -142,12 +137,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 
 def draw_performance(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
-    """Draw the performance diagram (Roebber 2009): POD against 1 - FAR, with lines of equal CSI and frequency bias.
-
-    Args:
-        rows: Of ``RainScores.rows``.
-        file: PNG to write.
-    """
+    """Draw the performance diagram (Roebber 2009): POD against 1 - FAR, with lines of equal CSI and frequency bias."""
     from matplotlib.figure import Figure
 
     thresholds = sorted({row["threshold_mm_h"] for row in rows})
