@@ -26,7 +26,7 @@ _INK, _PAPER, _LINE = (30, 30, 30), (255, 255, 255), (120, 120, 120)
 
 
 def drawable(clips: Tensor) -> Tensor:
-    """What a picture can show of clips (B, T, C, H, W): of more than three channels, which are no colours, one."""
+    """The channels of clips (B, T, C, H, W) that a picture shows: up to three are colours; of more, the first."""
     return clips[:, :, :1] if clips.shape[2] > 3 else clips
 
 

@@ -40,7 +40,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PredictConfig(Config):
-    """What to predict, with what, and where to put it."""
+    """Options of a prediction: input, weights and output."""
 
     command = "predict"
     model: str | None = option(
@@ -84,7 +84,7 @@ class PredictConfig(Config):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was predicted.
+    """The result of a prediction.
 
     Attributes:
         source: Whose weights predicted: a published name, or what was given.

@@ -1,4 +1,4 @@
-"""What ``plasm benchmark`` does: models measured, and written as a table and a picture."""
+"""``plasm benchmark``: models are measured, and written as a table and a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path

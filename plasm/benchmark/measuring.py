@@ -1,4 +1,4 @@
-"""What models cost, measured side by side: parameters, MACs, clips a second, memory, ratio to the peak.
+"""Cost of models, measured side by side: parameters, MACs, clips a second, memory, ratio to the peak.
 
 Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixels.
 """

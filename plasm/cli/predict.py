@@ -51,7 +51,7 @@ def predict(**arguments: Any) -> None:
 
 
 def _advice(config: PredictConfig, done: Prediction, model: str, data: str) -> str:
-    """How to get weights for a clip of the user's own: commands for videos like it."""
+    """Commands that train weights for videos like the user's clip."""
     stream, shown, summary = done.stream, _TITLES.get(data, data), summarize(model)
     span = (summary.input_shape[0] + summary.output_shape[0] - 1) * config.step + 1
     note = f"these weights were trained on {shown} alone; other scenes need weights of their own."

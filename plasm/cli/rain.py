@@ -1,4 +1,4 @@
-"""What ``plasm predict`` and ``plasm evaluate`` do with radar."""
+"""``plasm predict`` and ``plasm evaluate`` of radar."""
 
 import click
 

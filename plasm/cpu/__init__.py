@@ -1,4 +1,4 @@
-"""What makes models faster on a CPU, as a transform of a model: its layers are torch's own until then."""
+"""Faster models on a CPU, by a transform of a model: its layers are torch's own until then."""
 
 from .transform import speed_up
 

@@ -1,4 +1,4 @@
-"""What FFmpeg decodes, as arrays: opening files, frames in them, pixel formats, upright pictures."""
+"""Decoding by FFmpeg, to arrays: opening files, frames in them, pixel formats, upright pictures."""
 
 import csv
 import errno

@@ -1,4 +1,4 @@
-"""Which data a data set reads, cheaply: by names, sizes and the ends of its files."""
+"""Cheap fingerprints of data sets: by names, sizes and the ends of their files."""
 
 import hashlib
 import os

@@ -22,7 +22,7 @@ _BLACK = 1 / 16
 
 @dataclass(frozen=True)
 class FrameFormat:
-    """What frames shall be like.
+    """The format of frames: channels, size and range of values.
 
     Attributes:
         channels: C. Colour becomes gray and gray becomes three equal channels where needed; an alpha channel that C

@@ -1,4 +1,4 @@
-"""What lies on disk as streams: finding and opening many, and saying which cannot be used."""
+"""Sources on disk as streams: find and open many, and report those that cannot be used."""
 
 import logging
 import os

@@ -13,7 +13,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class SplitFolders:
-    """What folders named after splits hold.
+    """The content of folders named after splits.
 
     Attributes:
         sources: Names of the sources of each split.

@@ -101,12 +101,12 @@ class DemoServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Address of the page."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
     @property
     def hosts(self) -> list[list[str]]:
-        """What browsers of this machine call it."""
+        """The values of the header Host that are accepted."""
         port = self.server_address[1]
         return [[f"{name}{end}"] for name in ("127.0.0.1", "localhost") for end in (f":{port}", *[""] * (port == 80))]
 

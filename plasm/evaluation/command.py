@@ -27,7 +27,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Config):
-    """What to measure, and on what."""
+    """Options of an evaluation: weights, data and metrics."""
 
     command = "evaluate"
     model: str | None = option(None, "Constructor; taken from the weights' config if that is there.")
@@ -64,7 +64,7 @@ class EvaluateConfig(Config):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured.
+    """The result of an evaluation.
 
     Attributes:
         metrics: Of the model and of each baseline.

@@ -23,7 +23,7 @@ _GREATEST_TARGET = 10.0
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a set of predicted clips scored.
+    """The scores of a set of predicted clips.
 
     Attributes:
         means: Each metric, averaged over frames and clips. Frames smaller than SSIM's window have no SSIMs.

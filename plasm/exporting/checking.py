@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .engines import Engine, load_exported
 
 TOLERANCE = 1e-3
-"""How far a file may be from eager, in parts of the output's range."""
+"""The largest difference of a file from eager, relative to the range of the output."""
 
 
 class ExportError(ValueError):

@@ -39,7 +39,7 @@ _SUFFIXES: dict[str, str] = {"onnx": ".onnx", "pt2": ".pt2", "aoti": ".pt2"}
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """A file that was exported.
 
     Attributes:
         file: Where.

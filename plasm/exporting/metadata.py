@@ -12,7 +12,7 @@ from typing import BinaryIO
 from plasm.files import parse_json
 
 METADATA = "plasm.json"
-"""What the metadata is called inside a .pt2 file, which is a zip archive, in the folder ``extra``."""
+"""Name of the metadata in the folder ``extra`` of a .pt2 file, which is a zip archive."""
 _COUNTS = ("in_frames", "out_frames", "in_chans", "out_chans", "height", "width", "size_multiple")
 _ONNX_METADATA = 14  # metadata_props of ModelProto
 _LARGEST_METADATA, _MOST_FIELDS = 2**20, 100_000

@@ -51,7 +51,7 @@ def remember(file: Path) -> None:
 
 
 def record_file() -> Path:
-    """Where exports of this user are noted, a sha256 a line: in the folder PLASM_CACHE, or the system's for caches."""
+    """The record of this user's exports, a sha256 a line: in the folder PLASM_CACHE, or the system's for caches."""
     if given := os.environ.get("PLASM_CACHE"):
         return Path(given) / _RECORD
     home = Path.home()

@@ -13,7 +13,7 @@ NEGATIVE_SLOPE = 0.2
 """Slope of every LeakyReLU. The paper gives none."""
 
 QUIET = 0.02
-"""What a readout's initial weights are multiplied by: the first forecast is near zero."""
+"""Factor of a readout's initial weights: the first forecast is near zero."""
 
 Upsample = Literal["transposed", "pixelshuffle"]
 

@@ -1,4 +1,4 @@
-"""Where the visible sites of a batch of frames lie, and which of them a kernel joins.
+"""Positions of the visible sites of a batch of frames, and the pairs of them that a kernel joins.
 
 Shape legend
     N - frames            H, W - height, width of the dense grid

@@ -25,7 +25,7 @@ from .uniformer import UniFormerBlock
 
 @dataclass(frozen=True)
 class BlockPosition:
-    """Where in a translator a block stands, and what all of its blocks share.
+    """Position of a block in a translator, and the options that all of its blocks share.
 
     Attributes:
         dim: Channels in.

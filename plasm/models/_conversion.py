@@ -15,7 +15,7 @@ from ._registry import family_of
 
 @dataclass(frozen=True)
 class Converted:
-    """What was converted.
+    """The result of a conversion.
 
     Attributes:
         tensors: How many.

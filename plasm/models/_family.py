@@ -121,7 +121,7 @@ class Family:
 
     @property
     def paper(self) -> weights.Paper:
-        """What a model card prints of the family."""
+        """The paper of the family, for a model card."""
         return weights.Paper(self.title, self.url, self.citation, self.authors)
 
     def _describe(self, name: str, input_size: Size) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""What the recurrent systems on patches share: ConvLSTM, PredRNN, PredRNN++, MIM, E3D-LSTM.
+"""The base of recurrent models on patches: ConvLSTM, PredRNN, PredRNN++, MIM, E3D-LSTM.
 
 Frames are cut into patches, whose pixels become channels; layers of cells lie on the h x w positions of patches; a 1x1
 convolution turns the last layer's hidden state into the patches of the next frame.
@@ -103,7 +103,7 @@ PATCH_ADAPTERS: Mapping[str, Adapter] = {
     ),
     "readout.*": lambda t, model: adapt_out_channels(t, model.out_chans, model.patch_size**2),
 }
-"""What makes weights of other channels fit, of every system on patches: see ``Family.adapters``."""
+"""Adapters to other channels, of every system on patches: see ``Family.adapters``."""
 
 
 def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> tuple[str, dict[str, Any]]:

@@ -42,7 +42,7 @@ Filter = Callable[[dict[str, Tensor], Any], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What a model is made with.
+    """Arguments and weights of a model.
 
     Attributes:
         arguments: Of the constructor, those in which published weights differ from it among them.

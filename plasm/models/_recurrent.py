@@ -1,4 +1,4 @@
-"""What the recurrent systems share: step after step, for any horizon, on true frames or on forecasts of their own.
+"""The base of recurrent models: step by step, for any horizon, on true frames or on forecasts of their own.
 
 A step takes one frame and a state and gives a forecast of the next frame and the next state. Over the T frames of a
 clip the frames are the clip's; after them each forecast is the next frame. What a step makes of its frame alone is made

@@ -71,7 +71,7 @@ def arguments_of(name: str) -> dict[str, Any]:
 
 
 def recipe(name: str, command: str) -> Mapping[str, Any]:
-    """What a model's family sets for a phase, by field of its configuration; nothing if it sets nothing.
+    """The hyperparameters that a model's family sets for a phase, by field of its configuration.
 
     Args:
         name: Of the constructor, with or without a tag.

@@ -23,20 +23,9 @@ __all__ = ["E3DLSTM", "checkpoint_filter_fn", "from_openstl"]
 class E3DLSTM(PatchRNN):
     """A stack of ``Eidetic3DLSTMCell``, which see the last W frames at each step, and zeros before the first.
 
-    Args:
-        in_chans: See ``PatchRNN``.
-        in_frames: See ``PatchRNN``.
-        out_frames: See ``PatchRNN``.
-        img_size: See ``PatchRNN``. Clips are of this size: there are weights for each position.
-        patch_size: See ``PatchRNN``.
-        hidden_dims: See ``PatchRNN``; all the same.
-        kernel_size: See ``PatchRNN``; in space.
-        layer_norm: See ``PatchRNN``.
-        window: W.
-        stride: See ``Eidetic3DLSTMCell``.
-        as_openstl: Compute as OpenSTL's code does where it departs from the authors'; see ``Eidetic3DLSTMCell``.
-        device: Device of the parameters.
-        dtype: Data type of the parameters.
+    Arguments as ``PatchRNN``; all ``hidden_dims`` are the same. Clips are of ``img_size``: there are weights for each
+    position. Beside them, ``window`` is W; for ``stride``, and for ``as_openstl``, which computes as OpenSTL's code
+    does where it departs from the authors', see ``Eidetic3DLSTMCell``.
     """
 
     fixed_size = True

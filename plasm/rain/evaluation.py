@@ -159,7 +159,7 @@ def evaluate_rain(
 
 @dataclass(frozen=True)
 class RainEvaluation:
-    """What was measured of radar.
+    """The result of an evaluation on radar.
 
     Attributes:
         scores: Of the model and of the baselines.

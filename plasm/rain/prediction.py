@@ -22,7 +22,7 @@ from .netcdf import write_forecast
 
 @dataclass(frozen=True)
 class RainPrediction:
-    """What was forecast.
+    """The result of a forecast.
 
     Attributes:
         rates: (T', H, W) in mm/h, NaN where missing.

@@ -127,7 +127,7 @@ AnyRunConfig = TypeVar("AnyRunConfig", bound=RunConfig)
 
 
 def model_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
-    """What a model's family sets for it in a phase, where the record's default is another."""
+    """The recipe of a model's family for a phase, where it differs from the record's defaults."""
     return dict(recipe(model, kind.command))
 
 
@@ -161,7 +161,7 @@ _MAY_CHANGE_BEFORE_DECAY = ("epochs", "decay_epochs")
 
 
 def config_differences(config: RunConfig, file: Path) -> list[str]:
-    """Where a configuration would give another run than the one that was saved in a file, a sentence each.
+    """Differences of a configuration from the one saved in a file that would change the run, a sentence each.
 
     What an earlier plasm did not know has its default.
 

@@ -45,7 +45,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the states for ``--resume`` lie."""
+        """Folder of the checkpoints for ``--resume``."""
         return self.path / "checkpoints"
 
     def check(self, config: RunConfig, resume: bool) -> None:

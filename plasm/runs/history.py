@@ -1,4 +1,4 @@
-"""Where the weights of a run come from: its hyperparameters, and the runs before it whose weights it began with."""
+"""The history of the weights of a run: its hyperparameters, and the runs before it whose weights it began with."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a step of training is: losses, sampling schedules and the tasks made of them. They know no model.
+"""Training steps: losses, sampling schedules and the tasks made of them. They do not depend on a model.
 
 A task is given a module and calls it; what else it needs of the module stands in its docstring.
 """

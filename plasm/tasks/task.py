@@ -1,4 +1,4 @@
-"""What a step of training is: from a batch of clips to losses.
+"""A step of training: from a batch of clips to losses.
 
 Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 """
@@ -12,7 +12,7 @@ Losses = dict[str, Tensor]
 
 
 class Outputs(NamedTuple):
-    """What a step gives besides its loss, for the look at validation clips.
+    """The clips of a step, for validation and its pictures.
 
     Attributes:
         shown: The clip that a picture shows as the input, (B, T, C, H, W).

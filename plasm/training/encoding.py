@@ -40,7 +40,7 @@ def encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """What ``encode`` was given, with these tensors by their names.
+    """The inverse of ``encode``, with its tensors by name.
 
     Raises:
         KeyError: If a tensor is missing.

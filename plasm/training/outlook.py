@@ -47,7 +47,7 @@ def describe(trainer: Trainer) -> list[str]:
 
 
 def warnings(trainer: Trainer) -> list[str]:
-    """What in a run's clips and steps will keep it from learning, or make it slow, each with what to do."""
+    """Warnings of what keeps a run from learning or makes it slow, each with a remedy."""
     config, steps, found = trainer.config, trainer.steps_per_epoch, []
     total = config.epochs * steps
     # Of a run that goes on, it is too late.

@@ -11,7 +11,7 @@ import huggingface_hub
 from . import manifest
 
 METRIC_DEFINITIONS: dict[str, str] = json.loads(Path(__file__).with_name("metrics.json").read_text(encoding="utf-8"))
-"""What each metric of a card is, by its name."""
+"""Definition of each metric of a card, by its name."""
 
 TASK = "video-to-video"
 """The Hub's name of what these models do: from the frames of a clip to those that follow."""
@@ -39,7 +39,7 @@ class Paper:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What a model card says beyond the model itself.
+    """The content of a model card beyond the model itself.
 
     Attributes:
         repo: "owner/name" on the Hub; None for a folder that is not there.
@@ -94,7 +94,7 @@ class Card:
         return f"{str(card).rstrip()}\n"
 
     def _data(self, title: str) -> huggingface_hub.ModelCardData:
-        """What the Hub reads: licence, task, data set, and the metrics of ``plasm evaluate`` if there are."""
+        """Metadata for the Hub: licence, task, data set, and the metrics of ``plasm evaluate`` if there are."""
         measured = self.measured or {}
         results = [
             huggingface_hub.EvalResult(
@@ -148,6 +148,6 @@ class Card:
 
     @property
     def command(self) -> str:
-        """What prints the metrics again, of the uploaded weights where they are."""
+        """The command that repeats the measurement, of the uploaded weights where there are some."""
         options = (self.measured or {}).get("options", "")
         return f"plasm evaluate --weights {f'hf-hub:{self.repo}' if self.repo else 'FOLDER'} {options}".rstrip()

@@ -37,7 +37,7 @@ def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
 
 
 def foreign_content(file: Path) -> str | None:
-    """What a file is that commonly lies where weights should; None if it is nothing of the kind."""
+    """The kind of a file that is often found in place of weights; None if it is none of these."""
     with file.open("rb") as stream:
         head = stream.read(512)
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()

@@ -114,7 +114,7 @@ def check_cached(path: Path, what: str, digest: str | None = None) -> None:
 
 
 def cached_file(repo: str, file: str, revision: str | None, cache_dir: Path | str | None = None) -> Path | None:
-    """Where the cache has a file, if it has it."""
+    """Path of a file in the cache, if it is there."""
     found = huggingface_hub.try_to_load_from_cache(repo, file, cache_dir, revision)
     return Path(found) if isinstance(found, str) else None
 

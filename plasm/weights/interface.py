@@ -1,4 +1,4 @@
-"""What the package asks of a model: its own, one that a user registered with timm, or any module given in Python.
+"""The interface of models: the package's own, those that a user registered with timm, and other modules.
 
 Nothing else above this package looks whether a model has an attribute.
 """
@@ -14,7 +14,7 @@ from .card import Paper
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInterface:
-    """What a model has of what a ``VideoModel`` has, and what stands for the rest.
+    """The attributes of a ``VideoModel`` that a model has, and defaults for the others.
 
     Attributes:
         in_frames: T; None if the model does not say.

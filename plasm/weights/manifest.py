@@ -58,7 +58,7 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What ``timm.create_model`` calls it."""
+        """Its name for ``timm.create_model``."""
         return f"{self.model}.{self.tag}"
 
     @property

@@ -1,4 +1,4 @@
-"""Where the file of a published weight is found: a folder the user named, the package, the Hub's cache, the Hub."""
+"""Sources of published weights: a folder that the user named, the package, the Hub's cache, the Hub."""
 
 import os
 from pathlib import Path

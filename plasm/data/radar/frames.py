@@ -1,4 +1,4 @@
-"""What all formats of radar files share: frames, the options of reading, times in names, and units of rain."""
+"""The parts that all radar formats share: frames, the options of reading, times in names, and units of rain."""
 
 import gzip
 import re
@@ -168,7 +168,7 @@ def check_unit(unit: str, file: Path, hours: float | None = None) -> None:
 
 
 def quantity(unit: str, zr: tuple[float, float], hours: float | None = None) -> str:
-    """What a file holds, in words."""
+    """The quantity that a file holds, in words."""
     if _is_dbz(unit):
         return f"reflectivity, Z = {zr[0]:g} R^{zr[1]:g}"
     return "rain rate" if _spelled(unit) in _RATES else f"accumulation of {(hours or 0) * 60:g} minutes"

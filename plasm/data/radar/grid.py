@@ -1,4 +1,4 @@
-"""Where the cells of a composite lie."""
+"""Positions of the cells of a composite."""
 
 import math
 import warnings
