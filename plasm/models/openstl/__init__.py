@@ -135,18 +135,14 @@ def _read_file(file: Path) -> Mapping[str, Any]:
     kind = "configuration in Python" if file.suffix == ".py" else "model_param.json"
     try:
         text = file.read_text(encoding="utf-8")
-        return _read_assignments(text) if file.suffix == ".py" else _read_json(text)
+        content = _read_assignments(text) if file.suffix == ".py" else json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}")
+        return content
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"{file} is no {kind} of OpenSTL: {shown(error)}") from error
     except (RecursionError, MemoryError) as error:
         raise ValueError(f"{file} is no {kind} of OpenSTL: {reason(error)}") from error
-
-
-def _read_json(text: str) -> Mapping[str, Any]:
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise ValueError(f"it holds a {type(content).__name__}")
-    return content
 
 
 def _read_assignments(text: str) -> dict[str, Any]:
