@@ -5,11 +5,13 @@ Paper: Tan, Gao, Wu, Xu, Xia, Li, Li, CVPR 2023, arXiv 2206.12126.
 Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixels. Pixels are floats in [0, 1].
 """
 
+from dataclasses import replace
+
 from plasm.tasks import DivergencePrediction
 
-from ._adapters import adapt_out_channels
 from ._benchmarks import recipes
-from ._family import Family, paper
+from ._family import paper
+from .simvp import FAMILY as SIMVP
 from .simvp import SimVP, checkpoint_filter_fn, column, from_openstl, register
 
 __all__ = ["TAU", "checkpoint_filter_fn", "from_openstl"]
@@ -24,7 +26,8 @@ class TAU(SimVP):
     default_translator = "tau"
 
 
-FAMILY = Family(
+FAMILY = replace(
+    SIMVP,
     module=__name__,
     **paper("tan2023tau"),
     url="https://arxiv.org/abs/2206.12126",
@@ -36,11 +39,7 @@ FAMILY = Family(
         batch_size=column("tau", "batch_size"),
         phase_1=True,
     ),
-    first_conv="encoder.blocks.0.conv",
-    adapters={"decoder.readout.*": lambda t, model: adapt_out_channels(t, model.out_chans)},
     task=DivergencePrediction,
-    largest={"encoder_depth": 64, "translator_depth": 64},
-    checkpoint_filter_fn=checkpoint_filter_fn,
     openstl={"tau": from_openstl},
 )
 
