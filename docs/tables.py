@@ -129,8 +129,8 @@ def family_index(where: str = "") -> str:
         sizes = [summary(name).parameters / 1e6 for name in names]
         tags = sum(len(weights.tags(name)) for name in names)
         span = f"{min(sizes):.1f}" if len(sizes) == 1 else f"{min(sizes):.1f} to {max(sizes):.1f}"
-        rows.append((f"[{title_of(family)}]({link}{family}.md)", len(names), f"{span} M", tags or "-"))
-    return markdown(("family", "models", "parameters", "published weights"), rows)
+        rows.append((f"[{title_of(family)}]({link}{family}.md)", len(names), span, tags or "-"))
+    return markdown(("family", "models", "parameters (M)", "published weights"), rows)
 
 
 def published_weights(family: str = "") -> str:
