@@ -142,7 +142,8 @@ def main(name: str, n: int, seed: int, only: int | None) -> None:
     """Run a fuzzer and print what came of it."""
     numbers = list(range(n)) if only is None else [only]
     found: dict[int, Outcome] = {}
-    # Ctrl-C ends a long one early, with the table of what was tried by then.
+    # Ctrl-C, or what ends a batch job, ends a long one early, with the table of what was tried by then.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folders = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     with folders as folder, contextlib.suppress(KeyboardInterrupt):
         for number, outcome in tqdm(outcomes(name, seed, numbers, Path(folder)), name, len(numbers), unit="case"):

@@ -1,6 +1,7 @@
 """Training runs of both phases that signals end, or that lose a loader process, and go on: as if nothing had been."""
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from plasm import pictures, training
-from plasm.data import SAMPLES, create_dataset
+from plasm.files import atomic_write
 
 from .case import Case, Fuzzer
 
@@ -33,20 +34,43 @@ class Whole:
     """A run that nothing ended.
 
     Attributes:
+        clips: Its data.
         result: What it left.
         seconds: What it took.
     """
 
+    clips: Path
     result: dict[str, Any]
     seconds: float
 
 
-def _config(out: Path, phase: str, workers: int = 0) -> Any:
+def write_clips(folder: Path, count: int) -> Path:
+    """So many small clips for training, and one for validation."""
+    for split, files in (("train", count), ("val", 1)):
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        for number in range(files):
+            frames = np.random.default_rng(number).integers(0, 256, (20, 16, 16), dtype=np.uint8)
+            np.save(folder / split / f"{number}.npy", frames)
+    return folder
+
+
+def _config(clips: Path, out: Path, phase: str, workers: int = 0) -> Any:
     kind = training.TrainConfig if phase == "train" else training.PretrainConfig
     return kind(
-        model="plasm_mmnist", data="mmnist", data_dir=str(SAMPLES), out=str(out), epochs=2, clips_per_epoch=8,
+        model="plasm_mmnist", data="clips", data_dir=str(clips), out=str(out), epochs=2, clips_per_epoch=8,
         batch_size=4, val_clips=1, device="cpu", ema=0.9, checkpoint_minutes=0.0, model_args=SMALL, workers=workers,
+        data_args={"channels": 1},
     )  # fmt: skip
+
+
+def draw_nothing() -> None:
+    """Let what matplotlib draws be a file without a picture: drawing takes most of the time of such short runs."""
+
+    def curves(log: Any, file: Path) -> None:
+        with atomic_write(file) as beside:
+            beside.write_text(f"{len(log)} epochs", encoding="ascii")
+
+    pictures.curves = curves
 
 
 @contextlib.contextmanager
@@ -57,7 +81,9 @@ def quietly() -> Iterator[None]:
         yield
 
 
-def _attempt(out: Path, delay: float | None, number: int = 0, phase: str = "train", loader: bool = False) -> int:
+def _attempt(
+    clips: Path, out: Path, delay: float | None, number: int = 0, phase: str = "train", loader: bool = False
+) -> int:
     """Begin or go on with the run, in a fork, and signal it after a delay; how it ended: 0, or minus a signal.
 
     With ``loader`` it is its loader process that is signalled, if there is one then.
@@ -71,7 +97,7 @@ def _attempt(out: Path, delay: float | None, number: int = 0, phase: str = "trai
             for stream in (0, 1, 2):
                 os.dup2(nothing, stream)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            training.run(_config(out, phase, int(loader)), resume=True)
+            training.run(_config(clips, out, phase, int(loader)), resume=True)
             os._exit(0)
         except training.RunInterruptedError as end:
             os._exit(128 + end.signal)
@@ -123,11 +149,14 @@ def _result(run: Path) -> dict[str, Any]:
 def prepare(folder: Path) -> dict[str, Whole]:
     """Let one run of each phase end by itself."""
     # What an attempt would import is imported once, before the forks.
-    for name in ("matplotlib.figure", "matplotlib.backends.backend_agg", "torch.utils.tensorboard", "torch._dynamo"):
+    for name in ("torch.utils.tensorboard", "torch._dynamo"):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-    create_dataset("mmnist", SAMPLES, "train")[0]
-    pictures.curves([{"clips": 1, "loss": 1.0, "val_mse": 1.0, "lr": 1.0}], folder / "warm.png")
+    draw_nothing()
+    clips = write_clips(folder / "clips", 8)
+    # No fork looks through what all of them have.
+    gc.collect()
+    gc.freeze()
     wholes = {}
     for phase in _PHASES:
         out = folder / phase
@@ -135,9 +164,9 @@ def prepare(folder: Path) -> dict[str, Whole]:
         for _ in range(2):
             shutil.rmtree(out, ignore_errors=True)
             started = time.monotonic()
-            if end := _attempt(out, None, phase=phase):
+            if end := _attempt(clips, out, None, phase=phase):
                 raise RuntimeError(f"the run does not end by itself: {end}")
-        wholes[phase] = Whole(_result(out), time.monotonic() - started)
+        wholes[phase] = Whole(clips, _result(out), time.monotonic() - started)
     return wholes
 
 
@@ -147,14 +176,14 @@ def create(numbers: np.random.Generator, number: int, folder: Path, wholes: dict
     count = 1 if loader else int(numbers.integers(1, _MOST_SIGNALS + 1))
     names = ["SIGKILL"] if loader else [str(name) for name in numbers.choice(list(_SIGNALS), size=count)]
     delays = numbers.uniform(0, wholes[phase].seconds, size=count)
-    out = folder / "run"
+    clips, out = wholes[phase].clips, folder / "run"
 
     def run() -> dict[str, Any]:
         ends = [
-            _attempt(out, float(delay), _SIGNALS[name], phase, loader)
+            _attempt(clips, out, float(delay), _SIGNALS[name], phase, loader)
             for name, delay in zip(names, delays, strict=True)
         ]
-        ends.append(_attempt(out, None, phase=phase))
+        ends.append(_attempt(clips, out, None, phase=phase))
         if {98, 99} & {*ends} or ends[-1]:
             error = out.with_suffix(".error")
             raise RuntimeError(f"{ends}: {error.read_text(encoding='utf-8') if error.is_file() else ''}")

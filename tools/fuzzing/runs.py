@@ -16,7 +16,7 @@ from plasm.distributed import SINGLE_PROCESS
 from plasm.training.assembly import prepare as prepare_run
 
 from .case import Case, Fuzzer
-from .kills import SMALL, quietly
+from .kills import SMALL, draw_nothing, quietly, write_clips
 from .weights import MUTATIONS
 
 _FILES = ("state.json", "state.safetensors", "log.jsonl", "history.json", "config.toml")
@@ -43,12 +43,8 @@ class Shared:
 
 def prepare(folder: Path) -> Shared:
     """Train both phases, once to the end and once to the middle."""
-    clips = folder / "clips"
-    for split, count in (("train", 4), ("val", 1)):
-        (clips / split).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            frames = np.random.default_rng(number).integers(0, 256, (20, 16, 16), dtype=np.uint8)
-            np.save(clips / split / f"{number}.npy", frames)
+    draw_nothing()
+    clips = write_clips(folder / "clips", 4)
     common: dict[str, Any] = {
         "model": "plasm_mmnist", "data": "clips", "data_dir": str(clips), "epochs": 2, "clips_per_epoch": 4,
         "batch_size": 2, "val_clips": 1, "device": "cpu", "checkpoint_minutes": 0.0, "model_args": SMALL,
