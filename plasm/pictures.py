@@ -15,7 +15,7 @@ from einops import rearrange
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from plasm.files import atomic_write, require
+from plasm.files import atomic_write, import_without_settings, require
 
 __all__ = ["animation", "comparison", "comparison_animation", "contact_sheet", "curves", "drawable", "movie", "strip"]
 
@@ -273,6 +273,7 @@ def curves(log: Sequence[dict[str, Any]], file: Path) -> None:
         log: Rows of log.jsonl.
         file: PNG to write.
     """
+    import_without_settings("matplotlib")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -289,4 +290,5 @@ def curves(log: Sequence[dict[str, Any]], file: Path) -> None:
         axis.grid(alpha=0.3)
         if key != "lr":
             axis.set_yscale("log")
-    figure.savefig(file, dpi=100)
+    with atomic_write(file) as beside:
+        figure.savefig(beside, dpi=100, format="png")

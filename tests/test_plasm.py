@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 from graphlib import CycleError
@@ -12,6 +14,7 @@ from types import ModuleType
 
 import pytest
 import timm
+from safetensors import _safetensors_rust
 
 import plasm
 
@@ -106,3 +109,17 @@ def test_version() -> None:
     from importlib.metadata import version
 
     assert plasm.__version__ == version("plasm-video")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux' loader")
+def test_no_native_library_of_the_current_folder_is_loaded(tmp_path: Path) -> None:
+    """NVIDIA's own look there for the driver's library, which a machine without a GPU has not."""
+    shutil.copyfile(_safetensors_rust.__file__, tmp_path / "libcuda.so.1")
+    program = "import os, sys; sys.path[:] = [p for p in sys.path if p]; import plasm; print(os.getcwd())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "LD_DEBUG": "files"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    begun = re.findall(r"calling init: (\S+)", done.stderr)
+    assert [file for file in begun if not file.startswith("/") or file.startswith(str(tmp_path))] == []
+    assert done.stdout.strip() == str(tmp_path.resolve())

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from plasm.files import atomic_write, import_without_settings
+
 from .literature import measured_here, published
 from .measuring import Measurement
 
@@ -18,6 +20,7 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
         rows: Of which those of models with a published or measured error are drawn.
         file: PNG to write.
     """
+    import_without_settings("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
@@ -63,7 +66,8 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
     for axes, points in zip(grid, panels.values(), strict=True):
         for axis in axes:
             _label(axis, [label.replace("_mmnist", "") for label, *_ in points])
-    figure.savefig(file, dpi=150)
+    with atomic_write(file) as beside:
+        figure.savefig(beside, dpi=150, format=file.suffix[1:] or "png")
 
 
 def _label(axis: Any, labels: Sequence[str]) -> None:

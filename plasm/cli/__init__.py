@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import importlib.util
 import logging
 import os
 import sys
@@ -9,9 +10,11 @@ from typing import Any
 
 try:
     import click
-    import matplotlib  # noqa: F401
-    import skimage  # noqa: F401
-    import tomli_w  # noqa: F401
+
+    for _name in ("matplotlib", "skimage", "tomli_w"):
+        # Found, not imported: few commands draw, and matplotlib is slow to start.
+        if importlib.util.find_spec(_name) is None:
+            raise ImportError(f"No module named {_name!r}")
 except ImportError as error:
     raise SystemExit(f"the command needs more than the library ({error}): pip install 'plasm-video[cli]'") from error
 

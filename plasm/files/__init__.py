@@ -1,7 +1,8 @@
-"""Atomic writes, untrusted text and JSON, modules that users name, and optional packages."""
+"""Atomic writes, untrusted text and JSON, modules that users name, optional packages without the folder's settings."""
 
 from .atomic import atomic_write
 from .extras import require
+from .settings import import_without_settings
 from .untrusted import check_depth, is_count, is_number, listed, parse_json, read_json, reason, shown
 from .user_modules import UserModules, import_named
 
@@ -10,6 +11,7 @@ __all__ = [
     "atomic_write",
     "check_depth",
     "import_named",
+    "import_without_settings",
     "is_count",
     "is_number",
     "listed",

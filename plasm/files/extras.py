@@ -1,7 +1,8 @@
 """Packages that are no requirement of the library, imported when they are used."""
 
-import importlib
 from types import ModuleType
+
+from .settings import import_without_settings
 
 _EXTRAS = {
     "av": "video", "PIL": "video", "h5py": "h5", "tifffile": "tiff", "imagecodecs": "tiff", "xarray": "netcdf",
@@ -18,7 +19,7 @@ def require(module: str) -> ModuleType:
         ImportError: If it is not installed; the message says what to install.
     """
     try:
-        return importlib.import_module(module)
+        return import_without_settings(module)
     except ImportError as error:
         package = module.split(".")[0]
         raise ImportError(f"this needs {package} ({error}): pip install 'plasm-video[{_EXTRAS[package]}]'") from error

@@ -3,10 +3,7 @@
 import contextlib
 import importlib.util
 import io
-import os
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -43,7 +40,9 @@ def optical_flow(observed: np.ndarray, leads: int) -> np.ndarray:
     Raises:
         ImportError: If pysteps or OpenCV is not installed.
     """
-    pysteps = _pysteps()
+    # It says on its first import which settings it read.
+    with contextlib.redirect_stdout(io.StringIO()):
+        pysteps = require("pysteps")
     require("cv2")
     recent = observed[-_FLOW_FRAMES:].astype(np.float64)
     if len(recent) < 2:
@@ -55,25 +54,6 @@ def optical_flow(observed: np.ndarray, leads: int) -> np.ndarray:
         moved = pysteps.nowcasts.get_method("extrapolation")(recent[-1], motion, leads)
     rates: np.ndarray = np.asarray(moved, np.float32)
     return np.maximum(rates, 0, out=rates)
-
-
-def _pysteps() -> ModuleType:
-    """Import pysteps, without the settings file of the current folder, which is untrusted."""
-    spec = importlib.util.find_spec("pysteps")
-    if spec is None or spec.origin is None:
-        return require("pysteps")
-    with _inside(Path(spec.origin).parent), contextlib.redirect_stdout(io.StringIO()):
-        return require("pysteps")
-
-
-@contextlib.contextmanager
-def _inside(folder: Path) -> Iterator[None]:
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def model_forecast(predict: Callable[[Tensor, int], Tensor], in_frames: int, device: torch.device) -> Forecast:

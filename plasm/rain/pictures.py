@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from plasm.data.radar import FLOOR
-from plasm.files import atomic_write
+from plasm.files import atomic_write, import_without_settings
 
 _LEVELS = (FLOOR, 0.5, 1, 2, 5, 10, 20, 30, 50, 100)
 # From light blue by green and yellow to red and violet, as weather maps have it; one for each step of the scale.
@@ -42,6 +42,7 @@ def draw_forecast(
         file: PNG to write.
         title: On top.
     """
+    import_without_settings("matplotlib")
     from matplotlib.colors import BoundaryNorm, ListedColormap
     from matplotlib.figure import Figure
 
@@ -102,6 +103,7 @@ def _coarse(frame: np.ndarray, step: int) -> np.ndarray:
 
 def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Draw scores of ``RainScores.rows`` by lead time: CSI and bias at some thresholds, FSS, mean absolute error."""
+    import_without_settings("matplotlib")
     from matplotlib.figure import Figure
 
     thresholds = sorted({row["threshold_mm_h"] for row in rows})
@@ -138,6 +140,7 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
 
 def draw_performance(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Draw the performance diagram (Roebber 2009): POD against 1 - FAR, with lines of equal CSI and frequency bias."""
+    import_without_settings("matplotlib")
     from matplotlib.figure import Figure
 
     thresholds = sorted({row["threshold_mm_h"] for row in rows})

@@ -1,5 +1,6 @@
 """A folder of downloads holds Python files by the names of what plasm imports: no command runs one."""
 
+import importlib.util
 import os
 import pkgutil
 import shutil
@@ -12,6 +13,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from radar_files import write_event
 
 from plasm import weights
 
@@ -22,6 +24,11 @@ PACKAGES = [
     "tensorboard", "hickle", "netCDF4", "xarray", "tifffile", "imagecodecs", "rasterio", "cfgrib",
     "hdf5plugin", "accelerate",    "requests", "httpx", "yaml", "triton", "sympy", "networkx", "jinja2",
     "sitecustomize", "usercustomize",
+]  # fmt: skip
+# Settings that libraries look for where they are started.
+SETTINGS = [
+    "matplotlibrc", "pystepsrc", ".pystepsrc", ".ncrc", ".dodsrc", ".daprc", ".env", ".netrc", "setup.cfg", "tox.ini",
+    "pyproject.toml", ".numba_config.yaml", "gdalrc", ".gdalrc", "jupyter_config.py", "config.toml", "token",
 ]  # fmt: skip
 # `python -m` has imported these before it looks for plasm, and before any line of plasm runs.
 BEFORE = {"runpy", "pkgutil", "importlib", "__future__", "this", "antigravity"}
@@ -43,8 +50,9 @@ COMMANDS = [
     ["push", "nowhere", "--repo", "a/b"],
     ["data", "count", "mmnist", "--data-dir", "SAMPLES", "--num-frames", "20"],
     ["data", "show", "mmnist", "--data-dir", "SAMPLES", "--num-frames", "20", "--out", "c.png"],
-    ["benchmark", "--help"],
+    ["benchmark", "plasm_mmnist_tiny", "--rounds", "1", "--batch-size", "1", "--out", "b", *SHORT[-10:]],
 ]
+RADAR = ["predict", "--data", "radar", "--weights", "rain", "--input", "radar", "--frames", "2", "--out", "rain.nc"]
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +69,31 @@ def traps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.save(folder / "clip.npy", frames)
     torch.save({"a": torch.ones(3)}, folder / "old.pth")
     weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", **SMALL), folder / "small")
+    weights.save_pretrained(timm.create_model("plasm_mmnist_tiny", in_frames=4, out_frames=3, **SMALL), folder / "rain")
+    for name in SETTINGS:
+        # matplotlib would say so of the first, and import the second.
+        (folder / name).write_text("no setting at all\nbackend: module://trap\n")
+    if has_radar():
+        write_event(folder / "radar", count=5)
     return folder
+
+
+def has_radar() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("h5py", "h5netcdf", "xarray", "pyproj"))
 
 
 # All in one process each, since the start of torch is what takes the time.
 PROGRAM = """
-import sys, time
+import os, sys, time
+folder, settings = os.getcwd(), {settings!r}
+
+def look(event, arguments):
+    if event == "open" and isinstance(arguments[0], str) and os.path.basename(arguments[0]) in settings:
+        if os.path.dirname(os.path.abspath(arguments[0])) == folder:
+            os.write(sprung, (arguments[0] + "\\n").encode())
+
+sprung = os.open(os.environ["SPRUNG"], os.O_WRONLY | os.O_CREAT)
+sys.addaudithook(look)
 from plasm.cli import main
 for arguments in {commands!r}:
     try:
@@ -81,17 +108,18 @@ def run(command: list[str], folder: Path, tmp_path: Path, expected: int = 0) -> 
     environment = {**os.environ, "SPRUNG": str(sprung)}
     environment.pop("PYTHONSAFEPATH", None)
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert not sprung.exists(), f"{command} ran {sprung.read_text().split()}"
+    assert not sprung.exists() or not sprung.read_text(), f"{command} ran {sprung.read_text().split()}"
     assert done.returncode == expected, done.stderr
     return done.stdout + done.stderr
 
 
 def test_no_command_runs_a_file_of_the_folder(traps: Path, tmp_path: Path, sample_root: Path) -> None:
     commands = [[str(sample_root) if part == "SAMPLES" else part for part in command] for command in COMMANDS]
+    commands += [RADAR] * has_radar()
     # As the console script is: a file elsewhere, whose folder is on the path.
     script = tmp_path / "bin" / "plasm"
     script.parent.mkdir()
-    script.write_text(PROGRAM.format(commands=commands))
+    script.write_text(PROGRAM.format(commands=commands, settings=SETTINGS))
     output = run([sys.executable, str(script)], traps, tmp_path)
     ends = [line.split()[-1] for line in output.splitlines() if line.startswith("ended")]
     assert ends == ["1" if command[0] == "push" else "0" for command in commands], output
