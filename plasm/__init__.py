@@ -3,16 +3,17 @@
 Importing it registers every model with timm; ``create_model`` is timm's, ``list_models`` lists plasm's.
 """
 
-import contextlib
 import os
 import sys
-import threading
-from collections.abc import Iterator
 
 # Before anything else is imported: `python -m plasm` puts the current folder before all others, and whatever lies in
 # it, a downloaded av.py say, would be taken for the module of that name.
 if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()] and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]
+
+import contextlib  # noqa: E402
+import threading  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
 
 
 @contextlib.contextmanager

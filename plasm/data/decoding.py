@@ -25,6 +25,12 @@ VIDEO_FORMATS, IMAGE_FORMATS = (
     for kind in ("video", "image")
 )
 
+# How the files of still images begin, and FFmpeg's decoders of them.
+_STILLS = [
+    (b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "mjpeg"), (b"BM", "bmp"),
+    (b"\0\0\0\x0cjP  ", "jpeg2000"), (b"\xff\x4f\xff\x51", "jpeg2000"), (b"P4", "pbm"), (b"P5", "pgm"), (b"P6", "ppm"),
+    (b"P7", "pam"),
+]  # fmt: skip
 # Images that may hold several frames.
 PAGED = {".gif", ".png", ".tif", ".tiff", ".webp"}
 # Bytes of a pixel while its frame is read, at most: decoded, converted to RGBA, and that as floats.
@@ -50,28 +56,41 @@ def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
     if content.read(3) == b"GIF":
         check_frame(*inspect_image(content, name).size, name)
     content.seek(0)
-    pixels = str(int(min(read_limit() / _PIXEL_BYTES, 2**31 - 1)))
     # Not for the streams, too: PyAV 15 crashes if there are some that a header does not list.
     options = {"protocol_whitelist": "", "format_whitelist": ",".join([*VIDEO_FORMATS, *IMAGE_FORMATS])}
     # No name either: FFmpeg gives a meaning to %, : and * in names, and to endings.
     source = SimpleNamespace(read=content.read, seek=content.seek, tell=content.tell)
+    # Titles and the like may be in any encoding.
+    with (
+        _clearly(name),
+        av.open(source, container_options=options, metadata_errors="replace") as container,
+    ):
+        stream = _film(container, name)
+        codec = stream.codec_context
+        if codec is None:
+            raise ValueError(f"{name} cannot be decoded: what it says of its video is cut off or of no known codec")
+        if not codec.width or not codec.height:
+            raise ValueError(f"{name} holds frames of no size")
+        check_frame(codec.height, codec.width, name)
+        codec.options = {**codec.options, "max_pixels": _most_pixels()}
+        yield container, stream
+
+
+def _most_pixels() -> str:
+    return str(int(min(read_limit() / _PIXEL_BYTES, 2**31 - 1)))
+
+
+@contextmanager
+def _clearly(name: str) -> Iterator[None]:
+    """Whatever PyAV raises, as a ValueError that names the file."""
+    av = require("av")
     try:
-        # Titles and the like may be in any encoding.
-        with av.open(source, container_options=options, metadata_errors="replace") as container:
-            stream = _film(container, name)
-            codec = stream.codec_context
-            if codec is None:
-                raise ValueError(f"{name} cannot be decoded: what it says of its video is cut off or of no known codec")
-            if not codec.width or not codec.height:
-                raise ValueError(f"{name} holds frames of no size")
-            check_frame(codec.height, codec.width, name)
-            codec.options = {**codec.options, "max_pixels": pixels}
-            yield container, stream
+        yield
     except av.FFmpegError as error:
         if error.errno == errno.EINVAL:
             raise ValueError(
                 f"{name} cannot be decoded: it is a playlist, a text, or of another format that plasm does not read, "
-                f"or its frames have no size or more than {int(pixels):,} pixels"
+                f"or its frames have no size or more than {int(_most_pixels()):,} pixels"
             ) from error
         raise ValueError(f"{name} cannot be decoded: {error.strerror}") from error
     except (
@@ -125,13 +144,36 @@ def decode_image(content: BinaryIO, name: str, gray: bool, channels: int = 3, fi
     if file.several:
         raise ValueError(f"{name} holds several frames; where others of its folder hold one, it is no frame")
     check_frame(*file.size, name)
-    with open_video(content, name) as (container, stream):
-        frame = next(iter(container.decode(stream)), None)
+    content.seek(0)
+    start = content.read(12)
+    codec = next((codec for begins, codec in _STILLS if start.startswith(begins)), None)
+    if start[:4] == b"RIFF" and start[8:] == b"WEBP":
+        codec = "webp"
+    with _first_frame(content, name) if codec is None else _still(content, name, codec) as frame:
         if frame is None:
             raise ValueError(f"{name} holds no image")
         if frame.is_corrupt:
             raise ValueError(f"{name} is damaged")
         return upright(to_array(frame, gray), ORIENTATIONS.get(file.orientation))
+
+
+@contextmanager
+def _first_frame(content: BinaryIO, name: str) -> Iterator[Any]:
+    with open_video(content, name) as (container, stream):
+        yield next(iter(container.decode(stream)), None)
+
+
+@contextmanager
+def _still(content: BinaryIO, name: str, codec: str) -> Iterator[Any]:
+    """The picture of a file that is one, by its decoder alone: opened as a film it would be decoded twice."""
+    check_bytes(content.seek(0, 2), name, "the file")
+    content.seek(0)
+    av = require("av")
+    with _clearly(name):
+        decoder = av.CodecContext.create(codec, "r")
+        decoder.options = {"max_pixels": _most_pixels()}
+        frames = decoder.decode(av.Packet(content.read())) or decoder.decode(None)
+        yield frames[0] if frames else None
 
 
 def has_pages(file: Path) -> bool:

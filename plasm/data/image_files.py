@@ -33,6 +33,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 # Markers of JPEG: the segments that begin with bits, height and width.
 JPEG_SIZES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Bytes in which the size of plainer formats stands.
+_HEADER = 128
 _SCAN, _END, _APP1 = 0xDA, 0xD9, 0xE1
 _NO_LENGTH = {0x01, *range(0xD0, 0xD8)}
 
@@ -53,7 +55,7 @@ class ImageFile:
 
 
 def inspect_image(content: BinaryIO, name: str) -> ImageFile:
-    """Look through a GIF, PNG, JPEG or WebP; other files are not looked at.
+    """Look through a GIF, PNG, JPEG or WebP, and at the size of a BMP or JPEG 2000; other files are not looked at.
 
     It leaves the open file at an arbitrary position. ``name`` is what errors call it. A ValueError if it ends before
     its time, or has frames of 0 pixels.
@@ -76,7 +78,22 @@ def inspect_image(content: BinaryIO, name: str) -> ImageFile:
         return _jpeg(content.read(), name)
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
         return _webp(take, content)
-    return ImageFile()
+    return ImageFile(_plain_size(start + content.read(_HEADER)[len(start) :]))
+
+
+def _plain_size(header: bytes) -> tuple[int, int]:
+    """(H, W) that a BMP or a JPEG 2000 begins with, and (0, 0) of anything else."""
+    if header.startswith(b"BM") and len(header) >= 26:
+        width, height = struct.unpack_from("<2H" if header[14] == 12 else "<2i", header, 18)
+        return abs(height), abs(width)
+    if header.startswith(b"\xff\x4f\xff\x51") and len(header) >= 24:
+        right, low, left, top = struct.unpack_from(">4I", header, 8)
+        return max(0, low - top), max(0, right - left)
+    found = header.find(b"ihdr") if header[4:8] == b"jP  " else -1
+    if 0 < found <= len(header) - 12:
+        height, width = struct.unpack_from(">2I", header, found + 4)
+        return height, width
+    return 0, 0
 
 
 def _gif(take: Callable[[int], bytes], content: BinaryIO, name: str) -> ImageFile:
@@ -163,6 +180,13 @@ def _webp(take: Callable[[int], bytes], content: BinaryIO) -> ImageFile:
             size = height, width
         elif kind == b"EXIF":
             orientation = _orientation(take(length))
+        elif kind == b"VP8 " and not size[0] and length >= 10:
+            # The sizes of a lossy and a lossless picture, of 14 bits each.
+            width, height = struct.unpack("<6x2H", take(10))
+            size = height & 0x3FFF, width & 0x3FFF
+        elif kind == b"VP8L" and not size[0] and length >= 5:
+            (bits,) = struct.unpack("<xI", take(5))
+            size = 1 + (bits >> 14 & 0x3FFF), 1 + (bits & 0x3FFF)
         position += 8 + length + length % 2
         content.seek(position)
     if content.seek(0, 2) < end:

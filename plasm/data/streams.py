@@ -112,7 +112,8 @@ class FrameStream(ABC):
 
     def _probe(self) -> None:
         """Read the first and the last frame: a damaged or cut file shows early."""
-        first, last = self.read(0, 1), self.read(self.num_frames - 1, 1)
+        first = self.read(0, 1)
+        last = self.read(self.num_frames - 1, 1) if self.num_frames > 1 else first
         self.size, self.channels = (first.shape[1], first.shape[2]), first.shape[3]
         check_alike(first[0], last[0], f"the last frame of {self.name}", "the first")
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 from video_files import encode_image, noise, write_video
 
-from plasm.data.decoding import decode_image, to_array
+from plasm.data.decoding import decode_image, open_video, to_array
 from plasm.data.limits import FileTooLargeError
 from plasm.data.sources import open_source
 from plasm.data.video import VideoStream
@@ -88,6 +88,78 @@ def test_every_kind_of_image_that_is_cut_is_refused(ending: str, options: dict[s
     for kept in (0.98, 0.5, 0.1):
         with pytest.raises(ValueError, match=r"a\.img (is cut off|is damaged|cannot be decoded)"):
             decode_image(BytesIO(whole[: int(kept * len(whole))]), "a.img", False)
+
+
+STILLS = [
+    ("png", "RGB", {}), ("png", "L", {}), ("png", "RGBA", {}), ("png", "P", {}), ("png", "1", {}), ("png", "I;16", {}),
+    ("jpeg", "RGB", {}), ("jpeg", "L", {}), ("jpeg", "RGB", {"progressive": True}), ("jpeg", "CMYK", {}),
+    ("webp", "RGB", {}), ("webp", "RGBA", {}), ("webp", "RGB", {"lossless": True}), ("bmp", "RGB", {}),
+    ("bmp", "P", {}), ("ppm", "RGB", {}), ("ppm", "L", {}), ("ppm", "1", {}), ("jpeg2000", "RGB", {}),
+    ("jpeg2000", "L", {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ending", "mode", "options"), STILLS)
+def test_a_still_image_is_decoded_once_as_a_container_of_it_would_be(
+    ending: str, mode: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, content = Image.fromarray(noise(1)[0]), BytesIO()
+    image = (
+        Image.fromarray(np.arange(3072, dtype=np.uint16).reshape(48, 64) * 21)
+        if mode == "I;16"
+        else image.convert(mode)
+    )
+    image.save(content, ending, **options)
+    with open_video(content, "a.img") as (container, stream):
+        expected = to_array(next(container.decode(stream)), False)
+    monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("it is opened as a film, which decodes it to look"))
+    np.testing.assert_array_equal(decode_image(content, "a.img", False), expected)
+
+
+def still_of(kind: str, side: int) -> bytes:
+    """The first bytes of an image of side^2 pixels."""
+    if kind == "png":
+        header = struct.pack(">4s2I5B", b"IHDR", side, side, 8, 2, 0, 0, 0)
+        chunks = [(13, header), (0, b"IEND")]
+        return b"\x89PNG\r\n\x1a\n" + b"".join(
+            struct.pack(">I", n) + part + struct.pack(">I", zlib.crc32(part)) for n, part in chunks
+        )
+    if kind == "lossless webp":
+        chunk = b"VP8L" + struct.pack("<IBI", 6, 0x2F, side - 1 | side - 1 << 14) + b"\0"
+    else:
+        chunk = b"VP8 " + struct.pack("<I", 12) + bytes([0x10, 0, 0, 0x9D, 1, 0x2A]) + struct.pack("<2H2x", side, side)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+
+
+@pytest.mark.parametrize("kind", ["png", "lossless webp", "lossy webp"])
+def test_a_giant_picture_is_refused_by_its_header(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLASM_READ_LIMIT", "1")
+    for opens in ("open", "Packet"):
+        monkeypatch.setattr(av, opens, lambda *_, **__: pytest.fail("it is decoded"))
+    with pytest.raises(FileTooLargeError, match=r"a\.img: a frame of 12000x12000 would take 3\.22 GiB"):
+        decode_image(BytesIO(still_of(kind, 12_000)), "a.img", False)
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [
+        ("png", {}),
+        ("jpeg", {}),
+        ("webp", {}),
+        ("bmp", {}),
+        ("ppm", {}),
+        ("jpeg2000", {}),
+        ("jpeg2000", {"no_jp2": True}),
+    ],
+)
+def test_a_picture_of_any_kind_is_refused_over_the_limit(
+    ending: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = BytesIO()
+    Image.fromarray(noise(1)[0]).save(content, ending, **options)
+    monkeypatch.setenv("PLASM_READ_LIMIT", "0.00003")
+    with pytest.raises(ValueError, match=r"a\.img.*(a frame of 64x48 would take|more than 1,342 pixels)"):
+        decode_image(content, "a.img", False)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
