@@ -11,9 +11,9 @@ import sys
 if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()] and not getattr(sys.flags, "safe_path", False):
     del sys.path[0]
 
-import contextlib  # noqa: E402
-import threading  # noqa: E402
-from collections.abc import Iterator  # noqa: E402
+import contextlib
+import threading
+from collections.abc import Iterator
 
 
 @contextlib.contextmanager

@@ -72,7 +72,11 @@ def keep_freed_memory(device: torch.device) -> None:
 
 
 # What torch says of it, on a CPU, on Windows, and of the libraries of a GPU.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+# Of torch, ONNX Runtime and OpenVINO, of which the last two have errors of their own.
+_OUT_OF_MEMORY = (
+    "can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED", "ailed to allocate memory",
+    "bad_alloc", "bad allocation",
+)  # fmt: skip
 
 
 @contextmanager
@@ -88,7 +92,7 @@ def clear_failures(remedy: str) -> Iterator[None]:
     """
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except Exception as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
             word in str(error) for word in _OUT_OF_MEMORY
         ):

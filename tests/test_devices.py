@@ -55,6 +55,9 @@ def test_of_a_gpu_torch_knows(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")),
         lambda: (_ for _ in ()).throw(RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be")),
         lambda: (_ for _ in ()).throw(MemoryError()),
+        # As ONNX Runtime and OpenVINO say it, whose errors are of their own.
+        lambda: (_ for _ in ()).throw(type("Fail", (Exception,), {})("Failed to allocate memory for requested buffer")),
+        lambda: (_ for _ in ()).throw(RuntimeError("std::bad_alloc")),
     ],
 )
 def test_a_lack_of_memory_says_what_to_do(fail: Any) -> None:

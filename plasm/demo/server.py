@@ -141,7 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, with_body: bool) -> None:
         # Another name that leads here is another page's, which would read what is served to this machine alone.
-        if self.headers.get_all("Host", []) not in self.server.hosts:
+        if [host.lower() for host in self.headers.get_all("Host", [])] not in self.server.hosts:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
             return
         name = self.path.partition("?")[0].removeprefix("/") or "index.html"

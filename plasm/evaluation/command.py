@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from plasm import weights
 from plasm.config import Config, dictionary, option
@@ -102,11 +103,8 @@ def run(config: EvaluateConfig) -> Evaluation | None:
         ChildProcessError: If a process that loads clips was killed.
     """
     folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
-    sha256 = weights.file_sha256(folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
     net = load_model(config.model, config.weights, trust=config.trust)
-    if sha256 and folder and weights.file_sha256(folder / WEIGHTS_NAME) != sha256:
-        # What is measured is written down as that of this file.
-        raise OSError(f"{folder / WEIGHTS_NAME} changed while it was loaded: a run trains there; try again")
+    sha256 = _sha256_of(net, folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
     in_frames, out_frames = frame_counts(net)
     out_frames = config.frames or out_frames
     clips = create_dataset(
@@ -143,3 +141,20 @@ def _options(config: EvaluateConfig) -> str:
     extra = "".join(f" --data-arg {name}={without_folder(value)}" for name, value in config.data_args.items())
     extra += f" --frames {config.frames}" if config.frames else ""
     return f"--data {config.data} --data-dir DIR{extra} --num-clips {config.num_clips}"
+
+
+def _sha256_of(net: nn.Module, file: Path) -> str:
+    """The sha256 of a file whose tensors are the model's: what is measured is written down as that of this file.
+
+    Raises:
+        OSError: If they are others: the file was exchanged since it was loaded.
+    """
+    sha256, state = weights.file_sha256(file), net.state_dict()
+    try:
+        tensors = weights.load_tensors(file, sha256)
+        same = all(name in state and torch.equal(state[name], each.to(state[name])) for name, each in tensors.items())
+    except OSError:
+        same = False
+    if not same:
+        raise OSError(f"{file} changed while it was loaded: a run trains there; try again")
+    return sha256

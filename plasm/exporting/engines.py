@@ -176,10 +176,13 @@ def _onnx(file: Path, threads: int) -> _Run:
     # Warnings about what it optimises are for its authors.
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        # It would try again, with the same provider, and print that.
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"], enable_fallback=0
+        )
+        name = session.get_inputs()[0].name
     except Exception as error:  # It has a class of its own for each thing that can be wrong.
         raise OSError(f"{file} is no model that onnxruntime loads: {first_line(error)}") from error
-    name = session.get_inputs()[0].name
     return lambda clip: torch.from_numpy(session.run(None, {name: clip.numpy()})[0])
 
 

@@ -145,5 +145,8 @@ def _varint(stream: BinaryIO) -> int:
 
 def first_line(error: BaseException) -> str:
     """The first line of the message of a library's error."""
+    if isinstance(error, UnicodeError):
+        # What the library has to say of a damaged file is not UTF-8 itself.
+        return "it holds text that is damaged"
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__

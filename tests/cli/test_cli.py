@@ -1,5 +1,6 @@
 import errno
 import json
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -485,3 +486,21 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.stdout.startswith("model")
     assert "rror" not in done.stderr
+
+
+def test_commands_that_run_out_of_memory_say_what_takes_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = fails("export", "--out", tmp_path / "a.onnx", "--size", 2**20, 2**20)
+    assert re.fullmatch(r"Error: out of memory \(.+\): a smaller --size takes less\n", said), said
+    said = fails("benchmark", "plasm_mmnist_tiny", "--batch-size", 10**9, "--device", "cpu", "--out", tmp_path / "b")
+    assert re.fullmatch(r"Error: out of memory \(.+\): a smaller --batch-size, or fewer models, take less\n", said), (
+        said
+    )
+
+    def fail(*_: object) -> None:
+        torch.empty(2**57)
+
+    monkeypatch.setattr("plasm.demo.export.page_model", fail)
+    weights.save_pretrained(timm.create_model("plasm_mmnist", encoder_dim=4, translator_dim=8), tmp_path / "w")
+    said = fails("demo", "--weights", tmp_path / "w", "--out", tmp_path / "page")
+    assert re.fullmatch(r"Error: out of memory \(.+\): a smaller model takes less\n", said), said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w"]

@@ -31,16 +31,26 @@ def test_a_library_call_does_what_the_command_does(folder: Path, sample_root: Pa
     assert written["sha256"] == weights.file_sha256(folder / "model.safetensors")
 
 
+@pytest.mark.parametrize("back", [False, True])
 def test_weights_that_change_while_they_are_loaded_are_not_measured(
-    folder: Path, sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    back: bool, folder: Path, sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = timm.create_model("plasm_mmnist", encoder_dim=4, translator_dim=8, translator_depth=1)
     weights.save_pretrained(other, tmp_path / "other")
     load = command.load_model
 
+    file, theirs = folder / "model.safetensors", tmp_path / "other" / "model.safetensors"
+    ours = shutil.copyfile(file, tmp_path / "ours")
+    # Without a sha256 beside them, nothing else tells.
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config.pop("weights")["sha256"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
     def load_late(*args: object, **kwargs: object) -> object:
+        if back:
+            shutil.copyfile(theirs, file)
         model = load(*args, **kwargs)
-        shutil.copyfile(tmp_path / "other" / "model.safetensors", folder / "model.safetensors")
+        shutil.copyfile(ours if back else theirs, file)
         return model
 
     monkeypatch.setattr(command, "load_model", load_late)
