@@ -137,10 +137,10 @@ def table(found: dict[int, Outcome]) -> str:
 @click.argument("name", type=click.Choice(FUZZERS))
 @click.option("--n", default=1000, show_default=True, type=click.IntRange(min=1), help="How many cases.")
 @click.option("--seed", default=0, show_default=True, help="Of the cases.")
-@click.option("--only", type=int, help="Number of a single case to run.")
-def main(name: str, n: int, seed: int, only: int | None) -> None:
+@click.option("--only", type=int, multiple=True, help="Number of a case to run, and no others; may be repeated.")
+def main(name: str, n: int, seed: int, only: tuple[int, ...]) -> None:
     """Run a fuzzer and print what came of it."""
-    numbers = list(range(n)) if only is None else [only]
+    numbers = list(only or range(n))
     found: dict[int, Outcome] = {}
     # Ctrl-C, or what ends a batch job, ends a long one early, with the table of what was tried by then.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -148,7 +148,7 @@ def main(name: str, n: int, seed: int, only: int | None) -> None:
     with folders as folder, contextlib.suppress(KeyboardInterrupt):
         for number, outcome in tqdm(outcomes(name, seed, numbers, Path(folder)), name, len(numbers), unit="case"):
             found[number] = outcome
-            if outcome.what in ("wrongly taken", "crashed") or only is not None:
+            if outcome.what in ("wrongly taken", "crashed") or only:
                 tqdm.write(f"case {number} ({outcome.kind}) {outcome.what}: {outcome.why}", file=sys.stderr)
     click.echo(table(found))
     if any(outcome.what in ("wrongly taken", "crashed") for outcome in found.values()):

@@ -68,6 +68,12 @@ class RunLog:
                 board.add_scalar(name, row[name], row["clips"])
             board.flush()
 
+    def close(self) -> None:
+        """Let TensorBoard's file and thread go; a further ``append`` takes them anew."""
+        if self._board is not None:
+            self._board.close()
+            self._board = None
+
     def _open_board(self, clips: int) -> Any:
         if self._board is None and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter

@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,7 @@ class Trainer:
         if not self.started:
             self.start()
         with (
+            closing(self.folder.log),
             catch_signals() as self.caught,
             tqdm(
                 total=last * self.clips_per_epoch, initial=state.steps_done * config.batch_size, desc=self.task.name,

@@ -143,7 +143,10 @@ def test_log_progress_and_tensorboard_show_each_loss(tmp_path: Path, monkeypatch
     )  # fmt: skip
     shown: list[dict[str, str]] = []
     monkeypatch.setattr(tqdm, "set_postfix", lambda bar, values: shown.append(values))
+    threads = {*threading.enumerate()}
     prepare(config, SINGLE_PROCESS, resume=False).fit()
+    # Of runs that one process trains in turn, none leaves a thread of TensorBoard's behind.
+    assert {*threading.enumerate()} <= threads
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     events = accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
