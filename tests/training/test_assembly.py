@@ -1,6 +1,7 @@
 """The tasks of both phases, as a run makes them."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
