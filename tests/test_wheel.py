@@ -57,6 +57,7 @@ def pip(*arguments: object) -> None:
     subprocess.run(command, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / "setup.cfg").is_file(), reason="needs the checkout")
 def test_another_project_uses_the_wheel(tmp_path: Path, hub: Hub, untrusted: Path) -> None:
     # Not by importlib's find_spec: setuptools hides its distutils from a process that looks for pip.

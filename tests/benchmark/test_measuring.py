@@ -9,6 +9,7 @@ from plasm import benchmark
 from plasm.benchmark import measuring
 
 
+@pytest.mark.slow
 def test_runtimes_and_threads_are_measured_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     # One export serves both numbers of threads.
     monkeypatch.setattr(measuring, "through_onnx", functools.cache(measuring.through_onnx))

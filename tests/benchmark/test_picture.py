@@ -1,5 +1,6 @@
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
@@ -10,7 +11,12 @@ from plasm import benchmark
 
 def test_no_label_of_the_picture_lies_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: figures.append(figure))
+
+    def keep(figure: Figure, file: Path, **kwargs: Any) -> None:
+        figures.append(figure)
+        file.touch()
+
+    monkeypatch.setattr(Figure, "savefig", keep)
     rows = benchmark.read_csv(Path(__file__).parents[2] / "docs/results/benchmark.csv")
     benchmark.picture([*rows, dataclasses.replace(rows[0], model="plasm_mmnist_tiny")], tmp_path / "a.png")
     titles = [axis.get_title() for axis in figures[0].axes][::2]

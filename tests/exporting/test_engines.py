@@ -30,6 +30,9 @@ from plasm.models import load_model
 
 FORMATS = {"onnx": "m.onnx", "pt2": "m.pt2", "aoti": "a.pt2"}
 
+# The one that takes a compiler takes half a minute.
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if format == "aoti" else name for format, name in FORMATS.items()]
+
 
 class Mix(nn.Module):
     """Each frame to come is a mixture of those there are."""
@@ -75,7 +78,7 @@ def clips(batch: int = 2) -> Tensor:
     return torch.rand(batch, 10, 1, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", FORMATS.values())
+@pytest.mark.parametrize("name", NAMES)
 def test_commands_take_each_format(
     name: str, request: pytest.FixtureRequest, exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +97,7 @@ def test_commands_take_each_format(
     assert "2 test clips of mmnist, 10 -> 10 frames" in said
 
 
-@pytest.mark.parametrize("name", FORMATS.values())
+@pytest.mark.parametrize("name", NAMES)
 def test_an_untrusted_file_runs_on_trust_alone(name: str, untrusted: Path, tmp_path: Path) -> None:
     for load in (load_exported, lambda file, **kwargs: load_model(None, str(file), **kwargs)):
         with pytest.raises(UntrustedFileError, match=rf"{name} was not exported by you .*--trust runs it"):

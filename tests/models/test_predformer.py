@@ -19,7 +19,7 @@ class TestPredFormer(BaseModelTester):
         "predformer_human36m": 12_725_184, "predformer_mmnist": 33_702_720, "predformer_mmnist_tiny": 1_600_448,
         "predformer_taxibj": 8_434_464,
     }  # fmt: skip
-    models = quick_graphs = openvino_models = ("predformer_mmnist",)
+    models = openvino_models = ("predformer_mmnist",)
     arguments: Mapping[str, Mapping[str, Any]] = {"predformer_mmnist": SMALL}
 
     def not_promised(self, name: str) -> dict[str, str]:

@@ -88,6 +88,7 @@ def test_a_run_killed_again_and_again_ends_as_if_it_had_not_been(
     assert list((tmp_path / "run").rglob(".*")) == []
 
 
+@pytest.mark.slow
 def test_sigterm_and_ctrl_c_save_and_say_how_to_go_on(uninterrupted: dict[str, Any], tmp_path: Path) -> None:
     ends, said = interrupt(3, [signal.SIGTERM, signal.SIGINT, signal.SIGTERM], tmp_path / "run")
     assert ends[-1] == 0
@@ -185,7 +186,7 @@ def dropped(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     return build_model_with_cfg(Dropped, "dropped", pretrained, kwargs_filter=("num_classes", "in_chans"), **kwargs)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_users_model_with_dropout_resumes_in_the_middle_of_an_epoch(workers: int, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"model": "dropped", "model_args": {}, "workers": workers, "accumulate": 2}
     training.run(TrainConfig(**arguments(tmp_path / "whole", **changes)))

@@ -215,6 +215,7 @@ def test_schedules(schedule: str) -> None:
         assert set(rates) == {0.1}
 
 
+@pytest.mark.slow
 def test_no_score_is_a_constant_after_training_at_the_papers_rate(tmp_path: Path) -> None:
     """The authors' score, trained so, gives three of these four heads 0 or 1 for every clip."""
     args = {**MODEL, "translator_depth": 2}
@@ -330,6 +331,7 @@ def test_accumulated_parts_have_the_gradient_of_the_whole_batch(sample_root: Pat
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6, msg=name)
 
 
+@pytest.mark.slow
 def test_compiled_steps_are_those_of_the_model(
     sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
