@@ -77,7 +77,8 @@ def test_torchrun_gives_the_weights_of_one_process_and_one_writes(tmp_path: Path
     assert len(list((tmp_path / "two" / "tensorboard").iterdir())) == 1
 
 
-@pytest.mark.parametrize("task", [pytest.param("norm", marks=pytest.mark.slow), "norm-average"])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["norm", "norm-average"])
 def test_what_is_measured_is_what_is_saved_whatever_each_process_saw(task: str, tmp_path: Path) -> None:
     """BatchNorm's statistics are of the clips of one process."""
     ends = both(task, tmp_path / "run")
@@ -89,6 +90,7 @@ def test_what_is_measured_is_what_is_saved_whatever_each_process_saw(task: str, 
     assert row["val_mse"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_evaluation_covers_every_clip_once(tmp_path: Path) -> None:
     (tmp_path / "two").mkdir()
     ends = both("evaluate", tmp_path / "two")

@@ -22,7 +22,7 @@ def _tools(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(TOOLS))
 
 
-@pytest.mark.parametrize("name", ["weights", "clips"])
+@pytest.mark.parametrize("name", ["weights", pytest.param("clips", marks=pytest.mark.slow)])
 def test_what_is_damaged_is_refused_or_rightly_taken(name: str, tmp_path: Path) -> None:
     case = importlib.import_module("fuzzing.case")
     fuzzer = importlib.import_module(f"fuzzing.{name}").FUZZER

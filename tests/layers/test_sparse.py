@@ -368,6 +368,7 @@ def test_checkpointing_changes_nothing(how: str) -> None:
         assert torch.equal(mine, true)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not dist.is_available(), reason="torch without distributed")
 def test_ddp_averages_the_gradients() -> None:
     with tempfile.TemporaryDirectory() as folder:

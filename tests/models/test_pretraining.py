@@ -99,6 +99,7 @@ def test_it_holds_the_modules_it_was_given() -> None:
     assert model.decoder is plasm.decoder
 
 
+@pytest.mark.slow
 def test_bf16_and_the_compiled_model_agree_with_it() -> None:
     model, clip = autoencoder(), torch.rand(2, 3, 1, 16, 16)
     visible = random_pixel_mask(6, 16, 16, 0.5)

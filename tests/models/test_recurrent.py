@@ -55,7 +55,6 @@ class TestRecurrent(BaseModelTester):
         "stam_taxibj": 2_273_312,
     }  # fmt: skip
     models = tuple(f"{name}_mmnist" for name in SMALL)
-    quick_graphs = ("predrnn_mmnist",)
     compile_backend = "eager"
     export_arguments: Mapping[str, Any] = {"out_frames": 1}
     # One of a family: PredRNNv2's forward is PredRNN's.
