@@ -10,22 +10,23 @@ from plasm import benchmark
 
 
 def test_no_label_of_the_picture_lies_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = []
+    figures, save = [], Figure.savefig
 
-    def keep(figure: Figure, file: Path, **kwargs: Any) -> None:
+    def keep(figure: Figure, *args: Any, **kwargs: Any) -> None:
         figures.append(figure)
-        file.touch()
+        save(figure, *args, **kwargs)
 
     monkeypatch.setattr(Figure, "savefig", keep)
     rows = benchmark.read_csv(Path(__file__).parents[2] / "docs/results/benchmark.csv")
     benchmark.picture([*rows, dataclasses.replace(rows[0], model="plasm_mmnist_tiny")], tmp_path / "a.png")
     titles = [axis.get_title() for axis in figures[0].axes][::2]
     assert titles == ["published, 200 epochs", "published, 2,000 epochs", "measured here, clips as in the label"]
+    renderer = figures[0].canvas.get_renderer()
     for axis in figures[0].axes:
         for text in axis.texts:
-            text.update_positions(figures[0].canvas.get_renderer())
+            text.update_positions(renderer)
         # Without the lines to the points.
-        boxes = [Text.get_window_extent(text) for text in axis.texts]
+        boxes = [Text.get_window_extent(text, renderer) for text in axis.texts]
         assert boxes
         for number, box in enumerate(boxes):
             assert not any(box.overlaps(other) for other in boxes[:number])
