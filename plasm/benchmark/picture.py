@@ -63,8 +63,6 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
                 axis.scatter(cost if by_cost else row.clips_per_second, mse, color=color, s=90 if own else 18,
                              marker="*" if own else "o")  # fmt: skip
     figure.draw_without_rendering()
-    # The axes stay where the labels are placed.
-    figure.set_layout_engine("none")
     for axes, points in zip(grid, panels.values(), strict=True):
         for axis in axes:
             _label(axis, [label.replace("_mmnist", "") for label, *_ in points])
