@@ -4,6 +4,7 @@ import contextlib
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -97,6 +98,9 @@ def _attempt(
             for stream in (0, 1, 2):
                 os.dup2(nothing, stream)
             signal.signal(signal.SIGINT, signal.default_int_handler)
+            # As in a run by a command: a spawned process, as this one's parent is, would spawn its loaders too, and
+            # each of them would import torch anew.
+            multiprocessing.set_start_method(None, force=True)
             training.run(_config(clips, out, phase, int(loader)), resume=True)
             os._exit(0)
         except training.RunInterruptedError as end:
