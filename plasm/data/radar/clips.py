@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from tqdm import tqdm
 
 from plasm.data.counter_hash import counter_hash, uniform_below
 from plasm.data.datasets import register_dataset
@@ -326,16 +327,20 @@ def _cached(sequence: Sequence, options: ReadOptions, root: Path) -> Path:
 
 @contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
-    """A folder that becomes this one when all is in it; of two processes one wins, with the same."""
+    """A folder that becomes this one when all is in it; of two processes one wins, with the same.
+
+    The winner removes what others have so far: they may have been killed.
+    """
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     beside.mkdir(parents=True, exist_ok=True)
     try:
         yield beside
-        try:
-            beside.rename(folder)
-        except OSError:
-            if not (folder / "blocks.npy").is_file():
-                raise
+        beside.rename(folder)
+        for other in folder.parent.glob(f".{folder.name}.*"):
+            shutil.rmtree(other, ignore_errors=True)
+    except OSError:
+        if not (folder / "blocks.npy").is_file():
+            raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -346,7 +351,7 @@ def _decode(sequence: Sequence, folder: Path) -> None:
     shape = (len(sequence), height, width)
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
     blocks = np.zeros((2, len(sequence), rows, columns), np.float32)
-    for number in range(len(sequence)):
+    for number in tqdm(range(len(sequence)), desc="decode, once", unit="frame", leave=False):
         (rate,) = sequence.rates(number, 1)
         missing = np.isnan(rate)
         frame = normalize(rate)

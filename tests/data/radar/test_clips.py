@@ -1,3 +1,5 @@
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from radar_files import START, odim, storm, write_event
 
 from plasm.data import create_dataset, fingerprint, weighed_batches
 from plasm.data.radar import RadarClips, normalize
+from plasm.data.radar import clips as decoding
 from plasm.data.radar.clips import Region
 
 pytest.importorskip("h5py")
@@ -138,6 +141,37 @@ def test_other_files_are_another_fingerprint_and_another_cache(tmp_path: Path) -
     assert len(list((tmp_path / "cache").iterdir())) == cached + 1
     write_event(tmp_path / "wide", count=7, height=64, width=320)
     assert len(make(tmp_path, "train", **options).files) == 7
+
+
+def test_decoding_says_how_far_it_is_and_clears_what_a_killed_process_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = write(tmp_path)
+    make(tmp_path, "train", **options)
+    assert "decode, once: " in capsys.readouterr().err
+    (kept,) = {folder.name for folder in (tmp_path / "cache").iterdir()}
+    shutil.rmtree(tmp_path / "cache" / kept)
+    left = tmp_path / "cache" / f".{kept}.1"
+    left.mkdir()
+    (left / "pixels.npy").write_bytes(b"half")
+    make(tmp_path, "train", **options)
+    assert [folder.name for folder in (tmp_path / "cache").iterdir()] == [kept]
+
+
+def test_one_that_is_overtaken_takes_what_the_other_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The faster one removes the folder of the slower one while it decodes."""
+    options, decode = write(tmp_path), decoding._decode
+
+    def overtaken(sequence: Any, folder: Path) -> None:
+        monkeypatch.setattr(decoding, "_decode", decode)
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            make(tmp_path, "train", **options)
+        decode(sequence, folder)
+
+    monkeypatch.setattr(decoding, "_decode", overtaken)
+    assert make(tmp_path, "train", **options)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 def test_a_model_is_trained_on_radar(tmp_path: Path) -> None:
