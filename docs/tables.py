@@ -327,19 +327,22 @@ def precision(_: str = "") -> str:
 
 
 def rain(event: str) -> str:
-    """Scores of ``plasm_radar`` on an event, from the CSV that ``plasm evaluate --data radar`` wrote."""
+    """Scores by lead time, from the CSV files of ``benchmarks/rain.py``: of an event, or ``trials``."""
     with (RESULTS / f"rain_{event}.csv").open(encoding="utf-8", newline="") as stream:
         found = {
             (row["method"], float(row["threshold_mm_h"]), float(row["lead_minutes"])): row
             for row in csv.DictReader(stream)
         }
-    leads = (5, 15, 30, 45, 60)
+    known = {lead for _, _, lead in found}
+    leads = [lead for lead in ((4, 16, 28, 48) if event == "trials" else (5, 15, 30, 45, 60)) if lead in known]
+    baselines = ("persistence", "optical flow")
+    methods = [*baselines, *dict.fromkeys(method for method, _, _ in found if method not in baselines)]
     lines = []
     for title, key, threshold in (
         ("CSI, .1 mm/h", "csi", 0.1), ("CSI, 1 mm/h", "csi", 1.0), ("CSI, 5 mm/h", "csi", 5.0),
         ("FSS at 16 km, 1 mm/h", "fss_16km", 1.0), ("bias, 1 mm/h", "bias", 1.0),
     ):  # fmt: skip
-        for method in ("persistence", "optical flow", "model"):
+        for method in methods:
             name = "`plasm_radar`" if method == "model" else method
             lines.append((title, name, *(f"{float(found[method, threshold, lead][key]):.3f}" for lead in leads)))
     return markdown(("score", "forecast", *(f"{lead} min" for lead in leads)), lines)

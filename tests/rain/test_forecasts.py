@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,3 +90,38 @@ def test_tiles_blend_without_a_step() -> None:
     assert found[:, -1].min() == 1
     assert found.diff(dim=1).max() < 0.15
     assert found.diff(dim=1).min() >= 0
+
+
+_REAL = """
+import resource, sys
+import timm, torch
+import plasm
+from plasm.data.radar import normalize, open_sequence
+from plasm.rain.forecasts import tiled
+
+rates = open_sequence(sys.argv[1]).rates(0, 6)
+clip = normalize(torch.from_numpy(rates))[None, :, None]
+model = timm.create_model("plasm_radar", pretrained=True).eval()
+whole = model.predict(clip, 12)
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for side in (1024, 512):
+    tiles = tiled(lambda part: model.predict(part, 12), clip, side, 256)
+    print(*clip.shape[-2:], peak * 1024, float((whole - tiles).abs().mean()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in another unit")
+def test_a_real_composite_fits_in_4_gb_and_its_tiles_are_the_whole(full_data: Path) -> None:
+    event = full_data / "radar" / "fmi"
+    if not event.is_dir():
+        pytest.skip(f"no {event}")
+    done = subprocess.run(
+        [sys.executable, "-c", _REAL, str(event / "2016*")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        height, width, peak, difference = line.split()
+        assert (height, width) == ("1226", "760")
+        assert int(peak) < 4e9
+        assert float(difference) < 0.005
