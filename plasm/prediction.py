@@ -128,17 +128,17 @@ def _predict(config: PredictConfig) -> Prediction:
     device, out = choose_device(config.device), Path(config.out)
     is_video = _check_out(out)
     names = _compared(config.model)
-    if len(names) > 1 and (config.weights or is_video):
+    if len(names) > 1 and (config.weights is not None or is_video):
         raise ValueError(
             f"{', '.join(names)} are compared with their published weights, in a folder: leave out --weights, and give "
             "a folder as --out"
         )
-    wanted: list[str | None] = [*names] if names or not config.weights else [None]
+    wanted: list[str | None] = [*names] if names or config.weights is None else [None]
     given = [load_model(name, config.weights, trust=config.trust) for name in wanted]
     value_range, options = _reading(config.data_args)
     file = Path(config.input) if config.input else _SAMPLE_CLIPS
     streams = open_source(file, _channels(given[0]) if given else 1, options)
-    sources = [config.weights] if config.weights else names or [_fitting_model(streams[0], config.step)]
+    sources = [config.weights] if config.weights is not None else names or [_fitting_model(streams[0], config.step)]
     nets = [move(net, device) for net in given or [load_model(sources[0], None)]]
     in_frames, out_frames = _common_counts(dict(zip(sources, nets, strict=True)))
     num_frames = config.frames or out_frames

@@ -34,7 +34,10 @@ def demo(sources: tuple[str, ...], trust: bool, port: int, browser: bool, out: P
     Weights other than those that ship are exported first, which needs plasm-video[onnx].
     """
     with tempfile.TemporaryDirectory(prefix="plasm-demo-") as folder:
-        files = site_files([_page_model(source, Path(folder), trust) for source in sources], Path(folder))
+        models: list[PageModel] = []
+        for source in sources:
+            models.append(_page_model(source, Path(folder), trust, models))
+        files = site_files(models, Path(folder))
         if out is not None:
             copy_site(files, out)
             click.echo(f"{out}/index.html, with {len(files) - 1} more files")
@@ -60,7 +63,7 @@ def _has_screen() -> bool:
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def _page_model(source: str, folder: Path, trust: bool) -> PageModel:
+def _page_model(source: str, folder: Path, trust: bool, others: list[PageModel]) -> PageModel:
     """A model that ships, or one exported into the folder."""
     for model in packaged_models():
         if not is_here(source) and source in (model.name, model.name.partition(".")[0]):
@@ -69,6 +72,6 @@ def _page_model(source: str, folder: Path, trust: bool) -> PageModel:
     from plasm.demo.export import page_model
 
     with clear_failures("a smaller model takes less"):
-        model = page_model(source, folder, trust)
+        model = page_model(source, folder, trust, [other.name for other in (*packaged_models(), *others)])
     click.echo(f"{source}: exported, {model.size / 1e6:.1f} MB")
     return model

@@ -4,8 +4,10 @@ Weights that half precision holds without loss are stored in it and computed wit
 half the size, and forecasts the same.
 """
 
+import itertools
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,14 @@ from plasm.exporting import (
 from .models import PageModel
 
 
-def page_model(source: str, folder: Path, trust: bool = False) -> PageModel:
+def page_model(source: str, folder: Path, trust: bool = False, taken: Iterable[str] = ()) -> PageModel:
     """Write a model as ONNX into a folder, for the page.
 
     Args:
         source: Weights, by any name that ``plasm predict --weights`` takes, or an ONNX file of ``plasm export``.
         folder: Where to, as ``models/NAME.onnx``.
         trust: Whether an ONNX file may be of any origin.
+        taken: Names of other models of the page. One of the same name gets a number.
 
     Raises:
         ImportError: If the exporter is not installed.
@@ -42,7 +45,7 @@ def page_model(source: str, folder: Path, trust: bool = False) -> PageModel:
     """
     models = folder / "models"
     models.mkdir(parents=True, exist_ok=True)
-    written = models / "written.onnx"
+    written = folder / "written.onnx"
     about = ""
     if is_exported(source):
         metadata = read_metadata(source)
@@ -63,9 +66,10 @@ def page_model(source: str, folder: Path, trust: bool = False) -> PageModel:
     row = next((row for row in weights.entries() if row.sha256 == metadata["weights_sha256"]), None)
     if row:
         about += f" Test MSE {row.metrics['mse']:.1f}, SSIM {row.metrics['ssim']:.3f}, after {row.clips:,} clips."
-    path = Path(source)
+    path = Path(source).absolute()
     named = path.stem if path.suffix in (".onnx", ".safetensors") else path.name
     name = row.name if row else re.sub(r"[^\w.-]", "_", named)
+    name = _free_name(name, {*taken, *(entry.name for entry in weights.entries() if entry != row)})
     file = models / f"{name}.onnx"
     written.replace(file)
     numbers = {key: int(metadata[key]) for key in ("in_frames", "out_frames", "height", "width")}
@@ -80,6 +84,13 @@ def page_model(source: str, folder: Path, trust: bool = False) -> PageModel:
         about=about.strip(),
         **numbers,
     )
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    """A name, or that with a number, that is none of these, nor the same file where case does not count."""
+    lower = {each.lower() for each in taken}
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each.lower() not in lower)
 
 
 def _check_shape(source: str, in_chans: int | str, out_chans: int | str) -> None:

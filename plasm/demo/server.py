@@ -3,12 +3,15 @@
 import gzip
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 from .models import LIST, SITE, PageModel, packaged_models, write_list
@@ -132,6 +135,29 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "plasm"
     sys_version = ""
+
+    def handle_one_request(self) -> None:
+        """Answer the next request of a browser, if it comes whole in time: a byte now and then is not enough."""
+        self._late = Timer(self.timeout, self._hang_up)
+        self._late.daemon = True
+        self._late.start()
+        try:
+            super().handle_one_request()
+        finally:
+            self._late.cancel()
+
+    def parse_request(self) -> bool:
+        """Read the header; what takes or answers it has a time of its own."""
+        whole = super().parse_request()
+        self._late.cancel()
+        # No request here has a body: what comes in one would be read as the next request.
+        if whole and any(name in self.headers for name in ("Content-Length", "Transfer-Encoding")):
+            self.close_connection = True
+        return whole
+
+    def _hang_up(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def do_GET(self) -> None:
         self._answer(with_body=True)

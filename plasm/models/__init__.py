@@ -25,6 +25,7 @@ from ._loading import (
     is_public,
     load_initial_weights,
     load_model,
+    public_name,
 )
 from ._masked_autoencoder import MaskedAutoencoder
 from ._registry import (
@@ -103,6 +104,7 @@ __all__ = [
     "load_initial_weights",
     "load_model",
     "openstl",
+    "public_name",
     "recipe",
     "summarize",
 ]

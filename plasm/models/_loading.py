@@ -3,6 +3,7 @@
 A training run is a folder that timm reads as "local-dir:RUN".
 """
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -205,8 +206,8 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
         return create_model(source, pretrained=True, **kwargs)
     if path.suffix != ".safetensors" or not path.is_file():
         raise FileNotFoundError(
-            f"{path} is not there, or not a .safetensors file; wanted one, a run's folder, hf-hub:OWNER/NAME, or of "
-            f"the published: {', '.join(row.name for row in weights.entries())}"
+            f"{shown(source)} is not there, or not a .safetensors file; wanted one, a run's folder, hf-hub:OWNER/NAME, "
+            f"or of the published: {', '.join(row.name for row in weights.entries())}"
         )
     if name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")
@@ -217,10 +218,15 @@ def is_here(source: str) -> bool:
     """Whether weights are a file or folder of this machine, rather than a name.
 
     Raises:
-        ValueError: If they are both: a name of published weights, and something here of that name.
+        ValueError: If they are both: a name of published weights, and something here of that name; or if the name is
+            empty.
     """
+    if not source:
+        # A path without a name is the current folder.
+        raise ValueError("weights are given by an empty name: give a run, a folder, a file, or a published name")
     model, _, tag = source.partition(".")
-    here, tags = Path(source).exists(), weights.tags(model)
+    # A link that leads nowhere lies here, too: a disk that is not mounted, say.
+    here, tags = os.path.lexists(source), weights.tags(model)
     if here and tags and (not tag or tag in tags):
         raise ValueError(
             f"{source} names published weights, and {Path(source).absolute()} lies here: give ./{source} for what lies "
@@ -233,6 +239,17 @@ def is_public(source: str) -> bool:
     """Whether weights are named as they are named on every machine."""
     named = is_plasm_model(source) and not source.endswith(".safetensors")
     return named or source.startswith("hf-hub:")
+
+
+def public_name(source: str) -> str:
+    """What weights are called where others read it: their name, or of a path, which says nothing there, the last part.
+
+    Where that part could be taken for a name, "./" stands before it.
+    """
+    if is_public(source) and not is_here(source):
+        return source
+    name = Path(source).absolute().name
+    return f"./{name}" if is_public(name) else name
 
 
 def _load_other(name: str | None, config: dict[str, Any], run: Path, kwargs: dict[str, Any]) -> nn.Module:

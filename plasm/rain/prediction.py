@@ -11,7 +11,7 @@ from plasm._version import __version__
 from plasm.data.radar import ReadOptions, Sequence, open_sequence
 from plasm.devices import choose_device, move
 from plasm.evaluation import forecast
-from plasm.models import ModelInterface, frame_counts, load_model
+from plasm.models import ModelInterface, frame_counts, load_model, public_name
 from plasm.weights import file_sha256
 from plasm.weights.files import WEIGHTS_NAME
 
@@ -90,7 +90,7 @@ def predict_rain(
     count = in_frames if in_frames > 2 else min(3, last // step + 1)
     observed = event.rates(last - (count - 1) * step, count, step)
     truth = _truth(event, last, leads, step)
-    name = Path(weights).name if weights and Path(weights).exists() else weights or model or ""
+    name = public_name(weights) if weights else model or ""
     predict = model_forecast(forecast(net), in_frames, choose_device(device))
     rates = predict(observed, leads)
     flow = optical_flow(observed, leads) if has_optical_flow() and len(observed) > 1 else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from plasm.config import read_config
 from plasm.files import is_count, read_json
-from plasm.models import is_pretraining, is_public
+from plasm.models import is_pretraining, public_name
 
 from .config import PretrainConfig, TrainConfig
 from .log import read_rows
@@ -77,8 +77,7 @@ def history_of(source: str) -> list[dict[str, Any]]:
     path = Path(source)
     if (path / "config.toml").is_file():
         return read_history(path)
-    # A path says something on one machine alone.
-    return [{"weights": source if is_public(source) else path.name}]
+    return [{"weights": public_name(source)}]
 
 
 def freezes_encoder(freeze_encoder: bool | None, earlier: list[dict[str, Any]]) -> bool:

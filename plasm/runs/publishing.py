@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -70,7 +71,8 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
         ValueError: If it is of phase 1, or damaged.
     """
     runs = read_history(run)
-    model = load_model(None, str(run))
+    # A run, whatever published weights are called.
+    model = load_model(None, os.path.join(os.curdir, run))
     folder.mkdir(parents=True, exist_ok=True)
     # A copy, so that the card's metrics are of these bytes.
     shutil.copyfile(run / WEIGHTS_NAME, folder / WEIGHTS_NAME)

@@ -8,7 +8,7 @@ import torch
 from commands import fails, ok
 
 from plasm import weights
-from plasm.demo import DemoServer, packaged_models, site_files
+from plasm.demo import SITE, DemoServer, packaged_models, site_files
 
 TINY = {"encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1}
 
@@ -63,6 +63,22 @@ def test_own_weights_are_exported_and_listed_with_those_that_ship(own: Path, tmp
     (again,) = json.loads((tmp_path / "again" / "models.json").read_text(encoding="utf-8"))
     assert again["sha256"] == first["sha256"]
     assert sorted(path.name for path in (tmp_path / "again" / "models").iterdir()) == ["my_run.onnx"]
+
+
+def test_models_of_one_name_stay_apart(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    shipped = packaged_models()[0]
+    files = [tmp_path / each for each in ("a/run.onnx", "b/Run.onnx", f"c/{shipped.name}.onnx")]
+    for number, file in enumerate(files):
+        proto = onnx.load(SITE / shipped.file)
+        next(item for item in proto.metadata_props if item.key == "weights_sha256").value = f"{number:064}"
+        file.parent.mkdir()
+        onnx.save(proto, file)
+    ok("demo", "--trust", *(each for file in files for each in ("--weights", file)), "--out", tmp_path / "page")
+    made = json.loads((tmp_path / "page" / "models.json").read_text(encoding="utf-8"))
+    assert [model["name"] for model in made] == ["run", "Run-2", f"{shipped.name}-2"]
+    for model, file in zip(made, files, strict=True):
+        assert model["sha256"] == weights.file_sha256(tmp_path / "page" / model["file"]) == weights.file_sha256(file)
 
 
 def test_what_the_page_cannot_show_is_refused(tmp_path: Path) -> None:

@@ -294,10 +294,18 @@ def test_a_file_without_pictures_or_with_giant_ones_is_refused(page: Any, tmp_pa
 
     (tmp_path / "none.gif").write_bytes(gif(0))
     (tmp_path / "giant.gif").write_bytes(gif(16000))
+    (tmp_path / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>')
+    for name in ("void.gif", "void.mp4"):
+        (tmp_path / name).touch()
+    Image.new("L", (64, 64)).save(tmp_path / "one.jpg")
     for name, said in (
         ("sound.webm", "has no pictures, only sound"),
         ("none.gif", "has no picture: it is 0x0 pixels"),
         ("giant.gif", "is 16000x16000 pixels large; make it smaller"),
+        ("void.gif", "is empty"),
+        ("void.mp4", "is empty"),
+        ("drawing.svg", "is image/svg+xml, which this browser does not take apart"),
+        ("one.jpg", "is a single picture"),
     ):
         page.set_input_files("#open", tmp_path / name)
         sync_api.expect(page.locator("#message")).to_contain_text(f"{name} {said}")

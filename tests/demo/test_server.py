@@ -2,6 +2,7 @@ import gzip
 import http.client
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -104,6 +105,53 @@ def test_a_browser_that_says_nothing_is_not_waited_for(server: DemoServer, monke
         connection.sendall(b"GET / HT")
         connection.settimeout(20)
         assert connection.recv(100) == b""
+
+
+def test_a_request_that_comes_byte_by_byte_is_not_waited_for(
+    server: DemoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Handler, "timeout", 0.2)
+
+    def whole(connection: socket.socket) -> None:
+        for _ in range(500):
+            connection.sendall(b"X")
+            time.sleep(0.02)
+
+    with (
+        socket.create_connection(("127.0.0.1", server.server_address[1])) as connection,
+        pytest.raises(OSError, match=r"reset|roken pipe|abort"),
+    ):
+        whole(connection)
+    # Nor is one that takes long to answer hung up on: the time is that of its header.
+    monkeypatch.setattr(server, "content", lambda name: time.sleep(0.5) or b"late")
+    assert get(server, "/main.js")[2] == b"late"
+
+
+@pytest.mark.parametrize("header", ["Content-Length: 40", "Transfer-Encoding: chunked"])
+def test_a_body_is_no_request(server: DemoServer, header: str) -> None:
+    host = f"Host: 127.0.0.1:{server.server_address[1]}"
+    request = f"HEAD /main.js HTTP/1.1\r\n{host}\r\n"
+    with socket.create_connection(("127.0.0.1", server.server_address[1])) as connection:
+        connection.sendall(f"{request}{header}\r\n\r\n{request}\r\n".encode())
+        connection.settimeout(20)
+        with connection.makefile("rb") as answers:
+            assert answers.read().count(b"HTTP/1.1 200 OK") == 1
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"GET / HTTP/9.9", b"GET / HTTP/1.-1", b"GET /", b"\x16\x03\x01\0", b"BREW / HTTP/1.1", b"GET http://[/ HTTP/1.1",
+     b"GET /" + 70_000 * b"a", b"GET / HTTP/1.1\r\nX: " + 70_000 * b"a", b"GET / HTTP/1.1" + 200 * b"\r\nX: a"],
+)  # fmt: skip
+def test_what_is_no_request_is_no_crash(
+    server: DemoServer, request_line: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.server_address[1])) as connection:
+        connection.sendall(request_line + b"\r\n\r\n")
+        connection.settimeout(20)
+        assert b"Error code: " in connection.makefile("rb").read()
+    assert get(server, "/")[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_it_listens_on_this_machine_alone(server: DemoServer) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 import plasm
 from plasm import cli, weights
 from plasm.models import create_model, frame_counts, initial_arguments, load_initial_weights, load_model
+from plasm.prediction import PredictConfig, predict
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 
@@ -186,11 +187,19 @@ def test_a_name_that_is_published_and_lies_here_is_ambiguous(
         assert load_model(None, f"./{name}").state_dict().keys() == load_file(saved / "model.safetensors").keys()
         assert initial_arguments("plasm_mmnist_tiny", f"./{name}") == MODEL
         shutil.rmtree(name)
+        Path(name).symlink_to("a disk that is not mounted")
+        with pytest.raises(ValueError, match=f"{name} lies here: give ./{name} for what lies here"):
+            load_model(None, name)
+        Path(name).unlink()
     shutil.copytree(saved, "plasm_kth")  # has no published weights
     with pytest.raises(ValueError, match="plasm_kth holds a plasm_mmnist_tiny, not a plasm_kth"):
         load_model("plasm_kth", "plasm_kth")
     assert load_model(None, "plasm_kth")
     assert load_model(None, published.name)
+    shutil.copytree(saved, ".", dirs_exist_ok=True)
+    for use in (lambda: load_model(None, ""), lambda: begin(""), lambda: predict(PredictConfig(weights=""))):
+        with pytest.raises(ValueError, match="weights are given by an empty name"):
+            use()
 
 
 FIXED_SIZE: dict[str, dict[str, Any]] = {

@@ -84,10 +84,27 @@ def test_the_encoder_is_frozen_right_after_phase_1_alone(chain: list[Path]) -> N
     assert [recipe.get("freeze_encoder") for recipe in read_history(chain[2])] == [None, True, False]
 
 
-def test_a_name_that_everyone_can_load_is_told_and_a_path_is_not(tmp_path: Path) -> None:
+def test_a_name_that_everyone_can_load_is_told_and_a_path_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert history_of("plasm_mmnist_tiny.tag") == [{"weights": "plasm_mmnist_tiny.tag"}]
     assert history_of("hf-hub:some/one@main") == [{"weights": "hf-hub:some/one@main"}]
     assert history_of(str(tmp_path / "w.safetensors")) == [{"weights": "w.safetensors"}]
+    monkeypatch.chdir(tmp_path)
+    for name in ("plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist_v5"):
+        Path(name).mkdir()
+        for source in (f"./{name}", f"{name}/", str(tmp_path / name)):
+            assert history_of(source) == [{"weights": f"./{name}"}]
+    assert history_of(".") == [{"weights": tmp_path.name}]
+
+
+def test_a_run_of_a_published_name_is_pushed(
+    chain: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(chain[1], "plasm_mmnist_tiny")
+    export_run(Path("plasm_mmnist_tiny"), Path("folder"), "a/b", "apache-2.0")
+    assert Path("folder/model.safetensors").read_bytes() == (chain[1] / "model.safetensors").read_bytes()
 
 
 def test_a_resumed_run_needs_neither_the_weights_it_began_with_nor_their_history(

@@ -12,15 +12,18 @@ const BEFORE = 5e-4; // Seconds before a frame's time that the frame before it i
  * Every frame is used; a video's in a browser that does not tell their times at a rate, `sampled`, else null.
  */
 export async function readClip(file, shape, numFrames) {
+  if (file.size === 0) throw new Error(`${file.name} is empty`);
   const animated = file.type.startsWith("image/");
-  const { frames, sampled } = await (animated ? readImages : readVideo)(file, shape, numFrames);
+  const { frames, sampled } = await (animated ? readImages : readVideo)(file, shape, numFrames).catch((error) => {
+    throw named(error, file);
+  });
   if (frames.length === 0) throw new Error(`${file.name} has no frames`);
   return { frames, sampled };
 }
 
 async function readImages(file, shape, numFrames) {
   if (typeof ImageDecoder === "undefined" || !(await ImageDecoder.isTypeSupported(file.type))) {
-    throw new Error(`this browser does not take ${file.type} apart; give it a video (MP4 or WebM)`);
+    throw new Error(`${file.name} is ${file.type}, which this browser does not take apart; give it a video (MP4 or WebM)`);
   }
   const size = await readSize(file);
   if (size) checkSize(...size, file);
@@ -29,24 +32,27 @@ async function readImages(file, shape, numFrames) {
     await inTime(decoder.tracks.ready);
     await inTime(decoder.completed);
     const count = Math.min(decoder.tracks.selectedTrack?.frameCount ?? 0, numFrames);
+    // Of one picture whose header is not read the size is not known until it fills the memory.
+    if (count === 1 && !size) throw new Error(`${file.name} is a single picture; give a GIF or a video`);
     const frames = [];
     for (let frameIndex = 0; frameIndex < count; frameIndex += 1) {
       const { image } = await inTime(decoder.decode({ frameIndex }));
-      checkSize(image.displayWidth, image.displayHeight, file);
-      frames.push(grab(image, image.displayWidth, image.displayHeight, shape));
-      image.close();
+      try {
+        checkSize(image.displayWidth, image.displayHeight, file);
+        frames.push(grab(image, image.displayWidth, image.displayHeight, shape));
+      } finally {
+        image.close();
+      }
     }
     return { frames, sampled: null };
-  } catch (error) {
-    throw named(error, file);
   } finally {
     decoder.close();
   }
 }
 
-/** Width and height that the header of a GIF, PNG or animated WebP states: known before a frame fills the memory. */
+/** Width and height that the header of a GIF, PNG, animated WebP or AVIF states: before a frame fills the memory. */
 async function readSize(file) {
-  const bytes = new Uint8Array(await file.slice(0, 30).arrayBuffer());
+  const bytes = new Uint8Array(await file.slice(0, 4096).arrayBuffer());
   const view = new DataView(bytes.buffer);
   const text = String.fromCharCode(...bytes);
   if (text.startsWith("GIF8") && bytes.length >= 10) return [view.getUint16(6, true), view.getUint16(8, true)];
@@ -54,6 +60,8 @@ async function readSize(file) {
   if (text.startsWith("VP8X", 12) && bytes.length >= 30) {
     return [1 + (view.getUint32(24, true) & 0xffffff), 1 + (view.getUint32(26, true) >>> 8)];
   }
+  const box = text.startsWith("ftyp", 4) ? text.indexOf("ispe") : -1;
+  if (box > 0 && bytes.length >= box + 16) return [view.getUint32(box + 8), view.getUint32(box + 12)];
   return null;
 }
 
@@ -179,13 +187,12 @@ function once(video, event, file, begin) {
     video.addEventListener("error", () => reject(new Error(`${file.name} is no video that this browser plays`)), { once: true });
     begin();
   });
-  return inTime(promise).catch((error) => {
-    throw named(error, file);
-  });
+  return inTime(promise);
 }
 
 function named(error, file) {
-  return error.message.startsWith(file.name) ? error : new Error(`${file.name} cannot be read: ${error.message}`);
+  const reason = error.message.replace(/\.$/, "");
+  return reason.startsWith(file.name) ? error : new Error(`${file.name} cannot be read: ${reason}`);
 }
 
 function grab(source, sourceWidth, sourceHeight, { channels, height, width }) {
