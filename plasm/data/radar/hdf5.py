@@ -15,7 +15,7 @@ import numpy as np
 from plasm.data.h5 import check_alone, h5_dataset, h5_values, open_h5
 from plasm.data.limits import check_bytes
 from plasm.data.naming import natural_key
-from plasm.files import shown
+from plasm.files import listed, shown
 
 from . import netcdf
 from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, is_depth, quantity, to_rate
@@ -69,7 +69,7 @@ def _odim(content: Any, file: Path, options: ReadOptions) -> Frame:
             found.setdefault(str(_what(content, group, "quantity", file)), group)
     name = next((name for name in _ODIM if name in found), None)
     if name is None:
-        raise ValueError(f"{file} holds {', '.join(map(shown, found)) or 'nothing'}, wanted one of {', '.join(_ODIM)}")
+        raise ValueError(f"{file} holds {listed(found) or 'nothing'}, wanted one of {', '.join(_ODIM)}")
     group = found[name]
     hours = None
     if name == "ACRR":

@@ -1,5 +1,6 @@
 """NetCDF by the CF conventions: packed or not, any number of times in a file."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import numpy as np
 from plasm.data.limits import check_bytes
 from plasm.data.netcdf import engine_of
 from plasm.data.reading import reading
-from plasm.files import require, shown
+from plasm.files import listed, require, shown
 
 from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, is_depth, knows, name_time, quantity, to_rate
 from .grid import Grid, Unit, axis_of, proj_string
@@ -32,7 +33,7 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
         variable = content[name]
         unit = options.unit or str(variable.attrs.get("units", "")).strip()
         if variable.ndim not in (2, 3):
-            raise ValueError(f"{file}: {shown(name)} has axes {variable.dims}, wanted (time, y, x) or (y, x)")
+            raise ValueError(f"{file}: {shown(name)} has axes ({listed(variable.dims)}), wanted (time, y, x) or (y, x)")
         if (count := variable.sizes[variable.dims[0]] if variable.ndim == 3 else 1) > _MOST_FRAMES:
             raise ValueError(f"{file}: {shown(name)} has {count:,} frames, more than {_MOST_FRAMES:,}")
         height, width = variable.shape[-2:]
@@ -64,7 +65,7 @@ def _open(file: Path, engine: str) -> Iterator[Any]:
 def _variable(content: Any, file: Path, options: ReadOptions) -> Any:
     if options.array is not None:
         if options.array not in content:
-            raise ValueError(f"{file} holds no variable {options.array}; it has {', '.join(map(shown, content))}")
+            raise ValueError(f"{file} holds no variable {options.array}; it has {listed(content)}")
         return options.array
     unit = [options.unit] if options.unit else []
     fields = [name for name in content if content[name].ndim in (2, 3) and content[name].dtype.kind in "uif"]
@@ -72,7 +73,9 @@ def _variable(content: Any, file: Path, options: ReadOptions) -> Any:
     if not found and unit:
         found = fields
     if len(found) != 1:
-        held = ", ".join(f"{shown(n)} ({shown(content[n].attrs.get('units', 'no unit'))})" for n in found or fields)
+        held = listed(
+            f"{shown(n, 60)} ({shown(content[n].attrs.get('units', 'no unit'), 40)})" for n in found or fields
+        )
         raise ValueError(
             f"{file} holds {len(found) or 'no'} variables in a unit of rain, wanted one: "
             f"{'give array=NAME of' if found else 'it has'} {held or 'no field'}"
@@ -155,7 +158,9 @@ def _projection(content: Any, variable: Any, file: Path) -> str:
             return proj_string(attributes)
         except (pyproj.exceptions.CRSError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: {shown(mapping)} is no projection that PROJ knows: {shown(error)}") from error
-    return str(content.attrs.get("projection", ""))
+    text = str(content.attrs.get("projection", ""))
+    # Others call it by words.
+    return text if re.search(r"(proj|init)=|^\w+:\d+$", text) else ""
 
 
 def _read(

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from radar_files import FORMATS, START, STEP, knmi, mrms, netcdf, odim, storm, write_event
+from radar_files import FORMATS, START, STEP, STEREO, knmi, mrms, netcdf, odim, storm, write_event
 
 from plasm.data.radar import ReadOptions, open_frames, open_sequence
 from plasm.data.radar.frames import to_rate
+from plasm.data.radar.grid import Grid
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("pyproj")
@@ -225,6 +226,52 @@ def test_nothing_else_is_opened(tmp_path: Path) -> None:
                    f"</SimpleSource></VRTRasterBand></VRTDataset>")  # fmt: skip
     with pytest.raises(ValueError, match="does not begin as one"):
         open_sequence(vrt)
+
+
+@pytest.mark.parametrize(
+    "projection",
+    ["+init={file}:x", "init={file}:x", "+proj=longlat +R=6371000 +nadgrids={file}", "+proj=vgridshift +grids={file}",
+     "+proj=pipeline +step +proj=tinshift +file={file}", "+proj=stere +R=1 +geoidgrids=@{file}",
+     "+proj=stere +lat_0=90 +R=6371000;+nadgrids={file}", "+proj=longlat+nadgrids={file}"],
+)  # fmt: skip
+def test_a_projection_opens_no_other_file(tmp_path: Path, projection: str) -> None:
+    named = tmp_path / "named"
+    named.write_text("<x> +proj=stere +lat_0=90 +lon_0=10 +R=6371000 <>\n")
+    projection = projection.format(file=named)
+    files = [write_event(tmp_path / kind, kind, 1)[0] for kind in ("odim", "knmi")]
+    places = [("where", "projdef"), ("geographic/map_projection", "projection_proj4_params")]
+    for file, (group, name) in zip(files, places, strict=True):
+        with h5py.File(file, "r+") as content:
+            content[group].attrs[name] = np.bytes_(projection)
+    geographic = (
+        'GEOGCS["x",DATUM["d",SPHEROID["s",6371000,0]],PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433],'
+    )
+    for number, attributes in enumerate((
+        {"proj4": projection}, {"crs_wkt": projection}, {"spatial_ref": projection},
+        {"crs_wkt": f'{geographic}EXTENSION["PROJ4","{projection}"]]'},
+    )):  # fmt: skip
+        files.append(write_event(tmp_path / f"netcdf{number}", "netcdf", 1)[0])
+        with h5py.File(files[-1], "r+") as content:
+            mapping = content[content["rr"].attrs["grid_mapping"]].attrs
+            for name in list(mapping):
+                del mapping[name]
+            mapping.update(attributes)
+    for file in files:
+        with pytest.raises(ValueError, match=r"could name another file|no projection that PROJ knows") as refused:
+            open_sequence(file)
+        assert file.name in str(refused.value)
+
+
+def test_projections_of_weather_services_are_taken() -> None:
+    for projection in (
+        STEREO, "", "EPSG:3035", "+proj=longlat +datum=WGS84 +no_defs",
+        "+proj=merc +a=6378137 +b=6378137 +nadgrids=@null",
+        "+proj=somerc +lat_0=46.95240555 +lon_0=7.4395833 +k_0=1 +x_0=600000 +y_0=200000 +ellps=bessel "
+        "+towgs84=674.374,15.056,405.346,0,0,0,0 +units=m +no_defs",
+        "+proj=ob_tran +o_proj=longlat +lon_0=-162 +o_lat_p=39.25 +R=6.37e+06 +type=crs",
+        "+proj=laea +lat_0=55.0 +lon_0=10.0 +x_0=1950000.0 +y_0=-2100000.0 +units=m +ellps=WGS84",
+    ):  # fmt: skip
+        assert Grid(2, 2, projection=projection).projection == projection
 
 
 def test_nothing_is_written_beside_a_file(tmp_path: Path) -> None:
