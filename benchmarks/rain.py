@@ -198,7 +198,7 @@ def train_all(data_dir: str, out: Path, names: tuple[str, ...]) -> None:
 @_out
 def measure(data_dir: str, out: Path) -> None:
     """Score the finished systems, and the published weights, on the test events."""
-    published = load_model("plasm_radar")
+    published = load_model("plasm_radar", None)
     methods = {
         "model": model_forecast(forecast(move(published, CPU)), 6, CPU), **forecasts_of([*SYSTEMS], out), **baselines(),
     }  # fmt: skip

@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +8,7 @@ import torch
 from radar_files import storm
 from torch import Tensor
 
-from plasm.rain import forecasts, model_forecast, optical_flow, persistence
+from plasm.rain import model_forecast, optical_flow, persistence
 from plasm.rain.forecasts import tiled
 
 CPU = torch.device("cpu")
@@ -49,18 +48,6 @@ def test_optical_flow_follows_the_storm() -> None:
     assert moved.dtype == np.float32
     dry = np.zeros((3, 64, 64), np.float32)
     assert np.nanmax(optical_flow(dry, 2)) == 0
-
-
-def test_settings_of_pysteps_in_the_current_folder_are_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pysteps = pytest.importorskip("pysteps")
-    seen: list[str] = []
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(forecasts, "require", lambda _: seen.append(os.getcwd()))
-    forecasts._pysteps()
-    assert seen == [os.path.dirname(pysteps.__file__)]
-    assert os.getcwd() == str(tmp_path)
 
 
 @pytest.mark.parametrize(("height", "width"), [(100, 64), (61, 130), (40, 40), (200, 90)])
