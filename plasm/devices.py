@@ -97,8 +97,8 @@ def clear_failures(remedy: str) -> Iterator[None]:
             word in str(error) for word in _OUT_OF_MEMORY
         ):
             raise MemoryError(f"out of memory ({_summary(error)}): {remedy}") from error
-        # torch raises it wherever the process is when its worker dies.
-        if re.search(r"DataLoader worker \(pid", str(error)):
+        # torch raises the second wherever the process is when its worker dies.
+        if isinstance(error, ChildProcessError) or re.search(r"DataLoader worker \(pid", str(error)):
             raise ChildProcessError(
                 f"a process that loads clips was killed ({_summary(error)}), by the system if memory ran out; fewer "
                 f"--workers may help: {remedy}"

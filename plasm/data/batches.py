@@ -40,10 +40,29 @@ def _load(batches: "_Batches", workers: int) -> Iterator[Any]:
         # Free unreachable objects now: a decoder that a forked worker collected would wait for threads that the fork
         # does not have.
         gc.collect()
-    for batch in DataLoader(batches, batch_size=None, num_workers=workers, worker_init_fn=_begin_worker):
-        if isinstance(batch, _Failure):
-            raise batch.kind(batch.message)
-        yield batch
+    loader: Any = iter(DataLoader(batches, batch_size=None, num_workers=workers, worker_init_fn=_begin_worker))
+    try:
+        while (batch := _next(loader, workers)) is not None:
+            if isinstance(batch, _Failure):
+                raise batch.kind(batch.message)
+            yield batch
+    finally:
+        # Torch ends the workers when nobody has the loader any more. But an error of it has, as long as it is kept, and
+        # workers that ignore signals would keep a process from ending that ends by the error.
+        if workers:
+            loader._shutdown_workers()
+
+
+def _next(loader: Iterator[Any], workers: int) -> Any:
+    """The next batch; None at the end."""
+    try:
+        return next(loader, None)
+    except (ConnectionError, EOFError, FileNotFoundError) as error:
+        # Not of the data set, but of the way to a worker, which died while a batch came from it. Where torch notices
+        # first, it says so itself.
+        if workers and "in DataLoader worker process" not in str(error):
+            raise ChildProcessError(f"the way to a process that loads clips broke: {error!r}") from error
+        raise
 
 
 @dataclass(frozen=True)

@@ -87,11 +87,14 @@ def load_newest(folder: Path) -> Checkpoint | None:
     return None
 
 
-def discard_after(folder: Path, step: int) -> None:
-    """Delete the checkpoints after a step: they are damaged, and would pass for the newest."""
-    for path in _all(folder):
-        if _step(path) > step:
-            shutil.rmtree(path)
+def keep_last(folder: Path, step: int) -> None:
+    """Delete all but the last two checkpoints up to a step.
+
+    Those after it are damaged, and would pass for the newest; a process that was killed while it saved leaves a third.
+    """
+    later = [path for path in _all(folder) if _step(path) > step]
+    for path in [*later, *_all(folder)[len(later) + _KEPT :]]:
+        shutil.rmtree(path)
 
 
 def _name(step: int) -> str:

@@ -152,7 +152,7 @@ class Trainer:
             )
         if self.group.is_first:
             self.folder.log.read(self.state.epoch, self.clips_per_epoch)
-            checkpoints.discard_after(self.folder.checkpoints, self.state.steps_done)
+            checkpoints.keep_last(self.folder.checkpoints, self.state.steps_done)
 
     def fit(self, epochs: int | None = None) -> None:
         """Train, and evaluate, save and draw every ``eval_every`` epochs and at the end.

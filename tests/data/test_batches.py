@@ -1,14 +1,16 @@
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, dataloader
 
 from plasm.data import clip_batches
 from plasm.devices import clear_failures
@@ -72,8 +74,36 @@ def test_an_error_of_a_worker_is_that_of_this_process(error: Exception) -> None:
 
 def test_a_worker_that_is_killed_is_a_clear_error() -> None:
     match = r"loads clips was killed \(.*pid.*--workers may help: start anew"
+    with pytest.raises(ChildProcessError, match=match) as kept, clear_failures("start anew"):
+        list(clip_batches(Damaged(None), [[1], [2], [1], [1]], 2))
+    assert kept.value.__cause__ is not None
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "gone")])
+def test_a_worker_that_is_killed_while_a_batch_comes_from_it_is_too(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataloader._MultiProcessingDataLoaderIter, "_try_get_data", Mock(side_effect=error))
+    match = r"loads clips was killed \(the way to .* broke: .*--workers may help: start anew"
     with pytest.raises(ChildProcessError, match=match), clear_failures("start anew"):
-        list(clip_batches(Damaged(None), [[1], [2]], 1))
+        list(clip_batches(Items(), [[1]], 1))
+
+
+@pytest.mark.parametrize("error", [EOFError("a.bin ends"), RuntimeError("a fault of its own")])
+def test_another_error_of_a_data_set_is_its_own_and_keeps_no_worker(error: Exception) -> None:
+    """As long as it is kept: a worker that lives keeps the process from ending."""
+    with pytest.raises(type(error), match=str(error)) as kept:
+        list(clip_batches(Damaged(error), [[1], [2], [1]], 2))
+    assert kept.value.__traceback__ is not None
+    assert not multiprocessing.active_children()
+
+
+def test_nor_does_a_loader_that_is_left_alone() -> None:
+    batches = clip_batches(Items(), [[1], [2], [3]], 1)
+    assert next(batches) is not None
+    batches.close()  # type: ignore[attr-defined]
+    assert not multiprocessing.active_children()
 
 
 def test_a_data_set_of_a_users_module_goes_to_another_process(tmp_path: Path) -> None:

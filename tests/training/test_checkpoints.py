@@ -4,9 +4,11 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -135,6 +137,20 @@ def test_the_sha256_of_the_tensors_alone_does_not_do(tmp_path: Path) -> None:
     assert found.values["step"] == 7
 
 
+def test_a_third_checkpoint_of_a_process_that_was_killed_while_it_deleted_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run at its end saves no more: what resumes it deletes it."""
+    save_two(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save({"a": torch.arange(3)}, VALUES, tmp_path, 9)
+    assert len(list(tmp_path.iterdir())) == 3
+    checkpoints.keep_last(tmp_path, 9)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step_00000008", "step_00000009"]
+
+
 def test_what_lies_beside_checkpoints_is_neither_read_nor_deleted(tmp_path: Path) -> None:
     save_two(tmp_path)
     others = [tmp_path / name for name in ("step_00000008.bak", "step_00000009 copy", "step_best")]
@@ -145,6 +161,6 @@ def test_what_lies_beside_checkpoints_is_neither_read_nor_deleted(tmp_path: Path
         checkpoints.save({"a": torch.arange(3)}, VALUES, tmp_path, step)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == sorted([*(path.name for path in others), "step_00000010", "step_100000000", "step_99999999"])
-    checkpoints.discard_after(tmp_path, 8)
+    checkpoints.keep_last(tmp_path, 8)
     assert all(path.exists() for path in others)
     assert checkpoints.load_newest(tmp_path) is None
