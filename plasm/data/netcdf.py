@@ -164,7 +164,7 @@ def _role(name: str, attributes: Mapping[str, Any]) -> str | None:
     axis = _CF_AXES.get(str(attributes.get("axis", "")).upper())
     standard = _CF_NAMES.get(str(attributes.get("standard_name", "")))
     since = "t" if " since " in str(attributes.get("units", "")) else None
-    plain_name = re.sub(r"[_-]?\d+$", "", name.lower())
+    plain_name = re.sub(r"[_-]?\d{1,20}$", "", name.lower())
     known = (role for role, names in _NAMES.items() if name.lower() in names or plain_name in names)
     return axis or standard or since or next(known, None)
 

@@ -9,6 +9,7 @@ from video_files import named
 from plasm.data import open_source, read_clips
 from plasm.data.layouts import ArrayOptions
 from plasm.data.limits import FileTooLargeError
+from plasm.data.netcdf import _role
 
 xarray = pytest.importorskip("xarray")
 pytest.importorskip("h5netcdf")
@@ -96,6 +97,11 @@ def test_conventions_say_what_an_axis_is(tmp_path: Path) -> None:
     )
     data.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
     np.testing.assert_array_equal(open_source(tmp_path / "a.nc", 1)[0].read(0, 6)[..., 0], LEVELS / 200)
+
+
+def test_a_name_of_any_length_is_no_role() -> None:
+    assert _role("1" * 1_000_000 + "x", {}) is None
+    assert _role("time_000017", {}) == "t"
 
 
 def test_one_of_several_variables_and_groups(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from click.testing import CliRunner
 
 from plasm.cli import main
 from plasm.config import parse_config, read_config
-from plasm.files import listed, read_json, shown
+from plasm.files import listed, read_json, reason, shown
 from plasm.training import TrainConfig
 from plasm.weights import read_model_config
 
@@ -20,6 +21,8 @@ def test_what_is_shown_is_one_short_printable_line() -> None:
         assert len(shown(text)) <= 203
     assert listed(range(3)) == "0, 1, 2"
     assert listed(range(1000)).endswith("30, 31 and 968 more")
+    said = "Error -3 while decompressing data: invalid literal/lengths set"
+    assert reason(zlib.error(said)) == "something in it cannot be read"
 
 
 DEEP = {

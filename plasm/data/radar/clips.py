@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from plasm.data.counter_hash import counter_hash, uniform_below
 from plasm.data.datasets import register_dataset
@@ -351,6 +350,8 @@ def _decode(sequence: Sequence, folder: Path) -> None:
     shape = (len(sequence), height, width)
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", mode="w+", dtype=np.uint8, shape=shape)
     blocks = np.zeros((2, len(sequence), rows, columns), np.float32)
+    from tqdm import tqdm
+
     for number in tqdm(range(len(sequence)), desc="decode, once", unit="frame", leave=False):
         (rate,) = sequence.rates(number, 1)
         missing = np.isnan(rate)

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from plasm.data.limits import check_bytes, read_limit
-from plasm.files import shown
+from plasm.files import reason, shown
 
 from .grid import Grid
 from .values import rain_rate
@@ -107,7 +107,7 @@ def opened(file: Path) -> Iterator[IO[bytes]]:
                         check_bytes(size, str(file), "what is packed in it")
                     whole.write(part)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise ValueError(f"{file} is no whole gzip file: {shown(error)}") from error
+                raise ValueError(f"{file} is no whole gzip file: {reason(error)}") from error
             whole.seek(0)
             yield whole
 
@@ -190,5 +190,6 @@ def _is_dbz(unit: str) -> bool:
 
 def _spelled(unit: str) -> str:
     """A unit in the one spelling that is known here: of "kg m**-2 s**-1" and "kg m^-2.s^-1" it is kg/m2/s."""
-    text = unit.strip().replace("**", "").replace("^", "").replace(".", " ").replace("*", " ")
+    # What is longer is no unit, and could be so long that it takes minutes.
+    text = unit.strip()[:64].replace("**", "").replace("^", "").replace(".", " ").replace("*", " ")
     return re.sub(r"\s*([a-z]+)-(\d)", lambda m: f"/{m[1]}{m[2] if m[2] != '1' else ''}", text)

@@ -1,6 +1,7 @@
 """GeoTIFF, one frame a file, its first band; read by GDAL's driver of that name alone, which opens no other file."""
 
 import logging
+import math
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,10 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
     """Read the metadata of the file; see ``open_frames``."""
     with reading(file, "a whole GeoTIFF file"), _env(), _open(file) as content:
         check_bytes(content.height * content.width * 16, str(file), f"a composite of {content.height}x{content.width}")
+        # GDAL unpacks whole blocks, those of all bands where their values alternate.
+        bands = content.count if str(content.interleaving).lower().endswith("pixel") else 1
+        block = math.prod(content.block_shapes[0]) * np.dtype(content.dtypes[0]).itemsize * bands
+        check_bytes(block, str(file), f"a block of {' x '.join(map(str, content.block_shapes[0]))}")
         tags = {**content.tags(), **content.tags(1)}
         unit = options.unit or next((u for u in (content.units[0], tags.get("units"), tags.get("unit")) if u), None)
         if unit is None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from plasm.data.limits import check_bytes
 from plasm.data.reading import reading
-from plasm.files import listed, require
+from plasm.files import listed, require, shown
 
 from .frames import MARSHALL_PALMER, Frame, ReadOptions, check_unit, opened, quantity, to_rate
 from .grid import Grid
@@ -34,9 +34,8 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
                 name = str(_get(message, "shortName"))
                 others.append(name if name != "unknown" else _parameter(message))
         if not found:
-            raise ValueError(
-                f"{file} holds {listed(dict.fromkeys(others)) or 'no message'}, wanted a rain rate or reflectivity"
-            )
+            held = shown(listed(dict.fromkeys(others)), 600) or "no message"
+            raise ValueError(f"{file} holds {held}, wanted a rain rate or reflectivity")
     return found
 
 

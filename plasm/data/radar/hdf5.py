@@ -69,7 +69,7 @@ def _odim(content: Any, file: Path, options: ReadOptions) -> Frame:
             found.setdefault(str(_what(content, group, "quantity", file)), group)
     name = next((name for name in _ODIM if name in found), None)
     if name is None:
-        raise ValueError(f"{file} holds {listed(found) or 'nothing'}, wanted one of {', '.join(_ODIM)}")
+        raise ValueError(f"{file} holds {shown(listed(found), 600) or 'nothing'}, wanted one of {', '.join(_ODIM)}")
     group = found[name]
     hours = None
     if name == "ACRR":

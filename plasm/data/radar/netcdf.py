@@ -33,7 +33,9 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
         variable = content[name]
         unit = options.unit or str(variable.attrs.get("units", "")).strip()
         if variable.ndim not in (2, 3):
-            raise ValueError(f"{file}: {shown(name)} has axes ({listed(variable.dims)}), wanted (time, y, x) or (y, x)")
+            raise ValueError(
+                f"{file}: {shown(name)} has axes ({shown(listed(variable.dims), 600)}), wanted (time, y, x) or (y, x)"
+            )
         if (count := variable.sizes[variable.dims[0]] if variable.ndim == 3 else 1) > _MOST_FRAMES:
             raise ValueError(f"{file}: {shown(name)} has {count:,} frames, more than {_MOST_FRAMES:,}")
         height, width = variable.shape[-2:]
@@ -65,7 +67,7 @@ def _open(file: Path, engine: str) -> Iterator[Any]:
 def _variable(content: Any, file: Path, options: ReadOptions) -> Any:
     if options.array is not None:
         if options.array not in content:
-            raise ValueError(f"{file} holds no variable {options.array}; it has {listed(content)}")
+            raise ValueError(f"{file} holds no variable {options.array}; it has {shown(listed(content), 600)}")
         return options.array
     unit = [options.unit] if options.unit else []
     fields = [name for name in content if content[name].ndim in (2, 3) and content[name].dtype.kind in "uif"]
@@ -78,7 +80,7 @@ def _variable(content: Any, file: Path, options: ReadOptions) -> Any:
         )
         raise ValueError(
             f"{file} holds {len(found) or 'no'} variables in a unit of rain, wanted one: "
-            f"{'give array=NAME of' if found else 'it has'} {held or 'no field'}"
+            f"{'give array=NAME of' if found else 'it has'} {shown(held, 600) or 'no field'}"
         )
     return found[0]
 

@@ -100,6 +100,13 @@ def test_units_in_any_spelling(tmp_path: Path, unit: str, factor: float) -> None
         to_rate(np.zeros(1), "m s-2", tmp_path)
 
 
+def test_a_text_of_any_length_is_no_unit(tmp_path: Path) -> None:
+    for text in ("z" * 1_000_000, " " * 1_000_000 + "z"):
+        with pytest.raises(ValueError, match="no unit of rain") as refused:
+            to_rate(np.ones(2), text, tmp_path / "x.nc")
+        assert len(str(refused.value)) < 500
+
+
 def test_one_netcdf_file_may_hold_all_frames(tmp_path: Path) -> None:
     times = [np.datetime64(START + number * STEP) for number in range(4)]
     rates = np.stack([storm(number) for number in range(4)]) / 3600
@@ -294,6 +301,14 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest
         content["dataset1/data1"].create_dataset("data", (100_000, 100_000), np.uint16, chunks=(100, 100))
     with pytest.raises(ValueError, match="PLASM_READ_LIMIT"):
         open_sequence(file).rates()
+    monkeypatch.setenv("PLASM_READ_LIMIT", "0.01")
+    for number, tiled in enumerate(({"blockxsize": 8192, "blockysize": 4096}, {"count": 3, "interleave": "pixel"})):
+        file = tmp_path / f"rain_2021071412{number:02}.tif"
+        tiling = {"count": 1, "blockxsize": 2048, "blockysize": 2048, "compress": "deflate", "tiled": True, **tiled}
+        with rasterio.open(file, "w", "GTiff", 16, 16, dtype="uint8", sparse_ok=True, **tiling) as content:
+            content.units = ["mm/h"] * content.count
+        with pytest.raises(ValueError, match=r"a block of .*PLASM_READ_LIMIT"):
+            open_sequence(file)
 
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
