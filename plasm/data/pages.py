@@ -38,7 +38,9 @@ class PageStream(FrameStream):
         self._check_size(frame_format, count)
         numbers = range(start, start + count * step, step)
         return self._open(
-            lambda image: join_blocks(frame_format(page[None], self.name) for page in self._pages(image, numbers))
+            lambda image: join_blocks(
+                (frame_format(page[None], self.name) for page in self._pages(image, numbers)), count
+            )
         )
 
     def _pages(self, image: Any, numbers: range) -> Iterator[np.ndarray]:

@@ -12,7 +12,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .decoding import decode_image
@@ -93,7 +92,7 @@ class FrameStream(ABC):
         else:
             frames = self.read(start, count, step, gray)
             blocks = (frames[first : first + several] for first in range(0, count, several))
-        return join_blocks(frame_format(block, self.name) for block in blocks)
+        return join_blocks((frame_format(block, self.name) for block in blocks), count)
 
     def _check_read(self, count: int) -> None:
         # Of one frame that is not known yet, the decoder knows.
@@ -169,10 +168,18 @@ def clips_of(layout: str, shape: tuple[int, ...], name: str) -> range:
     return range(count)
 
 
-def join_blocks(blocks: Iterable[Tensor]) -> Tensor:
-    """Frames that were converted a few at a time, as one tensor."""
-    parts = list(blocks)
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def join_blocks(blocks: Iterable[Tensor], count: int) -> Tensor:
+    """So many frames that are converted a few at a time, as one tensor: beside it those few alone are in memory."""
+    frames, joined = None, 0
+    for block in blocks:
+        if len(block) == count:
+            return block
+        if frames is None:
+            frames = block.new_empty(count, *block.shape[1:])
+        frames[joined : joined + len(block)] = block
+        joined += len(block)
+    assert frames is not None
+    return frames[:joined]
 
 
 def check_alike(first: np.ndarray, other: np.ndarray, name: str, others: str) -> None:

@@ -109,7 +109,7 @@ class VideoStream(FrameStream):
 
         def convert(frames: Iterator[np.ndarray]) -> Tensor:
             blocks = iter(lambda: list(islice(frames, self._several())), [])
-            return join_blocks(frame_format(np.stack(block), self.name) for block in blocks)
+            return join_blocks((frame_format(np.stack(block), self.name) for block in blocks), count)
 
         return self._proved(range(start, start + count * step, step), frame_format.channels == 1, convert)
 
