@@ -1,0 +1,64 @@
+"""benchmarks/rain.py: nothing that decides a result is left to a default, and its losses are what they say."""
+
+import importlib
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from plasm.models import create_task
+from plasm.training import TrainConfig
+
+
+@pytest.fixture(scope="module")
+def rain() -> Any:
+    folder = str(Path(__file__).parents[1] / "benchmarks")
+    sys.path.insert(0, folder)
+    yield importlib.import_module("rain")
+    sys.path.remove(folder)
+    sys.modules.pop("rain")
+
+
+def test_a_configuration_states_every_option_of_training(rain: Any) -> None:
+    given = {"model", "model_args", "task_args", "data_args", "epochs", "eval_every", "data_dir", "out"}
+    assert {field.name for field in fields(TrainConfig)} - rain.COMMON.keys() - given == {"checkpoint_minutes"}
+    for name, system in {**rain.SYSTEMS, **rain.TRIALS}.items():
+        config = system.config("radar", "run")
+        assert (config.optimizer, config.lr, config.batch_size) == ("muon", 0.004, 6), name
+        assert (config.model_args["in_frames"], config.model_args["out_frames"]) == (6, 12)
+
+
+def test_trials_differ_from_the_first_in_one_thing(rain: Any) -> None:
+    first, *others = rain.TRIALS.values()
+    for other in others:
+        changed = [f.name for f in fields(other) if getattr(other, f.name) != getattr(first, f.name)]
+        assert len(changed) == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        ("counts", {"csi", "bias", "error"}), ("absolute", {"error"}), ("squared", {"mse"}),
+        ("spectral", {"csi", "bias", "error", "spectrum"}),
+    ],
+)  # fmt: skip
+def test_a_form_has_its_losses(rain: Any, form: str, names: set[str]) -> None:
+    model = rain.plasm_radar_trial(translator_dim=8, translator_depth=1)
+    task = create_task("plasm_radar_trial", model, form=form).train()
+    losses, _ = task(torch.rand(2, 18, 1, 64, 64), torch.arange(2), 0, 0)
+    assert set(losses) == names
+    sum(losses.values()).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_octaves_hold_all_the_power_each_where_its_wavelength_is(rain: Any) -> None:
+    frames = torch.rand(2, 3, 1, 64, 64)
+    power = torch.fft.rfft2(frames, norm="ortho").abs().square().sum((0, 2, 3, 4))
+    torch.testing.assert_close(rain.octaves(frames).sum(1), power)
+    columns = torch.arange(64.0)
+    for octave, wavelength in enumerate((3, 6, 12, 24)):
+        wave = (2 * torch.pi * columns / wavelength).sin().expand(1, 1, 1, 64, 64)
+        assert rain.octaves(wave).argmax() == octave
