@@ -58,11 +58,14 @@ def test_rows_are_what_the_stored_list_says(ablations: Any) -> None:
 
 
 def test_each_row_states_what_matters_and_is_another(ablations: Any) -> None:
-    stated = ("optimizer", "lr", "batch_size", "schedule", "warmup_epochs", "warmup_steps", "weight_decay", "ema")
+    stated = (
+        "optimizer", "lr", "batch_size", "schedule", "warmup_epochs", "warmup_steps", "decay_epochs", "weight_decay",
+        "ema", "clip_grad", "epochs", "clips_per_epoch", "model", "model_args",
+    )  # fmt: skip
     for table, rows in ablations.describe().items():
         assert len({ablations.digest(resolved) for resolved in rows.values()}) == len(rows), table
         for resolved in rows.values():
-            assert all(name in values for values in resolved.values() for name in (*stated, "model_args"))
+            assert all(name in values for values in resolved.values() for name in stated)
             assert resolved["phase2"]["model_args"]
 
 
@@ -85,6 +88,47 @@ def test_the_stored_results_are_of_the_rows(ablations: Any) -> None:
         assert results
         for each in results:
             assert (each.digest, each.clips) == (ablations.digest(rows[each.row]), ablations.CLIPS[table])
+        assert {each.row for each in results} == set(rows), table
+
+
+def seeds_of(ablations: Any, table: str) -> dict[str, dict[int, float]]:
+    """The MSE of each row of a stored table, by seed."""
+    found: dict[str, dict[int, float]] = {}
+    for each in ablations.read_results(ROOT / "docs" / "results" / f"ablations_{table}.csv"):
+        found.setdefault(each.row, {})[each.seed] = each.mse
+    return found
+
+
+def test_what_docs_say_of_recipe_and_forms_holds(ablations: Any) -> None:
+    """Sentences of docs/ablations.md that compare rows, seed by seed."""
+    forms, recipe = (seeds_of(ablations, table) for table in ("forms", "recipe"))
+    compared = [f"{name}, {rate}" for name in ("Adam", "AdamW", "Muon") for rate in (".001", ".002", ".004")]
+    compared = [f"{name}, decay .05" if name.startswith("AdamW") else name for name in compared]
+    assert {name for name, mse in recipe.items() if len(mse) == 3} == set(compared)
+    assert all(len(mse) == 3 for mse in forms.values())
+
+    def behind(rows: dict[str, dict[int, float]], name: str, best: str) -> list[float]:
+        return [mse - rows[best][seed] for seed, mse in sorted(rows[name].items())]
+
+    none, default, constant = "without PLA", "global, cosine score (default)", "a learned constant a head"
+    apart = max(forms[none].values()) - min(forms[none].values())
+    assert [round(each, 1) for each in sorted(behind(forms, none, default))] == [0.5, 1.3, 1.5]
+    assert [round(each, 1) for each in sorted(behind(forms, none, constant))] == [0.1, 0.6, 1.0]
+    left = behind(forms, constant, default)
+    assert 0.35 < min(left) < max(left) < 0.65 < apart
+    for name in ("global, sigmoid", "local: a number a channel and place", "cross: places of high in low"):
+        assert min(behind(forms, name, none)) > 0
+    for name in ("gate: a number a channel", "as in the authors' code"):
+        assert abs(sum(behind(forms, name, none))) / 3 < apart
+    adam = behind(recipe, "Adam, .004", "Muon, .004")
+    assert min(adam) > 5
+    assert sum(adam) / 3 == pytest.approx(6.4, abs=0.05)
+    for rate in (".001", ".002", ".004"):
+        assert all(abs(each) < 0.1 for each in behind(recipe, f"AdamW, {rate}, decay .05", f"Adam, {rate}"))
+    for name in ("AdaMuon, .004", "Muon, .004, decay .05", "Muon, .004, encoder 32"):
+        assert abs(behind(recipe, name, "Muon, .004")[0]) < apart
+    for width in ("width 256, depth 2", "width 144, depth 5"):
+        assert abs(behind(recipe, f"Muon, .004, {width}", "Muon, .004")[0]) < apart
 
 
 def test_a_run_with_other_settings_is_run_again(

@@ -451,6 +451,7 @@ def column(prefix: str, name: str) -> dict[str, Any]:
 
 
 def _recipes() -> dict[str, Any]:
+    # OpenSTL's (commit c74deb5), file by file of its configs.
     found: dict[str, Any] = {}
     for prefix in (each for each in _TRANSLATORS if each != "tau"):
         found |= recipes(prefix, phase_1=True, lr=column(prefix, "lr"), batch_size=column(prefix, "batch_size"))
