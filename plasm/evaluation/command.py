@@ -140,6 +140,8 @@ def _options(config: EvaluateConfig) -> str:
     # A path says something on one machine alone.
     extra = "".join(f" --data-arg {name}={without_folder(value)}" for name, value in config.data_args.items())
     extra += f" --frames {config.frames}" if config.frames else ""
+    extra += " --published" if config.published else ""
+    extra += f" --lpips {config.lpips if config.lpips == 'download' else 'FILE'}" if config.lpips else ""
     return f"--data {config.data} --data-dir DIR{extra} --num-clips {config.num_clips}"
 
 

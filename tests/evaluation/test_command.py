@@ -1,9 +1,13 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import timm
+import torchvision
+from commands import fails, ok
+from safetensors.torch import save_file
 
 from plasm import evaluation, weights
 from plasm.evaluation import command
@@ -29,6 +33,25 @@ def test_a_library_call_does_what_the_command_does(folder: Path, sample_root: Pa
     assert written["num_clips"] == 2
     assert written["options"] == "--data mmnist --data-dir DIR --frames 3 --num-clips 2"
     assert written["sha256"] == weights.file_sha256(folder / "model.safetensors")
+
+
+def test_published_scores_and_lpips_stand_under_their_names(folder: Path, sample_root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lpips")
+    file = tmp_path / "alexnet.safetensors"
+    save_file(torchvision.models.AlexNet().features.state_dict(prefix="features."), file)
+    command_line = ["evaluate", "--weights", folder, "--data-dir", sample_root, "--num-clips", 1, "--published"]
+    lines = ok(*command_line, "--lpips", file).splitlines()
+    titles, others = (line for line in lines if "SSIM" in line)
+    assert titles.split()[-1] == "LPIPS"
+    assert re.split(r"  +", others.strip()) == [
+        "MSE (PredRNN)", "SSIM (PredRNN)", "PSNR (PredRNN)", "SSIM (SimVP)", "PSNR (SimVP)",
+    ]  # fmt: skip
+    written = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert written["options"] == "--data mmnist --data-dir DIR --published --lpips FILE --num-clips 1"
+    means = written["metrics"]["model"]
+    assert means.keys() >= {"mse_predrnn", "ssim_predrnn", "psnr_predrnn", "psnr_simvp", "ssim_published", "lpips"}
+    assert f"{means['lpips']:.4f}" in lines[lines.index(titles) + 1]
+    assert "none.pth" in fails(*command_line, "--lpips", tmp_path / "none.pth")
 
 
 @pytest.mark.parametrize("back", [False, True])
