@@ -99,10 +99,12 @@ def all_models(_: str = "") -> str:
     """Every model: size, weights, what is published of it on Moving MNIST, and what was measured here."""
     with (RESULTS / "league.csv").open(encoding="utf-8", newline="") as stream:
         league_rows = [row for row in csv.DictReader(stream) if row["stage"] == "league"]
-    measured = {row.model: f"{row.metrics['mse']:.1f}" for row in weights.entries() if row.data == "mmnist"}
+    measured = {
+        name: f"{row.metrics['mse']:.1f} ({row.tag}, {row.clips:,})" for name, row in measuring.measured_here().items()
+    }
     for row in league_rows:
         if mse := json.loads(row["metrics"] or "{}").get("mse"):
-            measured.setdefault(row["model"], f"{mse:.1f}")
+            measured.setdefault(row["model"], f"{mse:.1f} (league, {int(row['clips']):,})")
     lines = []
     for family, names in families().items():
         for name in names:
@@ -116,7 +118,7 @@ def all_models(_: str = "") -> str:
             ))  # fmt: skip
     titles = (
         "model", "parameters (M)", "MACs (G)", "input: T x C x H x W", "T'", "weights",
-        "published MSE, 200 epochs", "2,000 epochs", "ours",
+        "published MSE, 200 epochs", "2,000 epochs", "measured here (weights, clips)",
     )  # fmt: skip
     return markdown(titles, lines)
 

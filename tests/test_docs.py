@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+from plasm import weights
 from plasm.benchmark import Measurement, write_csv
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -114,6 +115,17 @@ def test_tables_of_measurements(check: ModuleType, tmp_path: Path, monkeypatch: 
     assert [line.split(" | ")[1] for line in table[4:]] == ["inference", "training"]
     assert "24.60" in table[4]
     assert check.tables.benchmark_picture().startswith(b"\x89PNG")
+
+
+def test_a_model_stands_beside_the_error_of_its_default_weights(
+    check: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(check.tables, "families", lambda: {"plasm": ["plasm_mmnist", "plasm_mmnist_tiny"]})
+    titles, _, *lines = (line.strip("| ").split(" | ") for line in check.tables.all_models().splitlines())
+    row = weights.entry("plasm_mmnist_tiny")
+    assert titles[-1] == "measured here (weights, clips)"
+    assert [line[-1] for line in lines] == ["-", f"{row.metrics['mse']:.1f} ({row.tag}, {row.clips:,})"]
+    assert lines[0][-2] == "18.4"
 
 
 def test_the_drawings_are_those_of_the_program(check: ModuleType) -> None:
