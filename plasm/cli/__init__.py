@@ -69,7 +69,14 @@ class _Group(Group):
             # Whoever reads has seen enough, `| head` say: click ends without a word.
             raise
         except _USER_ERRORS as error:
-            raise click.ClickException(shown(error, _LONGEST_MESSAGE, "\n") or "out of memory") from error
+            raise click.ClickException(shown(_said(error), _LONGEST_MESSAGE, "\n") or "out of memory") from error
+
+
+def _said(error: BaseException) -> str:
+    """What an error says; of one of the system, which file it is about, and without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 class _Formatter(logging.Formatter):

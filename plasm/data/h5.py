@@ -43,6 +43,19 @@ def _check_own(dataset: Any, file: Path) -> None:
         )
 
 
+def _check_filters(dataset: Any, file: Path) -> None:
+    """Refuse an array that is compressed by what is not installed; HDF5 would tell of its folder of plugins."""
+    h5py = require("h5py")
+    properties = dataset.id.get_create_plist()
+    for position in range(properties.get_nfilters()):
+        number, _, _, name = properties.get_filter(position)
+        if not h5py.h5z.filter_avail(number):
+            raise ValueError(
+                f"{file}: {shown(dataset.name)} is compressed by the HDF5 filter {number} ({shown(name.decode('latin-1'))}), "
+                f"which is not installed: write it with gzip, or without compression"
+            )
+
+
 def h5_dataset(content: Any, key: str, file: Path) -> Any:
     """An array that an HDF5 file holds itself; a ValueError if there is none of that name, or it is another file's."""
     h5py = require("h5py")
@@ -57,6 +70,7 @@ def h5_dataset(content: Any, key: str, file: Path) -> Any:
     if not isinstance(item, h5py.Dataset):
         raise ValueError(f"{file} holds no array {shown(key)}")
     _check_own(item, file)
+    _check_filters(item, file)
     return item
 
 

@@ -21,6 +21,8 @@ from .streams import ClipStream, clips_of
 
 # numpy's own limit for headers of files that are not trusted.
 _LONGEST_HEADER = 10_000
+# Bytes that numpy counts to.
+_LARGEST = 2**63 - 1
 # Bytes of unpacked arrays that are kept, unless one alone has more.
 _KEPT_BYTES = 1 << 28
 _unpacked: OrderedDict[tuple[str, str, int, int], np.ndarray] = OrderedDict()
@@ -74,12 +76,14 @@ def _opened(file: Path, member: str | None) -> Iterator[tuple[IO[bytes], zipfile
                 yield content, None
             return
         with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            if not names:
+                raise ValueError(f"{file} holds no arrays, wanted one: numpy.savez writes them")
             if member is None and len(names) != 1:
                 known = ", ".join(shown(name.removesuffix(".npy")) for name in names[:5])
                 raise ValueError(f"{file} holds {len(names)} arrays ({known}), wanted one: give array=NAME")
-            if member is not None and f"{member}.npy" not in names:
-                raise ValueError(f"{file} holds no array {member}")
+            if member is not None and (count := names.count(f"{member}.npy")) != 1:
+                raise ValueError(f"{file} holds {count or 'no'} array{'s' if count else ''} {member}, wanted one")
             info = archive.getinfo(names[0] if member is None else f"{member}.npy")
             with archive.open(info) as content:
                 yield content, info
@@ -112,8 +116,8 @@ def _array_header(content: IO[bytes], file: Path) -> tuple[tuple[int, ...], bool
     shape, fortran, dtype = readers[version](content)
     if dtype.hasobject:
         raise ValueError(f"{file} holds Python objects (a pickle), which are not read")
-    if min(shape, default=0) < 0:
-        raise ValueError(f"{file} is damaged: it holds an array of {shape}")
+    if min(shape, default=0) < 0 or math.prod(filter(None, shape)) * dtype.itemsize > _LARGEST:
+        raise ValueError(f"{file} is damaged: it holds an array of {shown(shape)}")
     return shape, fortran, dtype
 
 

@@ -12,7 +12,8 @@ _BYTES = 16 << 20
 _NAMES = 32
 # How Python and numpy begin when they speak of code.
 _OF_CODE = re.compile(
-    r".*invalid literal|could not convert|cannot reshape|embedded null|unpack|Exceeds the limit|.*Invalid argument"
+    r".*invalid literal|could not convert|cannot reshape|embedded null|unpack|Exceeds the limit|malformed node|"
+    r".*Invalid argument|.* object at 0x"
 )
 
 

@@ -115,11 +115,17 @@ def _plain(content: Any, what: str) -> dict[str, Tensor]:
 
 
 def _no_container(file: Path) -> str | None:
-    """Why a file cannot be a zip, tar or pickle, as which torch writes and wrote checkpoints; None if it can."""
+    """Why a file cannot be a zip or pickle, as which torch writes and wrote checkpoints; None if it can."""
     with file.open("rb") as stream:
         head = stream.read(512)
-    if head.startswith((b"PK", b"\x80")) or head[257:262] == b"ustar":
+    if head.startswith((b"PK", b"\x80")):
         return None
+    if head[257:262] == b"ustar":
+        # torch would advise to unpickle it.
+        return (
+            "is a tar archive, as torch wrote them until 2017, which is not read without running it. Whoever made it and "
+            "trusts it can save the tensors anew: torch.save(model.state_dict(), FILE)"
+        )
     if head[8:9] == b"{":
         return "is a safetensors file already"
     return f"begins with {head[:16]!r}"

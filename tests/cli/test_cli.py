@@ -315,6 +315,13 @@ def test_what_a_user_can_mend_is_one_clear_line(tmp_path: Path, sample_root: Pat
     assert not (tmp_path / "run").exists()
 
 
+def test_what_the_system_refuses_is_said_without_its_number(tmp_path: Path) -> None:
+    (tmp_path / "new").touch()
+    torch.save(timm.create_model("plasm_mmnist_tiny").state_dict(), tmp_path / "old.pth")
+    output = fails("convert", tmp_path / "old.pth", tmp_path / "new", "--model", "plasm_mmnist_tiny")
+    assert output == f"Error: {tmp_path / 'new'}: File exists\n"
+
+
 def test_options_out_of_range_are_errors(tmp_path: Path, sample_root: Path) -> None:
     assert "frames is at least 1, got 0" in fails("predict", "--frames", 0, "--out", tmp_path / "p")
     assert "size is at least 1, got 0" in fails("predict", "--size", 4, 0, "--out", tmp_path / "p")

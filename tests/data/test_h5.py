@@ -153,6 +153,17 @@ def test_damage_is_named(tmp_path: Path) -> None:
             read_clips(tmp_path / "a.h5", 1)
 
 
+def test_a_filter_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.h5"
+    with h5py.File(file, "w") as content:
+        content.create_dataset("data", data=ARRAY[..., 0], chunks=(1, 8, 9), compression=9)
+    whole = file.read_bytes()
+    place = whole.index(b"deflate") - 8
+    file.write_bytes(whole[:place] + (40_000).to_bytes(2, "little") + whole[place + 2 :])
+    with pytest.raises(ValueError, match=r"a\.h5: /data is compressed by the HDF5 filter 40000 .* not installed: write"):
+        read_clips(file, 1)
+
+
 def test_big_endian_and_axes(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as content:
         content["data"] = (ARRAY[..., 0] * 257.0).astype(">u2").transpose(1, 2, 0)

@@ -138,6 +138,33 @@ def test_damage_is_named(tmp_path: Path) -> None:
             read_clips(tmp_path / "a.npy", 1)
 
 
+@pytest.mark.parametrize("shape", [f"({'9' * 4000}, 64, 64)", f"(0, {1 << 62}, {1 << 62})", "(10**9, 8, 8)"])
+def test_shapes_beyond_any_machine_are_said_in_short(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header)
+    with pytest.raises(ValueError, match=r"a\.npy is damaged|a\.npy is not a whole") as error:
+        read_clips(tmp_path / "a.npy", 1)
+    assert len(str(error.value)) < 500
+    assert not any(words in str(error.value) for words in ("malformed node", "object at", "arr.size"))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_one_name_and_others_than_arrays(tmp_path: Path) -> None:
+    file = tmp_path / "a.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.npy/", "")
+        archive.writestr("README.txt", "of what it holds")
+    with pytest.raises(ValueError, match=r"a\.npz holds no arrays"):
+        read_clips(file, 1)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("a.npy", npy(FRAMES))
+    assert read_clips(file, 1).shape == (1, 6, 1, 8, 9)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("a.npy", npy(FRAMES[::-1]))
+    with pytest.raises(ValueError, match=r"a\.npz holds 2 arrays a, wanted one"):
+        open_source(file, 1, ArrayOptions(array="a"))
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
 @pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.h5", "a.tif", "a.nc", "a.mp4"])
 def test_pipes_are_not_waited_for(tmp_path: Path, name: str) -> None:

@@ -1,3 +1,4 @@
+import ast
 import json
 import zlib
 from pathlib import Path
@@ -23,6 +24,9 @@ def test_what_is_shown_is_one_short_printable_line() -> None:
     assert listed(range(1000)).endswith("30, 31 and 968 more")
     said = "Error -3 while decompressing data: invalid literal/lengths set"
     assert reason(zlib.error(said)) == "something in it cannot be read"
+    with pytest.raises(ValueError, match="malformed node") as error:
+        ast.literal_eval("f(1)")
+    assert reason(error.value) == "something in it cannot be read"
 
 
 DEEP = {

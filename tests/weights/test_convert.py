@@ -1,4 +1,5 @@
 import argparse
+import tarfile
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -179,6 +180,11 @@ def test_what_lies_where_weights_should_is_named(tmp_path: Path, content: bytes,
     weights.save_tensors({"a": torch.zeros(3)}, tmp_path / "b.pth")
     with pytest.raises(ValueError, match="is a safetensors file already"):
         weights.read_checkpoint(tmp_path / "b.pth")
+    with tarfile.open(tmp_path / "c.pth", "w") as archive:
+        archive.addfile(tarfile.TarInfo("storages"))
+    with pytest.raises(ValueError, match=r"c\.pth is no checkpoint of torch: it is a tar archive.* save") as error:
+        weights.read_checkpoint(tmp_path / "c.pth")
+    assert "weights_only" not in str(error.value)
 
 
 def test_what_would_fill_the_machine_is_refused(tmp_path: Path) -> None:

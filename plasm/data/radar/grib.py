@@ -1,5 +1,6 @@
 """GRIB, of one or several messages: NOAA's MRMS, and rates of rain as the WMO tables name them."""
 
+import os
 from collections.abc import Generator
 from contextlib import closing
 from datetime import datetime, timedelta
@@ -21,13 +22,15 @@ _UNITS = {"209/6/1": "mm/h", "0/1/7": "kg m-2 s-1", "0/1/52": "kg m-2 s-1", "0/1
           "209/9/0": "dBZ", "209/10/0": "dBZ", "0/15/1": "dBZ", "0/16/4": "dBZ", "0/16/5": "dBZ"}  # fmt: skip
 # What MRMS writes for what no radar sees, and for what was not measured. -99 is below detection.
 _MRMS_NONE = (-3.0, -1.0, -999.0)
+# Bytes that are searched for a message at a time.
+_BLOCK = 1 << 16
 
 
 def frames(file: Path, options: ReadOptions) -> list[Frame]:
     """Read the metadata of the file; see ``open_frames``. Messages of other quantities are left out."""
     found, others = [], []
     with reading(file, "a whole GRIB file"), opened(file) as handle:
-        for position, message in _messages(handle):
+        for position, message in _messages(handle, file):
             if (frame := _frame(message, position, file, options)) is not None:
                 found.append(frame)
             else:
@@ -39,14 +42,45 @@ def frames(file: Path, options: ReadOptions) -> list[Frame]:
     return found
 
 
-def _messages(handle: IO[bytes]) -> Generator[tuple[int, int], None, None]:
-    """(offset, handle) of each message."""
+def _messages(handle: IO[bytes], file: Path) -> Generator[tuple[int, int], None, None]:
+    """(offset, handle) of each message, whose declared length is checked before it is read into memory."""
     eccodes = require("eccodes")
-    while (message := eccodes.codes_grib_new_from_file(handle)) is not None:
+    while True:
+        check_bytes(_next_length(handle.fileno()), str(file), "a message in it")
+        if (message := eccodes.codes_grib_new_from_file(handle)) is None:
+            return
         try:
             yield eccodes.codes_get_message_offset(message), message
         finally:
             eccodes.codes_release(message)
+
+
+def _next_length(descriptor: int) -> int:
+    """Bytes that the next message says it has, 0 if there is none; the system stays where it is in the file.
+
+    Junk may lie before it.
+    """
+    start = os.lseek(descriptor, 0, os.SEEK_CUR)
+    try:
+        position, head = start, b""
+        while part := os.read(descriptor, _BLOCK):
+            head += part
+            if (found := head.find(b"GRIB")) >= 0:
+                os.lseek(descriptor, position + found, os.SEEK_SET)
+                return _length(os.read(descriptor, 16))
+            # The mark may lie across two blocks.
+            position, head = position + len(head) - len(head[-3:]), head[-3:]
+        return 0
+    finally:
+        os.lseek(descriptor, start, os.SEEK_SET)
+
+
+def _length(head: bytes) -> int:
+    if head[7:8] == b"\2":
+        return int.from_bytes(head[8:16], "big")
+    length = int.from_bytes(head[4:7], "big")
+    # GRIB 1 counts long messages in units of 120 bytes.
+    return 120 * (length & 0x7FFFFF) if length & 0x800000 else length
 
 
 def _get(message: int, key: str, kind: Any = None) -> Any:
@@ -104,7 +138,7 @@ def _read(file: Path, position: int, unit: str, zr: tuple[float, float], mrms: b
     eccodes = require("eccodes")
     with reading(file, "a whole GRIB file"), opened(file) as handle:
         handle.seek(position)
-        with closing(_messages(handle)) as messages:
+        with closing(_messages(handle, file)) as messages:
             _, message = next(messages)
             eccodes.codes_set(message, "missingValue", 1e30)
             values = eccodes.codes_get_values(message).astype(np.float32)

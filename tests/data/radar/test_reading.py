@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from radar_files import FORMATS, START, STEP, STEREO, knmi, mrms, netcdf, odim, storm, write_event
 
+from plasm.data.limits import FileTooLargeError
 from plasm.data.radar import ReadOptions, open_frames, open_sequence
 from plasm.data.radar.frames import to_rate
 from plasm.data.radar.grid import Grid
@@ -132,6 +133,30 @@ def test_gzipped_grib_and_several_messages(tmp_path: Path) -> None:
     event = open_sequence(file.parent)
     assert len(event) == 3
     np.testing.assert_allclose(event.rates()[2], storm(2), atol=0.01)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_length_of_a_grib_message_is_checked_before_it_is_read(tmp_path: Path, packed: bool) -> None:
+    whole = [mrms(tmp_path, START + n * STEP, storm(n)).read_bytes() for n in range(2)]
+    file = tmp_path / "all" / ("rates.grib2.gz" if packed else "rates.grib2")
+    file.parent.mkdir()
+    # The mark of the second message lies across two blocks of those that are searched.
+    junk = bytes((1 << 16) - 2)
+
+    def write(second: bytes) -> None:
+        content = whole[0] + junk + second
+        file.write_bytes(gzip.compress(content) if packed else content)
+
+    write(whole[1])
+    event = open_sequence(file.parent)
+    assert len(event) == 2
+    np.testing.assert_allclose(event.rates()[1], storm(1), atol=0.01)
+    for head in (b"GRIB\0\0\0\2" + (1 << 40).to_bytes(8, "big"), b"GRIB\xff\xff\xff\1"):
+        write(head + whole[1][16:])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PLASM_READ_LIMIT", "0.5")
+            with pytest.raises(FileTooLargeError, match=r"rates\.grib2.*: a message in it would take"):
+                open_sequence(file.parent)
 
 
 def test_a_gap_is_said(tmp_path: Path) -> None:
