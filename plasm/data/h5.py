@@ -51,8 +51,8 @@ def _check_filters(dataset: Any, file: Path) -> None:
         number, _, _, name = properties.get_filter(position)
         if not h5py.h5z.filter_avail(number):
             raise ValueError(
-                f"{file}: {shown(dataset.name)} is compressed by the HDF5 filter {number} ({shown(name.decode('latin-1'))}), "
-                f"which is not installed: write it with gzip, or without compression"
+                f"{file}: {shown(dataset.name)} is compressed by the HDF5 filter {number} "
+                f"({shown(name.decode('latin-1'))}), which is not installed: write it with gzip, or without compression"
             )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ._adapters import Adapter, adapt_in_channels, adapt_out_channels
 from ._base import match_layers
 from ._recurrent import Inputs, RecurrentModel, patchify, unpatchify
+from ._untrusted import no_number
 
 
 class PatchRNN(RecurrentModel):
@@ -121,8 +122,8 @@ def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> tuple
             "kernel_size": int(config.get("filter_size", 5)),
             "layer_norm": bool(int(config.get("layer_norm", 0))),
         }
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the configuration has a value that is no number: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(no_number(error)) from error
     if stride != 1 and not strided:
         raise ValueError(f"with a stride of {stride} the layers' sizes would not fit; OpenSTL runs with 1 alone")
     if height % out["patch_size"] or width % out["patch_size"]:

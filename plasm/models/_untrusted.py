@@ -77,6 +77,12 @@ def check_sizes(args: Mapping[str, Any], largest: Mapping[str, int], what: str) 
             raise ValueError(f"{what} has {shown(name)} = {shown(value)}; plasm builds it up to {most}")
 
 
+def no_number(error: Exception) -> str:
+    """What an error says of a value that was to be a number, in words that are not Python's."""
+    _, told, value = str(error).rpartition(": ")
+    return f"the configuration has a value that is no number{told}{shown(value) if told else ''}"
+
+
 def check_count(model: nn.Module, what: str) -> None:
     """Refuse, by a ValueError, a model of more than 10^9 parameters, perhaps on the meta device."""
     count = sum(tensor.numel() for tensor in model.state_dict().values())

@@ -21,6 +21,7 @@ from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recip
 from ._family import Family, paper
 from ._patch_rnn import rename
 from ._recurrent import Inputs, RecurrentModel, same_dims
+from ._untrusted import no_number
 
 __all__ = ["MAU", "MAUDecoder", "MAUEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -204,8 +205,8 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             "model_mode": str(config.get("model_mode", "normal")),
         }
         patch, stride = int(config.get("patch_size", 1)), int(config.get("stride", 1))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the configuration has a value that is no number: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(no_number(error)) from error
     if patch != 1 or stride != 1:
         raise ValueError(f"OpenSTL's MAU runs with patch_size 1 and stride 1 alone, got {patch} and {stride}")
     if height % args["reduction"] or width % args["reduction"]:

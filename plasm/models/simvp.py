@@ -32,6 +32,7 @@ from ._adapters import adapt_out_channels
 from ._base import VideoModel, check_positive, match_layers
 from ._benchmarks import BENCHMARKS, TINY, recipes
 from ._family import Constructor, Family, paper
+from ._untrusted import no_number
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
 
@@ -423,8 +424,8 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             "drop_rate": float(config.get("drop", 0.0)),
             "drop_path_rate": float(config.get("drop_path", 0.0)),
         }
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the configuration has a value that is no number: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(no_number(error)) from error
     prefix = {"incepu": "simvp", "tau": "tau"}.get(translator, f"simvp_{translator}")
     name = f"{prefix}_mmnist"
     if not timm.is_model(name):

@@ -24,6 +24,7 @@ from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recip
 from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, rename
 from ._recurrent import Inputs, RecurrentModel, patchify, same_dims, unpatchify
+from ._untrusted import no_number
 
 __all__ = ["STAM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -179,8 +180,8 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
             "reduction": int(config.get("sr_size", 1)),
             "tau": int(config.get("tau", 5)),
         }
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"the configuration has a value that is no number: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(no_number(error)) from error
     if layers != len(args["hidden_dims"]):
         raise ValueError(f"num_layers is {layers}, and num_hidden has {len(dims)} numbers")
     if len(kernel) != 3 or kernel[1] != kernel[2] or not all(side > 0 and side % 2 for side in kernel):

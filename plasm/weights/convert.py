@@ -123,8 +123,8 @@ def _no_container(file: Path) -> str | None:
     if head[257:262] == b"ustar":
         # torch would advise to unpickle it.
         return (
-            "is a tar archive, as torch wrote them until 2017, which is not read without running it. Whoever made it and "
-            "trusts it can save the tensors anew: torch.save(model.state_dict(), FILE)"
+            "is a tar archive, as torch wrote them until 2017, which is not read without running it. Whoever made it "
+            "and trusts it can save the tensors anew: torch.save(model.state_dict(), FILE)"
         )
     if head[8:9] == b"{":
         return "is a safetensors file already"

@@ -160,7 +160,9 @@ def test_a_filter_that_is_not_installed_is_named(tmp_path: Path) -> None:
     whole = file.read_bytes()
     place = whole.index(b"deflate") - 8
     file.write_bytes(whole[:place] + (40_000).to_bytes(2, "little") + whole[place + 2 :])
-    with pytest.raises(ValueError, match=r"a\.h5: /data is compressed by the HDF5 filter 40000 .* not installed: write"):
+    with pytest.raises(
+        ValueError, match=r"a\.h5: /data is compressed by the HDF5 filter 40000 .* not installed: write"
+    ):
         read_clips(file, 1)
 
 

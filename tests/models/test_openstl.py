@@ -126,11 +126,38 @@ def test_a_file_is_read_as_openstl_writes_it(tmp_path: Path) -> None:
         ({"hid_S": "many"}, "a value that is no number"),
         ({"hid_S": 5}, "do not divide encoder_dim = 5"),
         ({"num_hidden": "a,b"}, "has num_hidden = 'a,b'"),
+        ({"hid_S": float("inf")}, "a value that is no number"),
+        ({"in_shape": [float("inf"), 1, 16, 16]}, "numbers from 1"),
+        ({"N_S": 4_000_000_000}, "plasm builds it up to"),
+        ({"hid_T": 65_536, "N_T": 64}, "a model of .* parameters"),
+        ({"hid_S": 10**400}, "plasm builds it up to"),
     ],
 )
-def test_what_is_no_configuration_is_an_error(change: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        openstl.create({**CONFIG, **change})
+def test_what_is_no_configuration_is_an_error(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "model_param.json"
+    file.write_text("\ufeff" + json.dumps({**CONFIG, **change}), encoding="utf-8")
+    for config in ({**CONFIG, **change}, file):
+        with pytest.raises(ValueError, match=message) as error:
+            openstl.create(config)
+        assert isinstance(config, dict) or str(file) in str(error.value)
+        assert len(str(error.value)) < 700
+        assert not any(words in str(error.value) for words in ("invalid literal", "cannot convert", "codec"))
+
+
+def test_files_that_are_no_configuration_are_not_waited_for_or_read_whole(tmp_path: Path) -> None:
+    for name in ("config.py", "model_param.json"):
+        file = tmp_path / name
+        os.mkfifo(file)
+        with pytest.raises(FileNotFoundError, match=f"{name} is not there, or no file"):
+            openstl.create(file)
+        file.unlink()
+        file.write_bytes(b"\xff\xfe")
+        with pytest.raises(ValueError, match=f"{name} is no .* of OpenSTL: its byte 0 is not UTF-8"):
+            openstl.create(file)
+        with file.open("wb") as content:
+            content.truncate(1 << 40)
+        with pytest.raises(ValueError, match=f"{name} is no .* of OpenSTL: it has 1,099,511,627,776 bytes"):
+            openstl.create(file)
 
 
 def as_python(row: dict[str, str]) -> str:

@@ -20,11 +20,14 @@ from torch import Tensor, nn
 from plasm import weights
 from plasm.files import reason, shown
 
+from .._builder import check_buildable
 from .._family import Family
-from .._registry import families
+from .._registry import families, family_of
+from .._untrusted import check_arguments
 
 __all__ = ["create", "load", "read_config"]
 
+_LARGEST_FILE = 1 << 20
 # OpenSTL's dataset_parameters: (T, C, H, W) and T' of each data set.
 with Path(__file__).with_name("data_sets.csv").open(encoding="utf-8", newline="") as _file:
     _DATA_SETS = {name: (tuple(map(int, shape)), int(after)) for name, *shape, after in list(csv.reader(_file))[1:]}
@@ -50,7 +53,7 @@ def read_config(config: Mapping[str, Any] | Path | str, data: str | None = None)
         ValueError: If it is no such configuration, OpenSTL has no such data set, or its frames are others than those
             that the configuration states.
     """
-    what = "the configuration" if isinstance(config, Mapping) else str(config)
+    what = _name(config)
     given = config if isinstance(config, Mapping) else _read_file(Path(config))
     out = {str(key): value for key, value in given.items() if value is not None}
     name = str(out.get("method", out.get("model", ""))).lower()
@@ -83,7 +86,7 @@ def create(config: Mapping[str, Any] | Path | str, data: str | None = None) -> n
         OSError: If the file cannot be read.
         ValueError: If it is no configuration of a system that plasm has.
     """
-    return _build(read_config(config, data))
+    return _build(read_config(config, data), _name(config))
 
 
 def load(config: Mapping[str, Any] | Path | str, state_dict: Mapping[str, Any], data: str | None = None) -> nn.Module:
@@ -103,7 +106,7 @@ def load(config: Mapping[str, Any] | Path | str, state_dict: Mapping[str, Any], 
         ValueError: If it is no configuration of a system that plasm has, or the tensors are not those of its model.
     """
     read = read_config(config, data)
-    family, model = _family(read["method"]), _build(read)
+    family, model = _family(read["method"], _name(config)), _build(read, _name(config))
     renamed: Mapping[str, Tensor] = weights.plain_state_dict(state_dict, "the state dict")
     if family.checkpoint_filter_fn:
         renamed = family.checkpoint_filter_fn(dict(renamed), model)
@@ -117,31 +120,54 @@ def _families() -> dict[str, Family]:
     return {method: family for family in families() for method in family.openstl}
 
 
-def _family(method: str) -> Family:
+def _name(config: Mapping[str, Any] | Path | str) -> str:
+    return "the configuration" if isinstance(config, Mapping) else str(config)
+
+
+def _family(method: str, what: str) -> Family:
     known = _families()
     if method not in known:
-        raise ValueError(f'plasm has no "{method}" of OpenSTL; it has {", ".join(sorted(known))}')
+        raise ValueError(f'{what}: plasm has no "{shown(method)}" of OpenSTL; it has {", ".join(sorted(known))}')
     return known[method]
 
 
-def _build(read: Mapping[str, Any]) -> nn.Module:
-    name, args = _family(read["method"]).openstl[read["method"]](read)
+def _build(read: Mapping[str, Any], what: str) -> nn.Module:
+    """The model of a configuration of anyone: what no model has is refused before it is made."""
+    family = _family(read["method"], what)
     _, channels, height, width = read["in_shape"]
     frames = {"in_frames": read["pre_seq_length"], "out_frames": read["aft_seq_length"]}
-    return timm.create_model(name, **{"in_chans": channels, "img_size": (height, width), **frames, **args})
+    try:
+        name, given = family.openstl[read["method"]](read)
+        args = {"in_chans": channels, "img_size": (height, width), **frames, **given}
+        owner = family_of(name) or family
+        check_arguments(owner.constructors[name].model_cls, args, owner.largest, what)
+        check_buildable(name, args, what)
+    except Exception as error:
+        # Numbers of any size may be in it, and constructors trip over them in as many ways.
+        if isinstance(error, ValueError) and what in str(error):
+            raise
+        said = str(error) if isinstance(error, ValueError) else reason(error)
+        raise ValueError(f"{what} describes no model: {said}") from error
+    return timm.create_model(name, **args)
 
 
 def _read_file(file: Path) -> Mapping[str, Any]:
     kind = "configuration in Python" if file.suffix == ".py" else "model_param.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is not there, or no file")
+    if (size := file.stat().st_size) > _LARGEST_FILE:
+        raise ValueError(f"{file} is no {kind} of OpenSTL: it has {size:,} bytes")
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
         content = _read_assignments(text) if file.suffix == ".py" else json.loads(text)
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}")
         return content
-    except (ValueError, SyntaxError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no {kind} of OpenSTL: its byte {error.start:,} is not UTF-8") from error
+    except SyntaxError as error:
         raise ValueError(f"{file} is no {kind} of OpenSTL: {shown(error)}") from error
-    except (RecursionError, MemoryError) as error:
+    except (ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{file} is no {kind} of OpenSTL: {reason(error)}") from error
 
 
@@ -179,10 +205,10 @@ def _ints(value: Any, key: str, what: str) -> list[int]:
     parts = parts if isinstance(parts, list | tuple) else [parts]
     try:
         numbers = [int(part) for part in parts]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if not numbers or min(numbers) < 1:
-        raise ValueError(f"{what} has {key} = {value!r}, where numbers from 1 are expected")
+        raise ValueError(f"{what} has {key} = {shown(repr(value))}, where numbers from 1 are expected")
     return numbers
 
 
