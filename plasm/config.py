@@ -4,6 +4,7 @@ A file has a key for each field, tables for dictionaries, and ``command``, whose
 the record's default.
 """
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -130,6 +131,8 @@ def _check_type(name: str, kind: Any, value: Any) -> None:
         allowed += (int,)
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise ValueError(f"{name} is {getattr(kind, '__name__', kind)}, got {shown(repr(value))}")
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{name} is a number, got nan")
     if isinstance(value, dict):
         toml = require("tomli_w")
         try:

@@ -37,6 +37,7 @@ def test_what_is_missing_is_named_as_an_option() -> None:
         ({"hours": "two"}, "hours is float, got 'two'"),
         ({"hours": True}, "hours is float, got True"),
         ({"hours": -1}, "hours is at least 0, got -1"),
+        ({"hours": float("nan")}, "hours is a number, got nan"),
         ({"sizes": (3, 0)}, "sizes is at least 1, got 0"),
         ({"heat": "hot"}, "heat is one of low, high, got 'hot'"),
         ({"extra": [1]}, "extra is dict"),
