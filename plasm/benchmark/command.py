@@ -1,14 +1,15 @@
 """``plasm benchmark``: models are measured, and written as a table and a picture."""
 
+import fnmatch
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 
 from plasm.devices import choose_device, clear_failures, keep_freed_memory
-from plasm.models import is_plasm_model
+from plasm.files import listed
+from plasm.models import list_models
 
 from .measuring import Measurement, measure
 from .picture import picture
@@ -26,7 +27,7 @@ def run(
     """Measure models side by side; see ``measure``.
 
     Args:
-        models: Constructors; by default one of Moving MNIST of each family and translator.
+        models: Constructors, or patterns of their names; by default ``*_mmnist``: of each family and translator one.
         device: See ``choose_device``.
         dtype: See ``measure``.
         out: Folder for benchmark.csv, benchmark.md and benchmark.png; or one .csv file.
@@ -37,10 +38,10 @@ def run(
         MemoryError: If memory ran out.
         OSError: If nothing can be written there.
     """
-    known = [name for name in timm.list_models() if is_plasm_model(name)]
-    if unknown := [name for name in models if name not in known]:
-        raise ValueError(f"no model of plasm is called {', '.join(unknown)}; there are: {', '.join(known)}")
-    names = models or [name for name in known if name.endswith("_mmnist")]
+    found = {each: fnmatch.filter(list_models(), each) for each in models or ("*_mmnist",)}
+    if unknown := [each for each, names in found.items() if not names]:
+        raise ValueError(f"no model of plasm is called {listed(unknown)}: `plasm list` shows those there are")
+    names = list(dict.fromkeys(name for names in found.values() for name in names))
     where = choose_device(device)
     keep_freed_memory(where)
     with clear_failures("a smaller --batch-size, or fewer models, take less"):

@@ -31,8 +31,9 @@ def benchmark(
 ) -> None:
     """Measure MODELs side by side: parameters, MACs, speed, memory, ratio to a matrix product's peak.
 
-    By default one Moving MNIST model of each family and translator. They run in turn, in rounds; of each the median is
-    given, and the range. Beside it stands the published error on Moving MNIST, after 200 epochs and after 2,000.
+    MODEL may be a pattern; by default '*_mmnist', of each family and translator one. They run in turn, in rounds; of
+    each the median is given, and the range. Beside it stands the published error on Moving MNIST, after 200 epochs and
+    after 2,000, and that of its own weights, where there are some.
     """
     rows = measuring.run(
         models, runtime=runtime.split(","), threads=[int(count) for count in threads.split(",")] if threads else (),

@@ -1,5 +1,6 @@
 import csv
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from commands import fails, ok
@@ -31,6 +32,18 @@ def test_the_command_measures_models_in_both_modes(tmp_path: Path) -> None:
     assert "| 32.15" in table
     assert "| 21.15" in table
     assert (tmp_path / "b" / "benchmark.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_models_are_named_by_patterns_too_each_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measure = Mock(side_effect=MemoryError)
+    monkeypatch.setattr("plasm.benchmark.command.measure", measure)
+    for models in (["tau_m*", "tau_mmnist", "stam_kth"], []):
+        with pytest.raises(MemoryError):
+            benchmark.run(models, device="cpu", out=tmp_path)
+    first, default = (call.args[0] for call in measure.call_args_list)
+    assert first == ["tau_mmnist", "tau_mmnist_tiny", "stam_kth"]
+    assert len(default) == 25
+    assert all(name.endswith("_mmnist") for name in default)
 
 
 def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
