@@ -350,6 +350,31 @@ def rain(event: str) -> str:
     return markdown(("score", "forecast", *(f"{lead} min" for lead in leads)), lines)
 
 
+def rain_pooled(_: str) -> str:
+    """CSI and frequency bias from the counts of all test events together, as ``rain`` of each."""
+    counts: dict[tuple[str, float, float], list[float]] = {}
+    for event in ("knmi", "fmi"):
+        with (RESULTS / f"rain_{event}.csv").open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                total = counts.setdefault(
+                    (row["method"], float(row["threshold_mm_h"]), float(row["lead_minutes"])), [0.0, 0.0, 0.0]
+                )
+                for number, key in enumerate(("hits", "misses", "false_alarms")):
+                    total[number] += float(row[key])
+    leads = sorted({lead for _, _, lead in counts})
+    lines = []
+    for title, threshold in (("CSI, .1 mm/h", 0.1), ("CSI, 1 mm/h", 1.0), ("bias, 1 mm/h", 1.0)):
+        for method in dict.fromkeys(method for method, _, _ in counts):
+            values = []
+            for lead in leads:
+                hits, misses, alarms = counts[method, threshold, lead]
+                said = hits + alarms
+                values.append(hits / (said + misses) if title.startswith("CSI") else said / (hits + misses))
+            name = "`plasm_radar`" if method == "model" else method
+            lines.append((title, name, *(f"{value:.3f}" for value in values)))
+    return markdown(("score", "forecast", *(f"{lead:g} min" for lead in leads)), lines)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
     "all": all_models,
     "families": family_index,
@@ -361,6 +386,7 @@ TABLES: dict[str, Callable[[str], str]] = {
     "precision": precision,
     "published": published,
     "rain": rain,
+    "rain_pooled": rain_pooled,
     "recipes": recipes,
     "runtime": runtime,
     "scores": scores,

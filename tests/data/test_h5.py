@@ -147,10 +147,15 @@ def test_damage_is_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as content:
         content.create_dataset("data", data=ARRAY[..., 0], chunks=(1, 8, 9), compression=9)
     whole = (tmp_path / "a.h5").read_bytes()
-    for place in range(0, len(whole), max(1, len(whole) // 100)):
+    places = range(0, len(whole), max(1, len(whole) // 100))
+    taken = 0
+    for place in places:
         (tmp_path / "a.h5").write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
         with named("a.h5"):
             read_clips(tmp_path / "a.h5", 1)
+            taken += 1
+    # HDF5 has no checksum of all of it; what tells of the array is noticed.
+    assert taken < len(places)
 
 
 def test_a_filter_that_is_not_installed_is_named(tmp_path: Path) -> None:

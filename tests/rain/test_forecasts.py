@@ -108,6 +108,8 @@ def test_a_real_composite_fits_in_4_gb_and_its_tiles_are_the_whole(full_data: Pa
     )
     assert done.returncode == 0, done.stderr
     for line in done.stdout.splitlines():
+        # The figures of docs/rain.md.
+        print(line)
         height, width, peak, difference = line.split()
         assert (height, width) == ("1226", "760")
         assert int(peak) < 4e9
