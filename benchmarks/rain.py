@@ -26,7 +26,7 @@ from plasm.files import atomic_write
 from plasm.models import Family, PLASMRadar, frame_counts, load_model
 from plasm.rain.evaluation import baselines, evaluate_rain, open_clips, write_scores
 from plasm.rain.forecasts import Forecast, model_forecast
-from plasm.tasks import Losses, Prediction, RainPrediction, Task
+from plasm.tasks import Losses, Outputs, Prediction, RainPrediction, Task
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 CPU = torch.device("cpu")
@@ -103,12 +103,14 @@ TRIALS: dict[str, System] = {
     "with a spectral term": _trial(task_args={"form": "spectral"}),
     "no weight by rate": _trial(data_args={"heavy": 0}),
     "speeds by strides 1 and 2": _trial(data_args={"strides": (1, 2)}),
+    "speeds and sizes by zoom": _trial(task_args={"form": "zoomed"}),
     "crops drawn evenly": _trial(data_args={"dry": 1.0}),
 }
 """``plasm_radar`` with 1,500 crops."""
 
 _BANDS = 6
 _SPECTRUM = 0.1
+_ZOOM = 1.5
 
 
 class SpectralRain(RainPrediction):
@@ -129,6 +131,24 @@ class AbsoluteError(RainPrediction):
         return {"error": super().rain_losses(prediction, target, weight)["error"]}
 
 
+class ZoomedRain(RainPrediction):
+    """As ``RainPrediction``; a training step enlarges or shrinks its crops, by up to 1.5 and with it all speeds."""
+
+    def forward(
+        self, clips: Tensor, index: Tensor, epoch: int | None, step: int, weight: Tensor | None = None
+    ) -> tuple[Losses, Outputs]:
+        """See ``RainPrediction``."""
+        if self.training:
+            factor = _ZOOM ** (2 * torch.rand(()).item() - 1)
+            size = [round(factor * side) for side in clips.shape[-2:]]
+            frames = nn.functional.interpolate(clips.flatten(1, 2), size, mode="bilinear", antialias=True)
+            clips = frames.unflatten(1, clips.shape[1:3])
+            if weight is not None:
+                weights = nn.functional.interpolate(weight.flatten(1, 2), size, mode="nearest-exact")
+                weight = weights.unflatten(1, weight.shape[1:3])
+        return super().forward(clips, index, epoch, step, weight)
+
+
 def octaves(frames: Tensor) -> Tensor:
     """Power in octaves of the wavelength, summed over all but lead times: (B, T', C, H, W) to (T', octaves)."""
     height, width = frames.shape[-2:]
@@ -141,6 +161,7 @@ def octaves(frames: Tensor) -> Tensor:
 
 FORMS: dict[str, Callable[..., Task]] = {
     "counts": RainPrediction, "absolute": AbsoluteError, "squared": Prediction, "spectral": SpectralRain,
+    "zoomed": ZoomedRain,
 }  # fmt: skip
 
 

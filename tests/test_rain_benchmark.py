@@ -42,7 +42,7 @@ def test_trials_differ_from_the_first_in_one_thing(rain: Any) -> None:
     ("form", "names"),
     [
         ("counts", {"csi", "bias", "error"}), ("absolute", {"error"}), ("squared", {"mse"}),
-        ("spectral", {"csi", "bias", "error", "spectrum"}),
+        ("spectral", {"csi", "bias", "error", "spectrum"}), ("zoomed", {"csi", "bias", "error"}),
     ],
 )  # fmt: skip
 def test_a_form_has_its_losses(rain: Any, form: str, names: set[str]) -> None:
@@ -52,6 +52,28 @@ def test_a_form_has_its_losses(rain: Any, form: str, names: set[str]) -> None:
     assert set(losses) == names
     sum(losses.values()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_zoom_scales_speeds_and_sizes_in_training_alone(rain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A square that moves by 4 cells a frame moves by 6; cells without weight stay so, and weights are not mixed."""
+    clips, weight = torch.zeros(1, 18, 1, 128, 128), torch.ones(1, 18, 1, 128, 128)
+    for frame in range(18):
+        clips[0, frame, 0, 32:64, 4 * frame : 4 * frame + 32] = 1
+    weight[..., 64:] = 0
+    model = rain.plasm_radar_trial(translator_dim=8, translator_depth=1)
+    task = create_task("plasm_radar_trial", model, form="zoomed")
+    given = {"clips": clips, "index": torch.arange(1), "epoch": 0, "step": 0, "weight": weight}
+    monkeypatch.setattr(torch, "rand", lambda _: torch.ones(()))
+    _, outputs = task.train()(**given)
+    frames = torch.cat([outputs.shown, outputs.target], 1)[0, :, 0]
+    assert frames.shape == (18, 192, 192)
+    left = [(row > 0.5).nonzero().min().item() for row in frames[:, 72]]
+    assert left == [6 * frame for frame in range(18)]
+    assert (frames[0] > 0.5).sum() == 48**2
+    # Where there is no weight, the forecast that is told is the truth.
+    assert torch.equal(outputs.prediction[..., 96:], outputs.target[..., 96:])
+    _, outputs = task.eval()(**given)
+    assert outputs.shown.shape[-2:] == (128, 128)
 
 
 def test_octaves_hold_all_the_power_each_where_its_wavelength_is(rain: Any) -> None:
