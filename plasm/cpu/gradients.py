@@ -10,7 +10,8 @@ arithmetic. Each has an equal that is several times faster:
 * GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices.
 
 A fourth costs in the forward pass too: oneDNN has no fast kernel for a depthwise convolution with dilation d, so that
-is taken as one without, of the d * d grids of every d-th position.
+is taken as one without, of the d * d grids of every d-th position; for the weight's gradient the grids lie beside each
+other, since oneDNN is slow at small ones.
 
 Other devices, compiled graphs, function transforms and forward-mode differentiation get torch's own; but GroupNorm in
 a compiled graph is written out. Values are the same; gradients are to rounding.
@@ -167,23 +168,16 @@ class _WideDepthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
-        (top, left), width = ctx.padding, weight.shape[-1]
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x, _, _ = _conv_backward(grad, x, weight, (top, left), (True, False, False))
+            grad_x, _, _ = _conv_backward(grad, x, weight, ctx.padding, (True, False, False))
         if ctx.needs_input_grad[1]:
-            padded = F.pad(x, (left, left))
-            strips = []
-            for start in range(0, width, _FAST_WIDTH):
-                strip = weight[..., start : start + _FAST_WIDTH]
-                seen = padded[..., start : start + grad.shape[-1] + strip.shape[-1] - 1]
-                strips.append(_conv_backward(grad, seen, strip, (top, 0), (False, True, False))[1])
-            grad_weight = torch.cat(strips, -1)
+            grad_weight = _by_strips(grad, x, weight, ctx.padding)
         return grad_x, grad_weight, None, None
 
 
 class _DilatedDepthwise(torch.autograd.Function):
-    """Dilated depthwise convolution, of which the weight's gradient is taken tap by tap."""
+    """Dilated depthwise convolution, by the grids of every d-th position, backwards too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
@@ -197,20 +191,35 @@ class _DilatedDepthwise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, weight = ctx.saved_tensors
-        d, (height, width), (rows, columns) = ctx.dilation, grad.shape[-2:], weight.shape[-2:]
-        grad_x = _by_phases(grad, weight.flip(2, 3), None, d) if ctx.needs_input_grad[0] else None
-        if not ctx.needs_input_grad[1]:
-            return grad_x, None, None, None
-        top, left = d * (rows // 2), d * (columns // 2)
-        wide = torch.promote_types(x.dtype, torch.float32)
-        seen = F.pad(x.permute(0, 2, 3, 1).to(wide), (0, 0, left, left, top, top))
-        out = grad.permute(0, 2, 3, 1).to(wide)
-        taps = [
-            (seen[:, d * i : d * i + height, d * j : d * j + width] * out).sum((0, 1, 2))
-            for i in range(rows)
-            for j in range(columns)
-        ]
-        return grad_x, torch.stack(taps, -1).view_as(weight).to(weight.dtype), None, None
+        reach = (weight.shape[-2] // 2, weight.shape[-1] // 2)
+        grad_x = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_x = _by_phases(grad, weight.flip(2, 3), None, ctx.dilation)
+        if ctx.needs_input_grad[1]:
+            grad, x = (_tile_phases(each, ctx.dilation, reach) for each in (grad, x))
+            grad_weight = _by_strips(grad, x, weight, reach)
+        return grad_x, grad_weight, None, None
+
+
+def _tile_phases(x: Tensor, d: int, reach: tuple[int, int]) -> Tensor:
+    """The grids of every d-th position beside each other, with so many zeros between them that no tap meets two."""
+    height, width = x.shape[-2:]
+    padded = F.pad(x, (0, -width % d, 0, -height % d)).permute(0, 2, 3, 1)
+    grids = rearrange(padded, "n (h i) (w j) c -> n i h j w c", i=d, j=d)
+    grids = F.pad(grids, (0, 0, 0, reach[1], 0, 0, 0, reach[0]))
+    return rearrange(grids, "n i h j w c -> n c (i h) (j w)")
+
+
+def _by_strips(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int]) -> Tensor:
+    """The gradient of a depthwise weight, in strips of a width that oneDNN is fast at."""
+    top, left = padding
+    padded = F.pad(x, (left, left))
+    strips = []
+    for start in range(0, weight.shape[-1], _FAST_WIDTH):
+        strip = weight[..., start : start + _FAST_WIDTH]
+        seen = padded[..., start : start + grad.shape[-1] + strip.shape[-1] - 1]
+        strips.append(_conv_backward(grad, seen, strip, (top, 0), (False, True, False))[1])
+    return torch.cat(strips, -1)
 
 
 def _conv_backward(
