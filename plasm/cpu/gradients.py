@@ -7,7 +7,8 @@ arithmetic. Each has an equal that is several times faster:
   gradient is taken in strips of three columns;
 * a bias, which is a sum over all positions: as a matrix product with a row of ones, but of 1x1 and narrow depthwise
   kernels, where oneDNN is as fast;
-* GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices.
+* GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices; of small maps, which
+  torch's kernel for channels last walks through a few channels at a time, by its kernel for contiguous ones.
 
 A fourth costs in the forward pass too: oneDNN has no fast kernel for a depthwise convolution with dilation d, so that
 is taken as one without, of the d * d grids of every d-th position; for the weight's gradient the grids lie beside each
@@ -29,7 +30,7 @@ from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
 _FAST_WIDTH = 3
-_FEW_CHANNELS, _FEW_PER_GROUP = 64, 16
+_FEW_CHANNELS, _FEW_PER_GROUP, _FEW_POSITIONS = 64, 16, 1024
 
 
 def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
@@ -63,6 +64,8 @@ def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
     few = channels <= _FEW_CHANNELS and channels // norm.num_groups < _FEW_PER_GROUP
     if norm.bias is None or not (few and x.dtype is torch.bfloat16 and _helps(x) and _is_channels_last(x)):
         return nn.GroupNorm.forward(norm, x)
+    if x.shape[2] * x.shape[3] < _FEW_POSITIONS:
+        return nn.GroupNorm.forward(norm, x.contiguous()).contiguous(memory_format=torch.channels_last)
     return _NarrowGroupNorm.apply(x, norm.weight, norm.bias, norm.num_groups, norm.eps)
 
 

@@ -135,7 +135,7 @@ def test_depthwise_in_autocasts_type() -> None:
         assert (tensor - other).norm() < 0.01 * other.norm()
 
 
-@pytest.mark.parametrize(("channels", "num_groups", "height"), [(16, 2, 12), (64, 8, 5), (8, 8, 3)])
+@pytest.mark.parametrize(("channels", "num_groups", "height"), [(16, 2, 128), (64, 8, 131), (8, 8, 3)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_group_norm_in_bfloat16_is_as_near_to_the_exact_one_as_torchs(
     channels: int, num_groups: int, height: int, memory_format: torch.memory_format
@@ -158,9 +158,12 @@ def test_group_norm_in_bfloat16_is_as_near_to_the_exact_one_as_torchs(
 
 def test_group_norm_of_narrow_channels_takes_our_path() -> None:
     """So that the test above compares what it says."""
-    x = torch.randn(2, 16, 4, 4, requires_grad=True).bfloat16().contiguous(memory_format=torch.channels_last)
+    x = torch.randn(2, 16, 32, 32, requires_grad=True).bfloat16().contiguous(memory_format=torch.channels_last)
     norm = nn.GroupNorm(2, 16)
     assert "Narrow" in str(group_norm(norm, x).grad_fn)
+    small = group_norm(norm, x[..., :31].contiguous(memory_format=torch.channels_last))
+    assert small.is_contiguous(memory_format=torch.channels_last)
+    assert "Narrow" not in str(small.grad_fn)
     for other in (x.float(), x.contiguous()):
         assert "Narrow" not in str(group_norm(norm, other).grad_fn)
     with torch.no_grad():
