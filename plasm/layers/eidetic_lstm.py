@@ -159,7 +159,8 @@ class Eidetic3DLSTMCell(nn.Module):
         """(N, D, W, h, w) to (N, S, D): positions, and the channels of each."""
         if self.as_openstl:
             return x.flatten(1).unflatten(1, (-1, self.dim))
-        return x.flatten(2).transpose(1, 2)
+        # torch has a fused attention for rows that lie one after the other, and for no others.
+        return x.flatten(2).transpose(1, 2).contiguous()
 
 
 def _flat(x: Tensor) -> Tensor:
