@@ -41,7 +41,7 @@ def arguments(out: Path, **changes: Any) -> dict[str, Any]:
 def command(out: Path) -> list[str]:
     return [
         "train", "--model", "plasm_mmnist_tiny", "--data", "mmnist", "--data-dir", str(SAMPLES), "--out", str(out),
-        "--epochs", "4", "--clips-per-epoch", "32", "--batch-size", "4", "--val-clips", "2", "--device", "cpu",
+        "--epochs", "3", "--clips-per-epoch", "24", "--batch-size", "4", "--val-clips", "2", "--device", "cpu",
         "--ema", "0.9", "--checkpoint-minutes", "0", "--resume",
         *(f"--model-arg={name}={value}" for name, value in MODEL.items()),
     ]  # fmt: skip
