@@ -132,7 +132,7 @@ class AbsoluteError(RainPrediction):
 
 
 class ZoomedRain(RainPrediction):
-    """As ``RainPrediction``; a training step enlarges or shrinks its crops, by up to 1.5 and with it all speeds."""
+    """As ``RainPrediction``; a training step scales its crops by a factor of up to 1.5, and all speeds with them."""
 
     def forward(
         self, clips: Tensor, index: Tensor, epoch: int | None, step: int, weight: Tensor | None = None
@@ -141,12 +141,18 @@ class ZoomedRain(RainPrediction):
         if self.training:
             factor = _ZOOM ** (2 * torch.rand(()).item() - 1)
             size = [round(factor * side) for side in clips.shape[-2:]]
-            frames = nn.functional.interpolate(clips.flatten(1, 2), size, mode="bilinear", antialias=True)
-            clips = frames.unflatten(1, clips.shape[1:3])
             if weight is not None:
-                weights = nn.functional.interpolate(weight.flatten(1, 2), size, mode="nearest-exact")
-                weight = weights.unflatten(1, weight.shape[1:3])
+                nearest = nn.functional.interpolate(weight.flatten(1, 2), size, mode="nearest-exact")
+                # What a missing cell has a part in has no weight.
+                whole = _resize((weight > 0).to(clips.dtype), size) > 1 - 1e-3
+                weight = nearest.unflatten(1, weight.shape[1:3]) * whole
+            clips = _resize(clips, size)
         return super().forward(clips, index, epoch, step, weight)
+
+
+def _resize(frames: Tensor, size: list[int]) -> Tensor:
+    resized = nn.functional.interpolate(frames.flatten(1, 2), size, mode="bilinear", antialias=True)
+    return resized.unflatten(1, frames.shape[1:3])
 
 
 def octaves(frames: Tensor) -> Tensor:

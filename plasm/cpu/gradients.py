@@ -7,15 +7,16 @@ arithmetic. Each has an equal that is several times faster:
   gradient is taken in strips of three columns;
 * a bias, which is a sum over all positions: as a matrix product with a row of ones, but of 1x1 and narrow depthwise
   kernels, where oneDNN is as fast;
-* GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices; of small maps, which
-  torch's kernel for channels last walks through a few channels at a time, by its kernel for contiguous ones.
+* GroupNorm in bfloat16 with few channels a group: as matrix products with diagonal matrices. Small maps go through
+  torch's kernel for contiguous ones: that for channels last takes a few channels at a time.
 
 A fourth costs in the forward pass too: oneDNN has no fast kernel for a depthwise convolution with dilation d, so that
 is taken as one without, of the d * d grids of every d-th position; for the weight's gradient the grids lie beside each
 other, since oneDNN is slow at small ones.
 
-Other devices, compiled graphs, function transforms and forward-mode differentiation get torch's own; but GroupNorm in
-a compiled graph is written out. Values are the same; gradients are to rounding.
+Other devices, compiled graphs, function transforms and forward-mode differentiation get torch's own; but in a compiled
+graph GroupNorm is written out, and a step takes dilated depthwise convolutions by their grids. Values and gradients are
+the same to rounding.
 
 Shapes: N frames or clips, C channels, G groups, H x W pixels, P = H * W positions.
 """
@@ -36,7 +37,7 @@ _FEW_CHANNELS, _FEW_PER_GROUP, _FEW_POSITIONS = 64, 16, 1024
 def conv2d(conv: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
     """Apply a convolution to (N, C, H, W): what ``conv(x)`` gives, with gradients that are cheaper on a CPU."""
     if not (_helps(x) and _is_slow_backwards(conv)):
-        if isinstance(conv, nn.Conv2d) and _is_dilated_depthwise(conv) and is_eager_cpu(x):
+        if isinstance(conv, nn.Conv2d) and _is_dilated_depthwise(conv) and (is_eager_cpu(x) or _is_compiled_step(x)):
             return _by_phases(x, conv.weight, conv.bias, conv.dilation[0])
         # The class's own forward: a subclass may have come here from its own.
         kind = nn.ConvTranspose2d if isinstance(conv, nn.ConvTranspose2d) else nn.Conv2d
@@ -71,6 +72,14 @@ def group_norm(norm: nn.GroupNorm, x: Tensor) -> Tensor:
 
 def _helps(x: Tensor) -> bool:
     return torch.is_grad_enabled() and is_eager_cpu(x)
+
+
+def _is_compiled_step(x: Tensor) -> bool:
+    """Whether a graph is compiled that has gradients: torch's own of a dilated depthwise weight is wrong in bfloat16.
+
+    With torch 2.14 and channels last, of 32 x 32 positions and more.
+    """
+    return x.device.type == "cpu" and torch.compiler.is_dynamo_compiling() and torch.is_grad_enabled()
 
 
 def is_eager_cpu(x: Tensor) -> bool:

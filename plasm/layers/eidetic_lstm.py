@@ -64,6 +64,8 @@ class Eidetic3DLSTMCell(nn.Module):
     channels-first memory for channels-last (reshapes where it should permute), so that a "position" is D neighbouring
     numbers of one channel; and m is passed on as it came, so that it stays zero for ever.
 
+    torch's fused attention has first derivatives alone; others need ``torch.nn.attention.sdpa_kernel(MATH)``.
+
     Args:
         in_dim: Channels of a frame of x.
         dim: D.
@@ -159,7 +161,7 @@ class Eidetic3DLSTMCell(nn.Module):
         """(N, D, W, h, w) to (N, S, D): positions, and the channels of each."""
         if self.as_openstl:
             return x.flatten(1).unflatten(1, (-1, self.dim))
-        # torch has a fused attention for rows that lie one after the other, and for no others.
+        # torch's fused attention needs the numbers of a row beside each other.
         return x.flatten(2).transpose(1, 2).contiguous()
 
 

@@ -93,21 +93,22 @@ def test_in_place_after_a_dilated_convolution(
         torch.testing.assert_close(ours, torchs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("side", [6, 32])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_an_activation_in_place_may_follow_a_group_norm(memory_format: torch.memory_format) -> None:
+def test_an_activation_in_place_may_follow_a_group_norm(memory_format: torch.memory_format, side: int) -> None:
     norm = nn.GroupNorm(2, 8)
-    x = torch.randn(2, 8, 6, 6).to(torch.bfloat16, memory_format=memory_format).requires_grad_()
+    x = torch.randn(2, 8, side, side).to(torch.bfloat16, memory_format=memory_format).requires_grad_()
     found = []
     for apply in (lambda x: group_norm(norm, x), norm):
         y = F.leaky_relu_(apply(x), 0.1)
         found.append([y, *torch.autograd.grad(y.float().square().sum(), [x, *norm.parameters()])])
     for ours, torchs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, torchs, rtol=5e-2, atol=0.5)
+        assert (ours - torchs).norm() < 0.02 * torchs.norm()
 
 
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_second_derivatives_of_convolutions(dilation: int) -> None:
-    conv = nn.Conv2d(2, 2, (1, 5), padding=(0, 2 * dilation), dilation=dilation, groups=2).double()
+    conv = nn.Conv2d(2, 2, (3, 5), padding=(dilation, 2 * dilation), dilation=dilation, groups=2).double()
     x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x, weight, bias: conv2d(conv, x), (x, conv.weight, conv.bias))
 
@@ -122,20 +123,32 @@ def test_forward_mode_differentiation() -> None:
     torch.testing.assert_close(slope, (block(x + step) - block(x - step)) / 2e-6, rtol=1e-5, atol=1e-6)
 
 
-def test_depthwise_in_autocasts_type() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("dilation", "side"), [(1, 16), (3, 16), (3, 32)])
+def test_depthwise_in_autocasts_type(
+    dilation: int, side: int, memory_format: torch.memory_format, compiled: bool
+) -> None:
+    """torch's own gradient of the weight is wrong with dilation and channels last at side 32."""
     torch.manual_seed(0)
-    conv = nn.Conv2d(32, 32, 7, padding=3, groups=32)
-    x = torch.randn(4, 32, 16, 16).contiguous(memory_format=torch.channels_last)
+    conv = nn.Conv2d(32, 32, 7, padding=3 * dilation, dilation=dilation, groups=32)
+    x = torch.randn(4, 32, side, side).contiguous(memory_format=memory_format)
     exact = gradients(conv, conv, x)
+
+    def ours_of(x: Tensor) -> Tensor:
+        return conv2d(conv, x)
+
     with torch.autocast("cpu", torch.bfloat16):
-        ours = gradients(lambda x: conv2d(conv, x), conv, x)
+        ours = gradients(torch.compile(ours_of, backend="aot_eager") if compiled else ours_of, conv, x)
     assert ours[0].dtype == torch.bfloat16
     assert [tensor.dtype for tensor in ours[1:]] == [torch.float32] * 3
     for tensor, other in zip(ours, exact, strict=True):
         assert (tensor - other).norm() < 0.01 * other.norm()
 
 
-@pytest.mark.parametrize(("channels", "num_groups", "height"), [(16, 2, 128), (64, 8, 131), (8, 8, 3)])
+@pytest.mark.parametrize(
+    ("channels", "num_groups", "height"), [(16, 2, 128), (64, 8, 131), (16, 2, 12), (64, 8, 5), (8, 8, 3)]
+)
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_group_norm_in_bfloat16_is_as_near_to_the_exact_one_as_torchs(
     channels: int, num_groups: int, height: int, memory_format: torch.memory_format
@@ -163,7 +176,8 @@ def test_group_norm_of_narrow_channels_takes_our_path() -> None:
     assert "Narrow" in str(group_norm(norm, x).grad_fn)
     small = group_norm(norm, x[..., :31].contiguous(memory_format=torch.channels_last))
     assert small.is_contiguous(memory_format=torch.channels_last)
-    assert "Narrow" not in str(small.grad_fn)
+    # The one that torch's kernel for contiguous maps saw.
+    assert small.grad_fn.next_functions[0][0]._saved_input.is_contiguous()
     for other in (x.float(), x.contiguous()):
         assert "Narrow" not in str(group_norm(norm, other).grad_fn)
     with torch.no_grad():

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from plasm.layers import (
     CausalLSTMCell,
@@ -163,6 +164,9 @@ def test_recall_is_attention_over_the_cells_so_far(as_openstl: bool) -> None:
     attended = (rows(query) @ keys.mT).softmax(-1) @ keys
     wanted = attended.view(query.shape) if as_openstl else attended.view(2, 2, *SIZE, 4).permute(0, 4, 1, 2, 3)
     torch.testing.assert_close(cell._recall(query, torch.cat([cell._rows(first), cell._rows(second)], 1)), wanted)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        # An error where it cannot be.
+        cell._recall(query, cell._rows(first))
     x = torch.randn(2, 2, 2, *SIZE)
     state, m = cell(x)
     assert (m == 0).all() if as_openstl else (m != 0).any()

@@ -1,8 +1,10 @@
 """A script: runs a `plasm` command that signals interrupt again and again, until it ends by itself.
 
-    python interrupted.py SEED SIGNAL,SIGNAL,... plasm-arguments
+    python interrupted.py SEED SIGNAL,SIGNAL,... OUT plasm-arguments
 
-The imports are done once: each attempt is a fork. It prints how each attempt ended, as JSON.
+The imports are done once: each attempt is a fork. The first signal comes some time after the start; each other some
+time after a checkpoint of the run in OUT that was not there before. It prints how each attempt ended, and the newest
+checkpoint at each signal, as JSON.
 """
 
 import json
@@ -11,6 +13,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 
 from plasm import cli
 
@@ -28,17 +31,33 @@ def attempt(arguments: list[str]) -> int:
     return pid
 
 
+def newest(out: Path) -> str:
+    return max((path.name for path in out.glob("checkpoints/step_*")), default="")
+
+
+def wait_for_another(out: Path, before: str, pid: int) -> None:
+    """Until there is a newer checkpoint, or the process has ended."""
+    while newest(out) == before and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(0.01)
+
+
 def main() -> None:
-    delays = random.Random(int(sys.argv[1]))
-    ends = []
-    for number in [*map(int, filter(None, sys.argv[2].split(","))), 0]:
-        pid = attempt(sys.argv[3:])
+    delays, out = random.Random(int(sys.argv[1])), Path(sys.argv[3])
+    ends, seen = [], []
+    for attempts, number in enumerate([*map(int, filter(None, sys.argv[2].split(","))), 0]):
+        before = newest(out)
+        pid = attempt(sys.argv[4:])
         if number:
-            time.sleep(delays.uniform(0.3, 1.6))
+            if attempts == 0:
+                time.sleep(delays.uniform(0.3, 1.6))
+            else:
+                wait_for_another(out, before, pid)
+                time.sleep(delays.uniform(0, 0.2))
             os.kill(pid, number)
+            seen.append(newest(out))
         _, status = os.waitpid(pid, 0)
         ends.append(-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
-    print(json.dumps(ends))
+    print(json.dumps({"ends": ends, "checkpoints": seen}))
 
 
 if __name__ == "__main__":
