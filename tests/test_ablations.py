@@ -102,10 +102,7 @@ def seeds_of(ablations: Any, table: str) -> dict[str, dict[int, float]]:
 def test_what_docs_say_of_recipe_and_forms_holds(ablations: Any) -> None:
     """Sentences of docs/ablations.md that compare rows, seed by seed."""
     forms, recipe = (seeds_of(ablations, table) for table in ("forms", "recipe"))
-    compared = [f"{name}, {rate}" for name in ("Adam", "AdamW", "Muon") for rate in (".001", ".002", ".004")]
-    compared = [f"{name}, decay .05" if name.startswith("AdamW") else name for name in compared]
-    assert {name for name, mse in recipe.items() if len(mse) == 3} == set(compared)
-    assert all(len(mse) == 3 for mse in forms.values())
+    assert all(len(mse) == 3 for mse in (*forms.values(), *recipe.values()))
 
     def behind(rows: dict[str, dict[int, float]], name: str, best: str) -> list[float]:
         return [mse - rows[best][seed] for seed, mse in sorted(rows[name].items())]
@@ -125,10 +122,24 @@ def test_what_docs_say_of_recipe_and_forms_holds(ablations: Any) -> None:
     assert sum(adam) / 3 == pytest.approx(6.4, abs=0.05)
     for rate in (".001", ".002", ".004"):
         assert all(abs(each) < 0.1 for each in behind(recipe, f"AdamW, {rate}, decay .05", f"Adam, {rate}"))
-    for name in ("AdaMuon, .004", "Muon, .004, decay .05", "Muon, .004, encoder 32"):
-        assert abs(behind(recipe, name, "Muon, .004")[0]) < apart
-    for width in ("width 256, depth 2", "width 144, depth 5"):
-        assert abs(behind(recipe, f"Muon, .004, {width}", "Muon, .004")[0]) < apart
+
+    def of_muon(name: str) -> list[float]:
+        return behind(recipe, name, "Muon, .004")
+
+    apart = max(recipe["Muon, .004"].values()) - min(recipe["Muon, .004"].values())
+    for name in ("AdaMuon, .004", "Muon, .004, decay .05"):
+        assert max(map(abs, of_muon(name))) < 0.35
+    assert max(of_muon("Muon, .008")) < 0
+    assert sum(of_muon("Muon, .008")) / 3 == pytest.approx(-1.3, abs=0.05)
+    assert max(of_muon("Muon, .004, batch 8")) < 0 < min(of_muon("Muon, .004, batch 32"))
+    assert max(of_muon("Muon, .004, wsd")) < -2
+    assert min(of_muon("Muon, .004, average .99")) > 2
+    assert max(of_muon("Muon, .004, encoder 32")) < 0 < min(of_muon("Muon, .004, width 256, depth 2"))
+    assert sum(of_muon("Muon, .004, encoder 32")) / 3 == pytest.approx(-0.8, abs=0.05)
+    assert sum(of_muon("Muon, .004, width 256, depth 2")) / 3 == pytest.approx(0.6, abs=0.05)
+    assert max(of_muon("Muon, .004, width 144, depth 5")) < 0
+    assert sum(of_muon("Muon, .004, width 144, depth 5")) / 3 == pytest.approx(-0.4, abs=0.05)
+    assert abs(sum(of_muon("Muon, .004, no skip"))) / 3 < apart / 2
 
 
 def test_a_run_with_other_settings_is_run_again(

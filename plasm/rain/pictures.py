@@ -134,7 +134,9 @@ def draw_curves(rows: Sequence[Mapping[str, Any]], file: Path) -> None:
             axis.axhline(1, color="0.4", linewidth=0.8)
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
-    axes[0].legend(fontsize=9)
+    # On a panel it would lie on the lines of one method or another.
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
     _save(figure, file)
 
 
