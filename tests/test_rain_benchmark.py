@@ -1,7 +1,9 @@
 """benchmarks/rain.py: nothing that decides a result is left to a default, and its losses are what they say."""
 
+import csv
 import importlib
 import sys
+from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ import torch
 from plasm.models import create_task
 from plasm.training import TrainConfig
 
+ROOT = Path(__file__).parents[1]
+
 
 @pytest.fixture(scope="module")
 def rain() -> Any:
-    folder = str(Path(__file__).parents[1] / "benchmarks")
+    folder = str(ROOT / "benchmarks")
     sys.path.insert(0, folder)
     yield importlib.import_module("rain")
     sys.path.remove(folder)
@@ -36,6 +40,43 @@ def test_trials_differ_from_the_first_in_one_thing(rain: Any) -> None:
     for other in others:
         changed = [f.name for f in fields(other) if getattr(other, f.name) != getattr(first, f.name)]
         assert len(changed) == 1
+
+
+def test_what_docs_say_of_the_scores_holds() -> None:
+    """Of both events together, from their counts, at each lead time."""
+    counts: dict[tuple[str, str], Counter[tuple[str, int]]] = {}
+    for event in ("knmi", "fmi"):
+        with (ROOT / "docs" / "results" / f"rain_{event}.csv").open(encoding="utf-8", newline="") as stream:
+            for row in csv.DictReader(stream):
+                total = counts.setdefault((row["method"], row["threshold_mm_h"]), Counter())
+                for name in ("hits", "misses", "false_alarms"):
+                    total[name, int(row["lead_minutes"])] += int(row[name])
+
+    def score(name: str, method: str, threshold: str = "1") -> list[float]:
+        total, found = counts[method, threshold], []
+        for lead in range(5, 65, 5):
+            hits, misses, alarms = (total[each, lead] for each in ("hits", "misses", "false_alarms"))
+            found.append(hits / (hits + misses + alarms) if name == "csi" else (hits + alarms) / (hits + misses))
+        return found
+
+    def ahead(first: str, second: str, threshold: str = "1") -> int:
+        """At how many lead times, from the first on."""
+        pairs = zip(score("csi", first, threshold), score("csi", second, threshold), strict=True)
+        return next((number for number, (one, other) in enumerate(pairs) if one <= other), 12)
+
+    for threshold in ("0.1", "1"):
+        assert ahead("model", "persistence", threshold) == ahead("model", "optical flow", threshold) == 12
+    bias = score("bias", "model")
+    assert (round(min(bias), 2), round(max(bias), 2)) == (0.89, 1.0)
+    others = {"ConvLSTM": 9, "SimVP (gSTA)": 12, "PredRNN": 12}
+    for other, leads in others.items():
+        assert ahead("optical flow", other) == 12
+        assert ahead(other, "persistence") == leads
+        assert score("bias", other)[0] > score("bias", other)[-1]
+        assert score("bias", other, "0.1")[0] < score("bias", other, "0.1")[-1]
+    flow, *behind = (score("csi", method)[0] for method in ("optical flow", *others))
+    assert sorted(round(flow - each, 2) for each in behind) == [0.16, 0.18, 0.22]
+    assert [round(score("bias", other)[-1], 2) for other in others] == [0.44, 0.44, 0.63]
 
 
 @pytest.mark.parametrize(
