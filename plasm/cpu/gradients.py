@@ -79,7 +79,8 @@ def _is_compiled_step(x: Tensor) -> bool:
 
     With torch 2.14 and channels last, of 32 x 32 positions and more.
     """
-    return x.device.type == "cpu" and torch.compiler.is_dynamo_compiling() and torch.is_grad_enabled()
+    dynamo = torch.compiler.is_dynamo_compiling()
+    return x.dim() == 4 and x.device.type == "cpu" and dynamo and torch.is_grad_enabled()
 
 
 def is_eager_cpu(x: Tensor) -> bool:

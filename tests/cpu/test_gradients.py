@@ -185,6 +185,12 @@ def test_group_norm_of_narrow_channels_takes_our_path() -> None:
     assert "Narrow" not in str(group_norm(nn.GroupNorm(2, 16, affine=False), x).grad_fn)
 
 
+def test_a_single_frame_goes_through_a_compiled_dilated_convolution() -> None:
+    conv, frame = nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4), torch.randn(4, 9, 8)
+    compiled = torch.compile(lambda x: conv2d(conv, x), backend="aot_eager")
+    torch.testing.assert_close(compiled(frame), conv(frame))
+
+
 def test_transforms_and_compiled_graphs_see_torchs_own() -> None:
     conv, norm = nn.Conv2d(16, 16, 7, padding=3, groups=16), nn.GroupNorm(2, 16)
 
