@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import attend
+
 _FORGET_BIAS = 1.0
 
 
@@ -152,7 +154,7 @@ class Eidetic3DLSTMCell(nn.Module):
         """(N, D, W, h, w) and (N, t * S, D) to (N, D, W, h, w)."""
         # One head, which ONNX wants spelled out.
         q, kv = self._rows(query).unsqueeze(1), cells.to(query.dtype).unsqueeze(1)
-        rows = F.scaled_dot_product_attention(q, kv, kv, scale=1.0).squeeze(1)
+        rows = attend(q, kv, kv, scale=1.0).squeeze(1)
         if self.as_openstl:
             return rows.reshape(query.shape)
         return rows.transpose(1, 2).reshape(query.shape)

@@ -6,9 +6,10 @@ Shapes: N sequences of L tokens of D channels.
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from timm.layers import DropPath, SwiGLU
 from torch import Tensor, nn
+
+from .attention import attend
 
 
 class GatedTransformerBlock(nn.Module):
@@ -50,7 +51,7 @@ class GatedTransformerBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, L, D) -> (N, L, D)."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.num_heads, -1)).transpose(1, 3).unbind(2)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        attended = attend(q, k, v).transpose(1, 2).flatten(2)
         x = x + self.drop_path(self.drop(self.proj(attended)))
         return x + self.drop_path(self.drop(self.mlp(self.norm2(x))))
 

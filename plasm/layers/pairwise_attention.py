@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from .attention import attend
 from .autocast import without_autocast
 from .conv import ConvBlock, init_conv_
 from .convnext import ConvNeXtBlock
@@ -171,8 +172,8 @@ class PairwiseLayerAttention(nn.Module):
             rearrange(x, "b (n d) h w -> b n (h w) d", n=self.num_heads)
             for x in (self.query(low), self.key(high), value)
         )
-        # SDPA divides by sqrt(d) by itself.
-        out = F.scaled_dot_product_attention(q, k, v.to(q.dtype))
+        # This divides by sqrt(d) by itself.
+        out = attend(q, k, v.to(q.dtype))
         return rearrange(out, "b n (h w) d -> b (n d) h w", h=value.shape[-2])
 
     def extra_repr(self) -> str:
