@@ -388,23 +388,29 @@ def speed_all(rounds: int) -> None:
 @main.command("picture")
 @click.option("--out", default=PICTURE, show_default=False, type=Path, help="docs/images/league.png by default.")
 def picture(out: Path) -> None:
-    """Draw the error of the measured models against the time that a forecast takes."""
+    """Draw the error of the measured models against the time that a forecast takes, and that of each frame."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for row, _ in finished(read()):
-        if row.metrics and row.forward and row.seed == 0:
-            x, y = 1000 / row.forward, json.loads(row.metrics)["mse"]
-            own = row.model.startswith("plasm")
-            axes.scatter(x, y, 20 + row.parameters / 2e4, "#e07b39" if own else "#3f6fd8", alpha=0.8)
-            axes.annotate(row.model.removesuffix("_mmnist_tiny"), (x, y), (8, 5), textcoords="offset points")
-    axes.set(
-        xlabel="milliseconds a forecast of 10 frames, one thread", ylabel="MSE, 10,000 test clips",
-        title="After 48,000 clips, 1.05 G MACs; area: parameters",
-    )  # fmt: skip
-    axes.margins(x=0.15, y=0.15)
-    axes.grid(alpha=0.3)
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    cost, frames = figure.subplots(1, 2)
+    measured = [(row, json.loads(row.metrics)) for row, _ in finished(read()) if row.metrics and row.seed == 0]
+    for row, scores in sorted(measured, key=lambda pair: pair[1]["mse"]):
+        # A system keeps its colour when others join.
+        colour = matplotlib.colormaps["tab20"](list(SYSTEMS).index(row.model))
+        errors = scores["mse_per_frame"]
+        name = row.model.removesuffix("_mmnist_tiny")
+        frames.plot(range(1, len(errors) + 1), errors, color=colour, label=f"{name}, {scores['mse']:.1f}")
+        if row.forward:
+            cost.scatter(1000 / row.forward, scores["mse"], 30 + row.parameters / 2e4, color=colour, edgecolor="black")
+    cost.set(xlabel="milliseconds a forecast of 10 frames, one thread", ylabel="MSE, 10,000 test clips")
+    cost.set_title("After 48,000 clips, 1.05 G MACs; area: parameters", fontsize="medium")
+    frames.set(xlabel="frame of the forecast", ylabel="MSE")
+    frames.set_title("Error of each frame", fontsize="medium")
+    for axes in (cost, frames):
+        axes.margins(x=0.1, y=0.1)
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside right center", frameon=False)
     with atomic_write(out) as beside:
         figure.savefig(beside, format="png", dpi=120)
 

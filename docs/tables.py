@@ -167,11 +167,12 @@ def league(stage: str = "") -> str:
         table.append((
             f"`{row['model']}`", row["seed"], *(f"{score:.4g}" if score is not None else "-" for score in shown),
             row["val_mse"], f"{int(row['parameters']) / 1e6:.2f} M", f"{float(row['macs']) / 1e9:.2f} G",
+            *(f"{float(row[name]):g}" if float(row[name]) else "-" for name in ("forward", "training", "memory")),
             f"{row['optimizer']}, {float(row['lr']):g}", row["hours"],
         ))  # fmt: skip
     titles = (
         "model", "seed", "MSE", "MAE", "SSIM", "PSNR (dB)", "validation MSE", "parameters", "MACs",
-        "optimizer, rate", "hours",
+        "forecasts (clips/s)", "training (clips/s)", "memory of a step (MiB)", "optimizer, rate", "hours",
     )  # fmt: skip
     return markdown(titles, table)
 

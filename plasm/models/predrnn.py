@@ -101,7 +101,7 @@ predrnn_human36m = FAMILY.register(PredRNN, "predrnn_human36m", **HUMAN36M, patc
 predrnn_caltech = FAMILY.register(PredRNN, "predrnn_caltech", **CALTECH, patch_size=2)
 predrnn_kth = FAMILY.register(PredRNN, "predrnn_kth", **KTH, patch_size=2)
 predrnn_mmnist_tiny = FAMILY.register(
-    PredRNN, "predrnn_mmnist_tiny", **MMNIST, patch_size=8, hidden_dims=(21, 21, 21, 21)
+    PredRNN, "predrnn_mmnist_tiny", **MMNIST, patch_size=4, hidden_dims=(11, 11, 11, 11)
 )
 
 predrnnv2_mmnist = FAMILY.register(PredRNNv2, "predrnnv2_mmnist", **MMNIST, patch_size=4)

@@ -46,7 +46,7 @@ class TestRecurrent(BaseModelTester):
         "phydnet_caltech": 3_092_886, "phydnet_human36m": 3_092_886, "phydnet_kth": 3_091_732,
         "phydnet_mmnist": 3_091_732, "phydnet_mmnist_tiny": 259_796, "phydnet_taxibj": 3_092_309,
         "predrnn_caltech": 23_748_608, "predrnn_human36m": 24_559_616, "predrnn_kth": 23_568_384,
-        "predrnn_mmnist": 23_838_720, "predrnn_mmnist_tiny": 868_497, "predrnn_taxibj": 23_658_496,
+        "predrnn_mmnist": 23_838_720, "predrnn_mmnist_tiny": 204_369, "predrnn_taxibj": 23_658_496,
         "predrnnpp_caltech": 35_217_408, "predrnnpp_human36m": 36_028_416, "predrnnpp_kth": 35_037_184,
         "predrnnpp_mmnist": 35_307_520, "predrnnpp_mmnist_tiny": 893_844, "predrnnpp_taxibj": 35_127_296,
         "predrnnv2_caltech": 23_764_992, "predrnnv2_human36m": 24_576_000, "predrnnv2_kth": 23_584_768,
