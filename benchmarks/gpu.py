@@ -153,7 +153,8 @@ def export(model: str, run: Path, out: Path) -> Path:
     """Write the weights of a run in half precision as a folder that timm loads."""
     folder = out / "weights"
     loaded = load_model(model, str(run))
-    weights.save_pretrained(loaded.half(), folder)
+    loaded.load_state_dict(weights.half_precision(loaded.state_dict()), assign=True)
+    weights.save_pretrained(loaded, folder)
     return folder
 
 

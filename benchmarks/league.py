@@ -30,7 +30,7 @@ import click
 import timm
 import torch
 
-from plasm import training
+from plasm import training, weights
 from plasm.benchmark import peak_memory
 from plasm.cpu import speed_up
 from plasm.data import create_dataset
@@ -283,7 +283,7 @@ def train(plan: Plan, data_dir: str, out: Path) -> Row:
 def measure(row: Row, plan: Plan, data_dir: Path, out: Path) -> Row:
     """What a finished model does on the fixed test clips, in half precision, as it is published."""
     model = load_model(plan.model, str(plan.folder(out))).eval()
-    model.load_state_dict({name: tensor.half().to(tensor.dtype) for name, tensor in model.state_dict().items()})
+    model.load_state_dict(weights.half_precision(model.state_dict()))
     clips = create_dataset("mmnist", data_dir, "test", num_frames=20)
     scores = evaluate({"model": forecast(model)}, clips, 10, 10)["model"]
     metrics = {**{name: round(value, 4) for name, value in scores.means.items()}}

@@ -99,8 +99,7 @@ def main(
         # What is in the package stays until the new file is measured.
         file = source if repo else Path(folder) / kept
         if not repo:
-            tensors = {key: tensor.half() for key, tensor in weights.load_tensors(source).items()}
-            weights.save_tensors(tensors, file)
+            weights.save_tensors(weights.half_precision(weights.load_tensors(source)), file)
         metrics = measure(file, recipe, data_dir, num_clips)
         if not repo:
             with atomic_write(FOLDER / kept) as beside:

@@ -52,6 +52,18 @@ def foreign_content(file: Path) -> str | None:
     return None
 
 
+def half_precision(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors in float16; whole numbers, and what has a value above its largest (65,504), stay as they are.
+
+    The variances that a BatchNorm keeps can be as large.
+    """
+    most = torch.finfo(torch.float16).max
+    return {
+        name: tensor.half() if tensor.is_floating_point() and not (tensor.abs() > most).any() else tensor
+        for name, tensor in tensors.items()
+    }
+
+
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """Hexadecimal sha256 of the file that ``save_tensors`` makes of them."""
     return hashlib.sha256(_serialize(tensors)).hexdigest()

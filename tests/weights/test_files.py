@@ -165,6 +165,20 @@ def test_tensors_that_do_not_fit_are_listed() -> None:
     weights.check_tensors({name: torch.zeros(2).half() for name in expected}, expected, "it")
 
 
+def test_half_precision_keeps_what_float16_cannot_hold() -> None:
+    norm = torch.nn.BatchNorm2d(2)
+    assert norm.running_var is not None
+    norm.running_var[1] = 7e4
+    halved = weights.half_precision(norm.state_dict())
+    assert {name: tensor.dtype for name, tensor in halved.items()} == {
+        "weight": torch.float16, "bias": torch.float16, "running_mean": torch.float16, "running_var": torch.float32,
+        "num_batches_tracked": torch.int64,
+    }  # fmt: skip
+    assert halved["running_var"].tolist() == [1.0, 7e4]
+    # Infinity is not hidden: `check_tensors` refuses it.
+    assert weights.half_precision({"x": torch.tensor([float("-inf")])})["x"].isinf().all()
+
+
 def test_what_is_put_around_a_model_is_not_saved(tmp_path: Path) -> None:
     model = timm.create_model("plasm_mmnist_tiny", encoder_dim=8, translator_dim=16, translator_depth=1)
     for index, wrapped in enumerate((nn.DataParallel(model), AveragedModel(nn.DataParallel(model)))):
