@@ -72,6 +72,7 @@ def measure(file: Path, recipe: dict[str, Any], data_dir: Path, num_clips: int) 
 @click.option("--license", default="Apache-2.0", help="Of the weights, by SPDX.")
 @click.option("--default/--no-default", default=True, help="Put them before the model's others, or after them.")
 @click.option("--note", default="", help="What else one must know of them: where they depart from the paper.")
+@click.option("--scores", type=Path, help="Write the scores, and the MSE of each frame, into this file as JSON, too.")
 def main(
     run: Path,
     tag: str,
@@ -82,6 +83,7 @@ def main(
     license: str,
     default: bool,
     note: str,
+    scores: Path | None,
 ) -> None:
     """Give the weights of RUN the TAG."""
     if (repo is None) != (revision is None):
@@ -130,6 +132,8 @@ def main(
     rows.insert(place, entry)
     with atomic_write(FOLDER / "manifest.json") as beside:
         beside.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    if scores is not None:
+        scores.write_text(json.dumps({**metrics.means, "mse_per_frame": metrics.per_frame["mse"]}), encoding="utf-8")
     click.echo(weights.markdown_table([entry]))
 
 
