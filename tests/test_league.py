@@ -7,9 +7,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
+import torch
 
+from plasm import weights
 from plasm.models import summarize
 from plasm.training import TrainConfig
 
@@ -115,3 +118,29 @@ def test_the_finished_rows_are_in_the_plan(league: Any) -> None:
         stage = row.stage
         plan = league.Plan(row.model, stage, json.loads(row.shape), row.optimizer, row.lr, row.seed)
         assert plan.digest() == row.digest
+
+
+def published(league: Any) -> list[Any]:
+    """The finished rows whose weights come with the package."""
+    return [row for row in league.read() if row.stage == "league" and row.seed == 0 and row.metrics]
+
+
+def test_a_measured_row_is_that_of_the_weights_in_the_package(league: Any) -> None:
+    for row in published(league):
+        entry, scores = weights.entry(row.model, "league"), json.loads(row.metrics)
+        assert entry.clips == row.clips
+        assert {name: round(value, 4) for name, value in entry.metrics.items()}.items() <= scores.items()
+        assert sum(scores["mse_per_frame"]) / 10 == pytest.approx(scores["mse"], abs=1e-3)
+        model = timm.create_model(f"{row.model}.league")
+        assert sum(p.numel() for p in model.parameters()) == row.parameters
+
+
+def test_weights_by_name_forecast_better_than_the_last_frame(league: Any) -> None:
+    with np.load(ROOT / "plasm" / "data" / "samples" / "clips.npz") as stored:
+        clips = torch.from_numpy(stored["clips"]).float() / 255
+    seen, later = clips[:, :10], clips[:, 10:]
+    idle = (seen[:, -1:] - later).square().mean()
+    for row in published(league):
+        model = timm.create_model(f"{row.model}.league", pretrained=True).eval()
+        with torch.no_grad():
+            assert (model(seen) - later).square().mean() < 0.6 * idle, row.model
