@@ -144,3 +144,28 @@ def test_weights_by_name_forecast_better_than_the_last_frame(league: Any) -> Non
         model = timm.create_model(f"{row.model}.league", pretrained=True).eval()
         with torch.no_grad():
             assert (model(seen) - later).square().mean() < 0.6 * idle, row.model
+
+
+def test_what_the_page_says_of_the_rows_holds(league: Any) -> None:
+    first = {row.model.removesuffix("_mmnist_tiny"): row for row in published(league)}
+    scores = {name: json.loads(row.metrics) for name, row in first.items()}
+    assert round(scores["predrnn"]["mse"] - scores["plasm"]["mse"], 1) == 1.6
+    frames = zip(scores["plasm"]["mse_per_frame"], scores["predrnn"]["mse_per_frame"], strict=True)
+    assert [ours < theirs for ours, theirs in frames] == [True] * 7 + [False] * 3
+    assert (first["predrnn"].parameters, round(first["plasm"].parameters, -5)) == (204_369, 3_300_000)
+    trials = {
+        name: {row.lr: row.val_mse for row in league.read() if row.model == final.model and row.optimizer == "muon"
+               and row.stage != "league" and json.loads(row.shape) == json.loads(final.shape)}
+        for name, final in first.items()
+    }  # fmt: skip
+    gsta = trials["simvp_gsta"]
+    assert round(gsta[0.004] - gsta[0.01], 1) == 0.3
+    chosen = {name: each[first[name].lr] for name, each in trials.items()}
+    assert chosen["plasm"] > max(chosen["predrnn"], chosen["simvp_gsta"])
+    assert scores["plasm"]["mse"] < min(scores["predrnn"]["mse"], scores["simvp_gsta"]["mse"])
+    assert first["simvp"].lr == 0.004
+    assert scores["simvp"]["mse"] < scores["simvp_gsta"]["mse"]
+    kept = weights.load_tensors(weights.find("simvp_gsta_mmnist_tiny", "league"))
+    assert (
+        round(max(value.max() for name, value in kept.items() if name.endswith("running_var")).sqrt().item(), -4) == 2e4
+    )
