@@ -406,7 +406,8 @@ def measure_all(data_dir: str, out: Path) -> None:
 @main.command("speed")
 @click.option("--rounds", default=9, show_default=True)
 def speed_all(rounds: int) -> None:
-    """Measure what the finished models cost, in turn; nothing else may run."""
+    """Measure what the finished models cost on one thread, in turn; nothing else may run."""
+    torch.set_num_threads(1)
     plans = [plan for _, plan in finished(read()) if plan.seed == 0]
     for plan, forward, step, memory in speeds(plans, rounds):
         rows = [
@@ -435,7 +436,7 @@ def picture(out: Path) -> None:
         frames.plot(range(1, len(errors) + 1), errors, color=colour, label=f"{name}, {scores['mse']:.1f}")
         if row.forward:
             cost.scatter(1000 / row.forward, scores["mse"], 30 + row.parameters / 2e4, color=colour, edgecolor="black")
-    cost.set(xlabel="milliseconds a forecast of 10 frames, one thread", ylabel="MSE, 10,000 test clips")
+    cost.set(xlabel="milliseconds a forecast, of batches of 8, one thread", ylabel="MSE, 10,000 test clips")
     cost.set_title("After 48,000 clips, 1.05 G MACs; area: parameters", fontsize="medium")
     frames.set(xlabel="frame of the forecast", ylabel="MSE")
     frames.set_title("Error of each frame", fontsize="medium")
