@@ -171,6 +171,8 @@ def _predict(config: PredictConfig) -> Prediction:
 def _compared(model: str | None) -> list[str]:
     """The models that ``--model`` names: one, or several separated by commas, or those with weights of a pattern.
 
+    A pattern with a dot is of all published names, MODEL.TAG; others are of models, whose default weights are meant.
+
     Raises:
         ValueError: If no model with published weights has such a name.
     """
@@ -179,7 +181,9 @@ def _compared(model: str | None) -> list[str]:
         if not set(each) & set("*?["):
             names[each] = None
             continue
-        found = [name for name in fnmatch.filter(list_models(), each) if weights.tags(name)]
+        published = {name: weights.tags(name) for name in list_models()}
+        known = [f"{name}.{tag}" for name, tags in published.items() for tag in tags]
+        found = fnmatch.filter(known if "." in each else [name for name, tags in published.items() if tags], each)
         if not found:
             raise ValueError(f"no model with published weights is called {each!r}; `plasm list --weights` names them")
         names |= dict.fromkeys(found)

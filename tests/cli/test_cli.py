@@ -67,6 +67,8 @@ def test_models_are_compared(tmp_path: Path) -> None:
     with Image.open(out / "comparison.gif") as image:
         assert image.n_frames == 20
     assert "predicted by plasm_mmnist_tiny.mmnist_v5" in ok("predict", "--model", "plasm_*_tin?", "--out", out)
+    # A dot: of the published weights, not of models.
+    assert "predicted by plasm_mmnist_tiny.league" in ok("predict", "--model", "plasm_*.leag?e", "--out", out)
     assert "no model with published weights is called 'x*'" in fails("predict", "--model", "x*", "--out", out)
     message = fails("predict", "--model", ",".join(names), "--weights", "RUN", "--out", out)
     assert "are compared with their published weights" in message
