@@ -37,14 +37,17 @@ def test_only_a_gradient_in_bfloat16_is_computed_in_float32(monkeypatch: pytest.
     fused = F.scaled_dot_product_attention
 
     def watched(q: Tensor, k: Tensor, v: Tensor, scale: float | None = None) -> Tensor:
-        seen.append(q.dtype)
-        return fused(q, k, v, scale=scale)
+        out = fused(q, k, v, scale=scale)
+        seen.append(out.dtype)  # of the result: autocast would make it bfloat16
+        return out
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", watched)
     low, high = inputs(torch.bfloat16), inputs(torch.float32)
     attend(*low)
+    with torch.autocast("cpu", torch.bfloat16):
+        attend(*low)
     attend(*(x.detach() for x in low))
     with torch.no_grad():
         attend(*low)
     attend(*high)
-    assert seen == [torch.float32, torch.bfloat16, torch.bfloat16, torch.float32]
+    assert seen == [torch.float32] * 2 + [torch.bfloat16] * 2 + [torch.float32]
