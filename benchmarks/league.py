@@ -7,8 +7,9 @@
 
 Every model costs about 1.05 G MACs a clip (10 -> 10 frames of 64 x 64) and has at most 4 M parameters. A
 system is trained three times over: two shapes with the same recipe at 2,400 clips; the better one with three more
-recipes (Adam and Muon, two rates each); the best of these on 48,000 clips, from scratch. Batches, clips, their order,
-precision, clipping and schedule are the same for all, and stand in ``COMMON``.
+recipes (Adam and Muon, two rates each); the best of these on 48,000 clips, from scratch; of two rates of its optimizer
+the lower, unless the higher is better by more than ``MARGIN``. Batches, clips, their order, precision, clipping and
+schedule are the same for all, and stand in ``COMMON``.
 
 A row of the CSV is a finished training; the same command goes on where it stopped. ``measure`` fills in what the
 finished models of 48,000 clips do on the fixed 10,000 test clips, and puts their weights into the package; ``speed``
@@ -64,6 +65,9 @@ LENGTHS: dict[str, dict[str, int]] = {
 
 RECIPES: list[tuple[str, float]] = [("muon", 0.004), ("muon", 0.01), ("adam", 0.001), ("adam", 0.003)]
 """Optimizer and peak rate; the shapes are compared with the first."""
+
+MARGIN = 0.02
+"""By how much of its error a higher rate has to be better: 300 steps do not show what it does to 6,000."""
 
 NOTE = (
     "One of the league (docs/league.md): 48,000 clips, the same recipe search and cost as every system there; far from "
@@ -146,7 +150,7 @@ class Row:
 
     Attributes:
         model: Constructor.
-        stage: "shape", "recipe" or "league".
+        stage: "shape", "recipe", "league", or "lost": 48,000 clips of a recipe that was chosen by an earlier rule.
         shape: Arguments of the constructor, as JSON.
         optimizer: Of timm's.
         lr: Peak rate.
@@ -194,7 +198,7 @@ class Plan:
 
     def values(self) -> dict[str, Any]:
         """What decides its result: every field of the configuration but folders and how often it is saved."""
-        length = LENGTHS["league" if self.stage == "league" else "trial"]
+        length = LENGTHS["trial" if self.stage in ("shape", "recipe") else "league"]
         steps, sampling = length["epochs"] * length["clips_per_epoch"], SYSTEMS[self.model].sampling
         given = {
             "model": self.model, "optimizer": self.optimizer, "lr": self.lr, "seed": self.seed,
@@ -233,12 +237,21 @@ def read(file: Path = RESULTS) -> list[Row]:
 def write(rows: list[Row], file: Path = RESULTS) -> None:
     """Write all rows, by system and stage."""
     order = {name: number for number, name in enumerate(SYSTEMS)}
-    stages = ("shape", "recipe", "league")
+    stages = ("shape", "recipe", "lost", "league")
     rows = sorted(rows, key=lambda row: (order[row.model], stages.index(row.stage), row.seed))
     with atomic_write(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, [f.name for f in fields(Row)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)
+
+
+def with_row(rows: list[Row], row: Row) -> list[Row]:
+    """Rows with one more; a final of the same model and seed is lost from now on."""
+    place = (row.model, "league", row.seed)
+    lost = row.stage == "league"
+    return [
+        *(replace(r, stage="lost") if lost and (r.model, r.stage, r.seed) == place else r for r in rows), row
+    ]  # fmt: skip
 
 
 def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
@@ -249,21 +262,20 @@ def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
     """
     known = {row.digest: row for row in rows if row.model == model}
 
-    def best(plans: list[Plan]) -> Plan:
-        def error(plan: Plan) -> float:
-            value = known[plan.digest()].val_mse
-            return math.inf if math.isnan(value) else value
-
-        return min(plans, key=error)
+    def error(plan: Plan) -> float:
+        value = known[plan.digest()].val_mse
+        return math.inf if math.isnan(value) else value
 
     shapes = [Plan(model, "shape", shape, *RECIPES[0]) for shape in SYSTEMS[model].shapes]
     if missing := [plan for plan in shapes if plan.digest() not in known]:
         return missing[0]
-    shape = best(shapes)
+    shape = min(shapes, key=error)
     recipes = [Plan(model, "recipe", shape.shape, *recipe) for recipe in RECIPES[1:]]
     if missing := [plan for plan in recipes if plan.digest() not in known]:
         return missing[0]
-    chosen = best([shape, *recipes])
+    best = min([shape, *recipes], key=error)
+    rates = [plan for plan in (shape, *recipes) if plan.optimizer == best.optimizer]
+    chosen = min((plan for plan in rates if error(plan) <= error(best) * (1 + MARGIN)), key=lambda plan: plan.lr)
     finals = [Plan(model, "league", chosen.shape, chosen.optimizer, chosen.lr, seed) for seed in range(seeds)]
     return next((plan for plan in finals if plan.digest() not in known), None)
 
@@ -381,7 +393,7 @@ def train_all(data_dir: str, out: Path, models: tuple[str, ...], seeds: int) -> 
             while plan := next_plan(model, read(), count):
                 click.echo(f"{plan.model}: {plan.stage}, {plan.shape}, {plan.optimizer} {plan.lr}")
                 row = train(plan, data_dir, out)
-                write([*read(), row])
+                write(with_row(read(), row))
                 click.echo(f"{plan.model}: {plan.stage}, MSE {row.val_mse} of the validation clips")
 
 

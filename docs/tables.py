@@ -154,10 +154,10 @@ def league(stage: str = "") -> str:
                 f"{row['optimizer']}, {float(row['lr']):g}",
                 row["val_mse"],
             )
-            for row in rows if row["stage"] != "league"
+            for row in rows if row["stage"] in ("shape", "recipe")
         ]  # fmt: skip
         return markdown(("model", "shape", "optimizer, rate", "MSE"), lines)
-    finals = [row for row in rows if row["stage"] == "league"]
+    finals = [row for row in rows if row["stage"] in ("league", "lost")]
     if not finals:
         return "No system has its 48,000 clips yet."
     table: list[tuple[str, ...]] = []

@@ -101,6 +101,37 @@ def test_the_stages_follow_each_other_and_the_best_goes_on(league: Any) -> None:
     assert len({row.digest for row in rows}) == len(rows)
 
 
+@pytest.mark.parametrize(("higher", "rate"), [(99.0, 0.004), (97.0, 0.01), (101.0, 0.004)])
+def test_a_higher_rate_goes_on_only_if_it_is_better_by_two_percent(league: Any, higher: float, rate: float) -> None:
+    name, rows = "predrnn_mmnist_tiny", []
+    for val_mse in (100.0, 120.0, higher, 110.0, 110.0):
+        rows.append(done(league, league.next_plan(name, rows), val_mse))
+    final = league.next_plan(name, rows)
+    assert (final.stage, final.optimizer, final.lr) == ("league", "muon", rate)
+
+
+def test_a_final_of_an_earlier_choice_is_kept_as_lost(
+    league: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name, kept = "tau_mmnist_tiny", []
+    for val_mse in (100.0, 120.0, 99.0, 110.0, 110.0):
+        kept.append(done(league, league.next_plan(name, kept), val_mse))
+    earlier = done(league, league.Plan(name, "league", league.SYSTEMS[name].shapes[0], "muon", 0.01), 90.0)
+    other = replace(earlier, seed=1, digest="of another seed")
+    league.write([*kept, earlier, other], file := tmp_path / "league.csv")
+    monkeypatch.setattr(league, "read", lambda read=league.read: read(file))
+    monkeypatch.setattr(league, "write", lambda rows, write=league.write: write(rows, file))
+    monkeypatch.setattr(league, "train", lambda plan, *_: done(league, plan, 80.0))
+    league.train_all.callback("data", tmp_path, (name,), 1)
+    rows = league.read()
+    assert [(row.stage, row.lr, row.seed) for row in rows[5:]] == [
+        ("lost", 0.01, 0), ("league", 0.004, 0), ("league", 0.01, 1),
+    ]  # fmt: skip
+    assert [plan.lr for _, plan in league.finished(rows)] == [0.004, 0.01]
+    # Its settings are those of a final: the row is still what the script would train.
+    assert league.Plan(name, "lost", league.SYSTEMS[name].shapes[0], "muon", 0.01).digest() == earlier.digest
+
+
 def test_rows_are_kept_in_one_file(league: Any, tmp_path: Path) -> None:
     rows = [
         done(league, league.Plan("tau_mmnist_tiny", "shape", {"translator_depth": 4}, "muon", 0.004), 100.0),
