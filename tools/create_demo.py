@@ -1,6 +1,6 @@
 """Make what ships with the page of `plasm demo`.
 
-Usage: python tools/create_demo.py model               the default weights as ONNX, after they have changed
+Usage: python tools/create_demo.py models              the weights it shows as ONNX, after they have changed
        python tools/create_demo.py digits MNIST_DIR    the digits
        python tools/create_demo.py runtime             ONNX Runtime Web, from npm
 """
@@ -24,6 +24,9 @@ RUNTIME = "onnxruntime-web@1.30.0"
 RUNTIME_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 DIGITS_EACH = 10
 
+MODELS = (DEFAULT_MODEL, "predrnn_mmnist_tiny", "simvp_mmnist_tiny")
+"""What the page can switch between: each is megabytes of the wheel, and comes to the browser when it is chosen."""
+
 
 @click.group()
 def main() -> None:
@@ -31,13 +34,14 @@ def main() -> None:
 
 
 @main.command()
-def model() -> None:
-    """The default weights as ONNX, and the list that names them."""
-    made = page_model(weights.entry(DEFAULT_MODEL).name, SITE)
-    for old in set((SITE / "models").glob("*.onnx")) - {SITE / made.file}:
+def models() -> None:
+    """The weights that the page shows as ONNX, and the list that names them."""
+    made = [page_model(weights.entry(name).name, SITE) for name in MODELS]
+    for old in set((SITE / "models").glob("*.onnx")) - {SITE / model.file for model in made}:
         old.unlink()
-    (SITE / "models.json").write_text(write_list([made]), encoding="utf-8")
-    click.echo(f"{made.file}: {made.size / 1e6:.1f} MB, of weights {made.weights_sha256}")
+    (SITE / "models.json").write_text(write_list(made), encoding="utf-8")
+    for model in made:
+        click.echo(f"{model.file}: {model.size / 1e6:.1f} MB, of weights {model.weights_sha256}")
 
 
 @main.command()

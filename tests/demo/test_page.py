@@ -64,7 +64,7 @@ def opened(browser: Any, server: DemoServer, **options: Any) -> Iterator[Any]:
     page.on("pageerror", lambda error: said.append(str(error)))
     context.on("request", lambda request: asked.append(request.url))
     page.goto(server.url)
-    page.said = said
+    page.said, page.asked = said, asked
     yield page
     assert [url for url in asked if not url.startswith((server.url, "blob:", "data:"))] == []
     context.close()
@@ -72,8 +72,7 @@ def opened(browser: Any, server: DemoServer, **options: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[DemoServer]:
-    (model,) = packaged_models()
-    with serving(site_files([model, replace(model, name="another")])) as server:
+    with serving(site_files()) as server:
         yield server
 
 
@@ -319,11 +318,21 @@ def test_it_fits_a_phone_and_says_whose_digits_they_are(page: Any) -> None:
     assert page.locator("footer").is_visible()
 
 
-def test_a_switch_between_weights(page: Any) -> None:
-    page.click("#shuffle")
-    page.select_option("#weights", "another")
-    until(page, f"{STATE}.model.name === 'another' && {STATE}.scene.forecast.length === 10")
-    assert page.inner_text("#status").startswith("another: 10 frames in")
+def test_a_switch_between_weights_loads_them_when_they_are_chosen(browser: Any, server: DemoServer) -> None:
+    first, *others = packaged_models()
+    with opened(browser, server) as page:
+        until(page, f"{STATE}.scene?.forecast.length === 10")
+        for number, model in enumerate(others):
+            assert [url for url in page.asked if url.endswith(".onnx")] == [
+                f"{server.url}{each.file}" for each in (first, *others)[: number + 1]
+            ]
+            page.select_option("#weights", model.name)
+            until(page, f"{STATE}.model.name === '{model.name}' && {STATE}.scene.forecast.length === 10")
+            assert page.inner_text("#status").startswith(f"{model.name}: 10 frames in")
+            truth, forecast = floats(page, f"{STATE}.scene.truth"), floats(page, f"{STATE}.scene.forecast")
+            expected = timm.create_model(model.name, pretrained=True).eval().predict(truth[None, :10])[0]
+            assert (forecast - expected).abs().max() < 1e-3
+        assert page.said == []
 
 
 def damaged(name: str) -> dict[str, Any]:
