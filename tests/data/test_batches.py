@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, dataloader
 
 from plasm.data import clip_batches
+from plasm.data.batches import _Batches
 from plasm.devices import clear_failures
+from plasm.files import import_named, user_modules
 
 
 class Items(Dataset[Tensor]):
@@ -106,18 +109,21 @@ def test_nor_does_a_loader_that_is_left_alone() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_data_set_of_a_users_module_goes_to_another_process(tmp_path: Path) -> None:
+def test_a_data_set_of_a_users_module_goes_to_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As workers get it that do not begin with a fork; its folder is not on their path."""
     (tmp_path / "users_clips.py").write_text(
         "import torch, users_helper\nclass Clips:\n"
         "    def __getitem__(self, i): return torch.full((1,), users_helper.ONE)\n"
     )
     (tmp_path / "users_helper.py").write_text("ONE = 1.0")
-    program = (
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    monkeypatch.setattr(user_modules, "_named", {})
+    for name in ("users_clips", "users_helper"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    pickled = pickle.dumps(_Batches(import_named("users_clips").Clips(), [[3]]))
+    read = (
         "import pickle, sys; sys.path[:] = [p for p in sys.path if p]\n"
-        "from plasm.data.batches import _Batches; from plasm.files import import_named\n"
+        "assert pickle.load(sys.stdin.buffer)[0].tolist() == [[1.0]]; assert 'users_clips' in sys.modules"
     )
-    write = "pickle.dump(_Batches(import_named('users_clips').Clips(), [[3]]), open('b', 'wb'))"
-    read = "assert pickle.load(open('b', 'rb'))[0].tolist() == [[1.0]]; assert 'users_clips' in sys.modules"
-    for end in (write, read):
-        subprocess.run([sys.executable, "-c", program + end], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-c", read], cwd=tmp_path, input=pickled, check=True)

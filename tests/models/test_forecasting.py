@@ -1,7 +1,7 @@
 """A forecast depends on the model and the clip alone."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -151,9 +151,10 @@ def test_the_command_too(tmp_path: Path) -> None:
     np.save(tmp_path / "clip.npy", np.random.default_rng(0).random((10, 16, 16), dtype=np.float32))
     config = PredictConfig(input=str(tmp_path / "clip.npy"), out=str(tmp_path / "out"), frames=1)
     expected = predict(config).frames
-    for ambient in AMBIENT.values():
-        with ambient():
-            assert torch.equal(predict(config).frames, expected)
+    with ExitStack() as all_of_them:
+        for ambient in AMBIENT.values():
+            all_of_them.enter_context(ambient())
+        assert torch.equal(predict(config).frames, expected)
 
 
 def fail(model: nn.Module) -> None:
