@@ -71,28 +71,35 @@ def strip(shown: Tensor, prediction: Tensor, target: Tensor | None = None, follo
     return _sheet(_rows(shown.float(), prediction.float(), target, output), first)
 
 
-def comparison(shown: Tensor, predictions: Mapping[str, Tensor], target: Tensor | None = None) -> Image.Image:
+def comparison(
+    shown: Tensor,
+    predictions: Mapping[str, Tensor],
+    target: Tensor | None = None,
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> Image.Image:
     """Draw clips as rows of frames: input, ground truth, and what each of several models predicts.
 
     Args:
         shown: (B, T, C, H, W), what the models saw.
-        predictions: (B, T', C, H, W) by the label of the row.
+        predictions: (B, T', C, H, W) by name.
         target: (B, T', C, H, W), if it is known.
+        labels: What stands before the row of a name in each clip, in place of the name.
 
     Returns:
         The clips one below the other.
     """
     truth = {} if target is None else {"ground truth": target.float()}
     named = {name: frames.float() for name, frames in predictions.items()}
-    return _sheet({"input": shown.float(), **truth, **named}, shown.shape[1] + 1)
+    return _sheet({"input": shown.float(), **truth, **named}, shown.shape[1] + 1, labels or {})
 
 
-def _sheet(clips: Mapping[str, Tensor], first: int) -> Image.Image:
+def _sheet(clips: Mapping[str, Tensor], first: int, told: Mapping[str, Sequence[str]] | None = None) -> Image.Image:
     """Rows of each clip below each other; the numbers of the second row's frames begin with ``first``."""
     rows = {name: _to_rgb(row) for name, row in clips.items()}
     height, width = rows["input"].shape[2:4]
     columns = max(row.shape[1] for row in rows.values())
-    labels = max(_LABEL_WIDTH, *(round(_font().getlength(name)) + 12 for name in rows))
+    told = {name: (told or {}).get(name, [name] * len(row)) for name, row in rows.items()}
+    labels = max(_LABEL_WIDTH, *(round(_font().getlength(text)) + 12 for texts in told.values() for text in texts))
     # The input's frame numbers stand over the input, those of the future over the rows below.
     block = len(rows) * (height + _GAP) + 2 * _LABEL_HEIGHT + 3 * _GAP
     count = len(rows["input"])
@@ -104,7 +111,7 @@ def _sheet(clips: Mapping[str, Tensor], first: int) -> Image.Image:
             if name == "input" or list(rows).index(name) == 1:
                 _draw_numbers(draw, y, width, 1 if name == "input" else first, row.shape[1], labels)
                 y += _LABEL_HEIGHT
-            _draw_row(image, y, name, row[clip], labels)
+            _draw_row(image, y, told[name][clip], row[clip], labels)
             y += height + _GAP
         if clip + 1 < count:
             draw.line([(0, y + _GAP), (image.width, y + _GAP)], _LINE)

@@ -22,7 +22,7 @@ from plasm.config import Config, dictionary, option
 from plasm.data import SAMPLES, FrameFormat, FrameStream, open_source, read_streams
 from plasm.data.layouts import ArrayOptions
 from plasm.devices import choose_device, clear_failures, move
-from plasm.evaluation import BASELINES, Metrics, VideoMetrics, forecast
+from plasm.evaluation import BASELINES, Metrics, VideoMetrics, forecast, frame_mse
 from plasm.exporting import through_onnx
 from plasm.files import require
 from plasm.models import ModelInterface, forecasting, frame_counts, list_models, load_model, summarize
@@ -158,8 +158,7 @@ def _predict(config: PredictConfig) -> Prediction:
         metrics = {title: _measure(made, target) for title, made in forecasts.items()}
     first = next(iter(predicted.values()))
     if len(nets) > 1:
-        errors = {name: metrics[name].means["mse"] for name in predicted} if metrics else {}
-        saved = _save_comparison(clip, predicted, target, out, errors)
+        saved = _save_comparison(clip, predicted, target, out)
         return Prediction(", ".join(sources), clip, first, metrics, saved, min(_DRAWN, len(clip)), streams[0])
     saved = _save(clip, first, target, out, streams[0].rate, is_video)
     row = _published(sources[0])
@@ -304,19 +303,21 @@ def _save(
     return f"{out}/prediction.gif, .png, .npy"
 
 
-def _save_comparison(
-    clip: Tensor, predicted: dict[str, Tensor], target: Tensor | None, out: Path, errors: dict[str, float]
-) -> str:
-    """Into a folder; returns what was written. The animation is of the first clip."""
-    labels = {name: f"{name}, MSE {errors[name]:.1f}" if errors else name for name in predicted}
-    drawn = {label: pictures.drawable(predicted[name][:_DRAWN]) for name, label in labels.items()}
-    shown = pictures.drawable(clip[:_DRAWN])
-    truth = None if target is None else pictures.drawable(target[:_DRAWN])
+def _save_comparison(clip: Tensor, predicted: dict[str, Tensor], target: Tensor | None, out: Path) -> str:
+    """Into a folder; returns what was written. The animation is of the first clip; an error is that of its clip."""
     out.mkdir(parents=True, exist_ok=True)
     for name, frames in predicted.items():
         np.save(out / f"{name}.npy", frames.numpy())
-    pictures.comparison(shown, drawn, truth).save(out / "comparison.png")
-    first = {label: frames[:1] for label, frames in drawn.items()}
+    drawn = {name: pictures.drawable(frames[:_DRAWN]) for name, frames in predicted.items()}
+    shown = pictures.drawable(clip[:_DRAWN])
+    truth = None if target is None else pictures.drawable(target[:_DRAWN])
+    labels = {name: [name] * len(shown) for name in predicted}
+    if target is not None:
+        for name, frames in predicted.items():
+            errors = frame_mse(frames[:_DRAWN], target[:_DRAWN]).mean(1)
+            labels[name] = [f"{name}, MSE {error:.1f}" for error in errors.tolist()]
+    pictures.comparison(shown, drawn, truth, labels).save(out / "comparison.png")
+    first = {labels[name][0]: frames[:1] for name, frames in drawn.items()}
     pictures.comparison_animation(shown[:1], first, None if truth is None else truth[:1], out / "comparison.gif")
     return f"{out}/comparison.gif, .png, and a .npy of each model"
 

@@ -5,19 +5,20 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
 import torch
 from commands import fails, ok
-from PIL import Image
+from PIL import Image, ImageDraw
 from video_files import frames, write_images, write_video
 
 from plasm import evaluation, prediction, training, weights
 from plasm.cli import main
 from plasm.config import read_config
-from plasm.data import open_source
+from plasm.data import SAMPLES, open_source
 from plasm.pictures import movie
 from plasm.runs import publishing
 
@@ -50,8 +51,16 @@ def test_predict_without_arguments_beats_the_baselines(tmp_path: Path, monkeypat
         assert image.n_frames == 20
 
 
-def test_models_are_compared(tmp_path: Path) -> None:
-    """Each forecast is that of the model alone, and stands in the pictures with its error."""
+def test_models_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each forecast is that of the model alone, and stands in the pictures with its error in that clip."""
+    written: list[str] = []
+    text = ImageDraw.ImageDraw.text
+
+    def write(drawing: ImageDraw.ImageDraw, place: Any, line: str, *more: Any, **named: Any) -> None:
+        written.append(line)
+        text(drawing, place, line, *more, **named)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", write)
     out = tmp_path / "out"
     names = ["plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist_v5"]
     printed = ok("predict", "--model", names[0], "--model", names[1], "--out", out)
@@ -66,9 +75,15 @@ def test_models_are_compared(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.load(out / f"{name}.npy"), np.load(tmp_path / "one" / "prediction.npy"))
     with Image.open(out / "comparison.gif") as image:
         assert image.n_frames == 20
-    assert "predicted by plasm_mmnist_tiny.mmnist_v5" in ok("predict", "--model", "plasm_*_tin?", "--out", out)
+    with np.load(SAMPLES / "clips.npz") as stored:
+        truth = stored["clips"][:, 10:] / 255.0
+    errors = np.square(np.load(out / f"{names[0]}.npy") - truth).sum((2, 3, 4)).mean(1)
+    told = [line for line in written if line.startswith(f"{names[0]}, MSE")]
+    # Each clip's in the picture, the first one's in each frame of the animation.
+    assert told == [f"{names[0]}, MSE {error:.1f}" for error in (*errors, *[errors[0]] * 20)]
+    assert prediction._compared("plasm_*_tin?") == [names[0]]
     # A dot: of the published weights, not of models.
-    assert "predicted by plasm_mmnist_tiny.league" in ok("predict", "--model", "plasm_*.leag?e", "--out", out)
+    assert prediction._compared("plasm_*.leag?e") == ["plasm_mmnist_tiny.league"]
     assert "no model with published weights is called 'x*'" in fails("predict", "--model", "x*", "--out", out)
     message = fails("predict", "--model", ",".join(names), "--weights", "RUN", "--out", out)
     assert "are compared with their published weights" in message
