@@ -5,16 +5,16 @@
 In this order, each result written into OUT as soon as it is there:
 
 1. ``tests.txt``: the tests marked ``gpu``.
-2. ``throughput.csv``: forward passes and training steps of the league's models and of the PLA-SM paper's, in bfloat16
-   and float32, eager and compiled, batches of 16 and 64: clips a second, share of the device's peak, memory.
+2. ``throughput.csv``: forward passes and training steps of the league's models and of four in their papers' size, in
+   bfloat16 and float32, eager and compiled, batches of 16 and 64: clips a second, share of the device's peak, memory.
 3. ``sparse.txt``: the sparse encoder against the dense one.
 4. ``run``: training of plasm_mmnist for the rest of the time, its clips made on the device. The number of steps follows
    from the speed of the first epoch, so that the learning rate has come down to 0 in time.
 5. ``report.json``: its error on 1,000 clips of the test set; ``weights``: a folder of timm's, the weights in half
    precision.
 
-Steps 1 to 3 end when their share of the time is spent, and say what they left out. ``--shard-mb N`` splits the weights
-into ``model.safetensors.000``, ``.001``, ... of N MB at most. In the folder of the parts,
+Steps 1 to 3 are processes that end when their share of the time is spent, and say what they left out. ``--shard-mb N``
+splits the weights into ``model.safetensors.000``, ``.001``, ... of N MB at most. In the folder of the parts,
 
     cat model.safetensors.0?? > model.safetensors && sha256sum -c model.safetensors.sha256
 
@@ -24,15 +24,17 @@ joins them and checks the sha256. Then ``timm.create_model("local-dir:runs/gpu/w
 
 import hashlib
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+import timm
 import torch
 
 from plasm import training, weights
@@ -41,6 +43,7 @@ from plasm.data import create_dataset
 from plasm.devices import choose_device, has_bf16, move
 from plasm.distributed import init_process_group
 from plasm.evaluation import evaluate, forecast
+from plasm.files import atomic_write
 from plasm.models import load_model
 
 ROOT = Path(__file__).parent.parent
@@ -48,8 +51,8 @@ SHARES = {"tests": 0.1, "throughput": 0.25, "sparse": 0.05}
 """Of the whole time; training has the rest."""
 EVALUATION = 0.06
 """Of the whole time, kept at the end for the error and the weights."""
-MODELS = ("plasm_mmnist_tiny", "simvp_gsta_mmnist_tiny", "predrnn_mmnist_tiny", "convlstm_mmnist_tiny")
-PAPERS = ("plasm_mmnist", "simvp_mmnist", "tau_mmnist", "predrnn_mmnist")
+FIRST = ("plasm_mmnist_tiny", "plasm_mmnist", "simvp_mmnist", "tau_mmnist", "predrnn_mmnist")
+"""Models to measure before the rest of the league."""
 EPOCHS = 20
 """Of the training, about: so often it looks at the validation clips and writes a checkpoint."""
 DECAY = 0.25
@@ -59,64 +62,90 @@ VAL_CLIPS, TEST_CLIPS = 100, 1000
 
 def cases(device: torch.device) -> Iterator[dict[str, Any]]:
     """Settings of ``measure``, those first that matter most."""
-    for runtime in ("eager", "compile"):
-        for dtype in (torch.bfloat16, torch.float32):
+    models = dict.fromkeys((*FIRST, *timm.list_models("*_mmnist_tiny")))
+    for dtype in (torch.bfloat16, torch.float32):
+        for runtime in ("eager", "compile"):
             for batch_size in (16, 64):
-                for model in (*MODELS, *PAPERS):
+                for model in models:
                     yield {
                         "models": [model], "device": device, "batch_size": batch_size, "train": True, "dtype": dtype,
                         "runtime": runtime,
                     }  # fmt: skip
 
 
-def run_tests(device: torch.device, out: Path, seconds: float) -> str:
-    """Run the tests marked ``gpu``."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-n", "0", "-q", str(ROOT / "tests")]
+def run_limited(command: Sequence[str], seconds: float) -> tuple[int | None, str, str]:
+    """Run a command for so long at most: its exit status, None if it was stopped, and what it wrote."""
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
-        text = done.stdout + done.stderr
     except subprocess.TimeoutExpired as error:
-        text = f"{(error.stdout or b'').decode()}\nstopped after {seconds:.0f} s"
-    (out / "tests.txt").write_text(text, encoding="utf-8")
-    return text.strip().splitlines()[-1]
+        # Bytes or text, by the system.
+        out = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+        return None, out, f"stopped after {seconds:.0f} s\n"
+    return done.returncode, done.stdout, done.stderr
 
 
-def throughput(device: torch.device, out: Path, seconds: float, rounds: int = 3) -> str:
-    """Measure models, one after the other, until the time is spent."""
-    end, rows, left = time.monotonic() + seconds, list[Measurement](), list[str]()
-    for case in cases(device):
-        name = f"{case['models'][0]}, {case['runtime']}, {case['dtype']}, batch {case['batch_size']}"
-        if time.monotonic() > end:
-            left.append(f"{name}: no time was left")
-            continue
+def run_tests(device: torch.device, out: Path, seconds: float) -> str:
+    """Run the tests marked ``gpu``."""
+    # Collecting all of the tests takes longer than there is time.
+    files = [str(f) for f in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in f.read_text("utf-8")]
+    status, said, errors = run_limited([sys.executable, "-m", "pytest", "-m", "gpu", "-n", "0", "-q", *files], seconds)
+    (out / "tests.txt").write_text(said + errors, encoding="utf-8")
+    return (said if status is not None and said.strip() else errors).strip().splitlines()[-1]
+
+
+def measure_cases(device: torch.device, out: Path, rounds: int = 3) -> None:
+    """Measure models one after the other, and write after each what is measured, and what is not."""
+    rows, failed = list[Measurement](), list[str]()
+    settings = list(cases(device))
+    names = [
+        f"{case['models'][0]}, {case['runtime']}, {case['dtype']}, batch {case['batch_size']}" for case in settings
+    ]
+
+    def write(left: list[str]) -> None:
+        write_csv(rows, out / "throughput.csv")
+        with atomic_write(out / "throughput_left_out.txt") as beside:
+            beside.write_text("".join(f"{line}\n" for line in (*failed, *left)), encoding="utf-8")
+
+    for number, (name, case) in enumerate(zip(names, settings, strict=True)):
+        write([f"{later}: no time was left" for later in names[number:]])
         try:
             rows += measure(**case, rounds=rounds)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            left.append(f"{name}: {str(error).partition(chr(10))[0]}")
-        write_csv(rows, out / "throughput.csv")
+        except Exception as error:  # whatever it is: the next case, and the training, may work
+            failed.append(f"{name}: {str(error).partition(chr(10))[0]}")
         if device.type == "cuda":
             torch.cuda.empty_cache()
-    (out / "throughput_left_out.txt").write_text("".join(f"{line}\n" for line in left), encoding="utf-8")
-    return f"{len(rows)} rows; {len(left)} left out"
+        if case["runtime"] == "compile":
+            torch.compiler.reset()
+    write([])
+
+
+def throughput(device: torch.device, out: Path, seconds: float) -> str:
+    """Measure models until the time is spent; in a process that can be ended, since a graph may compile for minutes."""
+    process = multiprocessing.get_context("spawn").Process(target=measure_cases, args=(device, out))
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+    if not (out / "throughput_left_out.txt").is_file():
+        return f"nothing in {seconds:.0f} s"
+    rows, left = ((out / f"throughput{end}").read_text(encoding="utf-8") for end in (".csv", "_left_out.txt"))
+    return f"{max(0, len(rows.splitlines()) - 1)} rows; {len(left.splitlines())} left out"
 
 
 def sparse(device: torch.device, out: Path, seconds: float) -> str:
     """Measure the sparse encoder against the dense one, a mask ratio at a time."""
-    end, lines = time.monotonic() + seconds, list[str]()
+    end, lines, done = time.monotonic() + seconds, list[str](), 0
     dtype = "bfloat16" if has_bf16(device) else "float32"
     for ratio in ("0.96", "0.9", "0.5"):
         command = [
             sys.executable, str(ROOT / "benchmarks" / "sparse.py"), "--ratios", ratio, "--rounds", "3", "--device",
             device.type, "--dtype", dtype,
         ]  # fmt: skip
-        try:
-            left = max(1.0, end - time.monotonic())
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=left, check=False)
-            lines.append(done.stdout + done.stderr)
-        except subprocess.TimeoutExpired:
-            lines.append(f"r0 {ratio}: stopped, no time was left\n")
+        status, said, errors = run_limited(command, max(1.0, end - time.monotonic()))
+        lines.append(f"r0 {ratio}:\n{said}{errors}")
+        done += status == 0
         (out / "sparse.txt").write_text("\n".join(lines), encoding="utf-8")
-    return f"{sum('stopped' not in line for line in lines)} of {len(lines)} mask ratios"
+    return f"{done} of {len(lines)} mask ratios"
 
 
 def train(model: str, data_dir: str, device: torch.device, out: Path, seconds: float, batch_size: int = 16) -> Path:
@@ -124,7 +153,12 @@ def train(model: str, data_dir: str, device: torch.device, out: Path, seconds: f
 
     The first epoch is made as long as a quick measurement says; the number of epochs follows from the time that it
     took, its checkpoint and its look at the validation clips included.
+
+    Raises:
+        ValueError: If there is no time.
     """
+    if seconds <= 0:
+        raise ValueError("no time is left to train in: give more --minutes")
     end = time.monotonic() + seconds
     bf16 = has_bf16(device)
     dtype = torch.bfloat16 if bf16 else torch.float32
@@ -149,10 +183,10 @@ def train(model: str, data_dir: str, device: torch.device, out: Path, seconds: f
     return out / "run"
 
 
-def export(model: str, run: Path, out: Path) -> Path:
+def export(run: Path, out: Path) -> Path:
     """Write the weights of a run in half precision as a folder that timm loads."""
     folder = out / "weights"
-    loaded = load_model(model, str(run))
+    loaded = load_model(None, str(run))
     loaded.load_state_dict(weights.half_precision(loaded.state_dict()), assign=True)
     weights.save_pretrained(loaded, folder)
     return folder
@@ -171,10 +205,10 @@ def split(file: Path, size: int) -> list[Path]:
     return parts
 
 
-def error(model: str, folder: Path, data_dir: str, device: torch.device) -> dict[str, float]:
+def error(folder: Path, data_dir: str, device: torch.device) -> dict[str, float]:
     """What the weights of a folder do on the first test clips."""
     clips = create_dataset("mmnist", Path(data_dir), "test", num_clips=TEST_CLIPS, num_frames=20)
-    loaded = move(load_model(model, str(folder)), device).eval()
+    loaded = move(load_model(None, str(folder)), device).eval()
     with init_process_group(device) as group:
         return dict(evaluate({"model": forecast(loaded)}, clips, 10, 10, group=group)["model"].means)
 
@@ -208,8 +242,8 @@ def main(minutes: float, data_dir: str, out: Path, device_name: str, model: str,
     left = whole * (1 - EVALUATION) - (time.monotonic() - started)
     run_folder = train(model, data_dir, device, out, left)
     note("clips", json.loads((run_folder / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])["clips"])
-    folder = export(model, run_folder, out)
-    note("error", error(model, folder, data_dir, device))
+    folder = export(run_folder, out)
+    note("error", error(folder, data_dir, device))
     if shard_mb is not None:
         note("parts", [part.name for part in split(folder / "model.safetensors", shard_mb * 10**6)])
 

@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,42 +53,85 @@ def test_weights_in_parts_are_joined_by_the_documented_command(gpu: Any, tmp_pat
     assert subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=False).returncode
 
 
-def test_training_ends_in_time_with_its_decay(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_the_command_to_weights_that_timm_loads(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "VAL_CLIPS", 2)
     monkeypatch.setattr(gpu, "TEST_CLIPS", 2)
-    folder = gpu.train("gpu_small", str(SAMPLES), CPU, tmp_path, 4.0, batch_size=2)
-    config = TrainConfig(**read_config(TrainConfig, folder / "config.toml"))
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    command = ["--minutes", "0.15", "--data-dir", SAMPLES, "--out", tmp_path / "out", "--device", "cpu",
+               "--model", "gpu_small", "--shard-mb", "1"]  # fmt: skip
+    CliRunner().invoke(gpu.main, list(map(str, command)), catch_exceptions=False)
+    out = tmp_path / "out"
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    log = [json.loads(line) for line in (out / "run" / "log.jsonl").read_text().splitlines()]
+    config = TrainConfig(**read_config(TrainConfig, out / "run" / "config.toml"))
     assert len(log) == config.epochs >= 2
+    assert report["clips"] == log[-1]["clips"] == config.epochs * config.clips_per_epoch
     assert (config.schedule, config.decay_epochs) == ("wsd", max(1, round(config.epochs / 4)))
-    weights = gpu.export("plasm_mmnist_tiny", folder, tmp_path)  # as its config.json says
-    assert set(gpu.error("plasm_mmnist_tiny", weights, str(SAMPLES), CPU)) >= {"mse", "ssim"}
-    model = timm.create_model(f"local-dir:{weights}", pretrained=True)
+    assert report["error"].keys() >= {"mse", "ssim"}
+    assert report["sparse"].endswith(" of 3 mask ratios")
+    assert {"tests.txt", "sparse.txt", "report.json"} <= {file.name for file in out.iterdir()}
+    (part,) = report["parts"]
+    (out / "weights" / part).rename(out / "weights" / "model.safetensors")
+    model = timm.create_model(f"local-dir:{out / 'weights'}", pretrained=True)
     assert model(torch.rand(1, 10, 1, 64, 64)).isfinite().all()
 
 
-def test_throughput_is_written_row_by_row_until_the_time_is_spent(
-    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_time_to_train_in_is_an_error(gpu: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give more --minutes"):
+        gpu.train("gpu_small", str(SAMPLES), CPU, tmp_path, 0.0)
+
+
+def test_throughput_is_written_row_by_row(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = gpu.measure
+    left = tmp_path / "throughput_left_out.txt"
 
     def measure(models: list[str], **settings: Any) -> Any:
+        # Whenever it is ended, the file is right.
+        assert left.read_text(encoding="utf-8").splitlines()[-1].endswith(": no time was left")
         if models == ["memory"]:
             raise torch.OutOfMemoryError("none is left")
         return real(models, **settings)
 
     monkeypatch.setattr(gpu, "measure", measure)
-    monkeypatch.setattr(gpu, "MODELS", ("gpu_small", "memory"))
-    monkeypatch.setattr(gpu, "PAPERS", ())
+    monkeypatch.setattr(gpu, "FIRST", ("memory", "gpu_small"))
     every = list(gpu.cases(CPU))
+    assert {case["models"][0] for case in every} >= set(timm.list_models("*_mmnist_tiny"))
     monkeypatch.setattr(gpu, "cases", lambda device: [{**case, "batch_size": 1} for case in every[:2]])
-    assert gpu.throughput(CPU, tmp_path, 60.0, rounds=1) == "2 rows; 1 left out"
+    gpu.measure_cases(CPU, tmp_path, rounds=1)
     with (tmp_path / "throughput.csv").open() as stream:
         assert [row["mode"] for row in csv.DictReader(stream)] == ["inference", "training"]
-    assert (
-        tmp_path / "throughput_left_out.txt"
-    ).read_text() == "memory, eager, torch.bfloat16, batch 1: none is left\n"
-    assert gpu.throughput(CPU, tmp_path, -1.0) == "0 rows; 2 left out"
+    assert left.read_text(encoding="utf-8") == "memory, eager, torch.bfloat16, batch 1: none is left\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "end"),
+    [
+        ("print('2 passed')", "2 passed"),
+        ("import sys; print('1 failed'); print('a warning', file=sys.stderr); sys.exit(1)", "1 failed"),
+        ("import sys; sys.exit('No module named pytest')", "No module named pytest"),
+        ("import time; print('..', flush=True); time.sleep(60)", "stopped after 1 s"),
+    ],
+)
+def test_the_tests_end_in_a_line(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, end: str
+) -> None:
+    limited = gpu.run_limited
+    asked: list[str] = []
+
+    def run_limited(command: list[str], seconds: float) -> Any:
+        asked.extend(command)
+        return limited([sys.executable, "-S", "-c", program], seconds)
+
+    monkeypatch.setattr(gpu, "run_limited", run_limited)
+    assert gpu.run_tests(CPU, tmp_path, 1.0) == end
+    assert end in (tmp_path / "tests.txt").read_text(encoding="utf-8")
+    assert str(ROOT / "tests" / "layers" / "test_sparse.py") in asked
+
+
+def test_a_mask_ratio_that_failed_is_not_counted(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = iter([(0, "fast", ""), (1, "", "Traceback"), (None, "", "stopped after 1 s")])
+    monkeypatch.setattr(gpu, "run_limited", lambda *_: next(ends))
+    assert gpu.sparse(CPU, tmp_path, 3.0) == "1 of 3 mask ratios"
+    assert "Traceback" in (tmp_path / "sparse.txt").read_text(encoding="utf-8")
 
 
 def test_each_result_is_there_as_soon_as_it_is_known(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixel
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from plasm.devices import move
 from plasm.exporting import through_onnx
 from plasm.models import create_task, summarize
-from plasm.tasks import total_loss
+from plasm.tasks import FramePrediction, total_loss
 
 from .timing import Step, in_turn, matrix_product, peak_memory
 
@@ -95,8 +96,8 @@ def measure(
         batch_size: B.
         train: Time training steps as well.
         dtype: float32, or what autocast goes to.
-        runtime: Of ``RUNTIMES``, one or several; training is eager or compiled. "onnx" and "openvino" are on the CPU,
-            in float32, and their memory is not seen.
+        runtime: Of ``RUNTIMES``, one or several; training is eager or compiled, and of a model that its task unrolls
+            eager alone. "onnx" and "openvino" are on the CPU, in float32, and their memory is not seen.
         rounds: How often; one more comes before them and warms up.
         model_args: For every constructor.
         threads: Of the CPU, one number or several; those that torch has by default.
@@ -125,18 +126,19 @@ def measure(
     models_of = {name: timm.create_model(name, **(model_args or {})) for name in models}
     product, operations = matrix_product(device, dtype)
     try:
-        for name, count, used in itertools.product(models, counts, runtimes):
-            torch.set_num_threads(count)
-            model = move(models_of[name], device)
-            steps, difference = _steps(model, device, batch_size, dtype, used, train)
-            for mode, step in steps.items():
-                case = _Case(name, count, used, mode)
-                cases[case] = step
-                step()  # compiles, and makes the optimizer's state
-                memory[case] = peak_memory(step, device)
-                differences[case] = difference if mode == "inference" else float("nan")
-        timed = [(count, product) for count in counts] + [(case.threads, step) for case, step in cases.items()]
-        seconds = in_turn(timed, rounds, device)
+        with _many_graphs() if "compile" in runtimes else nullcontext():
+            for name, count, used in itertools.product(models, counts, runtimes):
+                torch.set_num_threads(count)
+                model = move(models_of[name], device)
+                steps, difference = _steps(model, device, batch_size, dtype, used, train)
+                for mode, step in steps.items():
+                    case = _Case(name, count, used, mode)
+                    cases[case] = step
+                    step()  # compiles, and makes the optimizer's state
+                    memory[case] = peak_memory(step, device)
+                    differences[case] = difference if mode == "inference" else float("nan")
+            timed = [(count, product) for count in counts] + [(case.threads, step) for case, step in cases.items()]
+            seconds = in_turn(timed, rounds, device)
     finally:
         torch.set_num_threads(before)
     peaks = {count: [operations / taken for taken in each] for count, each in zip(counts, seconds, strict=False)}
@@ -159,6 +161,16 @@ def measure(
             )
         )  # fmt: skip
     return rows
+
+
+def _many_graphs() -> AbstractContextManager[None]:
+    """Lets torch keep a graph of every model: after eight of code that they share it would go on eagerly, unsaid."""
+    import torch._dynamo  # of a second's imports, for this alone
+
+    changed: AbstractContextManager[None] = torch._dynamo.config.patch(
+        cache_size_limit=1 << 16, accumulated_cache_size_limit=1 << 16
+    )
+    return changed
 
 
 class _Case(NamedTuple):
@@ -190,9 +202,11 @@ def _steps(
         difference = (predict(clip).float() - model(clip).float()).abs().max().item()
     if not train or runtime in _EXPORTED:
         return {"inference": infer}, difference
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
     compiled: Any = predict
     task = create_task(model.pretrained_cfg["architecture"], compiled)
+    if isinstance(task, FramePrediction) and predict is not model:
+        return {"inference": infer}, difference  # it trains by steps that nothing compiles
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.0)
     clips, index = torch.cat([clip, target], 1), torch.arange(batch_size, device=device)
 
     def step() -> None:

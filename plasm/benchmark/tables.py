@@ -6,13 +6,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from plasm.files import atomic_write
+
 from .literature import measured_here, published
 from .measuring import Measurement
 
 
 def write_csv(rows: Iterable[Measurement], file: Path) -> None:
     """Write measurements as a table."""
-    with file.open("w", encoding="utf-8", newline="") as stream:
+    with atomic_write(file) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, [field.name for field in fields(Measurement)], lineterminator="\n")
         writer.writeheader()
         writer.writerows(asdict(row) for row in rows)

@@ -57,3 +57,40 @@ def test_another_runtime_is_a_function_of_model_and_clip(monkeypatch: pytest.Mon
     (row,) = benchmark.measure(["tau_taxibj"], torch.device("cpu"), 1, runtime="other", rounds=1, model_args=args)
     assert seen == [(1, 4, 2, 32, 32)]
     assert row.runtime == "other"
+
+
+def test_every_compiled_model_runs_its_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models share code, of which torch by itself keeps a few graphs, and says so in its log alone."""
+    graphs: list[Any] = []
+
+    def runtime(model: nn.Module, clip: torch.Tensor) -> Any:
+        def backend(graph: Any, _: Any) -> Any:
+            def run(*given: Any) -> Any:
+                graphs.append(graph)
+                return graph.forward(*given)
+
+            return run
+
+        return torch.compile(model, backend=backend, dynamic=False)
+
+    monkeypatch.setitem(benchmark.RUNTIMES, "compile", runtime)
+    args = {"encoder_dim": 4, "translator_dim": 16, "translator_depth": 2, "encoder_depth": 2}
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(cache_size_limit=1):
+        for batch_size in (1, 2):
+            graphs.clear()
+            benchmark.measure(
+                ["tau_taxibj"], torch.device("cpu"), batch_size, runtime="compile", rounds=1, model_args=args
+            )
+            assert graphs, batch_size
+
+
+def test_training_that_nothing_compiles_has_no_compiled_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(benchmark.RUNTIMES, "compile", lambda model, clip: torch.compile(model, backend="eager"))
+    rows = benchmark.measure(
+        ["convlstm_taxibj"], torch.device("cpu"), 1, train=True, runtime=("eager", "compile"), rounds=1,
+        model_args={"hidden_dims": [4]},
+    )  # fmt: skip
+    assert [(row.runtime, row.mode) for row in rows] == [
+        ("eager", "inference"), ("eager", "training"), ("compile", "inference"),
+    ]  # fmt: skip
