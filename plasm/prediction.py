@@ -133,6 +133,9 @@ def _predict(config: PredictConfig) -> Prediction:
             f"{', '.join(names)} are compared with their published weights, in a folder: leave out --weights, and give "
             "a folder as --out"
         )
+    if len(names) > 1:
+        # With their tags: default weights of two models have seen different numbers of clips.
+        names = list(dict.fromkeys(weights.entry(*name.split(".", 1)).name for name in names))
     wanted: list[str | None] = [*names] if names or config.weights is None else [None]
     given = [load_model(name, config.weights, trust=config.trust) for name in wanted]
     value_range, options = _reading(config.data_args)
@@ -140,8 +143,7 @@ def _predict(config: PredictConfig) -> Prediction:
     streams = open_source(file, _channels(given[0]) if given else 1, options)
     sources = [config.weights] if config.weights is not None else names or [_fitting_model(streams[0], config.step)]
     nets = [move(net, device) for net in given or [load_model(sources[0], None)]]
-    in_frames, out_frames = _common_counts(dict(zip(sources, nets, strict=True)))
-    num_frames = config.frames or out_frames
+    in_frames, num_frames = _common_counts(dict(zip(sources, nets, strict=True)), config.frames)
     frame_format = FrameFormat(_channels(nets[0]), config.size, config.fit, value_range=value_range)
     clips = read_streams(streams, frame_format, in_frames + num_frames, config.step)
     clip, target = _split(clips, in_frames, num_frames)
@@ -189,19 +191,25 @@ def _compared(model: str | None) -> list[str]:
     return list(names)
 
 
-def _common_counts(nets: dict[str, nn.Module]) -> tuple[int, int]:
-    """T and T' of models that are compared.
+def _common_counts(nets: dict[str, nn.Module], wanted: int | None) -> tuple[int, int]:
+    """How many frames models see that are compared, and how many they forecast: T' if no number is wanted.
 
     Raises:
-        ValueError: If one takes other clips than the first.
+        ValueError: If one takes other clips than the first, or forecasts another number of frames, and none is wanted.
     """
     (first, one), *others = nets.items()
+    in_frames, out_frames = frame_counts(one)
     for name, net in others:
-        if (frame_counts(net), _channels(net)) != (frame_counts(one), _channels(one)):
+        if (frame_counts(net)[0], _channels(net)) != (in_frames, _channels(one)):
             counts = (f"{n} takes {frame_counts(m)[0]} frames of {_channels(m)} channel(s)" for n, m in
                       ((first, one), (name, net)))  # fmt: skip
             raise ValueError(f"only forecasts of the same clips compare: {', '.join(counts)}")
-    return frame_counts(one)
+        if wanted is None and frame_counts(net)[1] != out_frames:
+            raise ValueError(
+                f"{first} forecasts {out_frames} frames and {name} {frame_counts(net)[1]}: say with --frames how many "
+                f"are compared"
+            )
+    return in_frames, wanted or out_frames
 
 
 def _reading(given: dict[str, Any]) -> tuple[tuple[float, float] | None, ArrayOptions]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from plasm.evaluation import metrics_table
+from plasm.evaluation import BASELINES, metrics_table
 from plasm.models import recipe, summarize
 from plasm.prediction import PredictConfig, Prediction
 from plasm.prediction import predict as run
@@ -39,13 +39,15 @@ def predict(**arguments: Any) -> None:
         click.echo(f"of {channels} channels the first is drawn, in gray")
     if done.metrics is not None:
         click.echo(metrics_table(done.metrics))
-    if done.metrics is not None and "model" in done.metrics:
-        own, still = (done.metrics[name].means for name in ("model", "last frame"))
-        if own["mse"] > still["mse"]:
-            click.echo(
-                f"the forecast scores below the last frame repeated (PSNR {own['psnr']:.1f} against "
-                f"{still['psnr']:.1f} dB): these weights do not suit such clips"
-            )
+    if done.metrics is not None:
+        still = done.metrics["last frame"].means
+        for name in [name for name in done.metrics if name not in BASELINES]:
+            own = done.metrics[name].means
+            if own["mse"] > still["mse"]:
+                click.echo(
+                    f"the forecast{'' if name == 'model' else f' of {name}'} scores below the last frame repeated "
+                    f"(PSNR {own['psnr']:.1f} against {still['psnr']:.1f} dB): these weights do not suit such clips"
+                )
     if done.published is not None:
         click.echo(_advice(config, done, done.published.model, done.published.data), err=True)
 

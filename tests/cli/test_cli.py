@@ -62,17 +62,18 @@ def test_models_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", write)
     out = tmp_path / "out"
-    names = ["plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist_v5"]
-    printed = ok("predict", "--model", names[0], "--model", names[1], "--out", out)
-    assert "predicted by plasm_mmnist_tiny, plasm_mmnist_tiny.mmnist_v5" in printed
-    rows = [line.split() for line in printed.splitlines()]
-    assert [row[1] for row in rows if row[0] in names] == ["52.24", "52.24"]
+    given = ["plasm_mmnist_tiny", "convlstm_mmnist_tiny"]
+    names = ["plasm_mmnist_tiny.mmnist_v5", "convlstm_mmnist_tiny.league"]
+    printed = ok("predict", "--model", given[0], "--model", f"{given[1]},{names[0]}", "--out", out)
+    # Whose weights: those of two models may have seen different numbers of clips.
+    assert f"predicted by {', '.join(names)}\n" in printed
+    rows = {line.split()[0]: line.split()[1] for line in printed.splitlines() if line.startswith(tuple(names))}
+    assert rows[names[0]] == "52.24"
     assert sorted(file.name for file in out.iterdir()) == sorted(
         ["comparison.gif", "comparison.png", *(f"{name}.npy" for name in names)]
     )
     ok("predict", "--out", tmp_path / "one")
-    for name in names:
-        np.testing.assert_array_equal(np.load(out / f"{name}.npy"), np.load(tmp_path / "one" / "prediction.npy"))
+    np.testing.assert_array_equal(np.load(out / f"{names[0]}.npy"), np.load(tmp_path / "one" / "prediction.npy"))
     with Image.open(out / "comparison.gif") as image:
         assert image.n_frames == 20
     with np.load(SAMPLES / "clips.npz") as stored:
@@ -81,12 +82,27 @@ def test_models_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     told = [line for line in written if line.startswith(f"{names[0]}, MSE")]
     # Each clip's in the picture, the first one's in each frame of the animation.
     assert told == [f"{names[0]}, MSE {error:.1f}" for error in (*errors, *[errors[0]] * 20)]
-    assert prediction._compared("plasm_*_tin?") == [names[0]]
+    assert float(rows[names[0]]) == pytest.approx(errors.mean(), abs=0.006)
+    assert prediction._compared("plasm_*_tin?") == [given[0]]
     # A dot: of the published weights, not of models.
     assert prediction._compared("plasm_*.leag?e") == ["plasm_mmnist_tiny.league"]
     assert "no model with published weights is called 'x*'" in fails("predict", "--model", "x*", "--out", out)
     message = fails("predict", "--model", ",".join(names), "--weights", "RUN", "--out", out)
     assert "are compared with their published weights" in message
+    message = fails("predict", "--model", f"{names[0]},hf-hub:someone/model", "--out", tmp_path / "two")
+    assert "no weights are published for hf-hub:someone/model" in message
+    assert not (tmp_path / "two").exists()
+
+
+def test_only_forecasts_of_the_same_clips_compare() -> None:
+    nets = {name: timm.create_model("plasm_mmnist_tiny", **args) for name, args in
+            (("one", {}), ("two", {"in_frames": 3}), ("three", {"out_frames": 4}))}  # fmt: skip
+    with pytest.raises(ValueError, match=r"one takes 10 frames of 1 channel\(s\), two takes 3 frames"):
+        prediction._common_counts(nets, None)
+    del nets["two"]
+    with pytest.raises(ValueError, match="one forecasts 10 frames and three 4: say with --frames"):
+        prediction._common_counts(nets, None)
+    assert prediction._common_counts(nets, 6) == (10, 6)
 
 
 def test_both_phases_evaluation_and_prediction(sample_root: Path, tmp_path: Path) -> None:
