@@ -246,12 +246,17 @@ def write(rows: list[Row], file: Path = RESULTS) -> None:
 
 
 def with_row(rows: list[Row], row: Row) -> list[Row]:
-    """Rows with one more; a final of the same model and seed is lost from now on."""
-    place = (row.model, "league", row.seed)
-    lost = row.stage == "league"
-    return [
-        *(replace(r, stage="lost") if lost and (r.model, r.stage, r.seed) == place else r for r in rows), row
-    ]  # fmt: skip
+    """Rows with one more; of a final, those of the same model with another recipe are lost from now on."""
+
+    def recipe(each: Row) -> tuple[Any, ...]:
+        return each.shape, each.optimizer, each.lr
+
+    def is_lost(each: Row) -> bool:
+        return (each.model, each.stage) == (row.model, "league") == (row.model, row.stage) and recipe(each) != recipe(
+            row
+        )
+
+    return [*(replace(each, stage="lost") if is_lost(each) else each for each in rows), row]
 
 
 def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
@@ -452,7 +457,7 @@ def picture(out: Path) -> None:
         name = row.model.removesuffix("_mmnist_tiny")
         frames.plot(range(1, len(errors) + 1), errors, color=colour, label=f"{name}, {scores['mse']:.1f}")
         if row.forward:
-            cost.scatter(1000 / row.forward, scores["mse"], 30 + row.parameters / 2e4, color=colour, edgecolor="black")
+            cost.scatter(1000 / row.forward, scores["mse"], row.parameters / 1.5e4, color=colour, edgecolor="black")
     cost.set(xlabel="milliseconds a forecast, of batches of 8, one thread", ylabel="MSE, 10,000 test clips")
     cost.set_title("After 48,000 clips, 1.05 G MACs; area: parameters", fontsize="medium")
     frames.set(xlabel="frame of the forecast", ylabel="MSE")

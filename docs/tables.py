@@ -97,14 +97,9 @@ def summary(name: str) -> ModelSummary:
 
 def all_models(_: str = "") -> str:
     """Every model: size, weights, what is published of it on Moving MNIST, and what was measured here."""
-    with (RESULTS / "league.csv").open(encoding="utf-8", newline="") as stream:
-        league_rows = [row for row in csv.DictReader(stream) if row["stage"] == "league"]
     measured = {
         name: f"{row.metrics['mse']:.1f} ({row.tag}, {row.clips:,})" for name, row in measuring.measured_here().items()
     }
-    for row in league_rows:
-        if mse := json.loads(row["metrics"] or "{}").get("mse"):
-            measured.setdefault(row["model"], f"{mse:.1f} (league, {int(row['clips']):,})")
     lines = []
     for family, names in families().items():
         for name in names:
@@ -165,7 +160,8 @@ def league(stage: str = "") -> str:
         scores = json.loads(row["metrics"] or "{}")
         shown = (scores.get(name) for name in ("mse", "mae", "ssim", "psnr"))
         table.append((
-            f"`{row['model']}`", row["seed"], *(f"{score:.4g}" if score is not None else "-" for score in shown),
+            f"`{row['model']}`{', lost' * (row['stage'] == 'lost')}", row["seed"],
+            *(f"{score:.4g}" if score is not None else "-" for score in shown),
             row["val_mse"], f"{int(row['parameters']) / 1e6:.2f} M", f"{float(row['macs']) / 1e9:.2f} G",
             *(f"{float(row[name]):g}" if float(row[name]) else "-" for name in ("forward", "training", "memory")),
             f"{row['optimizer']}, {float(row['lr']):g}", row["hours"],

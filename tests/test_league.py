@@ -17,6 +17,7 @@ from plasm.models import summarize
 from plasm.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "plasm" / "data" / "samples"
 
 
 @pytest.fixture
@@ -118,16 +119,20 @@ def test_a_final_of_an_earlier_choice_is_kept_as_lost(
         kept.append(done(league, league.next_plan(name, kept), val_mse))
     earlier = done(league, league.Plan(name, "league", league.SYSTEMS[name].shapes[0], "muon", 0.01), 90.0)
     other = replace(earlier, seed=1, digest="of another seed")
-    league.write([*kept, earlier, other], file := tmp_path / "league.csv")
+    different = done(league, league.Plan("simvp_mmnist_tiny", "league", {}, "muon", 0.01), 90.0)
+    league.write([*kept, earlier, other, different], file := tmp_path / "league.csv")
     monkeypatch.setattr(league, "read", lambda read=league.read: read(file))
     monkeypatch.setattr(league, "write", lambda rows, write=league.write: write(rows, file))
     monkeypatch.setattr(league, "train", lambda plan, *_: done(league, plan, 80.0))
     league.train_all.callback("data", tmp_path, (name,), 1)
-    rows = league.read()
+    rows = [row for row in league.read() if row.model == name]
     assert [(row.stage, row.lr, row.seed) for row in rows[5:]] == [
-        ("lost", 0.01, 0), ("league", 0.004, 0), ("league", 0.01, 1),
+        ("lost", 0.01, 0), ("lost", 0.01, 1), ("league", 0.004, 0),
     ]  # fmt: skip
-    assert [plan.lr for _, plan in league.finished(rows)] == [0.004, 0.01]
+    assert [plan.model for _, plan in league.finished(league.read())] == ["simvp_mmnist_tiny", name]
+    # A second seed of the same recipe joins the first.
+    league.train_all.callback("data", tmp_path, (name,), 2)
+    assert [(row.lr, row.seed) for row, _ in league.finished(league.read())[1:]] == [(0.004, 0), (0.004, 1)]
     # Its settings are those of a final: the row is still what the script would train.
     assert league.Plan(name, "lost", league.SYSTEMS[name].shapes[0], "muon", 0.01).digest() == earlier.digest
 
@@ -149,6 +154,35 @@ def test_the_finished_rows_are_in_the_plan(league: Any) -> None:
         stage = row.stage
         plan = league.Plan(row.model, stage, json.loads(row.shape), row.optimizer, row.lr, row.seed)
         assert plan.digest() == row.digest
+        assert plan.shape in league.SYSTEMS[row.model].shapes
+        assert (row.optimizer, row.lr) in league.RECIPES
+
+
+def test_a_training_becomes_a_row(league: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    length = {"epochs": 2, "clips_per_epoch": 8, "warmup_steps": 1, "decay_epochs": 1, "eval_every": 2}
+    monkeypatch.setattr(league, "LENGTHS", {"trial": length})
+    monkeypatch.setattr(league, "COMMON", {**league.COMMON, "val_clips": 2})
+    plan = league.next_plan("convlstm_mmnist_tiny", [])
+    row = league.train(plan, str(SAMPLES), tmp_path)
+    log = [json.loads(line) for line in (plan.folder(tmp_path) / "log.jsonl").read_text().splitlines()]
+    assert (row.val_mse, row.clips) == (round(log[-1]["val_mse"], 3), 16)
+    assert abs(row.macs / 1.05e9 - 1) <= 0.15
+    # Finished: not trained a second time.
+    monkeypatch.setattr(league.training, "run", None)
+    assert league.train(plan, str(SAMPLES), tmp_path) == row
+
+
+def test_a_rate_that_is_not_borne_is_a_row_and_too_large_a_model_none(
+    league: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(*_: Any, **__: Any) -> None:
+        raise FloatingPointError("the loss is not finite")
+
+    monkeypatch.setattr(league.training, "run", run)
+    plan = league.next_plan("convlstm_mmnist_tiny", [])
+    assert np.isnan(league.train(plan, str(SAMPLES), tmp_path).val_mse)
+    with pytest.raises(ValueError, match=r"is outside the league: .* G MACs"):
+        league.train(replace(plan, shape={"hidden_dims": [64] * 4}), str(SAMPLES), tmp_path)
 
 
 def published(league: Any) -> list[Any]:
@@ -186,7 +220,7 @@ def test_what_the_page_says_of_the_rows_holds(league: Any) -> None:
     assert (first["predrnn"].parameters, round(first["plasm"].parameters, -5)) == (204_369, 3_300_000)
     trials = {
         name: {row.lr: row.val_mse for row in league.read() if row.model == final.model and row.optimizer == "muon"
-               and row.stage != "league" and json.loads(row.shape) == json.loads(final.shape)}
+               and row.stage in ("shape", "recipe") and json.loads(row.shape) == json.loads(final.shape)}
         for name, final in first.items()
     }  # fmt: skip
     gsta = trials["simvp_gsta"]

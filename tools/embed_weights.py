@@ -6,7 +6,7 @@ The file in the package is of half precision, and is what is measured. With --re
 prints, the row points at the Hub instead, and the run's own file is measured. The tables of the
 documentation are made from the manifest.
 New weights come before the model's others: they are what it has by default, unless with
---no-default. Then `python tools/create_demo.py model` makes the file of `plasm demo` anew.
+--no-default. Then `python tools/create_demo.py models` makes the files of `plasm demo` anew.
 """
 
 import json
