@@ -197,7 +197,10 @@ class Plan:
     seed: int = 0
 
     def values(self) -> dict[str, Any]:
-        """What decides its result: every field of the configuration but folders and how often it is saved."""
+        """What decides its result: every field of the configuration but folders and how often it is saved.
+
+        Arguments of the constructor that a shape does not name are its defaults, of this version.
+        """
         length = LENGTHS["trial" if self.stage in ("shape", "recipe") else "league"]
         steps, sampling = length["epochs"] * length["clips_per_epoch"], SYSTEMS[self.model].sampling
         given = {

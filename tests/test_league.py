@@ -156,6 +156,8 @@ def test_the_finished_rows_are_in_the_plan(league: Any) -> None:
         assert plan.digest() == row.digest
         assert plan.shape in league.SYSTEMS[row.model].shapes
         assert (row.optimizer, row.lr) in league.RECIPES
+        # What a shape leaves open is a default of the constructor.
+        assert row.parameters == sum(p.numel() for p in timm.create_model(row.model, **plan.shape).parameters())
 
 
 def test_a_training_becomes_a_row(league: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

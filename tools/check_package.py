@@ -5,6 +5,7 @@ Usage: python tools/check_package.py [--out DIR] [--tag vX.Y.Z]
 
 import argparse
 import ast
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,9 @@ ROOT = Path(__file__).parents[1]
 # What a wheel of plasm may hold beside its metadata, and what an sdist must hold.
 WHEEL_FOLDERS = {"plasm"}
 SDIST_FILES = {"setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE", "CHANGELOG.md", "tests/conftest.py"}
+LARGEST = 60e6
+"""Bytes of a wheel: what makes it larger comes as smaller weights."""
+STATED = re.compile(r"wheel (?:of|is) (\d+) MB")
 METADATA = ("Name", "Version", "Summary", "License-Expression", "License-File", "Requires-Python", "Classifier",
             "Project-URL", "Description")  # fmt: skip
 
@@ -52,6 +56,13 @@ def wheel_problems(wheel: Path) -> Iterator[str]:
     for field in METADATA:
         if not (fields.get_payload() if field == "Description" else fields.get_all(field)):
             yield f"the metadata lacks {field}"
+    size = wheel.stat().st_size
+    if size > LARGEST:
+        yield f"the wheel has {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}"
+    for page in ("README.md", "docs/install.md"):
+        stated = STATED.findall((ROOT / page).read_text(encoding="utf-8"))
+        if [abs(int(number) - size / 1e6) < 1 for number in stated] != [True]:
+            yield f"{page} says {' and '.join(stated) or 'nothing'} of the wheel's MB, which are {size / 1e6:.1f}"
     if fields["Version"] != version():
         yield f"the wheel is {fields['Version']}, plasm.__version__ is {version()}"
 
