@@ -190,5 +190,5 @@ predformer_human36m = FAMILY.register(
     PredFormer, "predformer_human36m", **HUMAN36M, patch_size=8, depth=12, drop_rate=0.1, drop_path_rate=0.1
 )
 predformer_mmnist_tiny = FAMILY.register(
-    PredFormer, "predformer_mmnist_tiny", **MMNIST, patch_size=8, dim=128, depth=6, order="TST"
+    PredFormer, "predformer_mmnist_tiny", **MMNIST, patch_size=8, dim=160, depth=4, order="TSST"
 )

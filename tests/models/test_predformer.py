@@ -16,7 +16,7 @@ SMALL: dict[str, Any] = {"in_frames": 2, "out_frames": 2, "patch_size": 4, "dim"
 
 class TestPredFormer(BaseModelTester):
     parameters: Mapping[str, int] = {
-        "predformer_human36m": 12_725_184, "predformer_mmnist": 33_702_720, "predformer_mmnist_tiny": 1_600_448,
+        "predformer_human36m": 12_725_184, "predformer_mmnist": 33_702_720, "predformer_mmnist_tiny": 1_668_384,
         "predformer_taxibj": 8_434_464,
     }  # fmt: skip
     models = openvino_models = ("predformer_mmnist",)
