@@ -7,6 +7,7 @@ In this order, each result written into OUT as soon as it is there:
 1. ``tests.txt``: the tests marked ``gpu``.
 2. ``throughput.csv``: forward passes and training steps of the league's models and of four in their papers' size, in
    bfloat16 and float32, eager and compiled, batches of 16 and 64: clips a second, share of the device's peak, memory.
+   Recurrent models train eagerly alone.
 3. ``sparse.txt``: the sparse encoder against the dense one.
 4. ``run``: training of plasm_mmnist for the rest of the time, its clips made on the device. The number of steps follows
    from the speed of the first epoch, so that the learning rate has come down to 0 in time.
@@ -90,7 +91,8 @@ def run_tests(device: torch.device, out: Path, seconds: float) -> str:
     files = [str(f) for f in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in f.read_text("utf-8")]
     status, said, errors = run_limited([sys.executable, "-m", "pytest", "-m", "gpu", "-n", "0", "-q", *files], seconds)
     (out / "tests.txt").write_text(said + errors, encoding="utf-8")
-    return (said if status is not None and said.strip() else errors).strip().splitlines()[-1]
+    lines = (said if status is not None and said.strip() else errors).strip().splitlines()
+    return lines[-1] if lines else f"nothing, exit status {status}"
 
 
 def measure_cases(device: torch.device, out: Path, rounds: int = 3) -> None:
@@ -109,11 +111,11 @@ def measure_cases(device: torch.device, out: Path, rounds: int = 3) -> None:
     for number, (name, case) in enumerate(zip(names, settings, strict=True)):
         write([f"{later}: no time was left" for later in names[number:]])
         try:
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
             rows += measure(**case, rounds=rounds)
         except Exception as error:  # whatever it is: the next case, and the training, may work
             failed.append(f"{name}: {str(error).partition(chr(10))[0]}")
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
         if case["runtime"] == "compile":
             torch.compiler.reset()
     write([])
@@ -124,12 +126,14 @@ def throughput(device: torch.device, out: Path, seconds: float) -> str:
     process = multiprocessing.get_context("spawn").Process(target=measure_cases, args=(device, out))
     process.start()
     process.join(seconds)
+    status = process.exitcode
     process.kill()
     process.join()
+    died = f"; ended by itself, exit status {status}" if status else ""
     if not (out / "throughput_left_out.txt").is_file():
-        return f"nothing in {seconds:.0f} s"
+        return f"nothing in {seconds:.0f} s{died}"
     rows, left = ((out / f"throughput{end}").read_text(encoding="utf-8") for end in (".csv", "_left_out.txt"))
-    return f"{max(0, len(rows.splitlines()) - 1)} rows; {len(left.splitlines())} left out"
+    return f"{max(0, len(rows.splitlines()) - 1)} rows; {len(left.splitlines())} left out{died}"
 
 
 def sparse(device: torch.device, out: Path, seconds: float) -> str:

@@ -77,10 +77,13 @@ NOTES = {
     "plasm_mmnist_tiny": "One of the league (docs/league.md): 48,000 clips, where the default, mmnist_v5, has seen "
     "1,003,648; no phase 1, no Spatial Masking, no frozen encoder, a skip that the paper's Fig. 1 lacks, a score of "
     "PLA of our own, Muon.",
-    "simvp_gsta_mmnist_tiny": f"{NOTE} For float32 and bfloat16: its features have standard deviations of up to "
-    "20,000, and overflow in float16.",
 }
-"""What the rows of published weights say of them."""
+"""What the rows of published weights say of them, in place of ``NOTE``."""
+OVERFLOW = (
+    " For float32 and bfloat16: running variances of up to {:.0e} are kept in float32, and its features overflow in "
+    "float16."
+)
+"""What they say beside, of weights that float16 does not hold."""
 
 SAMPLING = 0.4
 """Share of the steps after which a training step shows no later frame: 50,000 of 125,000 in OpenSTL."""
@@ -250,16 +253,15 @@ def write(rows: list[Row], file: Path = RESULTS) -> None:
 
 def with_row(rows: list[Row], row: Row) -> list[Row]:
     """Rows with one more; of a final, those of the same model with another recipe are lost from now on."""
+    # One that diverged puts no other in the shade.
+    takes_over = row.stage == "league" and not math.isnan(row.val_mse)
+    recipe = (row.shape, row.optimizer, row.lr)
 
-    def recipe(each: Row) -> tuple[Any, ...]:
-        return each.shape, each.optimizer, each.lr
+    def is_lost(r: Row) -> bool:
+        same_place = (r.model, r.stage) == (row.model, "league")
+        return takes_over and same_place and (r.shape, r.optimizer, r.lr) != recipe
 
-    def is_lost(each: Row) -> bool:
-        return (each.model, each.stage) == (row.model, "league") == (row.model, row.stage) and recipe(each) != recipe(
-            row
-        )
-
-    return [*(replace(each, stage="lost") if is_lost(each) else each for each in rows), row]
+    return [*(replace(r, stage="lost") if is_lost(r) else r for r in rows), row]
 
 
 def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
@@ -317,13 +319,20 @@ def train(plan: Plan, data_dir: str, out: Path) -> Row:
     )  # fmt: skip
 
 
+def note_of(plan: Plan, out: Path) -> str:
+    """What the row of a finished model's weights says of them."""
+    kept = weights.half_precision(weights.load_tensors(plan.folder(out) / "model.safetensors"))
+    largest = max((float(each.abs().max()) for each in kept.values() if each.dtype == torch.float32), default=0.0)
+    return NOTES.get(plan.model, NOTE) + (OVERFLOW.format(largest) if largest else "")
+
+
 def publish(row: Row, plan: Plan, data_dir: Path, out: Path) -> Row:
     """Put the weights of a finished model into the package, and what they do on the fixed test clips into its row."""
     with tempfile.TemporaryDirectory() as folder:
         scores = Path(folder) / "scores.json"
         command = [
             sys.executable, str(ROOT / "tools" / "embed_weights.py"), str(plan.folder(out)), "league", "--no-default",
-            "--data-dir", str(data_dir), "--note", NOTES.get(plan.model, NOTE), "--scores", str(scores),
+            "--data-dir", str(data_dir), "--note", note_of(plan, out), "--scores", str(scores),
         ]  # fmt: skip
         subprocess.run(command, check=True)
         return with_metrics(row, json.loads(scores.read_text(encoding="utf-8")))

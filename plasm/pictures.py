@@ -93,25 +93,26 @@ def comparison(
     return _sheet({"input": shown.float(), **truth, **named}, shown.shape[1] + 1, labels or {})
 
 
-def _sheet(clips: Mapping[str, Tensor], first: int, told: Mapping[str, Sequence[str]] | None = None) -> Image.Image:
+def _sheet(clips: Mapping[str, Tensor], first: int, labels: Mapping[str, Sequence[str]] | None = None) -> Image.Image:
     """Rows of each clip below each other; the numbers of the second row's frames begin with ``first``."""
     rows = {name: _to_rgb(row) for name, row in clips.items()}
     height, width = rows["input"].shape[2:4]
     columns = max(row.shape[1] for row in rows.values())
-    told = {name: (told or {}).get(name, [name] * len(row)) for name, row in rows.items()}
-    labels = max(_LABEL_WIDTH, *(round(_font().getlength(text)) + 12 for texts in told.values() for text in texts))
+    named = {name: (labels or {}).get(name, [name] * len(row)) for name, row in rows.items()}
+    texts = [text for each in named.values() for text in each]
+    label_width = max([_LABEL_WIDTH, *(round(_font().getlength(text)) + 12 for text in texts)])
     # The input's frame numbers stand over the input, those of the future over the rows below.
     block = len(rows) * (height + _GAP) + 2 * _LABEL_HEIGHT + 3 * _GAP
     count = len(rows["input"])
-    image = Image.new("RGB", (labels + columns * (width + _GAP), count * block), _PAPER)
+    image = Image.new("RGB", (label_width + columns * (width + _GAP), count * block), _PAPER)
     draw = ImageDraw.Draw(image)
     for clip in range(count):
         y = clip * block
         for name, row in rows.items():
             if name == "input" or list(rows).index(name) == 1:
-                _draw_numbers(draw, y, width, 1 if name == "input" else first, row.shape[1], labels)
+                _draw_numbers(draw, y, width, 1 if name == "input" else first, row.shape[1], label_width)
                 y += _LABEL_HEIGHT
-            _draw_row(image, y, told[name][clip], row[clip], labels)
+            _draw_row(image, y, named[name][clip], row[clip], label_width)
             y += height + _GAP
         if clip + 1 < count:
             draw.line([(0, y + _GAP), (image.width, y + _GAP)], _LINE)

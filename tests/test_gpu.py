@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,9 @@ def test_weights_in_parts_are_joined_by_the_documented_command(gpu: Any, tmp_pat
 def test_from_the_command_to_weights_that_timm_loads(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "VAL_CLIPS", 2)
     monkeypatch.setattr(gpu, "TEST_CLIPS", 2)
+    # What others compute is tested below; they would leave no time here.
+    monkeypatch.setattr(gpu, "run_limited", lambda command, seconds: (None, "", f"stopped after {seconds:.0f} s"))
+    monkeypatch.setattr(gpu, "throughput", lambda *_: "0 rows")
     command = ["--minutes", "0.15", "--data-dir", SAMPLES, "--out", tmp_path / "out", "--device", "cpu",
                "--model", "gpu_small", "--shard-mb", "1"]  # fmt: skip
     CliRunner().invoke(gpu.main, list(map(str, command)), catch_exceptions=False)
@@ -67,7 +71,7 @@ def test_from_the_command_to_weights_that_timm_loads(gpu: Any, tmp_path: Path, m
     assert report["clips"] == log[-1]["clips"] == config.epochs * config.clips_per_epoch
     assert (config.schedule, config.decay_epochs) == ("wsd", max(1, round(config.epochs / 4)))
     assert report["error"].keys() >= {"mse", "ssim"}
-    assert report["sparse"].endswith(" of 3 mask ratios")
+    assert report["sparse"] == "0 of 3 mask ratios"
     assert {"tests.txt", "sparse.txt", "report.json"} <= {file.name for file in out.iterdir()}
     (part,) = report["parts"]
     (out / "weights" / part).rename(out / "weights" / "model.safetensors")
@@ -102,17 +106,39 @@ def test_throughput_is_written_row_by_row(gpu: Any, tmp_path: Path, monkeypatch:
     assert left.read_text(encoding="utf-8") == "memory, eager, torch.bfloat16, batch 1: none is left\n"
 
 
+def no_cases(device: torch.device, out: Path) -> None:
+    """A child that measures nothing."""
+    (out / "throughput.csv").write_text("model\n", encoding="utf-8")
+    (out / "throughput_left_out.txt").write_text("", encoding="utf-8")
+
+
+def die(device: torch.device, out: Path) -> None:
+    """A child that a crash ends."""
+    os._exit(3)
+
+
 @pytest.mark.parametrize(
-    ("program", "end"),
+    ("child", "end"), [(no_cases, "0 rows; 0 left out"), (die, "nothing in 60 s; ended by itself, exit status 3")]
+)
+def test_throughput_says_how_its_process_ended(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: Any, end: str
+) -> None:
+    monkeypatch.setattr(gpu, "measure_cases", child)
+    assert gpu.throughput(CPU, tmp_path, 60.0) == end
+
+
+@pytest.mark.parametrize(
+    ("program", "seconds", "end"),
     [
-        ("print('2 passed')", "2 passed"),
-        ("import sys; print('1 failed'); print('a warning', file=sys.stderr); sys.exit(1)", "1 failed"),
-        ("import sys; sys.exit('No module named pytest')", "No module named pytest"),
-        ("import time; print('..', flush=True); time.sleep(60)", "stopped after 1 s"),
+        ("print('2 passed')", 60.0, "2 passed"),
+        ("import sys; print('1 failed'); print('a warning', file=sys.stderr); sys.exit(1)", 60.0, "1 failed"),
+        ("import sys; sys.exit('No module named pytest')", 60.0, "No module named pytest"),
+        ("import sys; sys.exit(5)", 60.0, "nothing, exit status 5"),
+        ("import time; print('..', flush=True); time.sleep(60)", 1.0, "stopped after 1 s"),
     ],
 )
 def test_the_tests_end_in_a_line(
-    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, end: str
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, seconds: float, end: str
 ) -> None:
     limited = gpu.run_limited
     asked: list[str] = []
@@ -122,8 +148,8 @@ def test_the_tests_end_in_a_line(
         return limited([sys.executable, "-S", "-c", program], seconds)
 
     monkeypatch.setattr(gpu, "run_limited", run_limited)
-    assert gpu.run_tests(CPU, tmp_path, 1.0) == end
-    assert end in (tmp_path / "tests.txt").read_text(encoding="utf-8")
+    assert gpu.run_tests(CPU, tmp_path, seconds) == end
+    assert (tmp_path / "tests.txt").is_file()
     assert str(ROOT / "tests" / "layers" / "test_sparse.py") in asked
 
 

@@ -73,9 +73,11 @@ def result(run: Path) -> dict[str, Any]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the run of ``command`` leaves when nothing stops it."""
     out = tmp_path_factory.mktemp("runs") / "whole"
-    training.run(
-        TrainConfig(**arguments(out, clips_per_epoch=24, ema=0.9, checkpoint_minutes=0.0, optimizer="muon", lr=0.004))
-    )
+    changes = {"clips_per_epoch": 24, "ema": 0.9, "checkpoint_minutes": 0.0, "optimizer": "muon", "lr": 0.004}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the processes have
+    training.run(TrainConfig(**arguments(out, **changes)))
+    torch.set_num_threads(threads)
     return result(out)
 
 
