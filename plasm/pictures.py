@@ -198,7 +198,7 @@ def comparison_animation(
 
     Args:
         shown: (1, T, C, H, W), played first in every panel.
-        predictions: (1, T', C, H, W) by what stands over the panel.
+        predictions: (1, T', C, H, W) by what stands over the panel, in one line or several.
         target: (1, T', C, H, W), if it is known.
         file: Where to write.
         columns: Panels in a row.
@@ -212,8 +212,10 @@ def comparison_animation(
 def _animate(panels: Sequence[tuple[str, Tensor]], shown: int, file: Path, columns: int, seconds: float) -> None:
     """Write a GIF of panels with labels, (T + T', h, w, 3) uint8 each, the first frames of which are the input."""
     height, width = panels[0][1].shape[1:3]
-    wide = max(width, *(round(_font().getlength(name)) + 8 for name, _ in panels)) + _GAP
-    high = height + _LABEL_HEIGHT + _GAP
+    lines = [line for name, _ in panels for line in name.split("\n")]
+    wide = max(width, *(round(_font().getlength(line)) + 8 for line in lines)) + _GAP
+    above = _LABEL_HEIGHT * max(name.count("\n") + 1 for name, _ in panels)
+    high = height + above + _GAP
     images = []
     for number in range(len(panels[0][1])):
         image = Image.new("RGB", (columns * wide, -(-len(panels) // columns) * high + _LABEL_HEIGHT), _PAPER)
@@ -221,8 +223,8 @@ def _animate(panels: Sequence[tuple[str, Tensor]], shown: int, file: Path, colum
         draw.text((4, 1), f"frame {number + 1}: {'input' if number < shown else 'future'}", _INK, _font())
         for position, (name, frames) in enumerate(panels):
             x, y = position % columns * wide, position // columns * high + _LABEL_HEIGHT
-            draw.text((x + wide // 2, y + _LABEL_HEIGHT // 2), name, _INK, _font(), anchor="mm")
-            image.paste(Image.fromarray(frames[number].numpy()), (x + (wide - width) // 2, y + _LABEL_HEIGHT))
+            draw.text((x + wide // 2, y + above // 2), name, _INK, _font(), anchor="mm", align="center")
+            image.paste(Image.fromarray(frames[number].numpy()), (x + (wide - width) // 2, y + above))
         images.append(image.quantize(64))
     images[0].save(file, save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
 

@@ -325,7 +325,7 @@ def _save_comparison(clip: Tensor, predicted: dict[str, Tensor], target: Tensor 
             errors = frame_mse(frames[:_DRAWN], target[:_DRAWN]).mean(1)
             labels[name] = [f"{name}, MSE {error:.1f}" for error in errors.tolist()]
     pictures.comparison(shown, drawn, truth, labels).save(out / "comparison.png")
-    first = {labels[name][0]: frames[:1] for name, frames in drawn.items()}
+    first = {labels[name][0].replace(", ", "\n"): frames[:1] for name, frames in drawn.items()}
     pictures.comparison_animation(shown[:1], first, None if truth is None else truth[:1], out / "comparison.gif")
     return f"{out}/comparison.gif, .png, and a .npy of each model"
 

@@ -13,7 +13,7 @@ import timm
 import torch
 
 from plasm import weights
-from plasm.evaluation import frame_mse
+from plasm.evaluation import VideoMetrics
 from plasm.models import summarize
 from plasm.training import TrainConfig
 
@@ -217,26 +217,30 @@ def test_weights_that_float16_does_not_hold_say_so(league: Any, tmp_path: Path, 
 
 
 @pytest.fixture(scope="module")
-def sample_errors() -> dict[str, float]:
-    """MSE of weights of the league on the package's clips, by model; "last frame" beside them."""
+def sample_scores() -> dict[str, dict[str, float]]:
+    """What weights of the league do on the package's clips, by model; black and the last frame beside them."""
     with np.load(SAMPLES / "clips.npz") as stored:
         clips = torch.from_numpy(stored["clips"]).float() / 255
     seen, later = clips[:, :10], clips[:, 10:]
-    errors = {"last frame": frame_mse(seen[:, -1:].expand_as(later), later).mean().item()}
+    forecasts = {"last frame": seen[:, -1:].expand_as(later), "black": torch.zeros_like(later)}
     for row in weights.entries():
         if row.tag == "league":
-            model = timm.create_model(row.name, pretrained=True).eval()
             with torch.no_grad():
-                errors[row.model] = frame_mse(model(seen), later).mean().item()
-    return errors
+                forecasts[row.model] = timm.create_model(row.name, pretrained=True).eval()(seen)
+    scores = {}
+    for name, forecast in forecasts.items():
+        metrics = VideoMetrics()
+        metrics.update(forecast, later)
+        scores[name] = dict(metrics.compute().means)
+    return scores
 
 
-def test_weights_by_name_forecast_better_than_the_last_frame(league: Any, sample_errors: dict[str, float]) -> None:
+def test_weights_by_name_forecast_better_than_the_last_frame(league: Any, sample_scores: Any) -> None:
     for row in published(league):
-        assert sample_errors[row.model] < 0.6 * sample_errors["last frame"], row.model
+        assert sample_scores[row.model]["mse"] < 0.6 * sample_scores["last frame"]["mse"], row.model
 
 
-def test_what_the_page_says_of_the_rows_holds(league: Any, sample_errors: dict[str, float]) -> None:
+def test_what_the_page_says_of_the_rows_holds(league: Any, sample_scores: Any) -> None:
     page = " ".join((ROOT / "docs" / "league.md").read_text(encoding="utf-8").split())
     first = {row.model.removesuffix("_mmnist_tiny"): row for row in published(league)}
     scores = {name: json.loads(row.metrics) for name, row in first.items()}
@@ -258,7 +262,10 @@ def test_what_the_page_says_of_the_rows_holds(league: Any, sample_errors: dict[s
     said(f"lie within {mse('mim') - mse('plasm'):.1f} of each other")
     seeds = first["predrnn"].val_mse - first["plasm"].val_mse
     said(f"{mse('predrnn') - mse('plasm'):.1f} apart (" + f"{seeds:.1f}".lstrip("0") + " on the validation clips)")
-    said(f"{sample_errors['predrnn_mmnist_tiny']:.1f} to {sample_errors['plasm_mmnist_tiny']:.1f}")
+    ahead, behind = (sample_scores[f"{name}_mmnist_tiny"]["mse"] for name in ("predrnn", "plasm"))
+    said(f"{ahead:.1f} to {behind:.1f}")
+    said(f"black frames have {sample_scores['black']['ssim']:.2f}".replace("0.", "."))
+    assert all(sample_scores[row.model]["ssim"] < sample_scores["black"]["ssim"] for row in first.values())
     said(f"PredRNN has {first['predrnn'].parameters:,} and MIM {first['mim'].parameters:,}, PLA-SM 3.3 million")
     assert round(first["plasm"].parameters, -5) == 3_300_000
     frames = zip(scores["plasm"]["mse_per_frame"], scores["predrnn"]["mse_per_frame"], strict=True)

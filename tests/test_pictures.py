@@ -116,11 +116,12 @@ def test_a_comparison_has_a_row_and_a_panel_for_each_model(tmp_path: Path) -> No
     black, white = (image[32 + 66 * row + 20, -10 * 8, 0] for row in (2, 3))
     assert (black, white) == (0, 255)
     file = tmp_path / "a.gif"
-    pictures.comparison_animation(shown[:1], {n: p[:1] for n, p in predictions.items()}, target[:1], file)
+    panels = {name.replace(" with", "\nwith"): frames[:1] for name, frames in predictions.items()}
+    pictures.comparison_animation(shown[:1], panels, target[:1], file)
     with Image.open(file) as animation:
         assert animation.n_frames == 7
         animation.seek(6)
         last = np.asarray(animation.convert("L"))
     panel = last.shape[1] // 3
-    middles = [last[16 + 16 + 64, panel * number + panel // 2] for number in (1, 2)]
+    middles = [last[16 + 2 * 16 + 64, panel * number + panel // 2] for number in (1, 2)]
     assert middles == [0, 255]
