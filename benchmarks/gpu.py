@@ -80,7 +80,7 @@ def run_limited(command: Sequence[str], seconds: float) -> tuple[int | None, str
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired as error:
         # Bytes or text, by the system.
-        out = error.stdout.decode() if isinstance(error.stdout, bytes) else error.stdout or ""
+        out = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else error.stdout or ""
         return None, out, f"stopped after {seconds:.0f} s\n"
     return done.returncode, done.stdout, done.stderr
 
