@@ -63,6 +63,9 @@ LENGTHS: dict[str, dict[str, int]] = {
     "league": {"epochs": 10, "clips_per_epoch": 4800, "warmup_steps": 100, "decay_epochs": 2, "eval_every": 1},
 }
 
+TRIALS = ("shape", "recipe")
+"""The stages that are short."""
+
 RECIPES: list[tuple[str, float]] = [("muon", 0.004), ("muon", 0.01), ("adam", 0.001), ("adam", 0.003)]
 """Optimizer and peak rate; the shapes are compared with the first."""
 
@@ -153,7 +156,8 @@ class Row:
 
     Attributes:
         model: Constructor.
-        stage: "shape", "recipe", "league", or "lost": 48,000 clips of a recipe that was chosen by an earlier rule.
+        stage: "shape", "recipe", "league", or "lost": of a recipe that an earlier rule chose, 48,000 clips or as many
+            as it had when the rule was changed.
         shape: Arguments of the constructor, as JSON.
         optimizer: Of timm's.
         lr: Peak rate.
@@ -168,6 +172,7 @@ class Row:
         forward: Clips a second of a forecast, beside PLA-SM's in the same run; 0 until measured.
         training: Clips a second of a training step, likewise.
         memory: MiB that a training step adds at its peak.
+        curve: MSE of the validation clips after each epoch of a final, as JSON.
     """
 
     model: str
@@ -186,6 +191,7 @@ class Row:
     forward: float = 0.0
     training: float = 0.0
     memory: float = 0.0
+    curve: str = ""
 
 
 @dataclass(frozen=True)
@@ -204,7 +210,7 @@ class Plan:
 
         Arguments of the constructor that a shape does not name are its defaults, of this version.
         """
-        length = LENGTHS["trial" if self.stage in ("shape", "recipe") else "league"]
+        length = LENGTHS["trial" if self.stage in TRIALS else "league"]
         steps, sampling = length["epochs"] * length["clips_per_epoch"], SYSTEMS[self.model].sampling
         given = {
             "model": self.model, "optimizer": self.optimizer, "lr": self.lr, "seed": self.seed,
@@ -316,6 +322,7 @@ def train(plan: Plan, data_dir: str, out: Path) -> Row:
         clips=config.epochs * config.clips_per_epoch, seed=plan.seed, digest=plan.digest(), val_mse=round(val_mse, 3),
         hours=round(sum(config.clips_per_epoch / each["clips_per_second"] for each in log) / 3600, 3),
         parameters=sum(p.numel() for p in model.parameters()), macs=summary.macs,
+        curve="" if plan.stage in TRIALS else json.dumps([round(float(each["val_mse"]), 3) for each in log]),
     )  # fmt: skip
 
 

@@ -159,8 +159,10 @@ def league(stage: str = "") -> str:
     for row in sorted(finals, key=lambda row: float(row["val_mse"])):
         scores = json.loads(row["metrics"] or "{}")
         shown = (scores.get(name) for name in ("mse", "mae", "ssim", "psnr"))
+        clips = int(row["clips"])
+        lost = f", lost{f' after {clips:,} clips' * (clips < 48_000)}" if row["stage"] == "lost" else ""
         table.append((
-            f"`{row['model']}`{', lost' * (row['stage'] == 'lost')}", row["seed"],
+            f"`{row['model']}`{lost}", row["seed"],
             *(f"{score:.4g}" if score is not None else "-" for score in shown),
             row["val_mse"], f"{int(row['parameters']) / 1e6:.2f} M", f"{float(row['macs']) / 1e9:.2f} G",
             *(f"{float(row[name]):g}" if float(row[name]) else "-" for name in ("forward", "training", "memory")),

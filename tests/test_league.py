@@ -164,14 +164,18 @@ def test_the_finished_rows_are_in_the_plan(league: Any) -> None:
         assert row.parameters == sum(p.numel() for p in timm.create_model(row.model, **plan.shape).parameters())
 
 
-def test_a_training_becomes_a_row(league: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    length = {"epochs": 2, "clips_per_epoch": 8, "warmup_steps": 1, "decay_epochs": 1, "eval_every": 2}
-    monkeypatch.setattr(league, "LENGTHS", {"trial": length})
+@pytest.mark.parametrize("stage", ["shape", "league"])
+def test_a_training_becomes_a_row(league: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: str) -> None:
+    length = {"epochs": 2, "clips_per_epoch": 8, "warmup_steps": 1, "decay_epochs": 1}
+    lengths = {"trial": {**length, "eval_every": 2}, "league": {**length, "eval_every": 1}}
+    monkeypatch.setattr(league, "LENGTHS", lengths)
     monkeypatch.setattr(league, "COMMON", {**league.COMMON, "val_clips": 2})
-    plan = league.next_plan("convlstm_mmnist_tiny", [])
+    plan = replace(league.next_plan("convlstm_mmnist_tiny", []), stage=stage)
     row = league.train(plan, str(SAMPLES), tmp_path)
     log = [json.loads(line) for line in (plan.folder(tmp_path) / "log.jsonl").read_text().splitlines()]
     assert (row.val_mse, row.clips) == (round(log[-1]["val_mse"], 3), 16)
+    # A final keeps what each epoch came to.
+    assert row.curve == ("" if stage == "shape" else json.dumps([round(each["val_mse"], 3) for each in log]))
     assert abs(row.macs / 1.05e9 - 1) <= 0.15
     # Finished: not trained a second time.
     monkeypatch.setattr(league.training, "run", None)
@@ -189,6 +193,14 @@ def test_a_rate_that_is_not_borne_is_a_row_and_too_large_a_model_none(
     assert np.isnan(league.train(plan, str(SAMPLES), tmp_path).val_mse)
     with pytest.raises(ValueError, match=r"is outside the league: .* G MACs"):
         league.train(replace(plan, shape={"hidden_dims": [64] * 4}), str(SAMPLES), tmp_path)
+
+
+def test_a_final_has_an_error_after_each_epoch(league: Any) -> None:
+    for row in league.read():
+        curve = json.loads(row.curve or "[]")
+        assert len(curve) == (0 if row.stage in league.TRIALS else row.clips // 4800), row.model
+        assert row.stage in league.TRIALS or curve[-1] == row.val_mse
+        assert row.stage == "lost" or row.clips == (2400 if row.stage in league.TRIALS else 48_000)
 
 
 def published(league: Any) -> list[Any]:
@@ -259,6 +271,12 @@ def test_what_the_page_says_of_the_rows_holds(league: Any, sample_scores: Any) -
     said(f"What {numbers[len(first)]} rows say")
     assert f"Small models of {numbers[len(first)]} systems so far" in (ROOT / "README.md").read_text(encoding="utf-8")
     assert order[:5] == ["tau", "plasm", "predrnn", "simvp", "mim"]
+    behind_since = [
+        ours > theirs
+        for ours, theirs in zip(*(json.loads(first[name].curve) for name in ("plasm", "tau")), strict=True)
+    ]
+    assert behind_since == [False] + [True] * 9
+    said("on the validation clips from 9,600 training clips on")
     said(f"TAU is {mse('plasm') - mse('tau'):.1f} ahead of PLA-SM")
     said(f"lie within {mse('mim') - mse('plasm'):.1f} of each other")
     seeds = first["predrnn"].val_mse - first["plasm"].val_mse
@@ -283,6 +301,12 @@ def test_what_the_page_says_of_the_rows_holds(league: Any, sample_scores: Any) -
     }  # fmt: skip
     led = [each[0.004] - each[0.01] for each in (trials["simvp_gsta"], trials["tau"], trials["mim"])]
     said(f"{led[0]:.1f} for SimVP (gSTA), {led[1]:.1f} for TAU and {led[2]:.1f} for MIM".replace("0.", ".", 1))
+    stopped = next(
+        json.loads(row.curve) for row in league.read() if (row.model, row.stage) == (first["mim"].model, "lost")
+    )
+    kept_on = json.loads(first["mim"].curve)[len(stopped) - 1]
+    clips = f"{4800 * len(stopped):,}"
+    said(f"MIM stood at {stopped[-1]:.0f} of the validation clips after {clips}, where .004 stood at {kept_on:.0f}")
     assert first["mim"].lr == first["tau"].lr == first["simvp"].lr == 0.004
     chosen = {name: each[first[name].lr] for name, each in trials.items()}
     assert order[-2:] == sorted(chosen, key=chosen.__getitem__)[-2:] == ["convlstm", "predformer"]
