@@ -4,8 +4,9 @@ Shapes: B clips, T input frames, T' output frames, C image channels, H x W pixel
 """
 
 import itertools
+import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from plasm.devices import move
 from plasm.exporting import through_onnx
-from plasm.models import create_task, summarize
+from plasm.models import ModelSummary, create_task, summarize
 from plasm.tasks import FramePrediction, total_loss
 
 from .timing import Step, in_turn, matrix_product, peak_memory
@@ -119,48 +120,48 @@ def measure(
     if exported and (device.type != "cpu" or dtype != torch.float32):
         raise ValueError(f"{', '.join(exported)}: measured on the CPU and in float32 only")
     counts = tuple(threads) or (torch.get_num_threads(),)
-    before = torch.get_num_threads()
-    cases: dict[_Case, Step] = {}
-    memory: dict[_Case, int] = {}
-    differences: dict[_Case, float] = {}
-    models_of = {name: timm.create_model(name, **(model_args or {})) for name in models}
+    built = {name: timm.create_model(name, **(model_args or {})) for name in models}
+    setting = _Setting(device, dtype, batch_size)
     product, operations = matrix_product(device, dtype)
+    before = torch.get_num_threads()
     try:
         with _many_graphs() if "compile" in runtimes else nullcontext():
-            for name, count, used in itertools.product(models, counts, runtimes):
-                torch.set_num_threads(count)
-                model = move(models_of[name], device)
-                steps, difference = _steps(model, device, batch_size, dtype, used, train)
-                for mode, step in steps.items():
-                    case = _Case(name, count, used, mode)
-                    cases[case] = step
-                    step()  # compiles, and makes the optimizer's state
-                    memory[case] = peak_memory(step, device)
-                    differences[case] = difference if mode == "inference" else float("nan")
-            timed = [(count, product) for count in counts] + [(case.threads, step) for case, step in cases.items()]
+            cases = [
+                case
+                for name, count, used in itertools.product(built, counts, runtimes)
+                for case in _cases(name, move(built[name], device), setting, count, used, train)
+            ]
+            timed = [(count, product) for count in counts] + [(case.threads, case.step) for case in cases]
             seconds = in_turn(timed, rounds, device)
     finally:
         torch.set_num_threads(before)
     peaks = {count: [operations / taken for taken in each] for count, each in zip(counts, seconds, strict=False)}
     summaries = {name: summarize(name, **(model_args or {})) for name in models}
+    return [
+        _row(case, summaries[case.model], built[case.model].out_frames, setting, taken, peaks[case.threads])
+        for case, taken in zip(cases, seconds[len(counts) :], strict=True)
+    ]
+
+
+def _row(
+    case: "_Case", summary: ModelSummary, frames: int, setting: "_Setting", taken: list[float], peaks: list[float]
+) -> Measurement:
+    """A row of the table: what a case took in each round, beside the machine's floating point operations a second."""
+    device, dtype, batch_size = setting
     cuda = device.type == "cuda"
-    hardware = torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability()
-    rows = []
-    for case, taken in zip(cases, seconds[len(counts) :], strict=True):
-        summary = summaries[case.model]
-        speeds = [batch_size / each for each in taken]
-        work = 2 * summary.macs * (3 if case.mode == "training" else 1)
-        ratios = [speed * work / peak for speed, peak in zip(speeds, peaks[case.threads], strict=True)]
-        median = statistics.median(speeds)
-        rows.append(
-            Measurement(
-                case.model, case.mode, case.runtime, device.type, hardware, torch.__version__,
-                str(dtype).removeprefix("torch."), batch_size, summary.parameters, summary.macs, median,
-                min(speeds), max(speeds), median * models_of[case.model].out_frames, memory[case],
-                statistics.median(ratios), case.threads, differences[case],
-            )
-        )  # fmt: skip
-    return rows
+    speeds = [batch_size / each for each in taken]
+    work = 2 * summary.macs * (3 if case.mode == "training" else 1)
+    median = statistics.median(speeds)
+    return Measurement(
+        model=case.model, mode=case.mode, runtime=case.runtime, device=device.type,
+        hardware=torch.cuda.get_device_name(device) if cuda else torch.backends.cpu.get_cpu_capability(),
+        torch=torch.__version__, dtype=str(dtype).removeprefix("torch."), batch_size=batch_size,
+        parameters=summary.parameters, macs=summary.macs,
+        clips_per_second=median, lowest=min(speeds), highest=max(speeds), frames_per_second=median * frames,
+        peak_memory=case.memory,
+        peak_ratio=statistics.median(speed * work / peak for speed, peak in zip(speeds, peaks, strict=True)),
+        threads=case.threads, difference=case.difference,
+    )  # fmt: skip
 
 
 def _many_graphs() -> AbstractContextManager[None]:
@@ -173,17 +174,39 @@ def _many_graphs() -> AbstractContextManager[None]:
     return changed
 
 
+class _Setting(NamedTuple):
+    """What all cases share."""
+
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+
+
 class _Case(NamedTuple):
+    """What is timed, and what is known of it before."""
+
     model: str
     threads: int
     runtime: str
     mode: str
+    step: Step
+    memory: int
+    difference: float
 
 
-def _steps(
-    model: Any, device: torch.device, batch_size: int, dtype: torch.dtype, runtime: str, train: bool
-) -> tuple[dict[str, Step], float]:
+def _cases(name: str, model: Any, setting: _Setting, threads: int, runtime: str, train: bool) -> Iterator[_Case]:
+    """The cases of a model in one runtime, with that many threads, warm."""
+    torch.set_num_threads(threads)
+    steps, difference = _steps(model, setting, runtime, train)
+    for mode, step in steps.items():
+        step()  # compiles, and makes the optimizer's state
+        memory = peak_memory(step, setting.device)
+        yield _Case(name, threads, runtime, mode, step, memory, difference if mode == "inference" else math.nan)
+
+
+def _steps(model: Any, setting: _Setting, runtime: str, train: bool) -> tuple[dict[str, Step], float]:
     """The steps of a model to time, by mode, and the largest difference of the runtime from eager."""
+    device, dtype, batch_size = setting
     size = model.pretrained_cfg["input_size"][1:]
     clip = torch.rand(batch_size, model.in_frames, model.in_chans, *size, device=device)
     target = torch.rand(batch_size, model.out_frames, model.out_chans, *size, device=device)
