@@ -321,7 +321,7 @@ def train(plan: Plan, data_dir: str, out: Path) -> Row:
         model=plan.model, stage=plan.stage, shape=json.dumps(plan.shape), optimizer=plan.optimizer, lr=plan.lr,
         clips=config.epochs * config.clips_per_epoch, seed=plan.seed, digest=plan.digest(), val_mse=round(val_mse, 3),
         hours=round(sum(config.clips_per_epoch / each["clips_per_second"] for each in log) / 3600, 3),
-        parameters=sum(p.numel() for p in model.parameters()), macs=summary.macs,
+        parameters=sum(p.numel() for p in model.parameters()), macs=float(summary.macs),
         curve="" if plan.stage in TRIALS else json.dumps([round(float(each["val_mse"]), 3) for each in log]),
     )  # fmt: skip
 

@@ -158,7 +158,8 @@ def _resize(frames: Tensor, size: list[int]) -> Tensor:
 def octaves(frames: Tensor) -> Tensor:
     """Power in octaves of the wavelength, summed over all but lead times: (B, T', C, H, W) to (T', octaves)."""
     height, width = frames.shape[-2:]
-    power = torch.fft.rfft2(frames, norm="ortho").abs().square().sum((0, 2))
+    # MKL of torch 2.6 takes no frames that share their rows.
+    power = torch.fft.rfft2(frames.contiguous(), norm="ortho").abs().square().sum((0, 2))
     rows, columns = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
     band = (-torch.log2((rows.square() + columns.square()).sqrt().clamp_min(2.0**-_BANDS)) - 1).clamp_min(0).long()
     bands = torch.nn.functional.one_hot(band.to(frames.device).clamp_max(_BANDS - 1), _BANDS).to(power.dtype)

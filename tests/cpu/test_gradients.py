@@ -27,13 +27,12 @@ CONVOLUTIONS: dict[str, Callable[[], nn.Conv2d | nn.ConvTranspose2d]] = {
 }
 
 
-def gradients(
-    apply: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor, grad: Tensor | None = None
-) -> tuple[Tensor, ...]:
+def gradients(apply: Callable[[Tensor], Tensor], module: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     x = x.detach().requires_grad_()
     y = apply(x)
     torch.manual_seed(1)
-    grad = torch.randn_like(y)
+    # The same whatever y's type and layout.
+    grad = torch.randn(y.shape).to(y)
     return (y, *torch.autograd.grad(y, [x, *module.parameters()], grad))
 
 

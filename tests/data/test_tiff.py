@@ -96,7 +96,7 @@ def test_every_kind_of_value(tmp_path: Path, kind: str, order: str) -> None:
                 read_clips(path, 1)
 
 
-def test_white_is_zero_palettes_bits_and_inks(tmp_path: Path) -> None:
+def test_white_is_zero_palettes_single_bits_and_inks(tmp_path: Path) -> None:
     deep = GRAY.astype(np.uint16) * 257
     for frames, top in ((GRAY, 255), (deep, 65535)):
         for path in both(tmp_path, top - frames, photometric="miniswhite"):
@@ -108,12 +108,20 @@ def test_white_is_zero_palettes_bits_and_inks(tmp_path: Path) -> None:
     colours = np.random.default_rng(2).integers(0, 256, (3, 256), dtype=np.uint16)
     for path in both(tmp_path, GRAY, photometric="palette", colormap=colours * 257):
         np.testing.assert_array_equal(open_source(path, 3)[0].read(0, 5), colours.T[GRAY])
-    for path in both(tmp_path, GRAY.astype(np.uint16) * 16, photometric="minisblack", bitspersample=12):
-        read = open_source(path, 1)[0].read(0, 5)[..., 0]
-        np.testing.assert_allclose(read / 65535, GRAY * 16.0 / 4095, atol=1e-5)
     inks = np.concatenate([255 - COLOUR, np.zeros_like(COLOUR[..., :1])], 3)
     for path in both(tmp_path, inks, photometric="separated"):
         np.testing.assert_array_equal(open_source(path, 3)[0].read(0, 5), COLOUR)
+
+
+def test_packed_numbers(tmp_path: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    try:
+        imagecodecs.packints_encode(np.zeros(2, np.uint16), 12)
+    except NotImplementedError:
+        pytest.skip("imagecodecs older than 2026 reads packed numbers, and writes none")
+    for path in both(tmp_path, GRAY.astype(np.uint16) * 16, photometric="minisblack", bitspersample=12):
+        read = open_source(path, 1)[0].read(0, 5)[..., 0]
+        np.testing.assert_allclose(read / 65535, GRAY * 16.0 / 4095, atol=1e-5)
 
 
 def test_alpha_other_samples_and_orientation(tmp_path: Path) -> None:
