@@ -85,5 +85,5 @@ predrnnpp_human36m = FAMILY.register(PredRNNpp, "predrnnpp_human36m", **HUMAN36M
 predrnnpp_caltech = FAMILY.register(PredRNNpp, "predrnnpp_caltech", **CALTECH, patch_size=2)
 predrnnpp_kth = FAMILY.register(PredRNNpp, "predrnnpp_kth", **KTH, patch_size=2)
 predrnnpp_mmnist_tiny = FAMILY.register(
-    PredRNNpp, "predrnnpp_mmnist_tiny", **MMNIST, patch_size=8, hidden_dims=(18, 18, 18, 18)
+    PredRNNpp, "predrnnpp_mmnist_tiny", **MMNIST, patch_size=4, hidden_dims=(10, 10, 10, 10)
 )
