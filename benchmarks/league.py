@@ -307,16 +307,17 @@ def train(plan: Plan, data_dir: str, out: Path) -> Row:
             f"{plan.model} {plan.shape} is outside the league: {summary.macs / 1e9:.3f} G MACs, "
             f"{summary.parameters:,} parameters"
         )
-    val_mse = math.nan
+    diverged = False
     try:
         if not (folder / "report.md").is_file():
             training.run(config, resume=True)
-        log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-        val_mse = float(log[-1]["val_mse"])
     except FloatingPointError as error:
         # A rate that a system does not bear is a result.
         click.echo(f"{plan.model}, {plan.optimizer} {plan.lr}: {error}", err=True)
-        log = []
+        diverged = True
+    file = folder / "log.jsonl"
+    log = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
+    val_mse = math.nan if diverged else float(log[-1]["val_mse"])
     return Row(
         model=plan.model, stage=plan.stage, shape=json.dumps(plan.shape), optimizer=plan.optimizer, lr=plan.lr,
         clips=config.epochs * config.clips_per_epoch, seed=plan.seed, digest=plan.digest(), val_mse=round(val_mse, 3),

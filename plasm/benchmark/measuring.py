@@ -109,7 +109,7 @@ def measure(
     Raises:
         ValueError: If there is no such runtime, or a number is not positive.
     """
-    runtimes = (runtime,) if isinstance(runtime, str) else tuple(runtime)
+    runtimes = (runtime,) if isinstance(runtime, str) else tuple(dict.fromkeys(runtime))
     if unknown := [name for name in runtimes if name not in RUNTIMES]:
         raise ValueError(f"runtime is one of {', '.join(RUNTIMES)}, got {', '.join(map(repr, unknown))}")
     if batch_size < 1 or rounds < 1 or any(count < 1 for count in threads):
@@ -119,7 +119,7 @@ def measure(
     exported = [name for name in runtimes if name in _EXPORTED]
     if exported and (device.type != "cpu" or dtype != torch.float32):
         raise ValueError(f"{', '.join(exported)}: measured on the CPU and in float32 only")
-    counts = tuple(threads) or (torch.get_num_threads(),)
+    counts = tuple(dict.fromkeys(threads)) or (torch.get_num_threads(),)
     built = {name: timm.create_model(name, **(model_args or {})) for name in models}
     setting = _Setting(device, dtype, batch_size)
     product, operations = matrix_product(device, dtype)

@@ -30,6 +30,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 
+from plasm.layers.conv import pad_to_multiple
+
 _FAST_WIDTH = 3
 _FEW_CHANNELS, _FEW_PER_GROUP, _FEW_POSITIONS = 64, 16, 1024
 
@@ -132,17 +134,12 @@ def _by_phases(x: Tensor, weight: Tensor, bias: Tensor | None, d: int) -> Tensor
     """Depthwise convolution of dilation d, of the input's size, as one without of the grids of every d-th position."""
     height, width = x.shape[-2:]
     # What is added at the bottom and the right counts as the zeros that the padding would have there.
-    padded = F.pad(x, (0, _to_multiple(width, d), 0, _to_multiple(height, d)))
+    padded = pad_to_multiple(x, d)
     phases = rearrange(padded, "n c (h i) (w j) -> (i j n) h w c", i=d, j=d).permute(0, 3, 1, 2)
     y = F.conv2d(phases, weight, bias, padding=(weight.shape[-2] // 2, weight.shape[-1] // 2), groups=len(weight))
     y = rearrange(y, "(i j n) c h w -> n (h i) (w j) c", i=d, j=d).permute(0, 3, 1, 2)
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
     return y[..., :height, :width].contiguous(memory_format=layout)
-
-
-def _to_multiple(side: int, d: int) -> int:
-    """What a side lacks to a multiple of d; torch 2.6 compiles no graph with the remainder of a negative size."""
-    return (d - side % d) % d
 
 
 def _autocast(*tensors: Tensor | None) -> list[Tensor | None]:
@@ -220,8 +217,7 @@ class _DilatedDepthwise(torch.autograd.Function):
 
 def _tile_phases(x: Tensor, d: int, reach: tuple[int, int]) -> Tensor:
     """The grids of every d-th position beside each other, with so many zeros between them that no tap meets two."""
-    height, width = x.shape[-2:]
-    padded = F.pad(x, (0, _to_multiple(width, d), 0, _to_multiple(height, d))).permute(0, 2, 3, 1)
+    padded = pad_to_multiple(x, d).permute(0, 2, 3, 1)
     grids = rearrange(padded, "n (h i) (w j) c -> n i h j w c", i=d, j=d)
     grids = F.pad(grids, (0, 0, 0, reach[1], 0, 0, 0, reach[0]))
     return rearrange(grids, "n i h j w c -> n c (i h) (j w)")

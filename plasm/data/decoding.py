@@ -12,7 +12,7 @@ import numpy as np
 
 from plasm.files import require
 
-from .image_files import ORIENTATIONS, inspect_image, upright
+from .image_files import ORIENTATIONS, inspect_image, upright, with_controls
 from .limits import check_bytes, read_limit
 from .tiff import is_tiff, read_tiff, tiff_frames
 
@@ -54,7 +54,10 @@ def open_video(content: BinaryIO, name: str) -> Iterator[tuple[Any, Any]]:
     av = require("av")
     content.seek(0)
     if content.read(3) == b"GIF":
-        check_frame(*inspect_image(content, name).size, name)
+        image = inspect_image(content, name)
+        check_frame(*image.size, name)
+        if image.several and image.bare:
+            content = with_controls(content, image.bare)
     content.seek(0)
     # Not for the streams, too: PyAV 15 crashes if there are some that a header does not list.
     options = {"protocol_whitelist": "", "format_whitelist": ",".join([*VIDEO_FORMATS, *IMAGE_FORMATS])}

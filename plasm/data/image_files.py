@@ -6,8 +6,10 @@ FFmpeg fills up what is missing of a JPEG or a GIF, and does not tell of EXIF in
 import re
 import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from itertools import pairwise
 from typing import BinaryIO
 
 import numpy as np
@@ -28,6 +30,8 @@ ORIENTATIONS = {
 _SKEW = 0.01
 _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x112
+# A graphic control extension that says nothing: no delay, no transparent colour.
+_GIF_CONTROL = b"!\xf9\x04\0\0\0\0\0"
 _PNG = b"\x89PNG\r\n\x1a\n"
 # Ends the image data of a scan: a marker that is no restart, nor a byte 0xFF of the data.
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
@@ -47,11 +51,13 @@ class ImageFile:
         size: (H, W), where the header says so; (0, 0) if it does not.
         several: It holds more than one frame.
         orientation: EXIF's, 1 if there is none.
+        bare: Where the frames of a GIF begin that have no graphic control extension.
     """
 
     size: tuple[int, int] = (0, 0)
     several: bool = False
     orientation: int = 1
+    bare: tuple[int, ...] = ()
 
 
 def inspect_image(content: BinaryIO, name: str) -> ImageFile:
@@ -105,17 +111,29 @@ def _gif(take: Callable[[int], bytes], content: BinaryIO, name: str) -> ImageFil
     if not width or not height:
         raise ValueError(f"{name} holds no picture: it is {width}x{height} pixels large")
     skip_colours(header[10])
-    frames = 0
+    frames, controlled, bare = 0, False, []
     while (kind := content.read(1)) in (b"!", b","):
         if kind == b"!":
-            take(1)
+            controlled |= take(1) == _GIF_CONTROL[1:2]
         else:
             frames += 1
+            if not controlled:
+                bare.append(content.tell() - 1)
+            controlled = False
             skip_colours(take(9)[8])
             take(1)
         while length := take(1)[0]:
             take(length)
-    return ImageFile((height, width), frames > 1)
+    return ImageFile((height, width), frames > 1, bare=tuple(bare))
+
+
+def with_controls(content: BinaryIO, bare: Sequence[int]) -> BytesIO:
+    """A GIF with a graphic control extension before each frame: where none has one, FFmpeg sees one frame."""
+    content.seek(0)
+    whole = content.read()
+    ends = (*bare, len(whole))
+    parts = [whole[: ends[0]], *(_GIF_CONTROL + whole[start:end] for start, end in pairwise(ends))]
+    return BytesIO(b"".join(parts))
 
 
 def _png(take: Callable[[int], bytes], content: BinaryIO) -> ImageFile:

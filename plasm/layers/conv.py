@@ -6,6 +6,7 @@ Shapes: N frames or clips, C channels, H x W pixels.
 from typing import Any, Literal, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -18,6 +19,14 @@ QUIET = 0.02
 Upsample = Literal["transposed", "pixelshuffle"]
 
 ConvT = TypeVar("ConvT", bound=nn.Conv2d | nn.ConvTranspose2d)
+
+
+def pad_to_multiple(x: Tensor, multiple: int, mode: str = "constant") -> Tensor:
+    """Pad (..., H, W) at the bottom and the right, with zeros by default, until ``multiple`` divides H and W."""
+    height, width = x.shape[-2:]
+    # Not -width % multiple: torch 2.6 compiles no training step with the remainder of a negative size that varies.
+    lacks_width, lacks_height = ((multiple - side % multiple) % multiple for side in (width, height))
+    return F.pad(x, (0, lacks_width, 0, lacks_height), mode)
 
 
 def init_conv_(conv: ConvT) -> ConvT:

@@ -7,19 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
-import torch.nn.functional as F
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
+
+from plasm.layers.conv import pad_to_multiple
 
 from ._forecasting import forecasts
 
 Model = TypeVar("Model", bound="VideoModel")
-
-
-def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
-    """Pad (..., H, W) with zeros at the bottom and the right until ``multiple`` divides H and W."""
-    height, width = frames.shape[-2:]
-    return F.pad(frames, (0, -width % multiple, 0, -height % multiple))
 
 
 def set_grad_checkpointing(module: nn.Module, enable: bool = True) -> None:

@@ -9,10 +9,11 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from plasm.layers.conv import pad_to_multiple
 from plasm.layers.pixel_mask import random_pixel_mask
 from plasm.layers.spatial_masking import SpatialMasking
 
-from ._base import pad_to_multiple, set_grad_checkpointing
+from ._base import set_grad_checkpointing
 
 
 class MaskedAutoencoder(nn.Module):

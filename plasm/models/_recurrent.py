@@ -17,7 +17,9 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ._base import VideoModel, pad_to_multiple
+from plasm.layers.conv import pad_to_multiple
+
+from ._base import VideoModel
 
 Inputs = tuple[Tensor, ...]
 

@@ -19,13 +19,12 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from einops.layers.torch import Rearrange
 from torch import Tensor, nn
 
 from plasm.layers.autocast import without_autocast
-from plasm.layers.conv import init_conv_, init_readout_
+from plasm.layers.conv import init_conv_, init_readout_, pad_to_multiple
 from plasm.layers.convnext import ConvNeXtBlock
 from plasm.layers.local_attention import LocalLayerAttention
 from plasm.layers.optical_flow import OpticalFlow, advect, resize, trajectories
@@ -149,10 +148,9 @@ class PLASMRadar(VideoModel):
     def _follow(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         """The padded clip, and how far what arrives has come after 1, 2, ... steps, (B, K, 2, h, w)."""
         self.check_clip(clip)
-        height, width = clip.shape[-2:]
         # Not with zeros: rain that ends at a line would seem to stand still.
-        padding = (0, -width % self.size_multiple, 0, -height % self.size_multiple)
-        frames = F.pad(clip.float().clamp(0, 1).flatten(1, 2), padding, mode="replicate").unflatten(1, clip.shape[1:3])
+        frames = pad_to_multiple(clip.float().clamp(0, 1).flatten(1, 2), self.size_multiple, "replicate")
+        frames = frames.unflatten(1, clip.shape[1:3])
         motion = self.flow(frames.mean(2))
         return frames, trajectories(motion, max(self.in_frames - 1, self.out_frames))
 

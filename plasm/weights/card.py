@@ -93,7 +93,7 @@ class Card:
         )
         return f"{str(card).rstrip()}\n"
 
-    def _data(self, title: str) -> "huggingface_hub.ModelCardData":
+    def _data(self, title: str) -> "huggingface_hub.ModelCardData":  # a string: the Hub's library imports it late
         """Metadata for the Hub: licence, task, data set, and the metrics of ``plasm evaluate`` if there are."""
         measured = self.measured or {}
         results = [

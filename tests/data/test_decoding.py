@@ -256,6 +256,25 @@ def test_no_file_opens_another_or_a_connection(tmp_path: Path, kind: str) -> Non
             listener.accept()
 
 
+@pytest.mark.parametrize("kept", [0, 1, 3])
+def test_frames_of_a_gif_without_control_blocks_are_read(tmp_path: Path, kept: int) -> None:
+    """Of a GIF without any, FFmpeg sees one frame; Pillow is the second implementation."""
+    images = [Image.fromarray(page) for page in noise(4, 16, 24)]
+    images[0].save(tmp_path / "a.gif", save_all=True, append_images=images[1:], duration=100)
+    whole = (tmp_path / "a.gif").read_bytes()
+    controls = re.findall(rb"!\xf9\x04.{4}\0", whole, re.DOTALL)
+    assert len(controls) == 4
+    for control in controls[kept:]:
+        whole = whole[: (at := whole.rindex(control))] + whole[at + len(control) :]
+    (tmp_path / "a.gif").write_bytes(whole)
+    stream = VideoStream(tmp_path / "a.gif")
+    assert stream.num_frames == 4
+    with Image.open(tmp_path / "a.gif") as image:
+        for number, frame in enumerate(stream.read(0, 4)):
+            image.seek(number)
+            np.testing.assert_array_equal(frame[..., :3], np.asarray(image.convert("RGB")))
+
+
 def test_a_gif_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
     """FFmpeg would take what is missing for background."""
     images = [Image.fromarray(page) for page in noise(2, 16, 24)]

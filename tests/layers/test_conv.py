@@ -6,7 +6,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from plasm.layers import ConvBlock, UpsampleBlock
-from plasm.layers.conv import init_conv_
+from plasm.layers.conv import init_conv_, pad_to_multiple
+
+
+def test_padding_to_a_multiple_compiles_for_training_at_any_size() -> None:
+    pad = torch.compile(lambda x: 2 * pad_to_multiple(x, 4), dynamic=True, backend="aot_eager")
+    for height, width in ((7, 9), (8, 10), (12, 12)):
+        x = torch.rand(2, 3, height, width, requires_grad=True)
+        padded = pad(x)
+        assert padded.shape == (2, 3, -(-height // 4) * 4, -(-width // 4) * 4)
+        torch.testing.assert_close(padded[..., :height, :width], 2 * x)
+        torch.testing.assert_close(padded.sum(), 2 * x.sum())
+        padded.sum().backward()
+        assert (x.grad == 2).all()
 
 
 @pytest.mark.parametrize(
