@@ -267,7 +267,9 @@ def with_row(rows: list[Row], row: Row) -> list[Row]:
         same_place = (r.model, r.stage) == (row.model, "league")
         return takes_over and same_place and (r.shape, r.optimizer, r.lr) != recipe
 
-    return [*(replace(r, stage="lost") if is_lost(r) else r for r in rows), row]
+    # Speeds are of the rows that count, in one run.
+    lost = {"stage": "lost", "forward": 0.0, "training": 0.0, "memory": 0.0}
+    return [*(replace(r, **lost) if is_lost(r) else r for r in rows), row]
 
 
 def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
