@@ -267,9 +267,11 @@ def with_row(rows: list[Row], row: Row) -> list[Row]:
         same_place = (r.model, r.stage) == (row.model, "league")
         return takes_over and same_place and (r.shape, r.optimizer, r.lr) != recipe
 
-    # Speeds are of the rows that count, in one run.
-    lost = {"stage": "lost", "forward": 0.0, "training": 0.0, "memory": 0.0}
-    return [*(replace(r, **lost) if is_lost(r) else r for r in rows), row]
+    def lose(r: Row) -> Row:
+        # Speeds are of the rows that count, in one run.
+        return replace(r, stage="lost", forward=0.0, training=0.0, memory=0.0)
+
+    return [*(lose(r) if is_lost(r) else r for r in rows), row]
 
 
 def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
