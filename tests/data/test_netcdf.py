@@ -165,7 +165,11 @@ def test_what_a_library_says_of_its_own_code_is_not_shown(tmp_path: Path) -> Non
     with h5py.File(file, "w") as content:
         content["rain"] = LEVELS
         content["rain"].attrs["DIMENSION_LIST"] = np.array([content["rain"].ref] * 3, dtype=h5py.ref_dtype)
-    with pytest.raises(ValueError, match=r"scales\.nc is not a whole NetCDF file: something in it cannot be read"):
+    # h5netcdf does not always stumble at the same place: once in many runs it is over a dimension, which it names.
+    with pytest.raises(
+        ValueError,
+        match=r"scales\.nc is not a whole NetCDF file: (something in it cannot be read|malformed variable rain)",
+    ):
         open_source(file, 1)
 
 
