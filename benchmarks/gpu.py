@@ -45,7 +45,7 @@ from plasm.devices import choose_device, has_bf16, move
 from plasm.distributed import init_process_group
 from plasm.evaluation import evaluate, forecast
 from plasm.files import atomic_write
-from plasm.models import load_model
+from plasm.models import load_model, summarize
 
 ROOT = Path(__file__).parent.parent
 SHARES = {"tests": 0.1, "throughput": 0.25, "sparse": 0.05}
@@ -143,7 +143,7 @@ def sparse(device: torch.device, out: Path, seconds: float) -> str:
     for ratio in ("0.96", "0.9", "0.5"):
         command = [
             sys.executable, str(ROOT / "benchmarks" / "sparse.py"), "--ratios", ratio, "--rounds", "3", "--device",
-            device.type, "--dtype", dtype,
+            str(device), "--dtype", dtype,
         ]  # fmt: skip
         status, said, errors = run_limited(command, max(1.0, end - time.monotonic()))
         lines.append(f"r0 {ratio}:\n{said}{errors}")
@@ -171,7 +171,7 @@ def train(model: str, data_dir: str, device: torch.device, out: Path, seconds: f
     config = training.create_config(
         training.TrainConfig,
         {
-            "model": model, "data": "mmnist", "data_dir": data_dir, "out": str(out / "run"), "device": device.type,
+            "model": model, "data": "mmnist", "data_dir": data_dir, "out": str(out / "run"), "device": str(device),
             "batch_size": batch_size, "clips_per_epoch": steps * batch_size, "epochs": 1, "val_clips": VAL_CLIPS,
             "optimizer": "muon", "lr": 0.004, "schedule": "wsd", "warmup_steps": min(100, steps), "bf16": bf16,
             "checkpoint_minutes": 60.0,
@@ -217,6 +217,24 @@ def error(folder: Path, data_dir: str, device: torch.device) -> dict[str, float]
         return dict(evaluate({"model": forecast(loaded)}, clips, 10, 10, group=group)["model"].means)
 
 
+def check(model: str, data_dir: str, out: Path) -> None:
+    """Refuse what the training would stumble over, before the time is spent on anything else.
+
+    Raises:
+        click.UsageError: If the model is none of Moving MNIST, the digits are not there, or the results are.
+    """
+    if out.exists():
+        raise click.UsageError(f"--out {out} is there already: give a new folder")
+    try:
+        for split_name in ("train", "test"):
+            create_dataset("mmnist", Path(data_dir), split_name, num_clips=1, num_frames=20)
+        summary = summarize(model)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from error
+    if summary.input_shape != (10, 1, 64, 64) or summary.output_shape != summary.input_shape:
+        raise click.UsageError(f"{model} is not of Moving MNIST: {summary.input_shape} -> {summary.output_shape}")
+
+
 @click.command()
 @click.option("--minutes", default=9.0, show_default=True, help="For all of it.")
 @click.option("--data-dir", required=True, help="Folder of the digits' files.")
@@ -227,9 +245,10 @@ def error(folder: Path, data_dir: str, device: torch.device) -> dict[str, float]
 def main(minutes: float, data_dir: str, out: Path, device_name: str, model: str, shard_mb: int | None) -> None:
     """Use a GPU for MINUTES."""
     started, whole = time.monotonic(), 60 * minutes
+    check(model, data_dir, out)
     device = choose_device(device_name)
     out.mkdir(parents=True)
-    report: dict[str, Any] = {"device": device.type, "torch": torch.__version__, "minutes": minutes, "model": model}
+    report: dict[str, Any] = {"device": str(device), "torch": torch.__version__, "minutes": minutes, "model": model}
     if device.type == "cuda":
         report["hardware"] = torch.cuda.get_device_name(device)
 

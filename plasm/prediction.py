@@ -95,7 +95,7 @@ class Prediction:
         saved: What was written, in words.
         drawn: How many of the clips are in the pictures, the first ones.
         stream: What the frames were read from, the first of several.
-        published: Where the input is the user's: the manifest's row of the weights, if they are published.
+        published: The manifest's rows of the weights, of those that are published.
     """
 
     source: str
@@ -105,7 +105,7 @@ class Prediction:
     saved: str
     drawn: int
     stream: FrameStream
-    published: weights.Entry | None = None
+    published: tuple[weights.Entry, ...] = ()
 
 
 @forecasting()
@@ -127,15 +127,11 @@ def predict(config: PredictConfig) -> Prediction:
 def _predict(config: PredictConfig) -> Prediction:
     device, out = choose_device(config.device), Path(config.out)
     is_video = _check_out(out)
-    names = _compared(config.model)
-    if len(names) > 1 and (config.weights is not None or is_video):
-        raise ValueError(
-            f"{', '.join(names)} are compared with their published weights, in a folder: leave out --weights, and give "
-            "a folder as --out"
-        )
-    if len(names) > 1:
-        # With their tags: default weights of two models have seen different numbers of clips.
-        names = list(dict.fromkeys(weights.entry(*name.split(".", 1)).name for name in names))
+    names = named_models(config.model)
+    if len(names) > 1 and config.weights is not None:
+        raise ValueError(f"--weights are of one model; {', '.join(names)} have their published ones: leave it out")
+    if len(names) > 1 and is_video:
+        raise ValueError(f"forecasts of {len(names)} models are written into a folder, not as a video: got --out {out}")
     wanted: list[str | None] = [*names] if names or config.weights is None else [None]
     given = [load_model(name, config.weights, trust=config.trust) for name in wanted]
     value_range, options = _reading(config.data_args)
@@ -147,6 +143,9 @@ def _predict(config: PredictConfig) -> Prediction:
     frame_format = FrameFormat(_channels(nets[0]), config.size, config.fit, value_range=value_range)
     clips = read_streams(streams, frame_format, in_frames + num_frames, config.step)
     clip, target = _split(clips, in_frames, num_frames)
+    for source, net in zip(sources, nets, strict=True):
+        _check_size(source, net, (clip.shape[-2], clip.shape[-1]))
+    rows = tuple(row for row in map(_published, sources) if row)
     predicted: dict[str, Tensor] = {}
     for source, net in zip(sources, nets, strict=True):
         if config.runtime == "onnx":
@@ -161,34 +160,70 @@ def _predict(config: PredictConfig) -> Prediction:
     first = next(iter(predicted.values()))
     if len(nets) > 1:
         saved = _save_comparison(clip, predicted, target, out)
-        return Prediction(", ".join(sources), clip, first, metrics, saved, min(_DRAWN, len(clip)), streams[0])
+        return Prediction(", ".join(sources), clip, first, metrics, saved, min(_DRAWN, len(clip)), streams[0], rows)
     saved = _save(clip, first, target, out, streams[0].rate, is_video)
-    row = _published(sources[0])
-    name = f"{row.model}.{row.tag}" if row else sources[0]
-    published = row if config.input else None
-    return Prediction(name, clip, first, metrics, saved, min(_DRAWN, len(clip)), streams[0], published)
+    name = rows[0].name if rows else sources[0]
+    return Prediction(name, clip, first, metrics, saved, min(_DRAWN, len(clip)), streams[0], rows)
 
 
-def _compared(model: str | None) -> list[str]:
+def named_models(model: str | None, radar: bool = False) -> list[str]:
     """The models that ``--model`` names: one, or several separated by commas, or those with weights of a pattern.
 
     A pattern with a dot is of all published names, MODEL.TAG; others are of models, whose default weights are meant.
+    No clip is an input of models of radar and of others: a pattern finds the ones or the others.
+
+    Args:
+        model: The names; None for none.
+        radar: Whether a pattern finds models of radar.
+
+    Returns:
+        The names, each once; of several with their tags, since default weights of two models may have seen different
+        numbers of clips.
 
     Raises:
-        ValueError: If no model with published weights has such a name.
+        ValueError: If a name is empty, or a pattern finds nothing.
+        plasm.weights.WeightsNotFoundError: If one of several has no published weights.
     """
-    names: dict[str, None] = {}
-    for each in model.split(",") if model else []:
-        if not set(each) & set("*?["):
-            names[each] = None
+    given = [] if model is None else [name.strip() for name in model.split(",")]
+    if not all(given):
+        raise ValueError("--model has an empty name: `plasm list` names the models")
+    rows = [row for row in weights.entries() if (row.data == "radar") is radar]
+    names: list[str] = []
+    for name in given:
+        if not set(name) & set("*?["):
+            names.append(name)
             continue
-        published = {name: weights.tags(name) for name in list_models()}
-        known = [f"{name}.{tag}" for name, tags in published.items() for tag in tags]
-        found = fnmatch.filter(known if "." in each else [name for name, tags in published.items() if tags], each)
+        found = fnmatch.filter({(row.name if "." in name else row.model): None for row in rows}, name)
         if not found:
-            raise ValueError(f"no model with published weights is called {each!r}; `plasm list --weights` names them")
-        names |= dict.fromkeys(found)
-    return list(names)
+            of = "of radar" if radar else "of clips"
+            raise ValueError(
+                f"no model {of} with published weights is called {name!r}; `plasm list --weights` names all"
+            )
+        names += sorted(found)
+    if len(names) < 2:
+        return names
+    tagged = list(dict.fromkeys(weights.entry(*name.split(".", 1)).name for name in names))
+    if len(tagged) == 1:
+        _logger.warning("%s are the same weights: there is nothing to compare", " and ".join(names))
+    return tagged
+
+
+def _check_size(source: str, net: nn.Module, size: tuple[int, int]) -> None:
+    """Refuse frames that a model with weights for each position does not take, before any model has forecast.
+
+    Raises:
+        ValueError: If they are of another size.
+    """
+    own, multiple = getattr(net, "img_size", None), getattr(net, "size_multiple", 1)
+    if not getattr(net, "fixed_size", False) or own is None:
+        return
+    height, width = own
+    # Frames are padded.
+    if (-(-size[0] // multiple), -(-size[1] // multiple)) != (-(-height // multiple), -(-width // multiple)):
+        raise ValueError(
+            f"{source} has weights for each position of frames of {height} x {width}, these are of {size[0]} x "
+            f"{size[1]}: --size {height} {width} brings them to its size"
+        )
 
 
 def _common_counts(nets: dict[str, nn.Module], wanted: int | None) -> tuple[int, int]:

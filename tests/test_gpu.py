@@ -79,6 +79,41 @@ def test_from_the_command_to_weights_that_timm_loads(gpu: Any, tmp_path: Path, m
     assert model(torch.rand(1, 10, 1, 64, 64)).isfinite().all()
 
 
+@pytest.mark.slow
+def test_all_of_it_in_a_minute(tmp_path: Path) -> None:
+    """With nothing replaced: what the other steps leave is enough to train in."""
+    command = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--minutes", "1", "--data-dir", SAMPLES, "--out",
+               tmp_path / "out", "--device", "cpu", "--model", "plasm_mmnist_tiny"]  # fmt: skip
+    subprocess.run(list(map(str, command)), cwd=ROOT, check=True)
+    report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    assert report.keys() >= {"tests", "throughput", "sparse", "clips", "error"}
+    assert report["clips"] > 0
+    model = timm.create_model(f"local-dir:{tmp_path / 'out' / 'weights'}", pretrained=True)
+    assert model(torch.rand(1, 10, 1, 64, 64)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"--data-dir": "nowhere"}, "there is no folder nowhere"),
+        ({"--model": "plasm_mnist"}, "do you mean plasm_mmnist"),
+        ({"--model": "plasm_kth"}, "plasm_kth is not of Moving MNIST"),
+        ({"--out": "."}, "--out . is there already"),
+    ],
+)
+def test_what_the_training_would_stumble_over_is_refused_first(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+) -> None:
+    for name in ("run_tests", "throughput", "sparse"):
+        monkeypatch.setattr(gpu, name, lambda *_: pytest.fail("the time is being spent"))
+    monkeypatch.chdir(tmp_path)
+    options = {"--minutes": "1", "--data-dir": str(SAMPLES), "--out": "out", "--device": "cpu", **given}
+    done = CliRunner().invoke(gpu.main, [part for pair in options.items() for part in pair])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_time_to_train_in_is_an_error(gpu: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="give more --minutes"):
         gpu.train("gpu_small", str(SAMPLES), CPU, tmp_path, 0.0)

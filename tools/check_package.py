@@ -59,7 +59,7 @@ def wheel_problems(wheel: Path) -> Iterator[str]:
     size = wheel.stat().st_size
     if size > LARGEST:
         yield f"the wheel has {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}"
-    for page in ("README.md", "docs/install.md"):
+    for page in ("README.md", "docs/install.md", "CHANGELOG.md"):
         stated = STATED.findall((ROOT / page).read_text(encoding="utf-8"))
         if [abs(int(number) - size / 1e6) < 1 for number in stated] != [True]:
             yield f"{page} says {' and '.join(stated) or 'nothing'} of the wheel's MB, which are {size / 1e6:.1f}"

@@ -11,13 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from plasm.devices import move
 from plasm.exporting import through_onnx
-from plasm.models import ModelSummary, create_task, summarize
+from plasm.models import ModelSummary, create_model, create_task, summarize
 from plasm.tasks import FramePrediction, total_loss
 
 from .timing import Step, in_turn, matrix_product, peak_memory
@@ -107,7 +106,7 @@ def measure(
         A row a model, number of threads, runtime and mode, in this order.
 
     Raises:
-        ValueError: If there is no such runtime, or a number is not positive.
+        ValueError: If there is no such model, argument or runtime, or a number is not positive.
     """
     runtimes = (runtime,) if isinstance(runtime, str) else tuple(dict.fromkeys(runtime))
     if unknown := [name for name in runtimes if name not in RUNTIMES]:
@@ -120,7 +119,7 @@ def measure(
     if exported and (device.type != "cpu" or dtype != torch.float32):
         raise ValueError(f"{', '.join(exported)}: measured on the CPU and in float32 only")
     counts = tuple(dict.fromkeys(threads)) or (torch.get_num_threads(),)
-    built = {name: timm.create_model(name, **(model_args or {})) for name in models}
+    built = {name: create_model(name, **(model_args or {})) for name in models}
     setting = _Setting(device, dtype, batch_size)
     product, operations = matrix_product(device, dtype)
     before = torch.get_num_threads()

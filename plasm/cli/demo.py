@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from plasm.demo import DemoServer, PageModel, copy_site, packaged_models, site_files
+from plasm.demo import DemoServer, PageModel, check_free, copy_site, packaged_models, site_files
 from plasm.devices import clear_failures
 from plasm.models import is_here
 
@@ -33,10 +33,15 @@ def demo(sources: tuple[str, ...], trust: bool, port: int, browser: bool, out: P
 
     Weights other than those that ship are exported first, which needs plasm-video[onnx].
     """
+    if out is not None:
+        # An export takes a while.
+        check_free(out)
     with tempfile.TemporaryDirectory(prefix="plasm-demo-") as folder:
         models: list[PageModel] = []
-        for source in sources:
-            models.append(_page_model(source, Path(folder), trust, models))
+        for source in dict.fromkeys(sources):
+            model = _page_model(source, Path(folder), trust, models)
+            if model not in models:
+                models.append(model)
         files = site_files(models, Path(folder))
         if out is not None:
             copy_site(files, out)

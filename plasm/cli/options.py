@@ -65,7 +65,7 @@ def options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., 
                 kwargs |= {
                     "multiple": True,
                     "metavar": "TEXT",
-                    "callback": lambda _, __, texts: ",".join(texts) or None,
+                    "callback": lambda _, __, texts: ",".join(texts) if texts else None,
                 }
             elif get_origin(f.type) is Literal:
                 kwargs["type"] = click.Choice(get_args(f.type))

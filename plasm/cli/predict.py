@@ -1,10 +1,12 @@
 """The command that predicts."""
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from plasm import weights
 from plasm.evaluation import BASELINES, metrics_table
 from plasm.models import recipe, summarize
 from plasm.prediction import PredictConfig, Prediction
@@ -48,27 +50,48 @@ def predict(**arguments: Any) -> None:
                     f"the forecast{'' if name == 'model' else f' of {name}'} scores below the last frame repeated "
                     f"(PSNR {own['psnr']:.1f} against {still['psnr']:.1f} dB): these weights do not suit such clips"
                 )
-    if done.published is not None:
-        click.echo(_advice(config, done, done.published.model, done.published.data), err=True)
+    if len(done.published) > 1:
+        click.echo(_trainings(done.published))
+    if done.published and config.input is not None:
+        titles = " or ".join(dict.fromkeys(_title(row) for row in done.published))
+        click.echo(f"these weights were trained on {titles} alone; other scenes need weights of their own.", err=True)
+        if len(done.published) == 1:
+            click.echo(_advice(config, done, done.published[0]), err=True)
 
 
-def _advice(config: PredictConfig, done: Prediction, model: str, data: str) -> str:
+def _title(row: weights.Entry) -> str:
+    return _TITLES.get(row.data, row.data)
+
+
+def _trainings(rows: Sequence[weights.Entry]) -> str:
+    """How much the weights that are compared were trained, and a warning where it is not alike."""
+    alike: dict[tuple[int, str], list[str]] = {}
+    for row in rows:
+        alike.setdefault((row.clips, _title(row)), []).append(row.name)
+    if len(alike) == 1:
+        ((clips, title),) = alike
+        return f"each was trained on {clips:,} clips of {title}"
+    lines = [f"trained on {clips:,} clips of {title}: {', '.join(names)}" for (clips, title), names in alike.items()]
+    return "\n".join([*lines, "so their errors compare trainings as well as models"])
+
+
+def _advice(config: PredictConfig, done: Prediction, row: weights.Entry) -> str:
     """Commands that train weights for videos like the user's clip."""
-    stream, shown, summary = done.stream, _TITLES.get(data, data), summarize(model)
+    stream, model, summary = done.stream, row.model, summarize(row.model)
     span = (summary.input_shape[0] + summary.output_shape[0] - 1) * config.step + 1
-    note = f"these weights were trained on {shown} alone; other scenes need weights of their own."
     if stream.num_frames < span:
-        return f"{note} Training takes videos of {span} frames or more; see docs/videos.md"
+        return f"Training takes videos of {span} frames or more; see docs/videos.md"
     batch = recipe(model, "train").get("batch_size", TrainConfig.batch_size)
     channels = min(stream.channels, 3)
+    init = model if row == weights.entry(model) else row.name
     options, size = training_options(
-        model, batch, summary.input_shape[1], (stream.num_frames, channels, stream.size), span
+        init, row.model_args, batch, summary.input_shape[1], (stream.num_frames, channels, stream.size), span
     )
     read = "".join(f" --data-arg {shlex.quote(f'{name}={value}')}" for name, value in config.data_args.items())
     step, shape = f" --step {config.step}" * (config.step > 1), f" --size {size[0]} {size[1]}" * (size != stream.size)
     step_arg = f" --data-arg step={config.step}" * (config.step > 1)
     return (
-        f"{note} With ten videos like this one in FOLDER:\n"
+        "With ten videos like this one in FOLDER:\n"
         f"  plasm train --model {model} {' '.join(options)}{step_arg}{read} --out RUN\n"
         f"  plasm predict --weights RUN --input FILE{shape}{step}{read}\n"
         "`plasm train` says how many steps yours make; about 2,000 are needed. See docs/videos.md"

@@ -5,7 +5,7 @@ import click
 from plasm import rain
 from plasm.devices import clear_failures
 from plasm.evaluation import EvaluateConfig
-from plasm.prediction import PredictConfig
+from plasm.prediction import PredictConfig, named_models
 
 _INSTALL = "optical flow is left out: pip install 'plasm-video[pysteps]'"
 
@@ -16,9 +16,12 @@ def predict_radar(config: PredictConfig) -> None:
         raise ValueError("--data radar needs --input: a folder of radar files, a file, or a pattern in quotes")
     if config.size is not None or config.runtime != "eager":
         raise ValueError("--data radar takes no --size and no --runtime: composites are forecast as they are")
+    names = named_models(config.model, radar=True)
+    if len(names) > 1:
+        raise ValueError(f"--data radar forecasts by one model, not by {', '.join(names)}")
     with clear_failures("fewer --frames take less"):
         done = rain.predict_rain(
-            config.input, model=config.model, weights=config.weights, frames=config.frames, step=config.step,
+            config.input, model=names[0] if names else None, weights=config.weights, frames=config.frames, step=config.step,
             out=config.out, device=config.device, trust=config.trust, data_args=config.data_args,
         )  # fmt: skip
     leads, height, width = done.rates.shape

@@ -64,14 +64,23 @@ def site_files(models: Sequence[PageModel] = (), folder: Path = SITE) -> dict[st
     return files
 
 
+def check_free(out: Path) -> None:
+    """Refuse a folder that the page cannot be written into.
+
+    Raises:
+        FileExistsError: If it holds something already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is there already: name a new folder, or an empty one")
+
+
 def copy_site(files: Files, out: Path) -> None:
     """Write the page into a folder, for any web server.
 
     Raises:
         FileExistsError: If the folder holds something already.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise FileExistsError(f"{out} is there already: name a new folder, or an empty one")
+    check_free(out)
     for name, content in files.items():
         target = out / name
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -17,11 +17,17 @@ BENCHMARKS = {"mmnist": MMNIST, "taxibj": TAXIBJ, "human36m": HUMAN36M, "caltech
 TINY = "mmnist_tiny"
 """Moving MNIST at about 1.05 G MACs a clip, what ``plasm_mmnist_tiny`` costs: the league (docs/league.md)."""
 
+_LEAGUE: dict[str, Any] = {
+    "optimizer": "muon", "lr": 0.004, "batch_size": 8, "clip_grad": 1.0, "epochs": 10, "clips_per_epoch": 4800,
+    "schedule": "wsd", "warmup_steps": 100, "decay_epochs": 2,
+}  # fmt: skip
+"""How the league's weights were trained; Muon with this rate has won all of its trials of recipes so far."""
+
 TINY_SAMPLING_STOP = 2400
 """Of the league's 6,000 steps, the share that OpenSTL's 50,000 steps have of its 125,000."""
 
 SAMPLING: dict[str, Any] = {
-    "task_args": {"sampling_stop": 50_000}, "tiny_task_args": {"sampling_stop": TINY_SAMPLING_STOP}
+    "task_args": {"sampling_stop": 50_000}, "tiny": {"sampling_stop": TINY_SAMPLING_STOP}
 }  # fmt: skip
 """Scheduled sampling, for ``recipes``."""
 
@@ -48,7 +54,7 @@ def recipes(
     phase_1: bool = False,
     benchmarks: Sequence[str] = tuple(BENCHMARKS),
     task_args: Mapping[str, Any] | None = None,
-    tiny_task_args: Mapping[str, Any] | None = None,
+    tiny: Mapping[str, Any] | None = None,
     **train: Any,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Recipes of ``Family`` for the constructors ``prefix_benchmark``: OpenSTL's, but for what is given.
@@ -58,7 +64,8 @@ def recipes(
         phase_1: Whether they have an encoder to pretrain, as the PLA-SM paper does.
         benchmarks: Which of ``BENCHMARKS``.
         task_args: Options of the family's task, likewise.
-        tiny_task_args: Options of the family's task for ``prefix_mmnist_tiny``, which has no other recipe.
+        tiny: Options of the family's task for ``prefix_mmnist_tiny``, whose recipe is the league's; None if there is
+            no such constructor.
         **train: Hyperparameters of training, such as ``lr``: a value for all benchmarks, or a mapping by benchmark.
     """
     out = {}
@@ -67,8 +74,8 @@ def recipes(
         if task_args:
             train_args["task_args"] = _of_benchmark(task_args, name)
         out[f"{prefix}_{name}"] = {"train": train_args, **({"pretrain": _PRETRAIN[name]} if phase_1 else {})}
-    if tiny_task_args:
-        out[f"{prefix}_{TINY}"] = {"train": {"task_args": dict(tiny_task_args)}}
+    if tiny is not None:
+        out[f"{prefix}_{TINY}"] = {"train": _LEAGUE | ({"task_args": dict(tiny)} if tiny else {})}
     return out
 
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from plasm import weights
+
+from ._builder import create_model
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,13 @@ def summarize(name: str, **model_args: object) -> ModelSummary:
     Args:
         name: Constructor.
         model_args: Passed to it.
+
+    Raises:
+        ValueError: If there is no such model, or it has no such argument.
     """
     # On the meta device tensors have shapes alone.
     with torch.device("meta"):
-        model = timm.create_model(name, **model_args)
+        model = create_model(name, **model_args)
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         clip = torch.empty(1, model.in_frames, model.in_chans, *model.pretrained_cfg["input_size"][1:])
         out = model(clip)

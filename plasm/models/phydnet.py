@@ -280,7 +280,7 @@ FAMILY = Family(
         lr={"mmnist": 1e-3, "taxibj": 5e-4, "human36m": 1e-4, "caltech": 5e-3, "kth": 1e-3},
         phase_1=True,
         task_args={"forcing_steps": 208_334},
-        tiny_task_args={"forcing_steps": TINY_SAMPLING_STOP},
+        tiny={"forcing_steps": TINY_SAMPLING_STOP},
     ),
     first_conv="encoder.blocks.0.conv",
     adapters={

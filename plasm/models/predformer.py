@@ -163,6 +163,7 @@ FAMILY = Family(
     # The scripts of its authors' code (commit 595a478).
     recipes=recipes(
         "predformer",
+        tiny={},
         benchmarks=("mmnist", "taxibj", "human36m"),
         lr=1e-3,
         optimizer="adamw",

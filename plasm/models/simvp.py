@@ -455,7 +455,9 @@ def _recipes() -> dict[str, Any]:
     # OpenSTL's (commit c74deb5), file by file of its configs.
     found: dict[str, Any] = {}
     for prefix in (each for each in _TRANSLATORS if each != "tau"):
-        found |= recipes(prefix, phase_1=True, lr=column(prefix, "lr"), batch_size=column(prefix, "batch_size"))
+        tiny: dict[str, Any] | None = {} if prefix in ("simvp", "simvp_gsta") else None
+        rates, batches = column(prefix, "lr"), column(prefix, "batch_size")
+        found |= recipes(prefix, phase_1=True, tiny=tiny, lr=rates, batch_size=batches)
     return found
 
 

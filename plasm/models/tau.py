@@ -38,6 +38,7 @@ FAMILY = replace(
         schedule={"human36m": "onecycle"},
         batch_size=column("tau", "batch_size"),
         phase_1=True,
+        tiny={},
     ),
     task=DivergencePrediction,
     openstl={"tau": from_openstl},

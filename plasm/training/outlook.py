@@ -2,6 +2,8 @@
 
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,12 +75,19 @@ def warnings(trainer: Trainer) -> list[str]:
 
 
 def training_options(
-    model: str, batch_size: int, in_chans: int, stream: tuple[int, int, tuple[int, int]], span: int, files: int = 10
+    init: str,
+    model_args: Mapping[str, Any],
+    batch_size: int,
+    in_chans: int,
+    stream: tuple[int, int, tuple[int, int]],
+    span: int,
+    files: int = 10,
 ) -> tuple[list[str], tuple[int, int]]:
-    """Options of ``plasm train`` for videos like one, from published weights of a model.
+    """Options of ``plasm train`` for videos like one, from published weights.
 
     Args:
-        model: Its name; weights are those that it has.
+        init: Name of the weights.
+        model_args: Arguments of the constructor that they need.
         batch_size: Clips of a step.
         in_chans: Channels that the weights take.
         stream: Frames, channels and (H, W) of the video.
@@ -89,7 +98,9 @@ def training_options(
         The options, and the size of the frames that they ask for.
     """
     length, channels, (height, width) = stream
-    size, chosen = small_size(height, width), [f"--init {model}", "--data clips", "--data-dir FOLDER"]
+    size, chosen = small_size(height, width), [f"--init {init}", "--data clips", "--data-dir FOLDER"]
+    for name, value in model_args.items():
+        chosen.insert(0, f"--model-arg {name}={value}")
     if channels != in_chans:
         chosen.insert(0, f"--model-arg in_chans={channels}")
     if channels != 3:

@@ -1,5 +1,6 @@
 """The manifest of published weights: one row a file, read from ``manifest.json`` and written nowhere else."""
 
+import difflib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -88,8 +89,10 @@ def entry(model: str, tag: str | None = None) -> Entry:
         if row.model == model and tag in (None, "", row.tag):
             return row
     wanted = f"{model}.{tag}" if tag else model
-    published = ", ".join(row.name for row in entries()) or "none yet"
-    raise WeightsNotFoundError(f"no weights are published for {wanted}; there are: {published}")
+    published = [row.name for row in entries()]
+    near = difflib.get_close_matches(wanted, [*published, *dict.fromkeys(row.model for row in entries())], n=3)
+    meant = f"do you mean {', '.join(near)}? There" if near else "there"
+    raise WeightsNotFoundError(f"no weights are published for {wanted}; {meant} are: {', '.join(published)}")
 
 
 def describe(row: Entry) -> dict[str, str]:

@@ -84,15 +84,43 @@ def test_models_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     # Each clip's in the picture, the first one's in each frame of the animation.
     assert told == [f"{names[0]}, MSE {error:.1f}" for error in (*errors, *[errors[0]] * 20)]
     assert float(rows[names[0]]) == pytest.approx(errors.mean(), abs=0.006)
-    assert prediction._compared("plasm_*_tin?") == [given[0]]
-    # A dot: of the published weights, not of models.
-    assert prediction._compared("plasm_*.leag?e") == ["plasm_mmnist_tiny.league"]
-    assert "no model with published weights is called 'x*'" in fails("predict", "--model", "x*", "--out", out)
+    assert "trained on 48,000 clips of Moving MNIST: convlstm_mmnist_tiny.league\n" in printed
+    assert "trained on 1,003,648 clips of Moving MNIST: plasm_mmnist_tiny.mmnist_v5\n" in printed
     message = fails("predict", "--model", ",".join(names), "--weights", "RUN", "--out", out)
-    assert "are compared with their published weights" in message
+    assert "--weights are of one model" in message
+    message = fails("predict", "--model", ",".join(names), "--out", tmp_path / "two.gif")
+    assert "2 models are written into a folder, not as a video" in message
     message = fails("predict", "--model", f"{names[0]},hf-hub:someone/model", "--out", tmp_path / "two")
     assert "no weights are published for hf-hub:someone/model" in message
+    np.save(tmp_path / "wide.npy", np.zeros((20, 32, 48), np.uint8))
+    given = ["--model", "tau_mmnist_tiny,mim_mmnist_tiny", "--input", tmp_path / "wide.npy"]
+    assert "of 32 x 48: --size 64 64 brings them to its size" in fails("predict", *given, "--out", tmp_path / "two")
     assert not (tmp_path / "two").exists()
+
+
+def test_names_of_models_to_predict_with(caplog: pytest.LogCaptureFixture) -> None:
+    assert prediction.named_models(None) == []
+    assert prediction.named_models(" hf-hub:someone/model ") == ["hf-hub:someone/model"]
+    assert prediction.named_models("plasm_*_tin?") == ["plasm_mmnist_tiny"]
+    # A dot: of the published weights, not of models.
+    assert prediction.named_models("plasm_*.leag?e") == ["plasm_mmnist_tiny.league"]
+    # Of radar, or of others: no clip is an input of both.
+    assert prediction.named_models("plasm*") == ["plasm_mmnist_tiny"]
+    assert prediction.named_models("*", radar=True) == ["plasm_radar"]
+    several = prediction.named_models("tau_mmnist_tiny, plasm_mmnist_tiny")
+    assert several == ["tau_mmnist_tiny.league", "plasm_mmnist_tiny.mmnist_v5"]
+    assert not caplog.messages
+    assert prediction.named_models("tau_mmnist_tiny,tau_mmnist_tiny.league") == ["tau_mmnist_tiny.league"]
+    assert caplog.messages == [
+        "tau_mmnist_tiny and tau_mmnist_tiny.league are the same weights: there is nothing to compare"
+    ]
+    for text in ("", "tau_mmnist_tiny,"):
+        with pytest.raises(ValueError, match="--model has an empty name"):
+            prediction.named_models(text)
+    with pytest.raises(ValueError, match=r"no model of clips with published weights is called 'x\*'"):
+        prediction.named_models("x*")
+    with pytest.raises(weights.WeightsNotFoundError, match="do you mean predrnn_mmnist_tiny"):
+        prediction.named_models("tau_mmnist_tiny,predrn_mmnist_tiny")
 
 
 def test_only_forecasts_of_the_same_clips_compare() -> None:

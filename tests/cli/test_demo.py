@@ -48,7 +48,8 @@ def test_a_port_that_is_taken_is_said() -> None:
 
 def test_own_weights_are_exported_and_listed_with_those_that_ship(own: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnxruntime")
-    ok("demo", "--weights", own, "--weights", "plasm_mmnist_tiny", "--out", tmp_path / "page")
+    given = [own, own, "plasm_mmnist_tiny", packaged_models()[0].name]
+    ok("demo", *(part for source in given for part in ("--weights", source)), "--out", tmp_path / "page")
     first, second = json.loads((tmp_path / "page" / "models.json").read_text(encoding="utf-8"))
     assert (first["name"], second["name"]) == ("my_run", packaged_models()[0].name)
     assert first["weights_sha256"] == weights.file_sha256(own / "model.safetensors")
@@ -57,7 +58,8 @@ def test_own_weights_are_exported_and_listed_with_those_that_ship(own: Path, tmp
     (made,) = session.run(None, {session.get_inputs()[0].name: clip.numpy()})
     model = timm.create_model(f"local-dir:{own}", pretrained=True).eval()
     assert (torch.from_numpy(made) - model.predict(clip)).abs().max() < 1e-4
-    assert "is there already" in fails("demo", "--out", tmp_path / "page")
+    # Before anything is exported.
+    assert "is there already" in fails("demo", "--weights", tmp_path / "nowhere", "--out", tmp_path / "page")
     # A file of plasm export is taken as it is.
     ok("demo", "--weights", tmp_path / "page" / first["file"], "--out", tmp_path / "again")
     (again,) = json.loads((tmp_path / "again" / "models.json").read_text(encoding="utf-8"))

@@ -112,14 +112,14 @@ def test_small_sizes(given: tuple[int, int], size: tuple[int, int]) -> None:
 
 
 def test_options_for_videos_like_one() -> None:
-    options, size = training_options("m", 8, 1, (300, 3, (240, 320)), span=20)
+    options, size = training_options("m", {}, 8, 1, (300, 3, (240, 320)), span=20)
     # 71 clips in each of eight files: 568, 71 steps an epoch.
     assert " ".join(options) == (
         '--model-arg in_chans=3 --init m --data clips --data-dir FOLDER --data-arg "size=(48,64)" --data-arg stride=4 '
         "--lr 0.002 --epochs 29"
     )
     assert size == (48, 64)
-    options, size = training_options("m", 8, 1, (20, 1, (64, 64)), span=20)
+    options, size = training_options("m", {}, 8, 1, (20, 1, (64, 64)), span=20)
     assert " ".join(options) == (
         "--init m --data clips --data-dir FOLDER --data-arg channels=1 --data-arg stride=1 --lr 0.002 --epochs 2000"
     )

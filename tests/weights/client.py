@@ -73,7 +73,7 @@ class Clients:
     def close(self) -> None:
         assert self.process.stdin
         self.process.stdin.close()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def _run(order: dict[str, Any]) -> None:
