@@ -171,13 +171,13 @@ def test_the_finished_rows_are_in_the_plan(league: Any) -> None:
 def test_what_a_plan_leaves_to_tasks_is_what_the_rows_had(league: Any) -> None:
     """No digest knows of these: rows that are trained with others would compare with those that are there."""
     sampled = {"reverse_sampling": False, "sampling_alpha": None, "decouple_weight": None}
-    expected = {**dict.fromkeys(league.SYSTEMS, {}), "tau_mmnist_tiny": {"divergence_weight": 0.1}}
+    expected: dict[str, dict[str, Any]] = {"tau_mmnist_tiny": {"divergence_weight": 0.1}}
     for name, system in league.SYSTEMS.items():
         parameters = inspect.signature(family_of(name).task).parameters
         left = {key: each.default for key, each in parameters.items() if key not in ("model", "rollout")}
         if system.sampling:
             left.pop(system.sampling)
-        assert left == (sampled if system.sampling == "sampling_stop" else expected[name]), name
+        assert left == (sampled if system.sampling == "sampling_stop" else expected.get(name, {})), name
 
 
 def test_a_final_has_the_recipe_of_its_constructor(league: Any) -> None:

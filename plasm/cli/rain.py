@@ -21,8 +21,8 @@ def predict_radar(config: PredictConfig) -> None:
         raise ValueError(f"--data radar forecasts by one model, not by {', '.join(names)}")
     with clear_failures("fewer --frames take less"):
         done = rain.predict_rain(
-            config.input, model=names[0] if names else None, weights=config.weights, frames=config.frames, step=config.step,
-            out=config.out, device=config.device, trust=config.trust, data_args=config.data_args,
+            config.input, model=names[0] if names else None, weights=config.weights, frames=config.frames,
+            step=config.step, out=config.out, device=config.device, trust=config.trust, data_args=config.data_args,
         )  # fmt: skip
     leads, height, width = done.rates.shape
     click.echo(

@@ -340,12 +340,14 @@ class VideoModel(nn.Module):
         Raises:
             ValueError: If it is to be frozen, and there is no encoder.
         """
-        if not hasattr(self, "encoder"):
+        encoder = getattr(self, "encoder", None)
+        # STAM's has no layers where nothing reduces the positions.
+        if encoder is None or next(encoder.parameters(), None) is None:
             if frozen:
                 raise ValueError(f"a {type(self).__name__} has no encoder to freeze")
             return
         self.encoder_frozen = frozen
-        self.encoder.requires_grad_(not frozen)
+        encoder.requires_grad_(not frozen)
         self.train(self.training)
 
     def train(self: Model, mode: bool = True) -> Model:

@@ -179,8 +179,9 @@ def _fitting(
     The error is that of the last.
     """
     for number, model in enumerate(models):
-        own = checkpoint_filter_fn(tensors, model) if checkpoint_filter_fn else tensors
         try:
+            # A filter refuses tensors of another variant, too.
+            own = checkpoint_filter_fn(tensors, model) if checkpoint_filter_fn else tensors
             weights.check_tensors(own, model.state_dict(), what)
         except ValueError:
             if model is models[-1]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from plasm.config import Config, dictionary, option, parse_config, read_config
+from plasm.files import import_named
 from plasm.models import recipe
 
 
@@ -127,8 +128,16 @@ AnyRunConfig = TypeVar("AnyRunConfig", bound=RunConfig)
 
 
 def model_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
-    """The recipe of a model's family for a phase, where it differs from the record's defaults."""
-    return dict(recipe(model, kind.command))
+    """The recipe of a model's family for a phase, where it differs from the record's defaults.
+
+    Raises:
+        ImportError: If the model is a user's MODULE:NAME, and there is no such module.
+    """
+    module, _, name = model.rpartition(":")
+    if module:
+        # Its family registers itself there.
+        import_named(module)
+    return dict(recipe(name, kind.command))
 
 
 def create_config(kind: type[AnyRunConfig], given: dict[str, Any], file: Path | None = None) -> AnyRunConfig:
@@ -139,6 +148,7 @@ def create_config(kind: type[AnyRunConfig], given: dict[str, Any], file: Path | 
     Raises:
         ValueError: If a field without a default is missing, or a value is wrong.
         FileNotFoundError: If there is no such file.
+        ImportError: If there is no module of a user's MODULE:NAME.
     """
     values = read_config(kind, file) if file else {}
     values = _over(given, values)

@@ -21,6 +21,8 @@ class RainPrediction(Prediction):
     The loss has three terms, each without cells of weight 0. A squared error would pay for drying: where a shower may
     be at either of two positions, it is least for a little rain at both.
 
+    A batch that is cut into parts has the ratios of each part, averaged.
+
     * ``csi``: 1 - CSI. An event of a threshold c is o = [x >= c] in the truth, and s = sigmoid((x - c) / width) in the
       forecast; hits are sum s o, and CSI = hits / (sum s + sum o - hits), of each lead time over the batch, averaged
       over lead times and thresholds.
@@ -39,6 +41,9 @@ class RainPrediction(Prediction):
     Raises:
         ValueError: If an option is no number from 0 on, or there is no threshold.
     """
+
+    # Its terms are ratios of sums over what it is given.
+    divisible = False
 
     def __init__(
         self,

@@ -139,7 +139,8 @@ class ScheduledSamplingL1(ScheduledSampling):
 class TeacherForcing(FramePrediction):
     """Squared errors summed over frames, and the moments of filters: PhyDNet, Eq. 10 and 11 (arXiv 2003.01460).
 
-    The later inputs of a batch are all true frames or all forecasts, as in the authors' code.
+    The later inputs of a batch, or of each part of one that is cut, are all true frames or all forecasts, as in the
+    authors' code.
 
     Args:
         model: See ``FramePrediction``; it has ``derivative_filters`` of shape (k^2, D, k, k), which ``moment_loss``
@@ -151,6 +152,8 @@ class TeacherForcing(FramePrediction):
     Raises:
         ValueError: If ``forcing_steps`` is negative; else see ``Prediction``.
     """
+
+    divisible = False
 
     def __init__(self, model: nn.Module, rollout: int = 1, forcing_steps: int = 208_334) -> None:
         super().__init__(model, rollout)

@@ -38,10 +38,12 @@ class Task(nn.Module):
     Attributes:
         name: "prediction", unless the weights alone cannot predict; it stands in ``config.json`` of the run.
         follows: Whether the prediction follows what is shown, as frames of a clip do, or stands beside it.
+        divisible: Whether a batch that is cut into parts is trained on as one that is not.
     """
 
     name = "prediction"
     follows = True
+    divisible = True
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -60,7 +62,8 @@ class Task(nn.Module):
             weight: Of each pixel in the loss, of the clips' shape; 0 leaves it out. Given of a data set that has it.
 
         Returns:
-            The losses by name, scalars whose mean over the parts is that of the batch, and the outputs.
+            The losses by name, scalars, and the outputs. The mean over the parts is that of the batch if the task is
+            ``divisible``.
         """
         raise NotImplementedError
 

@@ -64,6 +64,12 @@ def warnings(trainer: Trainer) -> list[str]:
                     f"--data-arg stride={stride} makes {more:,} clips, and --epochs {epochs} {ENOUGH_STEPS:,} steps"
                 )
         found.append(f"warning: {total:,} step(s) are few to learn from: {advice}")
+    parts = trainer.group.size * config.accumulate
+    if parts > 1 and not trainer.task.divisible:
+        found.append(
+            f"warning: a {type(trainer.task).__name__} takes each part of a batch by itself, here {parts} of "
+            f"{config.batch_size // parts} clips: fewer parts (--accumulate, processes) are another training"
+        )
     height, width = trainer.train_set[0].shape[-2:]
     if isinstance(trainer.train_set, StreamClips) and height * width > _MANY_PIXELS:
         small = small_size(height, width)

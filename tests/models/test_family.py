@@ -174,6 +174,10 @@ def test_a_model_without_encoder_freezes_none_and_gives_no_features() -> None:
     net.freeze_encoder(False)
     with pytest.raises(ValueError, match="Net has no encoder to freeze"):
         net.freeze_encoder()
+    # An encoder without layers is none.
+    stam: Any = timm.create_model("stam_mmnist", hidden_dims=(4,))
+    with pytest.raises(ValueError, match="STAM has no encoder to freeze"):
+        stam.freeze_encoder()
     with pytest.raises(ValueError, match="norm=True"):
         net.forward_intermediates(torch.rand(1, 2, 1, 4, 4), norm=True)
 

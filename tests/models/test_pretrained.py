@@ -1,5 +1,6 @@
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import timm
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from plasm import weights
 from plasm.data import SAMPLES, create_dataset
@@ -20,6 +21,7 @@ from plasm.models import (
     initial_arguments,
     load_model,
 )
+from plasm.models._pretrained import _fitting
 
 SMALL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1, "skip": False}
 
@@ -388,3 +390,17 @@ def test_a_config_json_that_states_options_of_training_loads_and_forgets_them(tm
         TypeError, match="predrnnv2_mmnist has no argument decouple_weight, which is an option of train"
     ):
         timm.create_model(f"local-dir:{tmp_path / 'again'}", pretrained=True, decouple_weight=1.0)
+
+
+def test_a_filter_that_refuses_one_variant_is_asked_for_the_next() -> None:
+    """OpenSTL's E3D-LSTM is refused by a default one, and by ``as_openstl=True`` taken."""
+    one, two = nn.Linear(1, 1), nn.Linear(1, 1)
+
+    def of_the_second(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+        if model is one:
+            raise ValueError("of another variant")
+        return dict(tensors)
+
+    assert _fitting(two.state_dict(), [one, two], of_the_second, "a file") == (two.state_dict(), 1)
+    with pytest.raises(ValueError, match="of another variant"):
+        _fitting(two.state_dict(), [one], of_the_second, "a file")

@@ -1,5 +1,6 @@
 """What a run says of itself before it begins."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from plasm.data import create_dataset
-from plasm.tasks import Prediction
+from plasm.tasks import Prediction, RainPrediction, TeacherForcing
 from plasm.training import TrainConfig, Trainer, run
 from plasm.training.outlook import denser, describe, small_size, training_options, warnings
 
@@ -78,6 +79,18 @@ def videos(folder: Path, count: int, length: int, height: int, width: int) -> Pa
     for number in range(count):
         np.save(folder / f"{number}.npy", np.zeros((length, height, width, 3), np.uint8))
     return folder
+
+
+def test_a_batch_in_parts_is_another_training_for_some_tasks(tmp_path: Path) -> None:
+    clips = [torch.rand(4, 1, 8, 12) for _ in range(10)]
+    config = trainer(tmp_path, clips, epochs=1000, batch_size=4, accumulate=2).config
+    tasks = {task: task(Normed()) for task in (Prediction, RainPrediction, TeacherForcing)}
+    told = {task: warnings(Trainer(each, clips, clips[:3], config)) for task, each in tasks.items()}
+    assert told[Prediction] == []
+    for task in (RainPrediction, TeacherForcing):
+        (line,) = told[task]
+        assert f"a {task.__name__} takes each part of a batch by itself, here 2 of 2 clips" in line
+        assert warnings(Trainer(tasks[task], clips, clips[:3], replace(config, accumulate=1))) == []
 
 
 def test_a_folder_of_large_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: Any) -> None:

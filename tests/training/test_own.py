@@ -69,7 +69,8 @@ def test_a_family_says_all_of_itself(modules: Path, monkeypatch: pytest.MonkeyPa
     model: Any = create_model("my_family:frame_mixer_mmnist")
     clip = torch.rand(2, 10, 1, 5, 7)
     torch.testing.assert_close(model(clip)[:, 3, 0], (model.mix.weight[3] * clip[:, :, 0]).sum(1) + model.mix.bias[3])
-    assert training.model_defaults(training.TrainConfig, "frame_mixer_mmnist") == {"epochs": 20, "lr": 0.001}
+    for name in ("frame_mixer_mmnist", "my_family:frame_mixer_mmnist"):
+        assert training.model_defaults(training.TrainConfig, name) == {"epochs": 20, "lr": 0.001}
     weights.save_pretrained(model, modules / "saved")
     assert "@misc{mixtures" in (modules / "saved" / "README.md").read_text(encoding="utf-8")
     other = timm.create_model(f"local-dir:{modules / 'saved'}", pretrained=True, in_frames=12, out_frames=3)
