@@ -49,6 +49,7 @@ class Card:
             how many it has seen. Weights of no run have an entry with "weights", their name, alone.
         measured: What ``plasm evaluate`` wrote of these very weights, if it was run.
         picture: A prediction beside its ground truth.
+        published: The manifest's row, of weights that are those of the package.
     """
 
     repo: str | None = None
@@ -57,6 +58,12 @@ class Card:
     runs: Sequence[Mapping[str, Any]] = ()
     measured: Mapping[str, Any] | None = None
     picture: Path | None = None
+    published: manifest.Entry | None = None
+
+    @classmethod
+    def of_published(cls, row: manifest.Entry) -> "Card":
+        """The card of published weights: what the manifest says of them."""
+        return cls(license=row.license.lower(), data=row.data, published=row)
 
     def render(self, folder: Path, config: Mapping[str, Any], picture: str | None, paper: Paper | None = None) -> str:
         """Write the card as Markdown, with the metadata that the Hub reads.
@@ -112,6 +119,9 @@ class Card:
         )  # fmt: skip
 
     def _training(self) -> str:
+        if row := self.published:
+            told = f"The weights `{row.name}` of plasm, trained on `{row.data}`: {row.clips:,} clips seen in phase 2."
+            return "\n\n".join([told, f"Phase 1: {row.pretraining or 'none'}.", *([row.note] if row.note else [])])
         if not self.runs:
             return "Its maker said nothing about them."
         last = [run for run in self.runs if run.get("command") == "train" and run.get("data") == self.data]
@@ -131,6 +141,10 @@ class Card:
         return "\n".join(lines)
 
     def _metrics(self) -> str:
+        if row := self.published:
+            lines = [f"On {row.date}, with plasm's file of them, by\n\n```bash\n{row.command}\n```\n"]
+            known = {key: text for key, text in METRIC_DEFINITIONS.items() if key in row.metrics}
+            return "\n".join([*lines, *(f"* `{key}` {row.metrics[key]:.4f}: {text}" for key, text in known.items())])
         if self.measured is None:
             return "Not measured: `plasm evaluate --weights RUN` was not run on these very weights."
         forecasts = self.measured["metrics"]

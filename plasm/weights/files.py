@@ -18,6 +18,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from plasm.files import atomic_write, listed, read_json, reason, shown
 
+from . import manifest
 from .card import Card
 from .interface import ModelInterface
 
@@ -224,7 +225,7 @@ def save_pretrained(
         config: More entries for config.json.
         tensors: Written in place of the model's own, as a training run in progress does: without a card, and without
             the sha256, which the next save would belie if it were killed half-way.
-        card: What the model card says beyond the model itself.
+        card: What the model card says beyond the model itself; of published weights, what the manifest says.
 
     Raises:
         ValueError: If the model was not made by ``timm.create_model``, or predicts no frames.
@@ -258,7 +259,22 @@ def describe_folder(
         with atomic_write(folder / picture) as beside:
             beside.write_bytes(card.picture.read_bytes())
     with atomic_write(folder / "README.md") as beside:
-        beside.write_text((card or Card()).render(folder, saved, picture, found.paper), encoding="utf-8")
+        beside.write_text((card or _card_of(model)).render(folder, saved, picture, found.paper), encoding="utf-8")
+
+
+def _card_of(model: nn.Module) -> Card:
+    """The card of a model of which nothing else is known: of published weights, unchanged, or an empty one."""
+    cfg = ModelInterface.of(model).pretrained_cfg or {}
+    rows = [row for row in manifest.entries() if (row.model, row.tag) == (cfg.get("architecture"), cfg.get("tag"))]
+    # A model has the tag of its default weights without having loaded them, too.
+    for row in rows:
+        file = manifest.FOLDER / row.file
+        if row.repo is None and file.is_file():
+            kept, own = load_tensors(file), model.state_dict()
+            same = kept.keys() == own.keys() and all(kept[name].shape == own[name].shape for name in kept)
+            if same and all(torch.equal(kept[name].float(), own[name].float().cpu()) for name in kept):
+                return Card.of_published(row)
+    return Card()
 
 
 def _unwrapped(model: Any) -> Any:

@@ -83,6 +83,24 @@ def test_a_saved_folder_remembers_the_arguments(tmp_path: Path) -> None:
     assert torch.equal(again(clip), model(clip))
 
 
+@pytest.mark.parametrize("name", ["phydnet_mmnist_tiny", "plasm_mmnist_tiny.league", "plasm_radar"])
+def test_the_card_of_published_weights_is_of_the_manifest_while_they_are_unchanged(name: str, tmp_path: Path) -> None:
+    row = weights.entry(*name.split(".", 1))
+    model = timm.create_model(name, pretrained=True)
+    weights.save_pretrained(model.half(), tmp_path / "same")
+    card = (tmp_path / "same" / "README.md").read_text(encoding="utf-8")
+    assert f"The weights `{row.name}` of plasm, trained on `{row.data}`: {row.clips:,} clips" in card
+    assert row.note in card
+    assert row.command in card
+    assert all(f"`{key}` {value:.4f}" in card for key, value in row.metrics.items() if key in ("mse", "ssim"))
+    with torch.no_grad():
+        next(model.parameters()).view(-1)[0] += 0.5
+    # A model has its default weights' tag without having loaded them, too.
+    for other in (model, timm.create_model(name)):
+        weights.save_pretrained(other, tmp_path / "other")
+        assert "Its maker said nothing" in (tmp_path / "other" / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_run_in_progress_has_no_card(tmp_path: Path) -> None:
     model = timm.create_model("plasm_mmnist_tiny", encoder_dim=8, translator_dim=16, translator_depth=1)
     weights.save_pretrained(model, tmp_path, tensors={name: t + 1 for name, t in model.state_dict().items()})
