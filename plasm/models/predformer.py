@@ -48,6 +48,8 @@ def block_axes(order: str, depth: int) -> str:
 class PredFormer(VideoModel):
     """T frames to T: as many tokens come out as go in. Fewer are cut from them; for more, whole forecasts are fed back.
 
+    A model of T' < T goes on from its first T' frames alone, for it learned no others.
+
     Position embeddings are fixed sines: the sum of those of a patch in the frame (half of the channels for the row,
     half for the column) and of its frame. The paper says that they are sinusoidal and absolute, in space and time, and
     not how the axes are put together.
@@ -107,7 +109,10 @@ class PredFormer(VideoModel):
         self.set_features({f"blocks.{index}": dim for index in range(depth)}, patch_size)
 
     def forecast(self, clip: Tensor, num_frames: int) -> Tensor:
-        """As the base class has it: whole forecasts of T frames are fed back, and the last is cut."""
+        """As the base class has it; where T' >= T, whole forecasts of T frames are fed back, and the last is cut."""
+        if self.out_frames < self.in_frames and num_frames > self.out_frames:
+            # No loss ever saw the network's frames after T'.
+            return super().forecast(clip, num_frames)
         forecasts = [self._next(clip)]
         while len(forecasts) * self.in_frames < num_frames:
             forecasts.append(self._next(forecasts[-1]))

@@ -132,8 +132,8 @@ class SimVP(VideoModel):
     """SimVP with any of its translators.
 
     The network maps T frames to T. As OpenSTL does, fewer are cut from them, and for more the whole forecast is fed
-    back, in training too. BatchNorm, which gSTA, TAU, VAN, MogaNet, ConvMixer and UniFormer have, sees all clips of a
-    batch in training.
+    back, in training too. A model of T' < T goes on from its first T' frames alone, for it learned no others.
+    BatchNorm, which gSTA, TAU, VAN, MogaNet, ConvMixer and UniFormer have, sees all clips of a batch in training.
 
     Args:
         in_chans: C.
@@ -255,7 +255,10 @@ class SimVP(VideoModel):
         return self._decode(features, self._encode(clip)[1], self.out_frames)
 
     def forecast(self, clip: Tensor, num_frames: int) -> Tensor:
-        """As the base class has it: whole forecasts of T frames are fed back, and the last is cut."""
+        """As the base class has it; where T' >= T, whole forecasts of T frames are fed back, and the last is cut."""
+        if self.out_frames < self.in_frames and num_frames > self.out_frames:
+            # No loss ever saw the network's frames after T'.
+            return super().forecast(clip, num_frames)
         forecast: list[Tensor] = []
         while num_frames > 0:
             clip = self._next(clip, min(num_frames, self.in_frames))
@@ -288,11 +291,14 @@ class SimVP(VideoModel):
         return _join_frames(features, self.in_frames), first
 
     def check_feedback(self, num_frames: int) -> None:
-        """As the base class has it, of T frames at a time."""
-        if num_frames > self.in_frames and self.out_chans != self.in_chans:
+        """As the base class has it, of T frames at a time if T' is T or more."""
+        if num_frames <= self.in_frames:
+            super().check_feedback(num_frames)
+        elif self.out_chans != self.in_chans:
+            most = min(self.in_frames, self.out_frames)
             raise ValueError(
-                f"{num_frames} frames are more than the {self.in_frames} of a forecast, and its {self.out_chans} "
-                f"channel(s) cannot be fed back where the model takes {self.in_chans}: ask for {self.in_frames} or "
+                f"{num_frames} frames are more than the {most} of a forecast, and its {self.out_chans} "
+                f"channel(s) cannot be fed back where the model takes {self.in_chans}: ask for {most} or "
                 f"fewer, or make the model with in_frames={num_frames} and out_frames={num_frames}"
             )
 

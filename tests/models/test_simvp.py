@@ -53,7 +53,9 @@ class TestSimVP(BaseModelTester):
         "simvp_vit_taxibj": 9_657_698, "tau_caltech": 44_657_283, "tau_human36m": 37_647_363, "tau_kth": 14_955_201,
         "tau_mmnist": 44_656_001, "tau_mmnist_tiny": 2_707_553, "tau_taxibj": 9_545_442,
     }  # fmt: skip
-    models = tuple(NAMES.values())
+    # The last, of fewer frames than it is given, has an output that is cut.
+    models = (*NAMES.values(), "simvp_gsta_caltech")
+    graph_models = tuple(NAMES.values())
     quick_graphs = ("simvp_gsta_mmnist",)
     compile_backend = "eager"
     openvino_models = ("simvp_gsta_mmnist", "tau_mmnist")
@@ -69,10 +71,11 @@ class TestSimVP(BaseModelTester):
     arguments: Mapping[str, Mapping[str, Any]] = {
         **dict.fromkeys(models, SMALL),
         "tau_mmnist": {**SMALL, "encoder_dim": 16, "translator_dim": 32},
+        "simvp_gsta_caltech": {**SMALL, "out_frames": 1},
     }
 
     def not_promised(self, name: str) -> dict[str, str]:
-        short = next(short for short, constructor in NAMES.items() if constructor == name)
+        short = "gsta" if "gsta" in name else next(key for key, constructor in NAMES.items() if constructor == name)
         reasons = {}
         if short in BATCH_NORM:
             reasons["train_equals_eval"] = "BatchNorm takes the statistics of a batch in training"
@@ -119,6 +122,10 @@ def test_gradients_pass_through_what_is_fed_back() -> None:
 def test_output_of_other_channels_cannot_be_fed_back() -> None:
     with pytest.raises(ValueError, match="in_frames=3 and out_frames=3"):
         small(out_frames=3, out_chans=2)
+    shorter, clip = small(in_frames=3, out_frames=1, out_chans=2), torch.rand(1, 3, 1, 16, 16)
+    for num_frames, more in ((2, "out_frames=2"), (4, "in_frames=4 and out_frames=4")):
+        with pytest.raises(ValueError, match=f"ask for 1 or fewer, or make the model with {more}"):
+            shorter.predict(clip, num_frames)
 
 
 @pytest.mark.parametrize("depth", [2, 3, 5])
