@@ -125,13 +125,13 @@ class PLASMRadar(VideoModel):
         """
         frames, paths = self._follow(clip)
         features = self.translator.forward_blocks(self._stem(frames, paths))[-1]
-        return self.crop(self._correct(self.translator.out_proj(features), frames, paths), clip)
+        return self._correct(self.translator.out_proj(features), frames, paths, clip)
 
     def decode(self, features: Tensor, clip: Tensor | None) -> Tensor:
-        """(B, Ct, h, w), and the clip that they are of, to frames of the padded size, (B, T', C, H, W)."""
+        """(B, Ct, h, w), and the clip that they are of, to frames of its size, (B, T', C, H, W)."""
         if clip is None:
             raise ValueError("a forecast moves the clip's last frame: forward_head(features, clip)")
-        return self._correct(self.translator.out_proj(features), *self._follow(clip))
+        return self._correct(self.translator.out_proj(features), *self._follow(clip), clip)
 
     def forward_blocks(self, clip: Tensor, num_blocks: int | None = None) -> list[Tensor]:
         """z1 ... zN, then the N outputs of the PLA blocks, (B, Ct, h, w) each, of a clip (B, T, C, H, W)."""
@@ -164,8 +164,8 @@ class PLASMRadar(VideoModel):
         features: Tensor = self.stem(seen)
         return features
 
-    def _correct(self, readings: Tensor, frames: Tensor, paths: Tensor) -> Tensor:
-        """Move the last frame along, corrected by the network for each lead time: (B, T', C, H, W)."""
+    def _correct(self, readings: Tensor, frames: Tensor, paths: Tensor, clip: Tensor) -> Tensor:
+        """Move the last frame along, corrected by the network for each lead time: (B, T', C, H, W) of the clip."""
         with without_autocast(frames):
             lead_paths = paths[:, : self.out_frames].flatten(0, 1)
             # The readings of a position move along with its rain.
@@ -179,9 +179,10 @@ class PLASMRadar(VideoModel):
             # Between cells the rate is linear, not its logarithm: else every edge would dry up.
             rate = torch.expm1(_SPAN * frames[:, -1]).repeat_interleave(self.out_frames, 0)
             last = torch.log1p(advect(rate, where)) / _SPAN
-            forecast = last * (1 + kept) + _MOST_ADDED * added
+            # Of the clip alone: what padding repeats is no rain that there was.
+            forecast = self.crop(last * (1 + kept) + _MOST_ADDED * added, clip)
             if not self.training:
-                moved = torch.log1p(advect(rate, resize(lead_paths, frames))) / _SPAN
+                moved = self.crop(torch.log1p(advect(rate, resize(lead_paths, frames))) / _SPAN, clip)
                 # The gradient is that of the forecast as it was.
                 forecast = forecast + (_match(forecast, moved) - forecast).detach()
             return forecast.unflatten(0, (frames.shape[0], self.out_frames))

@@ -29,6 +29,11 @@ class TestPLASMRadar(BaseModelTester):
             "export": "it works, in ONNX Runtime and OpenVINO, too, but takes minutes: too long for a test",
         }
 
+    # In eval mode the amounts are those of the clip that is given, padding or not.
+    @pytest.mark.parametrize("size", [(17, 23), (10, 9)])
+    def test_odd_sizes(self, name: str, model: nn.Module, size: tuple[int, int]) -> None:
+        super().test_odd_sizes(name, model.train(), size)
+
     # Of noise, cells that are equal but for rounding change places in eval mode.
     def test_clips_do_not_see_each_other(self, model: nn.Module) -> None:
         super().test_clips_do_not_see_each_other(model.train())
@@ -81,11 +86,13 @@ def test_corrections_are_bounded() -> None:
     assert model.train()(clip).max() <= 2 + 0.3 + 1e-5
 
 
-def test_a_forecast_has_the_rain_that_there_was() -> None:
+@pytest.mark.parametrize(("side", "place"), [(128, 64.0), (81, 72.0)])
+def test_a_forecast_has_the_rain_that_there_was(side: int, place: float) -> None:
+    """At the corner, too, where the frame is padded."""
     torch.manual_seed(0)
     model = timm.create_model("plasm_radar", **SMALL).eval()
     nn.init.normal_(model.translator.out_proj.weight, std=0.1)
-    clip = shower(torch.tensor([64.0, 64.0]).expand(6, 2), (128, 128))
+    clip = shower(torch.tensor([place, place]).expand(6, 2), (side, side))
     forecast = model.predict(clip, 12)
     for pixel in (0.1, 0.335, 0.5):
         said, seen = (forecast >= pixel).sum((2, 3, 4)).float(), (clip[:, -1] >= pixel).sum().float()
