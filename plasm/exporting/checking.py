@@ -63,7 +63,8 @@ def check_file(
                 cure = f"; if you will not use {engine}, check it in others alone" if len(engines) > 1 else ""
                 raise ExportError(
                     f"{refusal}: in {engine or 'torch'} the output of {len(clip)} clip(s) differs from eager by "
-                    f"{difference:.2g}, more than {TOLERANCE:g} of its range, which is {spread:.3g}{cure}"
+                    f"{difference:.2g}, more than {TOLERANCE:g} of its range, which is {spread:.3g}, at "
+                    f"{clip.shape[-2]}x{clip.shape[-1]}{cure}"
                 )
             largest = max(largest, difference)
     return largest, spread

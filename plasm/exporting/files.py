@@ -96,7 +96,7 @@ def export(
 
     Raises:
         ExportError: If the file's output differs from eager's by more than 1e-3 of its range, in one of the engines,
-            for one clip or for three. Nothing is left then.
+            for one clip or for three, or with ``dynamic_size`` for a size that is no multiple. Nothing is left then.
         ImportError: If something is missing: ``pip install 'plasm-video[onnx]'``.
         OSError: If the file cannot be written, or "aoti" finds no C++ compiler.
         ValueError: If an argument is wrong.
@@ -296,12 +296,14 @@ def _weights_of(model: nn.Module) -> tuple[str, weights.Entry | None]:
 
 
 def _checks(model: nn.Module, clips: Tensor, dynamic_size: bool) -> list[Tensor]:
-    """Batches of one clip and of three; also of another size, where the size is dynamic."""
+    """Batches of one clip and of three; where the size is dynamic also of another, which needs padding if any does."""
     checks = [clips[:1], clips[:3]]
     if dynamic_size:
         multiple = ModelInterface.of(model).size_multiple
-        height, width = (max(2, side // multiple - 1) for side in clips.shape[-2:])
-        checks.append(clips[:2, ..., : height * multiple, : width * multiple].contiguous())
+        # A multiple would not show that the model pads as whoever calls the graph does.
+        lacking = 1 if multiple > 1 else 0
+        height, width = (max(2, side // multiple - 1) * multiple - lacking for side in clips.shape[-2:])
+        checks.append(clips[:2, ..., :height, :width].contiguous())
     return checks
 
 

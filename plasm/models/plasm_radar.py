@@ -111,6 +111,14 @@ class PLASMRadar(VideoModel):
         names = [f"translator.{stack}.{index}" for stack in ("convnext", "pla") for index in range(translator_depth)]
         self.set_features(dict.fromkeys(names, translator_dim), OpticalFlow.reduction)
 
+    @property
+    def dynamic_size(self) -> bool:
+        """Whether one exported graph can take any H and W. Not here: whoever calls such a graph pads it with zeros.
+
+        And the graph, which takes the padded clip alone, could not tell what rain is of the clip.
+        """
+        return False
+
     def forward(self, clip: Tensor) -> Tensor:
         """Forecast the next frames.
 

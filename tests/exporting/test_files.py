@@ -16,6 +16,7 @@ import plasm
 from plasm import weights
 from plasm.data import SAMPLES, read_clips
 from plasm.exporting import ExportError, engines, files, is_exported, load_exported, read_metadata
+from plasm.layers.conv import pad_to_multiple
 from plasm.models import PLASM, load_model
 
 SMALL: dict[str, Any] = {
@@ -152,6 +153,25 @@ def test_what_differs_is_not_kept(tmp_path: Path) -> None:
     ):
         plasm.export(Slow(), tmp_path / "s.onnx", size=SIZE)
     assert not list(tmp_path.iterdir())
+
+
+class Bordered(PLASM):
+    """It pads as no caller of a graph does."""
+
+    def pad_clip(self, clip: Tensor) -> Tensor:
+        return pad_to_multiple(clip.flatten(1, 2), self.size_multiple, "replicate").unflatten(1, clip.shape[1:3])
+
+
+def test_a_dynamic_size_is_of_models_that_pad_with_zeros(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Bordered(**SMALL).eval()
+    with pytest.raises(ExportError, match=r"of 2 clip\(s\) differs from eager by .*, at 5x9"):
+        plasm.export(model, tmp_path / "b.pt2", "pt2", size=SIZE, dynamic_size=True)
+    assert not list(tmp_path.iterdir())
+    plasm.export(model, tmp_path / "b.pt2", "pt2", size=(9, 11))
+    radar = timm.create_model("plasm_radar", translator_dim=8, translator_depth=1)
+    with pytest.raises(ValueError, match="this PLASMRadar has a fixed height and width"):
+        plasm.export(radar, tmp_path / "r.pt2", "pt2", dynamic_size=True)
 
 
 def test_published_weights_are_known(tmp_path: Path) -> None:
