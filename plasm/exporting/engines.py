@@ -67,6 +67,21 @@ class ExportedModel(VideoModel):
                 f"{tuple(clip.shape)}: give it such a clip, or export a model for this one"
             )
 
+    def check_feedback(self, num_frames: int) -> None:
+        """Check that so many frames can be predicted.
+
+        Raises:
+            ValueError: If frames would have to be fed back, and have other channels than the input, or the model that
+                was exported goes on otherwise.
+        """
+        # Older files do not say it.
+        if num_frames > self.out_frames and self.metadata.get("feeds_back") == "false":
+            raise ValueError(
+                f"{self.file} gives {self.out_frames} frames, and its model does not go on from there by feeding them "
+                f"back: for {num_frames}, export with --frames {num_frames}"
+            )
+        super().check_feedback(num_frames)
+
     @forecasts
     def forward(self, clip: Tensor) -> Tensor:
         """Predict the next frames.

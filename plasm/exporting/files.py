@@ -76,8 +76,9 @@ def export(
     bottom and the right, and crops.
 
     The file's metadata says the name of the model and the sha256 of its weights, their license, frame counts, channels,
-    sizes, range of values, the difference from eager, and the versions of plasm and torch: ``metadata_props`` of ONNX,
-    ``extra/plasm.json`` of the archive that a .pt2 file is.
+    sizes, range of values, the difference from eager, the versions of plasm and torch, and whether the model goes on
+    after T' frames by feeding them back, as the loaded file does: ``metadata_props`` of ONNX, ``extra/plasm.json`` of
+    the archive that a .pt2 file is.
 
     Args:
         model: Of plasm, or any that maps clips so and has ``in_frames``, ``out_frames`` and ``in_chans``.
@@ -276,7 +277,16 @@ def _describe(
         "dtype": "float32",
         "weights_dtype": "float16" if half else "float32",
         "value_range": "0 to 1; output not clamped",
+        "feeds_back": str(_feeds_back(model, num_frames or model.out_frames)).lower(),
     }
+
+
+def _feeds_back(model: nn.Module, num_frames: int) -> bool:
+    """Whether what so many frames of a graph, fed back to it, give next is what the model itself would predict."""
+    interface = ModelInterface.of(model)
+    if interface.predict is None:
+        return True  # The model itself predicts no more.
+    return interface.feedback_frames is not None and num_frames % interface.feedback_frames == 0
 
 
 def _weights_of(model: nn.Module) -> tuple[str, weights.Entry | None]:

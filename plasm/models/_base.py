@@ -194,6 +194,11 @@ class VideoModel(nn.Module):
         self.check_feedback(num_frames)
         return self.forecast(clip, num_frames)
 
+    @property
+    def feedback_frames(self) -> int | None:
+        """After every so many frames ``predict`` goes on from the last T alone; None if the model knows more then."""
+        return self.out_frames if type(self).forecast is VideoModel.forecast else None
+
     def check_feedback(self, num_frames: int) -> None:
         """Check that so many frames can be predicted.
 

@@ -108,6 +108,11 @@ class PredFormer(VideoModel):
         self.readout = nn.Linear(dim, patch_dim, **dd)
         self.set_features({f"blocks.{index}": dim for index in range(depth)}, patch_size)
 
+    @property
+    def feedback_frames(self) -> int:
+        """As the base class has it."""
+        return min(self.in_frames, self.out_frames)
+
     def forecast(self, clip: Tensor, num_frames: int) -> Tensor:
         """As the base class has it; where T' >= T, whole forecasts of T frames are fed back, and the last is cut."""
         if self.out_frames < self.in_frames and num_frames > self.out_frames:

@@ -254,6 +254,11 @@ class SimVP(VideoModel):
             raise ValueError("the clip's first features go past the Translator: forward_head(features, clip)")
         return self._decode(features, self._encode(clip)[1], self.out_frames)
 
+    @property
+    def feedback_frames(self) -> int:
+        """As the base class has it."""
+        return min(self.in_frames, self.out_frames)
+
     def forecast(self, clip: Tensor, num_frames: int) -> Tensor:
         """As the base class has it; where T' >= T, whole forecasts of T frames are fed back, and the last is cut."""
         if self.out_frames < self.in_frames and num_frames > self.out_frames:
@@ -295,7 +300,7 @@ class SimVP(VideoModel):
         if num_frames <= self.in_frames:
             super().check_feedback(num_frames)
         elif self.out_chans != self.in_chans:
-            most = min(self.in_frames, self.out_frames)
+            most = self.feedback_frames
             raise ValueError(
                 f"{num_frames} frames are more than the {most} of a forecast, and its {self.out_chans} "
                 f"channel(s) cannot be fed back where the model takes {self.in_chans}: ask for {most} or "

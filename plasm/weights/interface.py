@@ -24,6 +24,7 @@ class ModelInterface:
         size_multiple: What H and W are multiples of in a graph of the model.
         dynamic_size: Whether one graph can take any H and W.
         predict: ``predict(clip, num_frames)``, for any number of frames.
+        feedback_frames: After every so many frames ``predict`` goes on from the last T alone; None if it knows more.
         encoder: What phase 1 trains, with ``num_features``; see ``MaskedAutoencoder``.
         decoder: Likewise.
         freeze_encoder: ``freeze_encoder(frozen)``.
@@ -39,6 +40,7 @@ class ModelInterface:
     size_multiple: int = 1
     dynamic_size: bool = True
     predict: Callable[[Tensor, int], Tensor] | None = None
+    feedback_frames: int | None = None
     encoder: nn.Module | None = None
     decoder: nn.Module | None = None
     freeze_encoder: Callable[[bool], None] | None = None

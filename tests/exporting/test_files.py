@@ -1,6 +1,7 @@
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from torch import Tensor, nn
 import plasm
 from plasm import weights
 from plasm.data import SAMPLES, read_clips
-from plasm.exporting import ExportError, engines, files, is_exported, load_exported, read_metadata
+from plasm.exporting import ExportedModel, ExportError, engines, files, is_exported, load_exported, read_metadata
 from plasm.layers.conv import pad_to_multiple
-from plasm.models import PLASM, load_model
+from plasm.models import PLASM, SimVP, VideoModel, load_model
 
 SMALL: dict[str, Any] = {
     "in_frames": 3, "out_frames": 2, "encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 1,
+}  # fmt: skip
+SIMVP: dict[str, Any] = {
+    "in_frames": 3, "encoder_dim": 4, "translator_dim": 8, "encoder_depth": 2, "translator_depth": 2,
+    "mlp_ratio": 2.0,
 }  # fmt: skip
 SIZE = (8, 12)
 
@@ -97,6 +102,37 @@ def test_rollout_is_one_graph_which_pads_a_fixed_size(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(frames), model.predict(odd, 5), atol=1e-3, rtol=1e-3)
     with pytest.raises(ValueError, match="takes frames of 9x11, got 8x12"):
         load_exported(done.file)(clips())
+
+
+@pytest.mark.parametrize(
+    ("make", "num_frames", "feeds_back"),
+    [
+        (lambda: timm.create_model("convlstm_mmnist", in_frames=3, out_frames=2, hidden_dims=(4,)), None, False),
+        (lambda: SimVP(**SIMVP, out_frames=2), None, True),
+        (lambda: SimVP(**SIMVP, out_frames=5), None, False),  # 3, and 2 of the next 3
+        (lambda: SimVP(**SIMVP, out_frames=5), 6, True),
+        (small, 4, True),
+        (small, 3, False),
+    ],
+)
+def test_a_file_goes_on_as_its_model_does_or_not(
+    make: Callable[[], VideoModel], num_frames: int | None, feeds_back: bool, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    done = plasm.export(model, tmp_path / "m.pt2", "pt2", size=SIZE, num_frames=num_frames)
+    loaded, clip = load_exported(done.file), clips()
+    longer = loaded.out_frames + 3
+    if feeds_back:
+        expected = model.predict(clip, longer)
+        torch.testing.assert_close(loaded.predict(clip, longer), expected, atol=1e-3, rtol=1e-3)
+        return
+    with pytest.raises(ValueError, match=rf"m\.pt2 gives {loaded.out_frames} frames, .* --frames {longer}"):
+        loaded.predict(clip, longer)
+    assert loaded.predict(clip, loaded.out_frames).shape[1] == loaded.out_frames
+    older = ExportedModel(loaded, {key: said for key, said in done.metadata.items() if key != "feeds_back"}, done.file)
+    went_on = older.predict(clip, longer)
+    assert not torch.allclose(went_on, model.predict(clip, longer), atol=1e-3, rtol=1e-3)
 
 
 def test_half_is_half_the_size_and_float32_outside(tmp_path: Path) -> None:
