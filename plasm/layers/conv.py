@@ -3,6 +3,9 @@
 Shapes: N frames or clips, C channels, H x W pixels.
 """
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -54,10 +57,41 @@ def init_readout_(conv: ConvT) -> ConvT:
 
 
 def run_block(block: nn.Module, *inputs: Any, recompute: bool) -> Any:
-    """Run a block; with ``recompute``, keep its inputs alone for the backward pass, and run it again there."""
-    if recompute and torch.is_grad_enabled():
+    """Run a block; with ``recompute``, keep its inputs alone for the backward pass, and run it again there.
+
+    The running statistics of its BatchNorms are those of one run.
+    """
+    if not (recompute and torch.is_grad_enabled()):
+        return block(*inputs)
+    # A compiled graph writes buffers in its forward pass alone, and dynamo takes no context of one's own.
+    if torch.compiler.is_compiling():
         return checkpoint(block, *inputs, use_reentrant=False)
-    return block(*inputs)
+    return checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block)))
+
+
+_RECOMPUTING = threading.RLock()
+"""Backward passes of several threads may run one block again, and a block may have blocks that are run again, too."""
+
+
+@contextmanager
+def _keep_statistics(block: nn.Module) -> Iterator[None]:
+    """A context in which a block's BatchNorms write their running statistics into copies, which are thrown away.
+
+    Without any they would save other tensors for the backward pass than in the first run, which torch refuses.
+    """
+    norms = [part for part in block.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        yield
+        return
+    with _RECOMPUTING:
+        kept = [(norm, name, buffer) for norm in norms for name, buffer in norm.named_buffers(recurse=False)]
+        try:
+            for norm, name, buffer in kept:
+                setattr(norm, name, buffer.clone())
+            yield
+        finally:
+            for norm, name, buffer in kept:
+                setattr(norm, name, buffer)
 
 
 class ConvBlock(nn.Module):

@@ -355,12 +355,17 @@ class ModelTester:
         calls: list[int] = []
         handles = [m.register_forward_pre_hook(lambda *_: calls.append(1)) for m in self.blocks(other)]
         for net in (model, other):
-            net(clip).square().mean().backward()
+            # Of what is random in training, too.
+            torch.manual_seed(0)
+            net.train()(clip).square().mean().backward()
         assert len(calls) == 2 * len(handles)  # each block ran again in the backward pass
         for (key, p), q in zip(model.named_parameters(), other.parameters(), strict=True):
             if p.grad is None and "every_gradient" in self.not_promised(name):
                 continue
             torch.testing.assert_close(p.grad, q.grad, msg=key)
+        # BatchNorm's statistics, too, are of one run.
+        for (key, b), c in zip(model.named_buffers(), other.buffers(), strict=True):
+            torch.testing.assert_close(b, c, msg=key)
 
     def blocks(self, model: Any) -> Iterator[Any]:
         """The modules that checkpointing runs twice, each once in a forward pass."""

@@ -1,12 +1,13 @@
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from plasm.layers import ConvBlock, UpsampleBlock
-from plasm.layers.conv import init_conv_, pad_to_multiple
+from plasm.layers.conv import init_conv_, pad_to_multiple, run_block
 
 
 def test_padding_to_a_multiple_compiles_for_training_at_any_size() -> None:
@@ -64,3 +65,51 @@ def test_conv_block_is_conv_norm_act() -> None:
 def test_unknown_upsampling_is_an_error() -> None:
     with pytest.raises(ValueError, match="'bilinear'"):
         UpsampleBlock(8, upsample="bilinear")  # type: ignore[arg-type]
+
+
+class Nested(nn.Module):
+    """A block that has one, and both may be run again."""
+
+    def __init__(self, recompute: bool) -> None:
+        super().__init__()
+        self.recompute = recompute
+        self.inner = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Tanh())
+        self.norm = nn.BatchNorm2d(3, momentum=0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(run_block(self.inner, x, recompute=self.recompute)).tanh()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_block_that_runs_again_counts_once_in_statistics(compiled: bool) -> None:
+    x = torch.rand(4, 3, 5, 5)
+    states, gradients = [], []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        block = Nested(recompute)
+        buffers = dict(block.named_buffers())
+
+        def step(x: Tensor, block: Nested = block, recompute: bool = recompute) -> Tensor:
+            return run_block(block, x, recompute=recompute)
+
+        run = torch.compile(step, backend="aot_eager") if compiled and recompute else step
+        for _ in range(2):
+            run(x).square().sum().backward()
+        assert all(buffer is buffers[key] for key, buffer in block.named_buffers())
+        states.append(block.state_dict())
+        gradients.append([parameter.grad for parameter in block.parameters()])
+    torch.testing.assert_close(states[1], states[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert states[1]["norm.num_batches_tracked"] == 2
+
+
+def test_blocks_that_run_again_in_several_threads_keep_their_statistics() -> None:
+    block = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Tanh())
+    buffers = dict(block.named_buffers())
+    losses = [run_block(block, torch.rand(4, 3, 5, 5), recompute=True).sum() for _ in range(16)]
+    expected = {key: buffer.clone() for key, buffer in buffers.items()}
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda loss: loss.backward(), losses))
+    for key, buffer in block.named_buffers():
+        assert buffer is buffers[key]
+        assert torch.equal(buffer, expected[key])
