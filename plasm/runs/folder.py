@@ -16,6 +16,8 @@ RUN/
 import errno
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +65,16 @@ class RunFolder:
         if differences := config_differences(config, file):
             raise ValueError(f"{self.path} cannot be resumed with another configuration: {'; '.join(differences)}")
 
-    def create(self, config: RunConfig, history: list[dict[str, Any]], needed_bytes: int) -> None:
-        """Make the folder and write into it the configuration and the history of the run.
+    def create(self, needed_bytes: int) -> None:
+        """Make the folder, and check that its disk has room; what lies in it stays as it is.
 
         Args:
-            config: Of the run.
-            history: Of the weights it begins with, as ``read_history`` gives it.
             needed_bytes: What the run is going to write, about.
 
         Raises:
             OSError: If the folder cannot be written, or its disk has no room.
         """
-        try:
+        with self._named_in_errors():
             self.path.mkdir(parents=True, exist_ok=True)
             free = shutil.disk_usage(self.path).free
             if free < needed_bytes:
@@ -83,15 +83,33 @@ class RunFolder:
                     f"its disk has {free / 2**20:,.0f} MiB free; the run needs about "
                     f"{needed_bytes / 2**20:,.0f} MiB, most of it for checkpoints",
                 )
+
+    def save_config(self, config: RunConfig, history: list[dict[str, Any]]) -> None:
+        """Write the configuration and the history of the run, over those of the run that it goes on from.
+
+        Args:
+            config: Of the run.
+            history: Of the weights it begins with, as ``read_history`` gives it.
+
+        Raises:
+            OSError: If the folder cannot be written.
+        """
+        with self._named_in_errors():
             config.save(self.path / "config.toml")
             if history:
                 with atomic_write(self.path / "history.json") as beside:
                     beside.write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise type(error)(error.errno, f"{self.path} cannot be written: {error.strerror}") from error
         for remains in self.path.glob(".*.[0-9]*"):
             # Of a process that was killed while it wrote beside.
             remains.unlink(missing_ok=True)
+
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        """Say in an OSError that it is this folder that cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            raise type(error)(error.errno, f"{self.path} cannot be written: {error.strerror}") from error
 
     def draw(self, shown: Tensor, target: Tensor, prediction: Tensor, epoch: int, follows: bool) -> None:
         """Draw clips of the validation set, (B, T, C, H, W) each; ``follows`` as for ``pictures.strip``."""

@@ -42,8 +42,11 @@ class RunLog:
             )
         if epochs and not found:
             _logger.warning("%s has no line of the %d epochs so far: going on without", self.run / "log.jsonl", epochs)
-        with atomic_write(self.run / "log.jsonl") as beside:
-            beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
+        # Where there is no log, none begins: the run's configuration may not be there yet, and a log without one would
+        # pass for a damaged run, should the process be killed now.
+        if (self.run / "log.jsonl").exists():
+            with atomic_write(self.run / "log.jsonl") as beside:
+                beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
 
     def append(self, row: dict[str, Any]) -> None:
         """Write a line of the log, draw the curves anew, and tell TensorBoard.

@@ -109,9 +109,12 @@ class Trainer:
             self.folder.check(self.config, resume)
         self.check()
         if self.group.is_first:
-            self.folder.create(self.config, [dict(row) for row in history], needed_bytes=self.state.num_bytes * 4)
+            self.folder.create(needed_bytes=self.state.num_bytes * 4)
         if resume:
             self.restore(allow_changed_data)
+        if self.group.is_first:
+            # Not before: a run that is refused leaves the configuration of the one that lies there.
+            self.folder.save_config(self.config, [dict(row) for row in history])
         self.started = True
 
     # Only training steps are compiled: validation is not worth another graph.

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -320,11 +321,12 @@ def test_other_data_is_an_error_or_on_request_a_warning(
 ) -> None:
     data, out = (Path(shutil.copytree(path, tmp_path / path.name)) for path in on_clips)
     config = TrainConfig(**of_clips(data, out))
-    before = result(out)
+    before, saved = result(out), (out / "config.toml").read_bytes()
     change(data)
     with pytest.raises(ValueError, match=f"is not the data that .* has seen: {said}.*--init .*--allow-changed-data"):
-        training.run(config, resume=True)
+        training.run(replace(config, checkpoint_minutes=5.0), resume=True)
     assert result(out) == before
+    assert (out / "config.toml").read_bytes() == saved
     with caplog.at_level(logging.WARNING):
         trainer = prepare(config, HERE, resume=True, allow_changed_data=True)
     assert said in caplog.text
@@ -470,6 +472,23 @@ def test_an_average_may_be_shorter_from_the_decay_on(tmp_path: Path) -> None:
     training.run(TrainConfig(**arguments(tmp_path / "none", epochs=1, **told)))
     with pytest.raises(ValueError, match=r"ema is 0.9, was 0.0"):
         training.run(TrainConfig(**arguments(tmp_path / "none", epochs=2, ema=0.9, **told)), resume=True)
+
+
+def test_a_refused_resume_leaves_every_file_as_it_was(tmp_path: Path) -> None:
+    """Its configuration above all, by which the run is resumed later on."""
+    run, told = tmp_path / "run", {"schedule": "wsd", "clips_per_epoch": 4, "ema": 0.9}
+    training.run(TrainConfig(**arguments(run, epochs=2, **told)))
+
+    def refuse(message: str, **changes: Any) -> None:
+        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        with pytest.raises(ValueError, match=message):
+            training.run(TrainConfig(**{**arguments(run, **told), **changes}), resume=True)
+        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+    refuse("decays already", epochs=3, decay_epochs=2, rollout=2, ema=0.5)
+    with (run / "log.jsonl").open("ab") as log:
+        log.write(b"damaged\n")
+    refuse(r"log\.jsonl.*(damaged|JSON)", epochs=3)
 
 
 def test_a_checkpoint_of_the_former_layout_is_refused_and_kept(tmp_path: Path) -> None:
