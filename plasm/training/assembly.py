@@ -24,6 +24,7 @@ from plasm.models import (
     create_model,
     create_task,
     initial_arguments,
+    is_plasm_model,
     load_initial_weights,
     load_model,
     recipe,
@@ -125,6 +126,7 @@ def prepare(
     config: PretrainConfig | TrainConfig, group: ProcessGroup, resume: bool, allow_changed_data: bool = False
 ) -> Trainer:
     """Make model and data sets, and check all that can be checked before anything is written."""
+    _check_constructor(config)
     folder = RunFolder(Path(config.out))
     if config.bf16 is None:
         config = replace(config, bf16=has_bf16(group.device))
@@ -162,6 +164,21 @@ def prepare(
     trainer = Trainer(task, train_set, val_set, config, model=model, group=group)
     trainer.start(history, resume, allow_changed_data)
     return trainer
+
+
+def _check_constructor(config: RunConfig) -> None:
+    """Refuse the name of weights as a model's: it would be trained from random ones, and saved under their name."""
+    name, _, tag = config.model.partition(".")
+    if not (tag and is_plasm_model(config.model)):
+        return
+    if isinstance(config, TrainConfig):
+        raise ValueError(
+            f"--model is a constructor; to begin with the weights {config.model} give --model {name} --init "
+            f"{config.model}"
+        )
+    raise ValueError(
+        f"--model is a constructor; phase 1 begins without weights, such as {config.model}: --model {name}"
+    )
 
 
 def _initial_args(config: RunConfig, folder: RunFolder, resume: bool) -> dict[str, Any]:

@@ -14,12 +14,13 @@ from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from plasm import training
 from plasm.data import SAMPLES
 from plasm.distributed import SINGLE_PROCESS
 from plasm.models import Family, create_task, load_model
 from plasm.tasks import Losses, Outputs, Prediction, Task, total_loss
 from plasm.training import PretrainConfig, TrainConfig, Trainer
-from plasm.training.assembly import _check_weights, create_pretraining, freeze_encoder, prepare
+from plasm.training.assembly import _check_constructor, _check_weights, create_pretraining, freeze_encoder, prepare
 
 MODEL: dict[str, Any] = {"encoder_dim": 8, "translator_dim": 16, "translator_depth": 1}
 GIVEN: dict[str, Any] = {"model": "m", "data": "d", "data_dir": "d", "out": "o"}
@@ -204,6 +205,19 @@ def test_a_notebook_trains_the_module_that_it_holds(tmp_path: Path) -> None:
     again = Trainer(Prediction(Half()), clips, clips[:2], config)
     again.start(resume=True)
     assert again.state.epoch == 1
+
+
+def test_a_constructor_is_no_name_of_weights(tmp_path: Path) -> None:
+    """What trained from random weights would be saved under the name of others."""
+    given = {**GIVEN, "model": "plasm_mmnist_tiny.mmnist_v5", "out": str(tmp_path / "run"), "device": "cpu"}
+    with pytest.raises(ValueError, match=r"give --model plasm_mmnist_tiny --init plasm_mmnist_tiny\.mmnist_v5$"):
+        training.run(TrainConfig(**given))
+    with pytest.raises(ValueError, match=r"phase 1 begins without weights.*: --model plasm_mmnist_tiny$"):
+        training.run(PretrainConfig(**given))
+    assert list(tmp_path.iterdir()) == []
+    for name in ("plasm_mmnist_tiny", "plasm.models.plasm:plasm_mmnist_tiny", "hf-hub:a/b.c",
+                 "local-dir:plasm_mmnist_tiny.mmnist_v5", "mine.tag"):  # fmt: skip
+        _check_constructor(TrainConfig(**{**GIVEN, "model": name}))
 
 
 def test_what_does_not_fit_a_phase_is_said() -> None:
