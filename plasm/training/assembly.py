@@ -82,7 +82,7 @@ def run(
             _try_every_stage(config, resume)
             return
         with init_process_group(choose_device(config.device)) as group, _lock(Path(config.out), group):
-            trainer = prepare(config, group, resume, allow_changed_data)
+            trainer = prepare(config, group, resume, allow_changed_data, locked=True)
             if group.is_first:
                 print("\n".join(outlook.describe(trainer)), flush=True)
                 for warning in outlook.warnings(trainer):
@@ -123,9 +123,16 @@ def _try_every_stage(config: PretrainConfig | TrainConfig, resume: bool) -> None
 
 
 def prepare(
-    config: PretrainConfig | TrainConfig, group: ProcessGroup, resume: bool, allow_changed_data: bool = False
+    config: PretrainConfig | TrainConfig,
+    group: ProcessGroup,
+    resume: bool,
+    allow_changed_data: bool = False,
+    locked: bool = False,
 ) -> Trainer:
-    """Make model and data sets, and check all that can be checked before anything is written."""
+    """Make model and data sets, and check all that can be checked before anything is written.
+
+    Arguments are those of ``run`` and of ``Trainer.start``.
+    """
     _check_constructor(config)
     folder = RunFolder(Path(config.out))
     if config.bf16 is None:
@@ -162,7 +169,7 @@ def prepare(
     train_set, val_set = _create_datasets(config, model)
     _check_weights(task, train_set)
     trainer = Trainer(task, train_set, val_set, config, model=model, group=group)
-    trainer.start(history, resume, allow_changed_data)
+    trainer.start(history, resume, allow_changed_data, locked)
     return trainer
 
 

@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from plasm.data.counter_hash import counter_hash
 from plasm.devices import choose_device, has_bf16, keep_freed_memory, move
 from plasm.distributed import ProcessGroup
 from plasm.evaluation import frame_mse
-from plasm.runs import RunConfig, RunFolder, write_report
+from plasm.runs import RunConfig, RunFolder, lock_folder, write_report
 from plasm.tasks import Task, total_loss
 
 from . import checkpoints
@@ -87,24 +87,44 @@ class Trainer:
         self.unseen: list[tuple[int, float, Tensor]] = []
         self.loss_names: list[str] = []
         self.stop, self.started = False, False
+        self.lock: AbstractContextManager[object] | None = None
         self.steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
         self.saved_at = time.monotonic()
 
     def start(
-        self, history: Sequence[Mapping[str, Any]] = (), resume: bool = False, allow_changed_data: bool = False
+        self,
+        history: Sequence[Mapping[str, Any]] = (),
+        resume: bool = False,
+        allow_changed_data: bool = False,
+        locked: bool = False,
     ) -> None:
         """Check what can be checked, create the folder, and resume; ``fit`` calls it where it was not called.
+
+        The folder is locked from here to the end of ``fit``.
 
         Args:
             history: Of the weights that the run begins with, as ``plasm.runs.read_history`` gives it.
             resume: Go on from the newest checkpoint, if there is one.
             allow_changed_data: Warn where the data is not what the run has seen.
+            locked: The caller has locked the folder, and lets it go after ``fit``.
 
         Raises:
             ValueError: If the clips do not fit the model, or what is resumed does not fit this run.
-            FileExistsError: If the folder holds a run, and it is not resumed.
+            FileExistsError: If the folder holds a run, and it is not resumed, or another process trains in it.
             OSError: If the folder cannot be written, or every checkpoint is damaged.
         """
+        with ExitStack() as lock:
+            if not locked:
+                lock.enter_context(self._locked())
+            self._start(history, resume, allow_changed_data)
+            self.lock = lock.pop_all()
+        self.started = True
+
+    def _locked(self) -> AbstractContextManager[None]:
+        """Of the processes that train together, the first one keeps others from the folder that it writes."""
+        return lock_folder(self.folder.path) if self.group.is_first else nullcontext()
+
+    def _start(self, history: Sequence[Mapping[str, Any]], resume: bool, allow_changed_data: bool) -> None:
         if self.group.is_first:
             self.folder.check(self.config, resume)
         self.check()
@@ -115,7 +135,6 @@ class Trainer:
         if self.group.is_first:
             # Not before: a run that is refused leaves the configuration of the one that lies there.
             self.folder.save_config(self.config, [dict(row) for row in history])
-        self.started = True
 
     # Only training steps are compiled: validation is not worth another graph.
     @torch.compiler.set_stance("force_eager")
@@ -166,7 +185,10 @@ class Trainer:
         config, state, last = self.config, self.state, self.config.epochs
         if not self.started:
             self.start()
+        # A second fit, of more epochs, locks anew.
+        lock, self.lock = self.lock or self._locked(), None
         with (
+            lock,
             closing(self.folder.log),
             catch_signals() as self.caught,
             tqdm(
@@ -192,8 +214,8 @@ class Trainer:
                     self.on_epoch(dict(row))
                 if self.stop and state.epoch < last:
                     self._interrupt()
-        if state.epoch == last and self.group.is_first and self.folder.log.rows:
-            write_report(self.folder, config, self.task.model, self.device, self.group.size)
+            if state.epoch == last and self.group.is_first and self.folder.log.rows:
+                write_report(self.folder, config, self.task.model, self.device, self.group.size)
 
     def _train_epoch(self, progress: "tqdm[Any]") -> dict[str, float]:
         state = self.state

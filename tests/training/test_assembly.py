@@ -18,6 +18,7 @@ from plasm import training
 from plasm.data import SAMPLES
 from plasm.distributed import SINGLE_PROCESS
 from plasm.models import Family, create_task, load_model
+from plasm.runs import lock_folder
 from plasm.tasks import Losses, Outputs, Prediction, Task, total_loss
 from plasm.training import PretrainConfig, TrainConfig, Trainer
 from plasm.training.assembly import _check_constructor, _check_weights, create_pretraining, freeze_encoder, prepare
@@ -205,6 +206,42 @@ def test_a_notebook_trains_the_module_that_it_holds(tmp_path: Path) -> None:
     again = Trainer(Prediction(Half()), clips, clips[:2], config)
     again.start(resume=True)
     assert again.state.epoch == 1
+
+
+def test_a_trainer_locks_its_folder_until_it_has_trained(tmp_path: Path) -> None:
+    """As `plasm train` does: another one, of whatever process, would delete its checkpoints."""
+    clips = [torch.full((4, 1, 8, 8), number / 8) for number in range(8)]
+    config = TrainConfig(
+        model="half", data="gray", data_dir=".", out=str(tmp_path / "run"), epochs=2, clips_per_epoch=8, batch_size=4,
+        device="cpu",
+    )  # fmt: skip
+
+    def trainer(**hooks: Any) -> Trainer:
+        return Trainer(Prediction(Half()), clips, clips[:2], config, **hooks)
+
+    def stop(row: dict[str, Any]) -> None:
+        with pytest.raises(FileExistsError, match="is in use: process"):
+            trainer().start(resume=True)
+        raise StopIteration
+
+    started = trainer(on_epoch=stop)
+    started.start()
+    with pytest.raises(FileExistsError, match="is in use: process"):
+        training.run(config, resume=True)
+    with pytest.raises(StopIteration):
+        started.fit()
+    # What is refused does not keep the folder, either.
+    with pytest.raises(FileExistsError, match="holds a run already"):
+        trainer().start()
+    resumed = trainer()
+    resumed.start(resume=True)
+    resumed.fit(epochs=1)
+    with lock_folder(tmp_path / "run"), pytest.raises(FileExistsError, match="is in use: process"):
+        resumed.fit()
+    resumed.fit()
+    assert resumed.state.epoch == 2
+    with lock_folder(tmp_path / "run"):
+        pass
 
 
 def test_a_constructor_is_no_name_of_weights(tmp_path: Path) -> None:
