@@ -17,6 +17,8 @@ ENOUGH_STEPS = 2_000
 """Steps after which a small model has learnt the motion of a simple scene: see docs/videos.md."""
 _FEW_STEPS = ENOUGH_STEPS // 2
 _ENOUGH_CLIPS = 500
+_NEGLIGIBLE = 0.01
+"""Share of what a run began with in its average of the weights, at its end."""
 _SIDE = 64
 _MANY_PIXELS = 128 * 160
 """Of a frame: the largest of the field's benchmarks."""
@@ -70,6 +72,14 @@ def warnings(trainer: Trainer) -> list[str]:
             f"warning: a {type(trainer.task).__name__} takes each part of a batch by itself, here {parts} of "
             f"{config.batch_size // parts} clips: fewer parts (--accumulate, processes) are another training"
         )
+    # Weights of --init are worth something; and of a run that goes on, it is too late here, too.
+    if not trainer.state.steps_done and getattr(config, "init", None) is None:
+        share = config.ema**total
+        if share > _NEGLIGIBLE:
+            found.append(
+                f"warning: after {total:,} step(s) an average with --ema {config.ema} still holds {100 * share:.3g} % "
+                f"of the random initialisation: --ema {_settled(total)} holds 1 % at most, or train for more epochs"
+            )
     height, width = trainer.train_set[0].shape[-2:]
     if isinstance(trainer.train_set, StreamClips) and height * width > _MANY_PIXELS:
         small = small_size(height, width)
@@ -78,6 +88,13 @@ def warnings(trainer: Trainer) -> list[str]:
             f'time and memory of {small[0]} x {small[1]}: --data-arg "size=({small[0]},{small[1]})"'
         )
     return found
+
+
+def _settled(steps: int) -> str:
+    """A decay of the average, in as few digits as it needs, that leaves 1 % of the initialisation, or somewhat less."""
+    rest = 1 - _NEGLIGIBLE ** (1 / steps)
+    places = math.ceil(-math.log10(rest))
+    return f"{1 - (math.floor(rest * 10**places) + 1) / 10**places:.{places}f}"
 
 
 def training_options(

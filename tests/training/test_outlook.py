@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from plasm.data import create_dataset
 from plasm.tasks import Prediction, RainPrediction, TeacherForcing
 from plasm.training import TrainConfig, Trainer, run
-from plasm.training.outlook import denser, describe, small_size, training_options, warnings
+from plasm.training.outlook import _settled, denser, describe, small_size, training_options, warnings
 
 TINY = {"encoder_dim": 4, "translator_dim": 8, "translator_depth": 1, "num_heads": 2, "in_chans": 3,
         "in_frames": 2, "out_frames": 2}  # fmt: skip
@@ -72,6 +72,37 @@ def test_too_few_steps(tmp_path: Path) -> None:
     few.state.step = 1  # it goes on
     assert warnings(few) == []
     assert warnings(trainer(tmp_path, clips, epochs=500)) == []
+
+
+def test_an_average_that_remembers_the_initialisation(tmp_path: Path) -> None:
+    clips = [torch.rand(4, 1, 8, 8) for _ in range(10)]
+    short = trainer(tmp_path, clips, epochs=60, ema=0.999)
+    said = warnings(short)[-1]
+    assert "after 120 step(s) an average with --ema 0.999 still holds 88.7 % of the random" in said
+    assert "--ema 0.96 holds 1 %" in said
+    # What is said is so: an average of the initialisation, 1, and of weights that are 0 from the first step on.
+    average, weights = short.state.average, short.task
+    assert average is not None
+    for module, value in ((average.module, 1.0), (weights, 0.0)):
+        for parameter in module.parameters():
+            nn.init.constant_(parameter, value)
+    for _ in range(120):
+        average.update(weights)
+    for parameter in average.module.parameters():
+        assert torch.allclose(parameter, torch.tensor(0.887), atol=5e-4)
+    for ema, epochs in ((0.96, 60), (0.99, 500), (0.999, 50_000), (0.0, 60)):
+        assert not any("--ema" in each for each in warnings(trainer(tmp_path, clips, epochs=epochs, ema=ema)))
+    assert not any("--ema" in each for each in warnings(trainer(tmp_path, clips, epochs=60, ema=0.999, init="m.w")))
+    short.state.step = 1  # it goes on
+    assert warnings(short) == []
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 120, 4604, 100_000])
+def test_the_average_that_is_advised_has_settled(steps: int) -> None:
+    """And it is no shorter than it needs to be, up to a digit."""
+    decay = float(_settled(steps))
+    assert decay**steps <= 0.01
+    assert 1 - decay <= 2 * (1 - 0.01 ** (1 / steps))
 
 
 def videos(folder: Path, count: int, length: int, height: int, width: int) -> Path:
