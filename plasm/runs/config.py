@@ -186,5 +186,9 @@ def config_differences(config: RunConfig, file: Path) -> list[str]:
         # The last part of a run, with its decay, may train longer forecasts than what came before, and its average
         # lags less behind weights that settle if it is a shorter one.
         may_change += ("rollout",) + (("ema",) if 0 < config.ema < saved["ema"] else ())
+    reasons = {}
+    if isinstance(config, PretrainConfig) and config.mask_ratio_end is not None:
+        may_change = tuple(name for name in may_change if name != "epochs")
+        reasons["epochs"] = " (--mask-ratio-end spreads the mask ratio over all epochs: it would jump)"
     changed = [name for name in sorted(own) if name not in may_change and own[name] != saved[name]]
-    return [f"{name} is {own[name]!r}, was {saved[name]!r}" for name in changed]
+    return [f"{name} is {own[name]!r}, was {saved[name]!r}{reasons.get(name, '')}" for name in changed]

@@ -84,6 +84,18 @@ def test_differences_are_of_what_changes_the_run(tmp_path: Path) -> None:
     ]
 
 
+def test_a_mask_ratio_that_falls_keeps_the_epochs_over_which_it_does(tmp_path: Path) -> None:
+    """More of them would let it jump back, where a constant one may go on."""
+    for end, refused in ((0.5, True), (0.0, True), (None, False)):
+        config = PretrainConfig(**GIVEN, schedule="wsd", epochs=20, mask_ratio_end=end)
+        config.save(tmp_path / "config.toml")
+        longer = dataclasses.replace(config, epochs=40)
+        said = config_differences(longer, tmp_path / "config.toml")
+        assert [each.partition(" (")[0] for each in said] == ["epochs is 40, was 20"] * refused
+        assert all("(--mask-ratio-end spreads the mask ratio over all epochs" in each for each in said)
+        assert config_differences(dataclasses.replace(config, decay_epochs=5), tmp_path / "config.toml") == []
+
+
 def test_an_option_that_an_earlier_version_did_not_know_had_its_default(tmp_path: Path) -> None:
     config, file = TrainConfig(**GIVEN), tmp_path / "config.toml"
     config.save(file)
