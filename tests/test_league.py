@@ -304,18 +304,25 @@ def test_what_the_page_says_of_the_rows_holds(league: Any, sample_scores: Any) -
     said(f"{numbers[len(first)]} systems of {numbers[len(league.SYSTEMS)]} have their 48,000 clips")
     said(f"What {numbers[len(first)]} rows say")
     assert f"Small models of {numbers[len(first)]} systems so far" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert order[:6] == ["tau", "simvp_gsta", "plasm", "phydnet", "predrnn", "simvp"]
-    leads = [a < b for a, b in zip(*(json.loads(first[name].curve) for name in ("tau", "simvp_gsta")), strict=True)]
+    assert order[:7] == ["tau", "predrnnpp", "simvp_gsta", "plasm", "phydnet", "predrnn", "simvp"]
+    curves = {name: json.loads(row.curve) for name, row in first.items()}
+    leads = [a < min(b, c) for a, b, c in zip(*(curves[name] for name in order[:3]), strict=True)]
     assert (leads[3], leads[4:]) == (False, [True] * 6)
-    said(f"it is {mse('simvp_gsta') - mse('tau'):.1f} ahead of SimVP (gSTA)")
-    said(f"from {4800 * 5:,} training clips on, and {mse('plasm') - mse('tau'):.1f} ahead of PLA-SM")
-    said(f"the six best lie within {mse('simvp') - mse('tau'):.1f} of each other")
-    small = {name: first[name].parameters for name in ("phydnet", "predrnn")}
-    said("with {phydnet:,} and {predrnn:,} parameters".format(**small))
+    said(f"it is {mse('predrnnpp') - mse('tau'):.1f} ahead of PredRNN++ and {mse('simvp_gsta') - mse('tau'):.1f} of")
+    said(f"from {4800 * 5:,} training clips on")
+    said(f"the seven best lie within {mse('simvp') - mse('tau'):.1f} of each other")
+    said(f"third and fourth, within {mse('plasm') - mse('simvp_gsta'):.1f}".replace("0.", "."))
+    said(f"with {first['predrnnpp'].parameters:,} parameters it is second")
+    said(f"{mse('plasm') - mse('predrnnpp'):.1f} ahead of PLA-SM, which has 3.3")
+    frames = {name: scores[name]["mse_per_frame"] for name in order}
+    best = [min(order, key=lambda name: frames[name][place]) for place in range(10)]
+    assert best == ["tau"] * 6 + ["predrnnpp"] * 4
+    assert min(order, key=lambda name: first[name].forward) == "predrnnpp"
     assert [round(first[name].parameters, -5) for name in ("plasm", "simvp")] == [3_300_000, 2_800_000]
-    behind = [f"{mse(name) - mse('plasm'):.1f}".lstrip("0") for name in small]
-    said(f"they are {' and '.join(behind)} behind PLA-SM")
-    said(f"second and third, {mse('plasm') - mse('simvp_gsta'):.1f} apart".replace("0.", "."))
+    small = ("predrnnpp", "phydnet", "predrnn")
+    assert max(first[name].parameters for name in small) < 260_000
+    behind = [f"{mse(name) - mse('plasm'):.1f}".lstrip("0") for name in small[1:]]
+    said(f"are {' and '.join(behind)} behind PLA-SM")
     assert max(order, key=lambda name: first[name].forward) == "convlstm"
     assert min(order, key=lambda name: first[name].memory) == "convlstm"
     said(f"{mse('convlstm') - mse('tau'):.1f} behind TAU")
@@ -323,13 +330,24 @@ def test_what_the_page_says_of_the_rows_holds(league: Any, sample_scores: Any) -
     assert [round(value, 0) for value in (1 / memory["convlstm"], memory["plasm"])] == [2, 3]
     said(f"{mse('convlstm') - mse('mim'):.1f} ahead of ConvLSTM")
     on_samples = {name: sample_scores[f"{name}_mmnist_tiny"]["mse"] for name in order}
-    assert min(on_samples, key=on_samples.__getitem__) == "predrnn"
-    said("({predrnn:.1f}; TAU {tau:.1f}, PLA-SM {plasm:.1f})".format(**on_samples))
+    assert min(on_samples, key=on_samples.__getitem__) == "predrnnpp"
+    said("({predrnnpp:.1f}; PredRNN {predrnn:.1f}, TAU {tau:.1f}, PLA-SM {plasm:.1f})".format(**on_samples))
     said(f"black frames have {sample_scores['black']['ssim']:.2f}".replace("0.", "."))
     black = sample_scores["black"]["ssim"]
-    assert [name for name in order if sample_scores[f"{name}_mmnist_tiny"]["ssim"] > black] == ["tau", "simvp_gsta"]
+    assert [name for name in order if sample_scores[f"{name}_mmnist_tiny"]["ssim"] > black] == order[:3]
     by_ssim = sorted(order, key=lambda name: -scores[name]["ssim"])
-    assert by_ssim == [*order[:3], *order[3:6][::-1], *order[6:]]
+    assert by_ssim.index("e3dlstm") == 5
+    assert [name for name in by_ssim if name != "e3dlstm"] == [*order[:4], *order[4:7][::-1], *order[7:-1]]
+    said(
+        f"it stood at {curves['e3dlstm'][1]:.1f} after 9,600 training clips and at {curves['e3dlstm'][-1]:.1f} at the end"
+    )
+    assert min(curves["e3dlstm"]) == curves["e3dlstm"][1]
+    recipes: dict[tuple[str, float], dict[str, float]] = {}
+    shapes = [json.loads(row.shape) for row in first.values()]
+    for row in league.read():
+        if row.stage in ("shape", "recipe") and json.loads(row.shape) in shapes:
+            recipes.setdefault((row.optimizer, row.lr), {})[row.model] = row.val_mse
+    assert all(max(each, key=each.__getitem__) == "e3dlstm_mmnist_tiny" for each in recipes.values())
     # The trials of the shapes that went on, by rate of Muon.
     trials = {
         name: {row.lr: row.val_mse for row in league.read() if row.model == final.model and row.optimizer == "muon"
@@ -348,6 +366,6 @@ def test_what_the_page_says_of_the_rows_holds(league: Any, sample_scores: Any) -
     assert lost["mim"].lr == lost["simvp_gsta"].lr == 0.01
     chosen = {name: each[first[name].lr] for name, each in trials.items()}
     early = sorted(chosen, key=chosen.__getitem__)
-    assert early[-2:] == ["phydnet", "predformer"]
-    assert order[-1] == "predformer"
-    assert chosen["plasm"] > max(chosen[name] for name in ("predrnn", "mim", "tau", "simvp_gsta"))
+    assert early[-3:] == ["phydnet", "predformer", "e3dlstm"]
+    assert order[-2:] == early[-2:]
+    assert chosen["plasm"] > max(chosen[name] for name in ("predrnn", "predrnnpp", "mim", "tau", "simvp_gsta"))
