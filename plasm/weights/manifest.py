@@ -90,7 +90,9 @@ def entry(model: str, tag: str | None = None) -> Entry:
             return row
     wanted = f"{model}.{tag}" if tag else model
     published = [row.name for row in entries()]
-    near = difflib.get_close_matches(wanted, [*published, *dict.fromkeys(row.model for row in entries())], n=3)
+    near = difflib.get_close_matches(
+        wanted, [*published, *dict.fromkeys(row.model for row in entries())], n=3, cutoff=0.85
+    )
     meant = f"do you mean {', '.join(near)}? There" if near else "there"
     raise WeightsNotFoundError(f"no weights are published for {wanted}; {meant} are: {', '.join(published)}")
 
