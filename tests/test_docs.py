@@ -62,7 +62,7 @@ def test_what_a_merge_leaves(check: ModuleType, tmp_path: Path) -> None:
 def test_numbers_typed_by_hand(check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "measured_numbers", lambda: {"12.34": "net.tag"})
     page = tmp_path / "page.md"
-    page.write_text("An MSE of 112.34, 12.345 and 1.12.34\n", encoding="utf-8")
+    page.write_text("An MSE of 112.34, 12.345 and 1.12.34\n```\n12.34 of a program\n```\n", encoding="utf-8")
     assert not list(check.typed_numbers(page))
     page.write_text("An MSE of 12.34.\n", encoding="utf-8")
     assert list(check.typed_numbers(page)) == ["page.md: 12.34 is typed by hand; use <!-- table: weights --> (net.tag)"]
