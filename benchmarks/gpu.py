@@ -143,7 +143,7 @@ def sparse(device: torch.device, out: Path, seconds: float) -> str:
     for ratio in ("0.96", "0.9", "0.5"):
         command = [
             sys.executable, str(ROOT / "benchmarks" / "sparse.py"), "--ratios", ratio, "--rounds", "3", "--device",
-            str(device), "--dtype", dtype,
+            device.type, "--dtype", dtype,
         ]  # fmt: skip
         status, said, errors = run_limited(command, max(1.0, end - time.monotonic()))
         lines.append(f"r0 {ratio}:\n{said}{errors}")
@@ -171,7 +171,7 @@ def train(model: str, data_dir: str, device: torch.device, out: Path, seconds: f
     config = training.create_config(
         training.TrainConfig,
         {
-            "model": model, "data": "mmnist", "data_dir": data_dir, "out": str(out / "run"), "device": str(device),
+            "model": model, "data": "mmnist", "data_dir": data_dir, "out": str(out / "run"), "device": device.type,
             "batch_size": batch_size, "clips_per_epoch": steps * batch_size, "epochs": 1, "val_clips": VAL_CLIPS,
             "optimizer": "muon", "lr": 0.004, "schedule": "wsd", "warmup_steps": min(100, steps), "bf16": bf16,
             "checkpoint_minutes": 60.0,
@@ -239,7 +239,14 @@ def check(model: str, data_dir: str, out: Path) -> None:
 @click.option("--minutes", default=9.0, show_default=True, help="For all of it.")
 @click.option("--data-dir", required=True, help="Folder of the digits' files.")
 @click.option("--out", required=True, type=Path, help="Folder of the results; a new one.")
-@click.option("--device", "device_name", default="auto", show_default=True, help="cuda, cpu, or auto.")
+@click.option(
+    "--device",
+    "device_name",
+    type=click.Choice(["auto", "cuda", "cpu"]),
+    default="auto",
+    show_default=True,
+    help="Of several GPUs the first; CUDA_VISIBLE_DEVICES names another.",
+)
 @click.option("--model", default="plasm_mmnist", show_default=True, help="What is trained, on Moving MNIST.")
 @click.option("--shard-mb", type=click.IntRange(1), help="Split the weights into parts of so many MB.")
 def main(minutes: float, data_dir: str, out: Path, device_name: str, model: str, shard_mb: int | None) -> None:
@@ -248,7 +255,7 @@ def main(minutes: float, data_dir: str, out: Path, device_name: str, model: str,
     check(model, data_dir, out)
     device = choose_device(device_name)
     out.mkdir(parents=True)
-    report: dict[str, Any] = {"device": str(device), "torch": torch.__version__, "minutes": minutes, "model": model}
+    report: dict[str, Any] = {"device": device.type, "torch": torch.__version__, "minutes": minutes, "model": model}
     if device.type == "cuda":
         report["hardware"] = torch.cuda.get_device_name(device)
 

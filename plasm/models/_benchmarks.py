@@ -21,7 +21,7 @@ _LEAGUE: dict[str, Any] = {
     "optimizer": "muon", "lr": 0.004, "batch_size": 8, "clip_grad": 1.0, "epochs": 10, "clips_per_epoch": 4800,
     "schedule": "wsd", "warmup_steps": 100, "decay_epochs": 2,
 }  # fmt: skip
-"""How the league's weights were trained; Muon with this rate has won all of its trials of recipes so far."""
+"""How the league's weights were trained; the rule of docs/league.md chose Muon and this rate for all so far."""
 
 TINY_SAMPLING_STOP = 2400
 """Of the league's 6,000 steps, the share that OpenSTL's 50,000 steps have of its 125,000."""

@@ -38,7 +38,9 @@ class RunConfig(Config):
         at_least=0,
     )
     warmup_steps: int = option(0, "Steps over which wsd raises the rate to its peak.", at_least=0)
-    decay_epochs: int = option(0, "Epochs at the end over which wsd lowers the rate to 0; 0 for none.", at_least=0)
+    decay_epochs: int = option(
+        0, "Epochs at the end over which wsd lowers the rate to 0; 0 for none. Of a shorter run half.", at_least=0
+    )
     optimizer: str = option("adam", "Of timm.optim, by its name: adam, adamw, muon, ...")
     weight_decay: float = option(0.0, "Of weights with more than one dimension.", at_least=0)
     clip_grad: float = option(
@@ -132,8 +134,11 @@ def model_defaults(kind: type[RunConfig], model: str) -> dict[str, Any]:
 
     Raises:
         ImportError: If the model is a user's MODULE:NAME, and there is no such module.
+        ValueError: If it is the name of weights on the Hub or in a folder.
     """
     module, _, name = model.rpartition(":")
+    if module in ("hf-hub", "local-dir"):
+        raise ValueError(f"--model is a constructor; to begin with the weights of {model} give --init {name or model}")
     if module:
         # Its family registers itself there.
         import_named(module)

@@ -87,6 +87,11 @@ def load_newest(folder: Path) -> Checkpoint | None:
     return None
 
 
+def newest_step(folder: Path) -> int | None:
+    """The step of the newest checkpoint; None where there is none."""
+    return next(map(_step, _all(folder)), None)
+
+
 def keep_last(folder: Path, step: int) -> None:
     """Delete all but the last two checkpoints up to a step.
 

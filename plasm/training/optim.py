@@ -122,6 +122,9 @@ def create_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_st
         return LambdaLR(optimizer, lambda step: min(1.0, 0.9 ** (75 * (step - held) / (num_steps - held))))
     if config.schedule == "wsd":
         warmup, decay = config.warmup_steps, num_steps // config.epochs * config.decay_epochs
+        if decay > num_steps:
+            # A recipe's decay is of its own number of epochs, too.
+            decay = num_steps // 2
         # The decay's first step is the last at the peak, so that a run that gets one joins on.
         return LambdaLR(
             optimizer,

@@ -181,12 +181,16 @@ class Trainer:
 
         Args:
             epochs: Stop after so many, as if the run had been interrupted there.
+
+        Raises:
+            ValueError: If another process has trained in the folder since the last ``fit``.
         """
         config, state, last = self.config, self.state, self.config.epochs
         if not self.started:
             self.start()
         # A second fit, of more epochs, locks anew.
-        lock, self.lock = self.lock or self._locked(), None
+        again, lock = self.lock is None, self.lock or self._locked()
+        self.lock = None
         with (
             lock,
             closing(self.folder.log),
@@ -196,6 +200,11 @@ class Trainer:
                 unit="clip", disable=None if self.group.is_first else True,
             ) as progress,
         ):  # fmt: skip
+            if again and self.group.is_first and checkpoints.newest_step(self.folder.checkpoints) != state.steps_done:
+                raise ValueError(
+                    f"{self.folder.path} has another newest checkpoint than this trainer, which let it go after its "
+                    "last fit: make a new one, and start(resume=True)"
+                )
             while state.epoch < min(last, epochs or last):
                 row = {"epoch": state.epoch + 1, **self._train_epoch(progress)}
                 if row["epoch"] % config.eval_every == 0 or row["epoch"] == last:

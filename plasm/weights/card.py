@@ -120,8 +120,9 @@ class Card:
 
     def _training(self) -> str:
         if row := self.published:
-            told = f"The weights `{row.name}` of plasm, trained on `{row.data}`: {row.clips:,} clips seen in phase 2."
-            return "\n\n".join([told, f"Phase 1: {row.pretraining or 'none'}.", *([row.note] if row.note else [])])
+            told = f"The weights `{row.name}` of plasm, trained on `{row.data}`: {row.clips:,} clips seen."
+            before = [f"Phase 1: {row.pretraining}."] if row.pretraining else []
+            return "\n\n".join([told, *before, *([row.note] if row.note else [])])
         if not self.runs:
             return "Its maker said nothing about them."
         last = [run for run in self.runs if run.get("command") == "train" and run.get("data") == self.data]

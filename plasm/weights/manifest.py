@@ -90,10 +90,10 @@ def entry(model: str, tag: str | None = None) -> Entry:
             return row
     wanted = f"{model}.{tag}" if tag else model
     published = [row.name for row in entries()]
-    near = difflib.get_close_matches(
-        wanted, [*published, *dict.fromkeys(row.model for row in entries())], n=3, cutoff=0.85
-    )
-    meant = f"do you mean {', '.join(near)}? There" if near else "there"
+    known = [*published, *dict.fromkeys(row.model for row in entries())]
+    # A tag is half of a name: others of the same tag are no names that were meant.
+    near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.85)
+    meant = f"do you mean {near[0]}? There" if near else "there"
     raise WeightsNotFoundError(f"no weights are published for {wanted}; {meant} are: {', '.join(published)}")
 
 

@@ -106,6 +106,22 @@ def noted(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     return build_model_with_cfg(Noted, "noted", pretrained, kwargs_filter=("num_classes", "in_chans"), **kwargs)
 
 
+def test_a_trainer_goes_on_only_from_its_own_checkpoint(tmp_path: Path) -> None:
+    """Its lock is gone after ``fit``: who trained in the folder since then is not undone."""
+    config = TrainConfig(
+        model="noted", data="mmnist", data_dir=str(SAMPLES), out=str(tmp_path / "run"), epochs=3, clips_per_epoch=4,
+        batch_size=2, val_clips=1, device="cpu",
+    )  # fmt: skip
+    first = prepare(config, SINGLE_PROCESS, resume=False)
+    first.fit(epochs=1)
+    first.fit(epochs=2)
+    prepare(config, SINGLE_PROCESS, resume=True).fit()
+    log = (tmp_path / "run" / "log.jsonl").read_bytes()
+    with pytest.raises(ValueError, match="another newest checkpoint than this trainer"):
+        first.fit()
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
+
+
 def test_the_task_of_a_family_knows_its_step_and_draws_by_it(tmp_path: Path) -> None:
     def config(name: str) -> TrainConfig:
         return TrainConfig(

@@ -54,6 +54,20 @@ def test_each_layer_has_a_rate_below_that_of_the_next(schedule: str) -> None:
     assert min(ratios[0]) < 0.5
 
 
+def test_a_decay_longer_than_the_run_takes_half_of_it() -> None:
+    """As of a recipe's ten epochs, where one is asked for: the rate reaches its peak."""
+    parameter = nn.Parameter(torch.zeros(1))
+    scheduler = create_scheduler(
+        torch.optim.SGD([parameter], lr=1.0), config(schedule="wsd", epochs=1, decay_epochs=2), 8
+    )
+    rates = []
+    for _ in range(8):
+        rates.append(scheduler.get_last_lr()[0])
+        scheduler.optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx([1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+
+
 def test_layers_need_a_name_and_a_factor() -> None:
     with pytest.raises(ValueError, match="Linear has no group_matcher"):
         create_optimizer(nn.Linear(1, 1), config(layer_decay=0.5))

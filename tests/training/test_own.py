@@ -64,6 +64,12 @@ def test_both_phases_evaluation_and_prediction_from_the_folder_with_the_modules(
     assert log[-1]["loss"] < log[0]["loss"]
 
 
+@pytest.mark.parametrize("name", ["hf-hub:someone/model", "local-dir:runs/one"])
+def test_weights_are_no_constructor_to_train(name: str) -> None:
+    with pytest.raises(ValueError, match=f"give --init {name.partition(':')[2]}"):
+        training.model_defaults(training.TrainConfig, name)
+
+
 def test_a_family_says_all_of_itself(modules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(modules)
     model: Any = create_model("my_family:frame_mixer_mmnist")
