@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import timm
+import torch
 from torch import nn
 
 from plasm.training import TrainConfig
