@@ -264,21 +264,22 @@ def describe_folder(
 
 def _card_of(model: nn.Module) -> Card:
     """The card of a model of which nothing else is known: of published weights, unchanged, or an empty one."""
-    cfg = ModelInterface.of(model).pretrained_cfg or {}
-    rows = [row for row in manifest.entries() if (row.model, row.tag) == (cfg.get("architecture"), cfg.get("tag"))]
-    # A model has the tag of its default weights without having loaded them, too.
-    for row in rows:
+    found = ModelInterface.of(model)
+    cfg = found.pretrained_cfg or {}
+    for row in manifest.entries():
         file = manifest.FOLDER / row.file
-        if row.repo is None and file.is_file():
-            kept, own = load_tensors(file), model.state_dict()
-            same = kept.keys() == own.keys() and all(kept[name].shape == own[name].shape for name in kept)
-            if same and all(torch.equal(kept[name].float(), own[name].float().cpu()) for name in kept):
-                # The same tensors may forecast from another number of frames.
-                with torch.device("meta"):
-                    measured = ModelInterface.of(create_model(row.name))
-                found = ModelInterface.of(model)
-                counts = [(each.in_frames, each.out_frames) for each in (measured, found)]
-                return Card.of_published(row) if counts[0] == counts[1] else Card()
+        if (row.model, row.tag) != (cfg.get("architecture"), cfg.get("tag")) or not file.is_file():
+            continue
+        # The same tensors may forecast from another number of frames.
+        with torch.device("meta"):
+            measured = ModelInterface.of(create_model(row.name))
+        if (found.in_frames, found.out_frames) != (measured.in_frames, measured.out_frames):
+            continue
+        # A model has the tag of its default weights without having loaded them, too.
+        kept, own = load_tensors(file), model.state_dict()
+        same = kept.keys() == own.keys() and all(kept[name].shape == own[name].shape for name in kept)
+        if same and all(torch.equal(kept[name].float(), own[name].float().cpu()) for name in kept):
+            return Card.of_published(row)
     return Card()
 
 

@@ -94,7 +94,9 @@ def entry(model: str, tag: str | None = None) -> Entry:
     # A tag is half of a name: others of the same tag are no names that were meant.
     near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.85)
     meant = f"do you mean {near[0]}? There" if near else "there"
-    raise WeightsNotFoundError(f"no weights are published for {wanted}; {meant} are: {', '.join(published)}")
+    raise WeightsNotFoundError(
+        f"no weights are published for {wanted}; {meant} are: {', '.join(published) or 'none yet'}"
+    )
 
 
 def describe(row: Entry) -> dict[str, str]:
