@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -133,15 +134,15 @@ def prepare(
 
     Arguments are those of ``run`` and of ``Trainer.start``.
     """
+    module, _, architecture = config.model.rpartition(":")
+    if module:
+        import_named(module)
     _check_constructor(config)
     folder = RunFolder(Path(config.out))
     if config.bf16 is None:
         config = replace(config, bf16=has_bf16(group.device))
     initial = _initial_args(config, folder, resume)
     config = replace(config, model_args={**initial, **config.model_args})
-    module, _, architecture = config.model.rpartition(":")
-    if module:
-        import_named(module)
     if isinstance(config, TrainConfig):
         # Those of the recipe, too, where the configuration was made without it: a run notes all of its hyperparameters.
         defaults = recipe(architecture, config.command).get("task_args", {})
@@ -175,16 +176,20 @@ def prepare(
 
 def _check_constructor(config: RunConfig) -> None:
     """Refuse the name of weights as a model's: it would be trained from random ones, and saved under their name."""
-    name, _, tag = config.model.partition(".")
-    if not (tag and is_plasm_model(config.model)):
+    module, colon, name = config.model.rpartition(":")
+    constructor, _, tag = name.partition(".")
+    if not (tag and timm.is_model(name)):
         return
-    if isinstance(config, TrainConfig):
+    given = f"{module}{colon}{constructor}"
+    if isinstance(config, PretrainConfig):
+        raise ValueError(f"--model is a constructor; phase 1 begins without weights, such as {name}: --model {given}")
+    if is_plasm_model(name):
         raise ValueError(
-            f"--model is a constructor; to begin with the weights {config.model} give --model {name} --init "
-            f"{config.model}"
+            f"--model is a constructor; to begin with the weights {name} give --model {given} --init {name}"
         )
     raise ValueError(
-        f"--model is a constructor; phase 1 begins without weights, such as {config.model}: --model {name}"
+        f"--model is a constructor, and {tag} a tag of weights: give --model {given}; --init begins with a run, a "
+        "folder of weights, or a safetensors file"
     )
 
 

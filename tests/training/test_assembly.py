@@ -267,9 +267,12 @@ def test_a_constructor_is_no_name_of_weights(tmp_path: Path) -> None:
         training.run(TrainConfig(**given))
     with pytest.raises(ValueError, match=r"phase 1 begins without weights.*: --model plasm_mmnist_tiny$"):
         training.run(PretrainConfig(**given))
+    with pytest.raises(ValueError, match=r"give --model plasm\.models:tau_mmnist_tiny --init tau_mmnist_tiny\.league$"):
+        training.run(TrainConfig(**{**given, "model": "plasm.models:tau_mmnist_tiny.league"}))
+    with pytest.raises(ValueError, match=r"a1_in1k a tag of weights: give --model timm:resnet18;"):
+        training.run(TrainConfig(**{**given, "model": "timm:resnet18.a1_in1k"}))
     assert list(tmp_path.iterdir()) == []
-    for name in ("plasm_mmnist_tiny", "plasm.models.plasm:plasm_mmnist_tiny", "hf-hub:a/b.c",
-                 "local-dir:plasm_mmnist_tiny.mmnist_v5", "mine.tag"):  # fmt: skip
+    for name in ("plasm_mmnist_tiny", "plasm.models.plasm:plasm_mmnist_tiny", "no_such.tag"):
         _check_constructor(TrainConfig(**{**GIVEN, "model": name}))
 
 
