@@ -8,8 +8,9 @@
 Every model costs about 1.05 G MACs a clip (10 -> 10 frames of 64 x 64) and has at most 4 M parameters. A
 system is trained three times over: two shapes with the same recipe at 2,400 clips; the better one with three more
 recipes (Adam and Muon, two rates each); the best of these on 48,000 clips, from scratch; of two rates of its optimizer
-the lower, unless the higher is better by more than ``MARGIN``. Batches, clips, their order, precision, clipping and
-schedule are the same for all, and stand in ``COMMON``.
+the lower, unless the higher is better by more than ``MARGIN``. If the error of its validation clips ends above its
+lowest by more than ``MARGIN``, or is not finite, it is trained again with a quarter of the rate. Batches, clips, their
+order, precision, clipping and schedule are the same for all, and stand in ``COMMON``.
 
 A row of the CSV is a finished training; the same command goes on where it stopped. ``measure`` fills in what the
 finished models of 48,000 clips do on the fixed 10,000 test clips, and puts their weights into the package; ``speed``
@@ -71,6 +72,9 @@ RECIPES: list[tuple[str, float]] = [("muon", 0.004), ("muon", 0.01), ("adam", 0.
 
 MARGIN = 0.02
 """By how much of its error a higher rate has to be better: 300 steps do not show what it does to 6,000."""
+
+SLOWER = 4
+"""By what the rate is divided of a system that did not bear it."""
 
 NOTE = (
     "One of the league (docs/league.md): 48,000 clips, the same recipe search and cost as every system there; far from "
@@ -157,8 +161,8 @@ class Row:
 
     Attributes:
         model: Constructor.
-        stage: "shape", "recipe", "league", or "lost": of a recipe that an earlier rule chose, 48,000 clips or as many
-            as it had when the rule was changed.
+        stage: "shape", "recipe", "league", or "lost": of a rate that was not borne, or of a recipe that an earlier rule
+            chose, 48,000 clips or as many as it had when the rule was changed.
         shape: Arguments of the constructor, as JSON.
         optimizer: Of timm's.
         lr: Peak rate.
@@ -294,10 +298,18 @@ def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
     recipes = [Plan(model, "recipe", shape.shape, *recipe) for recipe in RECIPES[1:]]
     if missing := [plan for plan in recipes if plan.digest() not in known]:
         return missing[0]
+
+    def unstable(plan: Plan) -> bool:
+        row = known.get(plan.digest())
+        return row is not None and (math.isnan(row.val_mse) or row.val_mse > (1 + MARGIN) * min(json.loads(row.curve)))
+
     best = min([shape, *recipes], key=error)
     rates = [plan for plan in (shape, *recipes) if plan.optimizer == best.optimizer]
     chosen = min((plan for plan in rates if error(plan) <= error(best) * (1 + MARGIN)), key=lambda plan: plan.lr)
-    finals = [Plan(model, "league", chosen.shape, chosen.optimizer, chosen.lr, seed) for seed in range(seeds)]
+    final = replace(chosen, stage="league")
+    while unstable(final):
+        final = replace(final, lr=final.lr / SLOWER)
+    finals = [replace(final, seed=seed) for seed in range(seeds)]
     return next((plan for plan in finals if plan.digest() not in known), None)
 
 

@@ -33,6 +33,7 @@ def done(league: Any, plan: Any, val_mse: float) -> Any:
     return league.Row(
         model=plan.model, stage=plan.stage, shape=json.dumps(plan.shape), optimizer=plan.optimizer, lr=plan.lr,
         clips=2400, seed=plan.seed, digest=plan.digest(), val_mse=val_mse, hours=0.1, parameters=1, macs=1.0,
+        curve=json.dumps([val_mse]) if plan.stage == "league" else "",
     )  # fmt: skip
 
 
@@ -116,6 +117,30 @@ def test_a_higher_rate_goes_on_only_if_it_is_better_by_two_percent(league: Any, 
     assert (final.stage, final.optimizer, final.lr) == ("league", "muon", rate)
 
 
+@pytest.mark.parametrize(("curve", "rate"), [
+    ([100.0, 90.0, 91.7], 0.004), ([100.0, 90.0, 91.9], 0.001), ([100.0, float("nan")], 0.001),
+])  # fmt: skip
+def test_a_rate_that_a_final_does_not_bear_is_quartered(league: Any, curve: list[float], rate: float) -> None:
+    name, rows = "predrnn_mmnist_tiny", []
+    for val_mse in (100.0, 120.0, 110.0, 110.0, 110.0):
+        rows.append(done(league, league.next_plan(name, rows), val_mse))
+    first = league.next_plan(name, rows)
+    # Of a loss that was not finite the curve has what came before.
+    row = replace(done(league, first, curve[-1]), curve=json.dumps([each for each in curve if each == each]))
+    rows = league.with_row(rows, row)
+    if rate == 0.004:
+        assert league.next_plan(name, rows) is None
+        # A second seed has the rate that the first one bore.
+        assert league.next_plan(name, rows, seeds=2) == replace(first, seed=1)
+        return
+    again = league.next_plan(name, rows)
+    assert again == replace(first, lr=rate)
+    rows = league.with_row(rows, replace(done(league, again, 85.0), curve="[95.0, 85.0]"))
+    assert [(row.stage, row.lr) for row in rows[5:]] == [("lost", 0.004), ("league", 0.001)]
+    assert league.next_plan(name, rows) is None
+    assert league.next_plan(name, rows, seeds=2) == replace(again, seed=1)
+
+
 def test_a_final_of_an_earlier_choice_is_kept_as_lost(
     league: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -163,7 +188,8 @@ def test_the_finished_rows_are_in_the_plan(league: Any) -> None:
         plan = league.Plan(row.model, stage, json.loads(row.shape), row.optimizer, row.lr, row.seed)
         assert plan.digest() == row.digest
         assert plan.shape in league.SYSTEMS[row.model].shapes
-        assert (row.optimizer, row.lr) in league.RECIPES
+        tried = {(row.optimizer, row.lr), (row.optimizer, row.lr * league.SLOWER)}
+        assert tried & set(league.RECIPES)
         # What a shape leaves open is a default of the constructor.
         assert row.parameters == sum(p.numel() for p in timm.create_model(row.model, **plan.shape).parameters())
 
