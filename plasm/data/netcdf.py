@@ -63,6 +63,10 @@ class NetCDFStream(ClipStream):
             check_bytes(needed, self.name, f"{count:,} frame(s) of {self.size[1]}x{self.size[0]}")
             frames = select_frames(variable, self.layout, self.clip, rows)
             stored = np.dtype(variable.encoding.get("dtype", frames.dtype))
+            # NetCDF-3 knows signed integers alone: what they are meant to be stands beside them.
+            meant = {"true": "u", "false": "i"}.get(str(variable.encoding.get("_Unsigned", "")).lower())
+            if meant and stored.kind in "ui":
+                stored = np.dtype(f"{meant}{stored.itemsize}")
             scaled = {"scale_factor", "add_offset"} & set(variable.encoding)
             low, high = _valid_range(variable, stored)
         invalid = (frames < low) | (frames > high)

@@ -201,3 +201,15 @@ def test_a_valid_range_of_integers_without_a_scale(tmp_path: Path) -> None:
     frames = open_source(tmp_path / "a.nc", 1, ArrayOptions(fill=3))[0].read(0, 6)
     assert frames.dtype == np.uint8
     assert frames[2, 0, 0].tolist() == [3]
+
+
+@pytest.mark.parametrize("kind", ["h5", "NETCDF3_CLASSIC"])
+def test_signed_bytes_that_are_meant_to_be_unsigned_stay_so(tmp_path: Path, kind: str) -> None:
+    stored = (LEVELS + 50).astype(np.uint8)
+    engine, version = ("h5netcdf", "NETCDF4") if kind == "h5" else ("scipy", kind)
+    attributes = {"_Unsigned": "true", "_FillValue": np.int8(-1)}
+    data = xarray.Dataset({"rain": (("time", "y", "x"), stored.view(np.int8), attributes)})
+    data.to_netcdf(tmp_path / "a.nc", engine=engine, format=version)
+    frames = open_source(tmp_path / "a.nc", 1)[0].read(0, 6)
+    assert frames.dtype == np.uint8
+    np.testing.assert_array_equal(frames[..., 0], stored)
