@@ -103,7 +103,12 @@ def _times(content: Any, variable: Any, file: Path, options: ReadOptions) -> lis
     values = np.atleast_1d(coordinate.values)
     if np.isnat(values).any():
         raise ValueError(f"{file} has times that are missing")
-    return [time.item() for time in values.astype("datetime64[s]")]
+    return [time.item() for time in _to_seconds(values)]
+
+
+def _to_seconds(times: np.ndarray) -> np.ndarray:
+    """Times to the nearest second: those that a file counts in parts of days or hours lie a little beside it."""
+    return (times + np.timedelta64(500, "ms")).astype("datetime64[s]")
 
 
 def _hours(content: Any, variable: Any, file: Path) -> float:
@@ -113,10 +118,10 @@ def _hours(content: Any, variable: Any, file: Path) -> float:
         time = content[first]
         bounds = time.attrs.get("bounds") or time.encoding.get("bounds")
         if bounds in content.variables:
-            edges = np.atleast_2d(content[bounds].values).astype("datetime64[s]")
+            edges = _to_seconds(np.atleast_2d(content[bounds].values))
             seconds = (edges[:, 1] - edges[:, 0]) / np.timedelta64(1, "s")
         else:
-            seconds = np.diff(np.atleast_1d(time.values).astype("datetime64[s]")) / np.timedelta64(1, "s")
+            seconds = np.diff(_to_seconds(np.atleast_1d(time.values))) / np.timedelta64(1, "s")
         if seconds.size and (seconds == seconds[0]).all() and seconds[0] > 0:
             return float(seconds[0]) / 3600
     raise ValueError(f"{file} holds an accumulation and does not say over how long: no bounds of time")

@@ -125,6 +125,18 @@ def test_one_netcdf_file_may_hold_all_frames(tmp_path: Path) -> None:
         np.testing.assert_allclose(event.rates(1, 2, 2)[1], storm(3), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("units", "start"), [("days since 1970-01-01", 18_822.5), ("hours since 2021-07-14", 12.0)])
+def test_times_in_parts_of_days_are_rounded_to_seconds(tmp_path: Path, units: str, start: float) -> None:
+    # 12:05 is 12:04:59.9999 in the one, some other times a few milliseconds early in the other.
+    hours = units.startswith("hours")
+    times = (start + np.arange(12) * 5 / (60 if hours else 1440)).astype(np.float32 if hours else np.float64)
+    rates = ("time", "y", "x"), np.stack([storm(number) for number in range(12)]), {"units": "mm h-1"}
+    content = xarray.Dataset({"rate": rates}, {"time": ("time", times, {"units": units})})
+    content.to_netcdf(tmp_path / "event.nc", engine="netcdf4", format="NETCDF3_CLASSIC")
+    event = open_sequence(tmp_path / "event.nc")
+    assert [frame.time for frame in event.frames] == [START + number * STEP for number in range(12)]
+
+
 def test_gzipped_grib_and_several_messages(tmp_path: Path) -> None:
     whole = b"".join(mrms(tmp_path, START + n * STEP, storm(n)).read_bytes() for n in range(3))
     file = tmp_path / "all" / "rates.grib2.gz"
