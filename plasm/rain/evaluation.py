@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from plasm.data.radar import ReadOptions, open_sequence
 from plasm.data.radar import Sequence as Event
-from plasm.data.radar.clips import events_of
+from plasm.data.radar.clips import columns_of, events_of, nearest_stride
 from plasm.data.radar.sequence import below
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import SINGLE_PROCESS, ProcessGroup, init_process_group
@@ -62,27 +62,33 @@ def open_clips(root: Path, num_frames: int, given: dict[str, Any]) -> RainClips:
         num_frames: T + T'.
         given: Options: those of ``ReadOptions``; ``events`` as of the data set ``radar``, of which the side test
             counts; ``every``, frames from one clip's first to the next one's, 3 by default, or ``starts``, the first
-            frames themselves; ``stride``, frames from one of a clip to its next; and ``km`` where the files do not say.
+            frames themselves; ``stride``, frames from one of a clip to its next, or ``step``, the minutes between them
+            that the model is for; and ``km``, which the files must have to a quarter, where they say it.
 
     Raises:
         ValueError: If an option is wrong, the files are no events or too short, or differ in step or spacing.
     """
     rest = dict(given)
-    events, stride = rest.pop("events", None), rest.pop("stride", 1)
+    events, stride, step = rest.pop("events", None), rest.pop("stride", None), rest.pop("step", None)
     every, starts, km = rest.pop("every", _EVERY), rest.pop("starts", None), rest.pop("km", None)
-    for name in ("size", "step", "strides", "dry", "heavy", "cache"):
+    for name in ("size", "strides", "dry", "heavy", "cache"):
         # Those of training, so that the same options serve both.
         rest.pop(name, None)
     if unknown := sorted(set(rest) - set(ReadOptions.names())):
-        known = ", ".join(["events", "every", "starts", "stride", "km", *ReadOptions.names()])
+        known = ", ".join(["events", "every", "starts", "stride", "step", "km", *ReadOptions.names()])
         raise ValueError(f"radar has no option {', '.join(unknown)} here; it has: {known}")
-    if not all(isinstance(value, int) and value > 0 for value in (every, stride)):
+    if not all(isinstance(value, int) and value > 0 for value in (every, 1 if stride is None else stride)):
         raise ValueError(f"every and stride are numbers of frames of at least 1, got {every!r} and {stride!r}")
+    if not all(value is None or (isinstance(value, int | float) and value > 0) for value in (step, km)):
+        raise ValueError(f"step and km are minutes and kilometres above 0, got {step!r} and {km!r}")
+    if not isinstance(starts, list | tuple | None):
+        raise ValueError(f"starts are the first frames of clips, such as (0, 12, 24), got {starts!r}")
     options = ReadOptions(**rest)
     named = [("", None)] if events is None and not (root / "test").is_dir() else events_of(root, "test", events)
     found: list[tuple[Event, slice]] = []
     for name, columns in named:
-        found.append((open_sequence(below(root, name), options), slice(*(columns or (None,)))))
+        event = open_sequence(below(root, name), options)
+        found.append((event, slice(*columns_of(name, event, columns))))
     first = found[0][0]
     for event, _ in found[1:]:
         if event.minutes != first.minutes or not _near(event.grid.km, first.grid.km):
@@ -90,9 +96,15 @@ def open_clips(root: Path, num_frames: int, given: dict[str, Any]) -> RainClips:
                 f"events differ: {first.minutes:g} minutes and {first.grid} in {first.frames[0].file}, "
                 f"{event.minutes:g} minutes and {event.grid} in {event.frames[0].file}"
             )
-    km = km or first.grid.km
-    if km is None:
+    spacing = first.grid.km or km
+    if spacing is None:
         raise ValueError(f"{first.frames[0].file} does not say how large its cells are: give km=")
+    nearest = nearest_stride(str(first.frames[0].file.parent), first, step or first.minutes, km or spacing)
+    if stride is not None and step is not None and stride != nearest:
+        raise ValueError(
+            f"step={step:g} is a stride of {nearest} here, got stride={stride} beside it: give one of them"
+        )
+    stride = stride or (1 if step is None else nearest)
     span = (num_frames - 1) * stride + 1
     chosen = []
     for number, (event, _) in enumerate(found):
@@ -106,7 +118,7 @@ def open_clips(root: Path, num_frames: int, given: dict[str, Any]) -> RainClips:
             chosen.append((number, start))
     if not chosen:
         raise ValueError(f"{root} has {max(len(e) for e, _ in found)} frames a test event, too few for clips of {span}")
-    return RainClips(tuple(found), tuple(chosen), stride, first.minutes * stride, float(km))
+    return RainClips(tuple(found), tuple(chosen), stride, first.minutes * stride, float(spacing))
 
 
 def _near(one: float | None, other: float | None) -> bool:

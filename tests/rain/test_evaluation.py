@@ -75,7 +75,8 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         open_clips(tmp_path / "a", 6, {"levels": 3})
     with pytest.raises(ValueError, match="too few for clips of 20"):
         open_clips(tmp_path / "a", 20, {})
-    half = open_clips(tmp_path, 6, {"events": {"a": {"train": (0, 10), "test": (138, 140)}}, "stride": 1})
+    write_event(tmp_path / "wide", count=6, width=140)
+    half = open_clips(tmp_path, 6, {"events": {"wide": {"train": (0, 10), "test": (138, 140)}}, "stride": 1})
     assert half.events[0][1] == slice(138, 140)
     assert "holds no radar files" in fails(
         "evaluate",
@@ -88,6 +89,24 @@ def test_what_does_not_fit_is_said(tmp_path: Path) -> None:
         "--out",
         tmp_path / "o",
     )
+
+
+def test_step_and_spacing_are_as_in_training(tmp_path: Path) -> None:
+    write_event(tmp_path, "mrms", count=9)
+    plain, slower = open_clips(tmp_path, 4, {}), open_clips(tmp_path, 4, {"step": 10, "km": 1})
+    assert (plain.stride, plain.minutes, slower.stride, slower.minutes) == (1, 5, 2, 10)
+    # A hundredth of a degree, whatever the model is for.
+    assert plain.km == slower.km == pytest.approx(1.112, abs=0.001)
+    for given, said in (
+        ({"step": 7}, "step of 5 minutes, wanted 7"), ({"km": 4}, "cells of 1.11 km, wanted 4"),
+        ({"km": -1}, "got None and -1"), ({"step": "5 min"}, "got '5 min' and None"),
+        ({"step": 10, "stride": 1}, "step=10 is a stride of 2 here, got stride=1"), ({"starts": 5}, "starts are .*got 5"),
+        ({"events": {"*": {"test": (30, 90)}}}, r"columns 0 to 40, got \(30, 90\)"),
+        ({"events": {"*": {"test": (30, 20)}}}, r"columns 0 to 40, got \(30, 20\)"),
+        ({"events": {"*": {"test": 5}}}, r"columns of \* are \(first, last\).*got 5"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            open_clips(tmp_path, 4, given)
 
 
 def test_tables_of_nothing_but_dry_cells(tmp_path: Path) -> None:

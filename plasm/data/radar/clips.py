@@ -243,11 +243,8 @@ def radar(
     regions = []
     for name, columns in events_of(root, split, events):
         sequence = open_sequence(below(root, name), options)
-        nearest = _check(name, sequence, step, km)
-        whole = (0, sequence.grid.width)
-        first, last = columns or whole
-        if not 0 <= first < last <= whole[1]:
-            raise ValueError(f"events: {name} has columns 0 to {whole[1]}, got ({first}, {last})")
+        nearest = nearest_stride(name, sequence, step, km)
+        first, last = columns_of(name, sequence, columns)
         mine = chosen if chosen and split == "train" else (nearest,)
         folder = _cached(sequence, options, _cache_root(cache))
         regions.append(
@@ -275,10 +272,16 @@ def events_of(root: Path, split: Split, events: Mapping[str, Any] | None) -> lis
             _check_apart(name, sides)
         if split in sides:
             columns = sides[split]
-            found.append((name, None if columns is None else (int(columns[0]), int(columns[1]))))
+            if columns is not None and not _is_pair(columns):
+                raise ValueError(f"events: columns of {name} are (first, last), such as (0, 5000), got {columns!r}")
+            found.append((str(name), None if columns is None else (columns[0], columns[1])))
     if not found:
         raise ValueError(f"no event is on the side {split}: events={{'PATTERN': '{split}', ...}}, or a folder {split}")
     return found
+
+
+def _is_pair(columns: Any) -> bool:
+    return isinstance(columns, list | tuple) and [type(number) for number in columns] == [int, int]
 
 
 def _check_apart(name: str, sides: Mapping[str, Any]) -> None:
@@ -294,8 +297,17 @@ def _check_apart(name: str, sides: Mapping[str, Any]) -> None:
             )
 
 
-def _check(name: str, sequence: Sequence, step: float, km: float) -> int:
-    """The stride that comes nearest to the step, if step and spacing are met."""
+def columns_of(name: str, sequence: Sequence, columns: tuple[int, int] | None) -> tuple[int, int]:
+    """The columns of an event that count, all by default; a ValueError if it has not these."""
+    width = sequence.grid.width
+    first, last = columns or (0, width)
+    if not 0 <= first < last <= width:
+        raise ValueError(f"events: {name} has columns 0 to {width}, got ({first}, {last})")
+    return first, last
+
+
+def nearest_stride(name: str, sequence: Sequence, step: float, km: float) -> int:
+    """The stride that comes nearest to the step in minutes; a ValueError if it, or the spacing, is not met."""
     spacing = sequence.grid.km
     if spacing is not None and abs(spacing / km - 1) > _TOLERANCE:
         raise ValueError(f"{name} has cells of {spacing:.3g} km, wanted {km:g}: give km=, or bring others")
