@@ -12,7 +12,7 @@ from plasm.data.radar import ReadOptions, Sequence, open_sequence
 from plasm.devices import choose_device, move
 from plasm.evaluation import forecast
 from plasm.models import ModelInterface, frame_counts, load_model, public_name
-from plasm.weights import file_sha256
+from plasm.weights import entries, file_sha256
 from plasm.weights.files import WEIGHTS_NAME
 
 from . import pictures
@@ -91,6 +91,7 @@ def predict_rain(
     observed = event.rates(last - (count - 1) * step, count, step)
     truth = _truth(event, last, leads, step)
     name = public_name(weights) if weights else model or ""
+    published = next((row for row in entries() if name in (row.name, row.model)), None)
     predict = model_forecast(forecast(net), in_frames, choose_device(device))
     rates = predict(observed, leads)
     flow = optical_flow(observed, leads) if has_optical_flow() and len(observed) > 1 else None
@@ -98,10 +99,10 @@ def predict_rain(
     attributes = {
         "source": f"plasm {__version__}",
         "model": type(net).__name__ if model is None else model,
-        "weights": name,
-        **_digest(weights),
+        "weights": published.name if published else name,
+        **({"weights_sha256": published.sha256} if published else _digest(weights)),
         "institution": "",
-        "history": f"forecast from {count} frames up to {start:%Y-%m-%d %H:%M}",
+        "history": f"forecast from {in_frames} frames up to {start:%Y-%m-%d %H:%M}",
         "references": "",
         "comment": f"radar as {event.frames[last].quantity}; missing where the last frame is",
         "input_frames": ", ".join(f.file.name for f in event.frames[last + 1 - needed : last + 1 : step]),

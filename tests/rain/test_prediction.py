@@ -66,6 +66,17 @@ def test_a_folder_of_every_format_becomes_a_forecast(
     assert [f.name for f in out.parent.iterdir() if f.name.startswith(".")] == []
 
 
+def test_published_weights_are_told_with_their_sha256(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plasm.rain.prediction.has_optical_flow", lambda: False)
+    monkeypatch.setattr("plasm.rain.pictures.draw_forecast", lambda *_: None)
+    write_event(tmp_path / "in", count=6, height=64, width=64)
+    row = weights.entry("plasm_radar")
+    for given in (("--model", row.model), ("--weights", row.name)):
+        ok("predict", "--data", "radar", *given, "--input", tmp_path / "in", "--frames", 1, "--out", tmp_path / "f.nc")
+        with xarray.open_dataset(tmp_path / "f.nc", engine="h5netcdf") as content:
+            assert (content.attrs["weights"], content.attrs["weights_sha256"]) == (row.name, row.sha256)
+
+
 def test_pysteps_reads_the_forecast(tmp_path: Path, model: Path) -> None:
     pytest.importorskip("cv2")
     pysteps = pytest.importorskip("pysteps")
