@@ -5,6 +5,7 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 
 import fnmatch
 import logging
+import math
 import os
 import re
 from dataclasses import dataclass, fields
@@ -125,6 +126,8 @@ def predict(config: PredictConfig) -> Prediction:
 
 
 def _predict(config: PredictConfig) -> Prediction:
+    if config.data == "radar":
+        raise ValueError("radar is no clip: plasm.rain.predict_rain forecasts it")
     device, out = choose_device(config.device), Path(config.out)
     is_video = _check_out(out)
     names = named_models(config.model)
@@ -161,7 +164,7 @@ def _predict(config: PredictConfig) -> Prediction:
     if len(nets) > 1:
         saved = _save_comparison(clip, predicted, target, out)
         return Prediction(", ".join(sources), clip, first, metrics, saved, min(_DRAWN, len(clip)), streams[0], rows)
-    saved = _save(clip, first, target, out, streams[0].rate, is_video)
+    saved = _save(clip, first, target, out, _rate(streams[0].rate, config.step), is_video)
     name = rows[0].name if rows else sources[0]
     return Prediction(name, clip, first, metrics, saved, min(_DRAWN, len(clip)), streams[0], rows)
 
@@ -329,16 +332,22 @@ def _fitting_model(stream: FrameStream, step: int) -> str:
     return best
 
 
-def _save(
-    clip: Tensor, prediction: Tensor, target: Tensor | None, out: Path, rate: Fraction | None, is_video: bool
-) -> str:
+def _rate(rate: Fraction | None, step: int) -> Fraction:
+    """Frames a second at which every ``step``-th frame moves as fast as all of them, 10 where it is not known."""
+    if not rate:
+        return Fraction(10)
+    # Phones write averages such as 1250000/41709; AVI's MPEG-4 counts no finer than in 65,535 parts.
+    return (rate / step).limit_denominator(max(1, 65_535 // math.ceil(rate)))
+
+
+def _save(clip: Tensor, prediction: Tensor, target: Tensor | None, out: Path, rate: Fraction, is_video: bool) -> str:
     """Into a folder, or a video; returns what was written. Of many clips all are written and a few drawn."""
     shown, drawn = pictures.drawable(clip[:_DRAWN]), pictures.drawable(prediction[:_DRAWN])
     truth = None if target is None else pictures.drawable(target[:_DRAWN])
     (out.parent if is_video else out).mkdir(parents=True, exist_ok=True)
     if is_video:
         # Several clips stand side by side.
-        pictures.movie(rearrange(torch.cat([shown, drawn], 1), "b t c h w -> t c h (b w)"), out, rate or 10)
+        pictures.movie(rearrange(torch.cat([shown, drawn], 1), "b t c h w -> t c h (b w)"), out, rate)
         return str(out)
     np.save(out / "prediction.npy", prediction.numpy())
     pictures.strip(shown, drawn, truth).save(out / "prediction.png")
