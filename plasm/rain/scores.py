@@ -120,8 +120,10 @@ class RainScores:
             return None
         power = radial_power(normalize(rates[top : top + side, left : left + side]))
         waves = side * self.km / np.arange(1, len(power))
-        band = np.clip(np.floor(np.log2(np.maximum(waves, 1e-9))).astype(int) - 1, 0, _BANDS - 1)
-        return np.bincount(band, power[1:], minlength=_BANDS)
+        band = np.floor(np.log2(waves)).astype(int) - 1
+        # Cells below a kilometre have shorter waves than 2 km, and a continent longer ones than 2048.
+        known = (band >= 0) & (band < _BANDS)
+        return np.bincount(band[known], power[1:][known], minlength=_BANDS)
 
     def rows(self, minutes: float) -> list[dict[str, Any]]:
         """A row for each method, lead time and threshold, with counts and scores.

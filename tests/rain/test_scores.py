@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from plasm.data.radar import normalize
 from plasm.rain import RainScores
 from plasm.rain.scores import categorical, largest_square, radial_power
 
@@ -106,6 +107,18 @@ def test_smoothed_rain_loses_power_at_short_waves_alone() -> None:
     ratio = {(r["method"], r["wavelength_from_km"]): r["power_ratio"] for r in scores.spectra(5)}
     assert ratio["same", 2.0] == pytest.approx(1)
     assert ratio["smooth", 2.0] < 0.3 < ratio["smooth", 16.0]
+
+
+@pytest.mark.parametrize("km", [0.25, 1.0, 100.0])
+def test_waves_beyond_the_bands_count_in_none(km: float) -> None:
+    truth = np.random.default_rng(0).exponential(3, (1, 64, 64)).astype(np.float32)
+    scores = RainScores(["same"], 1, km)
+    scores.update({"same": truth}, truth)
+    power = radial_power(normalize(truth[0]))[1:]
+    waves = 64 * km / np.arange(1, len(power) + 1)
+    for band, (low, high) in {0: (2, 4), 9: (1024, 2048)}.items():
+        expected = power[(waves >= low) & (waves < high)].sum()
+        assert scores.sums["power"][0, 0, band].tolist() == pytest.approx([expected, expected])
 
 
 def test_the_largest_square() -> None:
