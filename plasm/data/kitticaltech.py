@@ -55,6 +55,8 @@ def kitticaltech(
         FileNotFoundError: If the files are not there.
         ValueError: If they cannot be read, a .hkl file holds a pickle, or there are too few recordings.
     """
+    if caltech_step < 1:
+        raise ValueError(f"caltech_step is at least 1, got {caltech_step}")
     frame_format = FrameFormat(3, (size[0], size[1]))
     cut = num_frames if stride is None else stride
     if split == "test":

@@ -330,7 +330,7 @@ def kth(
         for start in cut_windows(
             segment.count,
             num_frames,
-            stride or (_FAST_STRIDE if segment.action in _FAST else num_frames),
+            (_FAST_STRIDE if segment.action in _FAST else num_frames) if stride is None else stride,
             from_end=True,
         )
     ]

@@ -89,6 +89,8 @@ def test_caltech_as_videos_and_extracted_frames(tmp_path: Path) -> None:
     clips = create_dataset("kitticaltech", tmp_path, "test", num_frames=4)
     assert [levels(clips[number]) for number in range(len(clips))] == [[2, 5, 8, 11]] * 2
     assert len(create_dataset("kitticaltech", tmp_path, "test", num_frames=4, caltech_step=1)) == 6
+    with pytest.raises(ValueError, match="caltech_step is at least 1, got 0"):
+        create_dataset("kitticaltech", tmp_path, "test", num_frames=4, caltech_step=0)
 
 
 def test_errors_say_what_is_wrong(tmp_path: Path) -> None:

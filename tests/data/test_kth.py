@@ -51,6 +51,8 @@ def test_prepare_prints_counts_and_windows_are_the_fields(tmp_path: Path) -> Non
     assert "Clips are cut from the ends of runs of frames backwards" in out
     assert count_clips("kth", tmp_path, num_frames=10)["test"] == (3, None)
     assert count_clips("kth", tmp_path, num_frames=10, stride=1)["test"][0] == 11 + 10
+    with pytest.raises(ValueError, match="stride of at least 1, got 10 and 0"):
+        count_clips("kth", tmp_path, num_frames=10, stride=0)
 
 
 def test_counts_beside_the_papers(tmp_path: Path) -> None:
