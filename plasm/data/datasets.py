@@ -1,9 +1,11 @@
 """Data sets by name: one registry, open to users' own."""
 
 import inspect
+import numbers
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -91,7 +93,24 @@ def create_dataset(
     known = set(parameters) - {"root", "split", *common}
     if unknown := sorted(set(options) - known):
         raise ValueError(f"{short} has no option {', '.join(unknown)}; it has: {', '.join(sorted(known)) or 'none'}")
+    for name, value in options.items():
+        if not _is_of(value, kind := parameters[name].annotation) and value != parameters[name].default:
+            raise ValueError(f"{short}: {name} is {getattr(kind, '__name__', kind)}, got {value!r}")
     return build(Path(root), split, **{name: common[name] for name in common.keys() & parameters.keys()}, **options)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type, as far as it is of numbers; texts are converted where they are used."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(_is_of(value, each) for each in inner)
+    if origin is tuple:
+        inner = inner[:1] * len(value) if inner[1:] == (...,) and isinstance(value, list | tuple) else inner
+        return isinstance(value, list | tuple) and len(value) == len(inner) and all(map(_is_of, value, inner))
+    if kind in (int, float):
+        number = numbers.Integral if kind is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return value is None if kind is type(None) else True
 
 
 def count_clips(name: str, root: Path, *, num_frames: int, **options: Any) -> dict[str, tuple[int, int | None]]:

@@ -50,7 +50,10 @@ class FrameFormat:
         if self.fit not in ("crop", "stretch"):
             raise ValueError(f"fit is crop or stretch, got {self.fit!r}")
         if self.value_range is not None and not (
-            len(self.value_range) == 2 and self.value_range[0] < self.value_range[1]
+            isinstance(self.value_range, tuple | list)
+            and len(self.value_range) == 2
+            and all(isinstance(value, int | float) for value in self.value_range)
+            and self.value_range[0] < self.value_range[1]
         ):
             raise ValueError(f"value_range is (low, high), such as (0, 4095), got {self.value_range}")
 

@@ -39,6 +39,21 @@ def test_a_users_data_set(tmp_path: Path) -> None:
         register_dataset("my:boats")
 
 
+def test_options_of_the_wrong_kind_are_named(tmp_path: Path) -> None:
+    for option, value, kind in (
+        ("size", 64, r"tuple\[int, int\] \| None"), ("size", "64", r"tuple\[int, int\] \| None"),
+        ("size", (64, 6.5), r"tuple\[int, int\] \| None"), ("step", 1.5, "int"), ("stride", "a", r"int \| None"),
+        ("value_range", 5, r"tuple\[float, float\] \| None"), ("value_range", ("a", 1), r"tuple\[float"),
+        ("val_share", "x", "float"), ("channels", "1", "int"), ("fill", "x", r"float \| None"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"clips: {option} is {kind}.*, got "):
+            create_dataset("clips", tmp_path, "train", num_frames=5, **{option: value})
+    with pytest.raises(ValueError, match=r"radar: strides is tuple\[int, \.\.\.\].*got \(1, 'a'\)"):
+        create_dataset("radar", tmp_path, "train", strides=(1, "a"))
+    with pytest.raises(FileNotFoundError):
+        create_dataset("clips", tmp_path, "train", size=[64, np.int64(64)], val_share=0, value_range=(0, 255), step=1)
+
+
 def test_a_module_that_registers_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "plasm_test_ships.py").write_text(
         "import torch\nfrom plasm.data import register_dataset\n\n"

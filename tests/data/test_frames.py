@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -101,3 +103,9 @@ def test_what_comes_out_nearly_black_is_told() -> None:
     ):  # fmt: skip
         hint = nearly_black(FrameFormat(1)(np.full((1, 2, 2, 1), largest, kind), "a"))
         assert ("value_range=(0, 4095)" in (hint or "")) == dark
+
+
+@pytest.mark.parametrize("value_range", [5, (0,), (255, 0), ("0", "255"), "0,255"])
+def test_a_range_of_values_is_two_numbers(value_range: Any) -> None:
+    with pytest.raises(ValueError, match=r"value_range is \(low, high\)"):
+        FrameFormat(1, value_range=value_range)
