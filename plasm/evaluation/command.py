@@ -1,6 +1,7 @@
 """Weights measured on the test set of a data set, beside the baselines: what ``plasm evaluate`` does."""
 
 import logging
+import shlex
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,8 @@ def run(config: EvaluateConfig) -> Evaluation | None:
         MemoryError: If memory ran out.
         ChildProcessError: If a process that loads clips was killed.
     """
+    if config.data == "radar":
+        raise ValueError("radar is measured on whole composites: plasm.rain.run does it")
     folder = Path(config.weights) if config.weights is not None and Path(config.weights).is_dir() else None
     net = load_model(config.model, config.weights, trust=config.trust)
     sha256 = _sha256_of(net, folder / WEIGHTS_NAME) if folder and (folder / WEIGHTS_NAME).is_file() else ""
@@ -138,7 +141,8 @@ def run(config: EvaluateConfig) -> Evaluation | None:
 def _options(config: EvaluateConfig) -> str:
     """The options of `plasm evaluate` that repeat the measurement, without --weights."""
     # A path says something on one machine alone.
-    extra = "".join(f" --data-arg {name}={without_folder(value)}" for name, value in config.data_args.items())
+    given = (f"{name}={without_folder(value)}" for name, value in config.data_args.items())
+    extra = "".join(f" --data-arg {shlex.quote(item)}" for item in given)
     extra += f" --frames {config.frames}" if config.frames else ""
     extra += " --published" if config.published else ""
     extra += f" --lpips {config.lpips if config.lpips == 'download' else 'FILE'}" if config.lpips else ""

@@ -205,6 +205,10 @@ def run(config: EvaluateConfig) -> RainEvaluation | None:
         OSError: If weights or composites cannot be read, or the scores not be written.
         MemoryError: If memory ran out.
     """
+    if config.per_frame or config.published or config.lpips is not None:
+        raise ValueError(
+            "--data radar takes no --per-frame, --published and --lpips: scores.csv has every score by lead time"
+        )
     net = load_model(config.model, config.weights, trust=config.trust)
     if (channels := ModelInterface.of(net).in_chans) not in (None, 1):
         raise ValueError(f"radar has 1 channel, {config.weights or config.model} takes {channels}")

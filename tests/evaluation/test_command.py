@@ -1,5 +1,6 @@
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -80,3 +81,15 @@ def test_weights_that_change_while_they_are_loaded_are_not_measured(
     with pytest.raises(OSError, match="changed while it was loaded"):
         evaluation.run(evaluation.EvaluateConfig(weights=str(folder), data_dir=str(sample_root), num_clips=2))
     assert not (folder / "metrics.json").exists()
+
+
+def test_the_command_that_is_written_down_can_be_given_to_a_shell() -> None:
+    given = {"size": (48, 64), "axes": "TYX", "root": "a b/c d"}
+    config = evaluation.EvaluateConfig(data="clips", data_dir="x", num_clips=5, data_args=given)
+    words = shlex.split(command._options(config))
+    assert [word for word in words if "=" in word] == ["size=(48, 64)", "axes=TYX", "root=c d"]
+
+
+def test_radar_is_refused_where_clips_are_measured() -> None:
+    with pytest.raises(ValueError, match=r"plasm\.rain\.run"):
+        evaluation.run(evaluation.EvaluateConfig(data="radar", data_dir="x"))

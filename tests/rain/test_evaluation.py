@@ -1,5 +1,6 @@
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from commands import fails, ok
 from radar_files import write_event
 
 import plasm
-from plasm import weights
+from plasm import rain, weights
+from plasm.evaluation import EvaluateConfig
 from plasm.rain import RainScores, evaluate_rain, persistence
 from plasm.rain.evaluation import open_clips, write_scores
 
@@ -100,13 +102,20 @@ def test_step_and_spacing_are_as_in_training(tmp_path: Path) -> None:
     for given, said in (
         ({"step": 7}, "step of 5 minutes, wanted 7"), ({"km": 4}, "cells of 1.11 km, wanted 4"),
         ({"km": -1}, "got None and -1"), ({"step": "5 min"}, "got '5 min' and None"),
-        ({"step": 10, "stride": 1}, "step=10 is a stride of 2 here, got stride=1"), ({"starts": 5}, "starts are .*got 5"),
+        ({"step": 10, "stride": 1}, "step=10 is a stride of 2 here, got stride=1"),
+        ({"starts": 5}, "starts are .*got 5"),
         ({"events": {"*": {"test": (30, 90)}}}, r"columns 0 to 40, got \(30, 90\)"),
         ({"events": {"*": {"test": (30, 20)}}}, r"columns 0 to 40, got \(30, 20\)"),
         ({"events": {"*": {"test": 5}}}, r"columns of \* are \(first, last\).*got 5"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=said):
             open_clips(tmp_path, 4, given)
+
+
+@pytest.mark.parametrize("given", [{"per_frame": True}, {"published": True}, {"lpips": "download"}])
+def test_scores_of_pictures_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="takes no --per-frame, --published and --lpips"):
+        rain.run(EvaluateConfig(data="radar", data_dir="x", **given))
 
 
 def test_tables_of_nothing_but_dry_cells(tmp_path: Path) -> None:
