@@ -1,6 +1,7 @@
 """Decoded frames to what models take: any depth, alpha, colour and size to (T, C, H, W) floats in [0, 1]."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -52,7 +53,7 @@ class FrameFormat:
         if self.value_range is not None and not (
             isinstance(self.value_range, tuple | list)
             and len(self.value_range) == 2
-            and all(isinstance(value, int | float) for value in self.value_range)
+            and all(isinstance(value, Real) for value in self.value_range)
             and self.value_range[0] < self.value_range[1]
         ):
             raise ValueError(f"value_range is (low, high), such as (0, 4095), got {self.value_range}")
