@@ -226,7 +226,14 @@ def _animate(panels: Sequence[tuple[str, Tensor]], shown: int, file: Path, colum
             draw.text((x + wide // 2, y + above // 2), name, _INK, _font(), anchor="mm", align="center")
             image.paste(Image.fromarray(frames[number].numpy()), (x + (wide - width) // 2, y + above))
         images.append(image.quantize(64))
-    images[0].save(file, save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
+    with atomic_write(file) as beside:
+        images[0].save(beside, "GIF", save_all=True, append_images=images[1:], duration=round(1000 * seconds), loop=0)
+
+
+def save_png(image: Image.Image, file: Path) -> None:
+    """Write a picture as PNG, whole or not at all."""
+    with atomic_write(file) as beside:
+        image.save(beside, "PNG")
 
 
 def movie(frames: Tensor, file: Path, rate: Fraction | int = 10) -> None:

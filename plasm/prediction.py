@@ -25,7 +25,7 @@ from plasm.data.layouts import ArrayOptions
 from plasm.devices import choose_device, clear_failures, move
 from plasm.evaluation import BASELINES, Metrics, VideoMetrics, forecast, frame_mse
 from plasm.exporting import through_onnx
-from plasm.files import require
+from plasm.files import atomic_write, require
 from plasm.models import ModelInterface, forecasting, frame_counts, list_models, load_model, summarize
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
@@ -349,17 +349,23 @@ def _save(clip: Tensor, prediction: Tensor, target: Tensor | None, out: Path, ra
         # Several clips stand side by side.
         pictures.movie(rearrange(torch.cat([shown, drawn], 1), "b t c h w -> t c h (b w)"), out, rate)
         return str(out)
-    np.save(out / "prediction.npy", prediction.numpy())
-    pictures.strip(shown, drawn, truth).save(out / "prediction.png")
+    _save_array(prediction, out / "prediction.npy")
+    pictures.save_png(pictures.strip(shown, drawn, truth), out / "prediction.png")
     pictures.animation(shown, drawn, truth, out / "prediction.gif")
     return f"{out}/prediction.gif, .png, .npy"
+
+
+def _save_array(frames: Tensor, file: Path) -> None:
+    # By a handle, for NumPy appends .npy to a name.
+    with atomic_write(file) as beside, beside.open("wb") as handle:
+        np.save(handle, frames.numpy())
 
 
 def _save_comparison(clip: Tensor, predicted: dict[str, Tensor], target: Tensor | None, out: Path) -> str:
     """Into a folder; returns what was written. The animation is of the first clip; an error is that of its clip."""
     out.mkdir(parents=True, exist_ok=True)
     for name, frames in predicted.items():
-        np.save(out / f"{name}.npy", frames.numpy())
+        _save_array(frames, out / f"{name}.npy")
     drawn = {name: pictures.drawable(frames[:_DRAWN]) for name, frames in predicted.items()}
     shown = pictures.drawable(clip[:_DRAWN])
     truth = None if target is None else pictures.drawable(target[:_DRAWN])
@@ -368,7 +374,7 @@ def _save_comparison(clip: Tensor, predicted: dict[str, Tensor], target: Tensor 
         for name, frames in predicted.items():
             errors = frame_mse(frames[:_DRAWN], target[:_DRAWN]).mean(1)
             labels[name] = [f"{name}, MSE {error:.1f}" for error in errors.tolist()]
-    pictures.comparison(shown, drawn, truth, labels).save(out / "comparison.png")
+    pictures.save_png(pictures.comparison(shown, drawn, truth, labels), out / "comparison.png")
     first = {labels[name][0].replace(", ", "\n"): frames[:1] for name, frames in drawn.items()}
     pictures.comparison_animation(shown[:1], first, None if truth is None else truth[:1], out / "comparison.gif")
     return f"{out}/comparison.gif, .png, and a .npy of each model"

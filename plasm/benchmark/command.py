@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from plasm.devices import choose_device, clear_failures, keep_freed_memory
-from plasm.files import listed
+from plasm.files import atomic_write, listed
 from plasm.models import list_models
 
 from .measuring import Measurement, measure
@@ -51,6 +51,7 @@ def run(
         write_csv(rows, out)
     else:
         write_csv(rows, out / "benchmark.csv")
-        (out / "benchmark.md").write_text(markdown(rows), encoding="utf-8")
+        with atomic_write(out / "benchmark.md") as beside:
+            beside.write_text(markdown(rows), encoding="utf-8")
         picture(rows, out / "benchmark.png")
     return rows

@@ -72,7 +72,7 @@ def show(
     shown = torch.stack([clips[index] for index in indices])
     sheet = pictures.contact_sheet(pictures.drawable(shown), [f"clip {i:,}" for i in indices])
     out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out)
+    pictures.save_png(sheet, out)
     click.echo(f"{out}: {len(indices)} of {total:,} clips of {name}, {split}")
     if shown.shape[2] > 3:
         click.echo(f"of {shown.shape[2]} channels the first is drawn, in gray")

@@ -118,7 +118,8 @@ class RunFolder:
         if shown.shape[2] > 3:
             # More channels than colours: the first, in gray.
             shown, target, prediction = (clips[:, :, :1] for clips in (shown, target, prediction))
-        pictures.strip(shown, prediction, target, follows).save(folder / f"epoch_{epoch:04d}.png")
+        drawn = pictures.strip(shown, prediction, target, follows)
+        pictures.save_png(drawn, folder / f"epoch_{epoch:04d}.png")
 
     def save_weights(self, model: nn.Module, tensors: dict[str, Tensor], phase: str) -> None:
         """Write ``model.safetensors``, and of a model that timm made ``config.json``."""
