@@ -136,8 +136,11 @@ def split_sources(sources: Sequence[Path], root: Path, split: Split, val_share: 
                 f"{root} holds {len(names)} source(s), too few to split by file: bring 3, or make folders train and "
                 f"test in it"
             )
-        if val_share + test_share >= 1:
-            raise ValueError(f"val_share {val_share} and test_share {test_share} leave nothing for training")
+        if min(val_share, test_share) < 0 or val_share + test_share >= 1:
+            raise ValueError(
+                f"val_share and test_share are at least 0 and leave something for training, got {val_share} and "
+                f"{test_share}"
+            )
         test = _take(list(names), test_share, 2, root, "test")
         train = set(names) - test
         val_share += test_share

@@ -65,8 +65,11 @@ def load_digits(root: Path, split: Split) -> Tensor:
     digits = read_idx_images(_find(root, _FILES[split]) or _download(root, _FILES[split]))
     if digits.shape[1:] != (28, 28):
         raise ValueError(f"digits in {root} are {digits.shape[1]}x{digits.shape[2]}, wanted 28x28")
-    held_out = len(digits) // 12
-    return {"train": digits[:-held_out], "val": digits[-held_out:], "test": digits}[split]
+    if split == "test":
+        return digits
+    if (held_out := len(digits) // 12) < 1:
+        raise ValueError(f"{root} has {len(digits)} training digits, wanted 12 at least: a twelfth is for validation")
+    return digits[:-held_out] if split == "train" else digits[-held_out:]
 
 
 def _find(root: Path, name: str) -> Path | None:

@@ -242,8 +242,9 @@ def test_few_files_leave_no_split_empty_and_it_is_said(
 
 
 def test_shares_that_leave_none_for_training(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"val_share 0\.5 and test_share 0\.5 leave nothing for training"):
-        split_all(tmp_path, ["a", "b", "c"], val_share=0.5, test_share=0.5)
+    for val, test in ((0.5, 0.5), (-1, 0.1), (2, -3)):
+        with pytest.raises(ValueError, match=f"leave something for training, got {val} and {test}"):
+            split_all(tmp_path, ["a", "b", "c"], val_share=val, test_share=test)
 
 
 def test_splits_that_are_published_are_exact_shares_as_ever() -> None:

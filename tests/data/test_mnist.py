@@ -117,3 +117,11 @@ def test_a_damaged_gzip_file_is_an_error(tmp_path: Path, place: int) -> None:
 def test_an_unknown_split_is_an_error() -> None:
     with pytest.raises(ValueError, match="train, val, test"):
         load_digits(SAMPLES, "valid")  # type: ignore[arg-type]
+
+
+def test_too_few_digits_to_hold_some_out(tmp_path: Path) -> None:
+    """A twelfth of eleven is none, and none at the end of a list is all of it."""
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(11))
+    for split in ("train", "val"):
+        with pytest.raises(ValueError, match="has 11 training digits, wanted 12 at least"):
+            load_digits(tmp_path, split)  # type: ignore[arg-type]

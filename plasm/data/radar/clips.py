@@ -5,7 +5,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from torch.utils.data import Dataset
 from plasm.data.counter_hash import counter_hash, uniform_below
 from plasm.data.datasets import register_dataset
 from plasm.data.mnist import Split
+from plasm.files import listed
 
 from .frames import ReadOptions
-from .sequence import Sequence, below, open_sequence
+from .sequence import Sequence, below, find_files, open_sequence
 from .values import normalize
 
 _BLOCK = 32
@@ -275,6 +276,7 @@ def events_of(root: Path, split: Split, events: Mapping[str, Any] | None) -> lis
             if columns is not None and not _is_pair(columns):
                 raise ValueError(f"events: columns of {name} are (first, last), such as (0, 5000), got {columns!r}")
             found.append((str(name), None if columns is None else (columns[0], columns[1])))
+    _check_files_apart(root, events)
     if not found:
         raise ValueError(f"no event is on the side {split}: events={{'PATTERN': '{split}', ...}}, or a folder {split}")
     return found
@@ -295,6 +297,21 @@ def _check_apart(name: str, sides: Mapping[str, Any]) -> None:
                 f"events: {name} has {start - end} columns between {one} and {other}, wanted {_APART} at least: rain "
                 f"must not be seen from both sides"
             )
+
+
+def _check_files_apart(root: Path, events: Mapping[str, Any]) -> None:
+    """Refuse patterns on different sides that name the same file; one pattern may have columns on several."""
+    first: dict[Path, tuple[str, set[str]]] = {}
+    for name, sides in events.items():
+        mine = {sides} if isinstance(sides, str) else set(sides)
+        with suppress(FileNotFoundError):  # of the side that is read it is said later
+            for file in find_files(below(root, name)):
+                other, theirs = first.setdefault(file, (name, mine))
+                if other != name and mine != theirs:
+                    raise ValueError(
+                        f"events: {other} ({listed(sorted(theirs))}) and {name} ({listed(sorted(mine))}) both name "
+                        f"{file}: rain must not be seen from both sides"
+                    )
 
 
 def columns_of(name: str, sequence: Sequence, columns: tuple[int, int] | None) -> tuple[int, int]:

@@ -104,6 +104,17 @@ def test_sides_of_one_event_stay_apart(tmp_path: Path) -> None:
     assert ((values * 254).round() == 100).flatten(1).sum(1).max() <= 2 * 32 * 31
 
 
+def test_sides_share_no_file(tmp_path: Path) -> None:
+    """Two patterns may name the same files."""
+    options = write(tmp_path)
+    options["events"] = {"wide/*": "train", "wid*/*": "test"}
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match=r"wide/\* \(train\) and wid\*/\* \(test\) both name .*wide"):
+            make(tmp_path, split, **options)
+    options["events"] = {"wide/*": "train", "wid*/*": "train", "none/*": "test"}
+    assert len(make(tmp_path, "train", **options)) > 0
+
+
 def test_strides_and_steps(tmp_path: Path) -> None:
     options = write(tmp_path)
     assert [t[1] for t in make(tmp_path, "train", 3, strides=(1, 2), **options).tables] == [1, 2]
