@@ -63,7 +63,8 @@ def page_model(source: str, folder: Path, trust: bool = False, taken: Iterable[s
         about = f"{sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters."
         metadata = export(model, written, engines=["onnxruntime"]).metadata
         _shrink(written)
-    row = next((row for row in weights.entries() if row.sha256 == metadata["weights_sha256"]), None)
+    own = (metadata["weights_sha256"], metadata["model"])
+    row = next((row for row in weights.entries() if (row.sha256, row.name) == own), None)
     if row:
         about += f" Test MSE {row.metrics['mse']:.1f}, SSIM {row.metrics['ssim']:.3f}, after {row.clips:,} clips."
     path = Path(source).absolute()

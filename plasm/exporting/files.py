@@ -258,11 +258,13 @@ def _describe(
 ) -> dict[str, str]:
     sha256, published = _weights_of(model)
     cfg = ModelInterface.of(model).pretrained_cfg
+    # Of other arguments, the same weights make a model of which nothing is published.
+    known = published is not None and weights.made_as_published(model, published)
     return {
         "plasm": __version__,
         "torch": torch.__version__,
         "format": f"onnx, opset {OPSET}" if format == "onnx" else format,
-        "model": published.name if published else str(cfg.get("architecture", type(model).__name__)),
+        "model": published.name if published and known else str(cfg.get("architecture", type(model).__name__)),
         "weights_sha256": sha256,
         "license": license or (published.license if published else "not stated"),
         "layout": "clip (B, T, C, H, W) -> frames (B, T', C', H, W)",

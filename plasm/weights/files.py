@@ -264,16 +264,12 @@ def describe_folder(
 
 def _card_of(model: nn.Module) -> Card:
     """The card of a model of which nothing else is known: of published weights, unchanged, or an empty one."""
-    found = ModelInterface.of(model)
-    cfg = found.pretrained_cfg or {}
+    cfg = ModelInterface.of(model).pretrained_cfg or {}
     for row in manifest.entries():
         file = manifest.FOLDER / row.file
         if (row.model, row.tag) != (cfg.get("architecture"), cfg.get("tag")) or not file.is_file():
             continue
-        # The same tensors may forecast from another number of frames.
-        with torch.device("meta"):
-            measured = ModelInterface.of(create_model(row.name))
-        if (found.in_frames, found.out_frames) != (measured.in_frames, measured.out_frames):
+        if not made_as_published(model, row):
             continue
         # A model has the tag of its default weights without having loaded them, too.
         kept, own = load_tensors(file), model.state_dict()
@@ -281,6 +277,20 @@ def _card_of(model: nn.Module) -> Card:
         if same and all(torch.equal(kept[name].float(), own[name].float().cpu()) for name in kept):
             return Card.of_published(row)
     return Card()
+
+
+def made_as_published(model: Any, row: manifest.Entry) -> bool:
+    """Whether a model has the arguments that published weights were measured with.
+
+    With others, the same tensors may forecast otherwise: from another number of frames, or without the skip.
+    """
+    with torch.device("meta"):
+        measured = create_model(row.name)._model_args
+    own = getattr(model, "_model_args", {})
+    # As JSON, which knows no tuples: a config.json may be where they come from.
+    return all(
+        name in own and json.dumps(own[name], default=repr) == json.dumps(value) for name, value in measured.items()
+    )
 
 
 def _unwrapped(model: Any) -> Any:

@@ -219,6 +219,14 @@ def test_published_weights_are_known(tmp_path: Path) -> None:
     assert files._weights_of(model) == (weights.tensors_sha256(model.state_dict()), None)
 
 
+def test_published_weights_are_named_where_the_model_forecasts_as_they_were_measured() -> None:
+    row = weights.entry("plasm_mmnist_tiny")
+    for arguments, name in (({}, row.name), ({"skip": False}, row.model)):
+        model = timm.create_model(row.name, pretrained=True, **arguments)
+        told = files._describe(model, "onnx", None, (64, 64), False, False, None)
+        assert (told["model"], told["weights_sha256"], told["license"]) == (name, row.sha256, row.license)
+
+
 def test_wrong_arguments_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=r"format onnx ends in \.onnx"):
         plasm.export(small(), tmp_path / "a.pt2")
