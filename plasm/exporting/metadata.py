@@ -33,7 +33,7 @@ def read_metadata(file: Path | str) -> dict[str, str]:
     metadata = _onnx_metadata(file) if file.suffix == ".onnx" else _archive_metadata(file)
     if "plasm" not in metadata:
         raise ValueError(f"{file} was not written by plasm export: it does not say what frames it takes")
-    missing = {*_COUNTS, "dynamic_size", "format", "weights_sha256", "license"} - metadata.keys()
+    missing = {*_COUNTS, "dynamic_size", "format", "model", "weights_sha256", "license"} - metadata.keys()
     wrong = [name for name in _COUNTS if not _is_count(metadata.get(name, "1"))]
     if missing or wrong:
         said = ", ".join([f"{name} is missing" for name in sorted(missing)] + [f"{name} is no count" for name in wrong])

@@ -14,21 +14,22 @@ import torch
 from torch import nn
 
 from plasm import weights
-from plasm.files import shown
+from plasm.files import listed, shown
 
 from ._builder import create_model
 from ._registry import arguments_of, family_of, is_plasm_model, is_timm_model
 from ._untrusted import REMOVED_ARGUMENTS, check_arguments, check_count, check_sizes
 
-_formats: list[tuple[Callable[[Path], bool], Callable[..., nn.Module]]] = []
+_formats: list[tuple[Callable[[Path], bool], Callable[..., Any]]] = []
 
 
-def add_file_format(is_one: Callable[[Path], bool], load: Callable[..., nn.Module]) -> None:
+def add_file_format(is_one: Callable[[Path], bool], load: Callable[..., Any]) -> None:
     """Let ``load_model`` read files of another format, by a loader of a package above this one.
 
     Args:
         is_one: Whether a path is that of such a file.
-        load: Called with the path and ``trust``; see ``load_model``.
+        load: Called with the path and ``trust``; see ``load_model``. Gives a model with ``metadata``, of which "model"
+            is its name.
     """
     _formats.append((is_one, load))
 
@@ -169,7 +170,8 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
             (MODEL or MODEL.TAG); a safetensors file for ``name``; what ``plasm.export`` wrote; None for the published
             weights of ``name``.
         trust: Run an exported file of any origin; see ``plasm.exporting.load_exported``.
-        **kwargs: Arguments of the constructor, where they are others than those of the weights.
+        **kwargs: Arguments of the constructor, where they are others than those of the weights; none for what
+            ``plasm.export`` wrote.
 
     Raises:
         OSError: If there is no such folder or file, it is damaged, or cannot be had.
@@ -184,15 +186,20 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
     path = Path(source)
     for is_one, load in _formats:
         if is_one(path):
-            return load(path, trust=trust)
+            if kwargs:
+                raise ValueError(
+                    f"{source} computes with the arguments it was written with: leave out {listed(kwargs)}"
+                )
+            model: Any = load(path, trust=trust)
+            _check_name(name, model.metadata["model"].partition(".")[0], source)
+            return model
     if source.startswith("hf-hub:"):
         architecture = weights.fetch_config(source.removeprefix("hf-hub:"))["architecture"]
         if not is_plasm_model(architecture):
             # What timm opens for its own models may be a pickle.
             raise ValueError(f"{source} holds a {shown(architecture)}, which is no model of plasm")
         _check_name(name, architecture, source)
-        model: nn.Module = create_model(source, pretrained=True, **kwargs)
-        return model
+        return create_model(source, pretrained=True, **kwargs)
     if path.is_dir():
         config = read_run_config(path)
         _check_name(name, config["architecture"], source)

@@ -97,6 +97,16 @@ def test_commands_take_each_format(
     assert "2 test clips of mmnist, 10 -> 10 frames" in said
 
 
+def test_a_file_of_another_model_is_refused(exports: Path) -> None:
+    file = str(exports / "m.onnx")
+    for name in (None, "Mix", "some.module:Mix"):
+        assert load_model(name, file).in_frames == 10
+    with pytest.raises(ValueError, match=r"m\.onnx holds a Mix, not a simvp_mmnist_tiny"):
+        load_model("simvp_mmnist_tiny", file)
+    with pytest.raises(ValueError, match=r"m\.onnx computes with the arguments it was written with: .* in_frames"):
+        load_model(None, file, in_frames=3)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_an_untrusted_file_runs_on_trust_alone(name: str, untrusted: Path, tmp_path: Path) -> None:
     for load in (load_exported, lambda file, **kwargs: load_model(None, str(file), **kwargs)):
