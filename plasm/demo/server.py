@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Timer
 from typing import Any
+from urllib.parse import unquote
 
 from .models import LIST, SITE, PageModel, packaged_models, write_list
 
@@ -179,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         if [host.lower() for host in self.headers.get_all("Host", [])] not in self.server.hosts:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
             return
-        name = self.path.partition("?")[0].removeprefix("/") or "index.html"
+        name = unquote(self.path.partition("?")[0]).removeprefix("/") or "index.html"
         gzipped = _takes_gzip(",".join(self.headers.get_all("Accept-Encoding", [])))
         try:
             body = self.server.compressed(name) if gzipped else self.server.content(name)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+from urllib.parse import quote
 
 import pytest
 
@@ -81,6 +82,16 @@ def test_a_browser_says_what_it_takes(server: DemoServer, accepted: str, gzipped
     _, headers, body = get(server, "/main.js", accepted)
     assert ("Content-Encoding" in headers) == gzipped
     assert (gzip.decompress(body) if gzipped else body) == (SITE / "main.js").read_bytes()
+
+
+def test_a_name_beyond_ascii_comes() -> None:
+    name = "models/größe.onnx"
+    with DemoServer({name: b"a model"}) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        # As browsers ask for it.
+        status, _, body = get(server, f"/{quote(name)}")
+        server.shutdown()
+    assert (status, body) == (200, b"a model")
 
 
 @pytest.mark.parametrize("path", ["/none.html", "/../server.py", "/%2e%2e/server.py", "//etc/passwd", "/models"])
