@@ -73,7 +73,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 def _serialize(tensors: Mapping[str, Tensor]) -> bytes:
     # safetensors refuses channels_last tensors and views.
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    positions = [tensor.data_ptr() for tensor in whole.values() if tensor.numel()]
+    positions = [tensor.untyped_storage().data_ptr() for tensor in whole.values() if tensor.numel()]
     if len(positions) > len(set(positions)):
         # It refuses tensors that share their memory, too.
         whole = {name: tensor.clone() for name, tensor in whole.items()}

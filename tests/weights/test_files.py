@@ -19,6 +19,8 @@ from plasm.models import PLASM
 def test_tensors_of_any_layout_come_back(tmp_path: Path) -> None:
     base = torch.rand(4, 3, 5, 5)
     tensors = {"cl": base.to(memory_format=torch.channels_last), "view": base[:, 1], "half": base.half()}
+    # Of the same memory in part.
+    tensors |= {"base": base, "rows": base[1:]}
     weights.save_tensors(tensors, tmp_path / "w.safetensors")
     for name, tensor in weights.load_tensors(tmp_path / "w.safetensors").items():
         assert torch.equal(tensor, tensors[name])
