@@ -69,7 +69,10 @@ def _create_from(model_name: str, *args: Any, **kwargs: Any) -> Any:
         architecture = weights.read_model_config(Path(name) / "config.json")["architecture"]
     if is_timm_model(architecture):
         raise ValueError(f"{model_name} holds a {architecture}, which is timm's and no model of plasm")
-    return timm.create_model(model_name, *args, **kwargs)
+    try:
+        return timm.create_model(model_name, *args, **kwargs)
+    except TypeError as error:
+        raise ValueError(_not_taken(model_name, architecture, error)) from error
 
 
 def _complete(model: nn.Module, family: Family | None) -> nn.Module:

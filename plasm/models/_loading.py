@@ -206,7 +206,7 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
         if is_pretraining(path):
             raise ValueError(f"{path} is a run of phase 1 and predicts nothing: give it to `plasm train --init`")
         if is_plasm_model(config["architecture"]):
-            return timm.create_model(f"local-dir:{path}", pretrained=True, **kwargs)
+            return create_model(f"local-dir:{path}", pretrained=True, **kwargs)
         return _load_other(name, config, path, kwargs)
     if is_public(source) and not path.exists():
         _check_name(name, source.partition(".")[0], source)

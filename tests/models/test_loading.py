@@ -101,6 +101,16 @@ def test_names_that_lead_nowhere() -> None:
     assert result.output.startswith("Error: ")
 
 
+def test_an_argument_that_a_model_lacks_is_said_whatever_names_it(saved: Path) -> None:
+    for make in (
+        lambda: create_model("plasm_mmnist_tiny", nothing=1),
+        lambda: create_model(f"local-dir:{saved}", nothing=1),
+        lambda: load_model(None, str(saved), nothing=1),
+    ):
+        with pytest.raises(ValueError, match=r"it has no argument nothing.* It has: in_chans"):
+            make()
+
+
 def folder_of(path: Path, architecture: str, arguments: dict[str, Any], tensors: dict[str, Any]) -> Path:
     """A folder as anyone can make one."""
     path.mkdir()
