@@ -107,6 +107,8 @@ def export(
         raise ValueError(f"clips to check on are 3 or more, got {len(clips)}")
     _check_arguments(file, format, num_frames)
     size = size or _own_size(model)
+    if min(size) < 1:
+        raise ValueError(f"size is a height and a width of a pixel or more, got {size[0]} and {size[1]}")
     if dynamic_size and not ModelInterface.of(model).dynamic_size:
         raise ValueError(
             f"a graph of this {type(model).__name__} has a fixed height and width: give size, no dynamic_size"

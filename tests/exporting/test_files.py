@@ -234,6 +234,9 @@ def test_wrong_arguments_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         plasm.export(small(), tmp_path / "a.pt2", "torchscript")
     with pytest.raises(ValueError, match=r"give size=\(H, W\)"):
         plasm.export(small(), tmp_path / "a.onnx")
+    for size in ((0, 64), (64, -1)):
+        with pytest.raises(ValueError, match="size is a height and a width of a pixel or more, got"):
+            plasm.export(small(), tmp_path / "a.pt2", "pt2", size=size)
     swin = timm.create_model("simvp_swin_mmnist", translator_depth=2, device="meta")
     with pytest.raises(ValueError, match="this SimVP has a fixed height and width"):
         plasm.export(swin, tmp_path / "a.onnx", dynamic_size=True)
