@@ -84,7 +84,7 @@ def export_run(run: Path, folder: Path, repo: str, license: str) -> None:
         measured=_measured(run),
         picture=max((run / "samples").glob("*.png"), default=None),
     )
-    weights.describe_folder(model, folder, {"pretrained_cfg": {"license": license}}, card)
+    weights.describe_folder(model, folder, card=card)
 
 
 def push_run(run: Path, repo: str, license: str = "apache-2.0", private: bool = False) -> tuple[str, str]:

@@ -43,7 +43,7 @@ class Card:
 
     Attributes:
         repo: "owner/name" on the Hub; None for a folder that is not there.
-        license: Of the weights, as the Hub writes it.
+        license: Of the weights, as the Hub writes it; None if nobody said.
         data: What they were trained on.
         runs: Configuration of each training run, in order: its options, "command" ("pretrain" or "train"), and "clips",
             how many it has seen. Weights of no run have an entry with "weights", their name, alone.
@@ -53,7 +53,7 @@ class Card:
     """
 
     repo: str | None = None
-    license: str = "apache-2.0"
+    license: str | None = None
     data: str | None = None
     runs: Sequence[Mapping[str, Any]] = ()
     measured: Mapping[str, Any] | None = None
@@ -112,7 +112,7 @@ class Card:
             if key in METRIC_DEFINITIONS
         ]  # fmt: skip
         return huggingface_hub.ModelCardData(
-            license=self.license.lower(), library_name="timm", pipeline_tag=TASK,
+            license=self.license and self.license.lower(), library_name="timm", pipeline_tag=TASK,
             tags=["plasm", "timm", "video-prediction"], datasets=[self.data] if self.data else None,
             metrics=[result.metric_type for result in results] or None,
             model_name=title if results else None, eval_results=results or None,
@@ -143,7 +143,7 @@ class Card:
 
     def _metrics(self) -> str:
         if row := self.published:
-            lines = [f"On {row.date}, with plasm's file of them, by\n\n```bash\n{row.command}\n```\n"]
+            lines = [f"With plasm's file of them, by\n\n```bash\n{row.command}\n```\n"]
             known = {key: text for key, text in METRIC_DEFINITIONS.items() if key in row.metrics}
             return "\n".join([*lines, *(f"* `{key}` {row.metrics[key]:.4f}: {text}" for key, text in known.items())])
         if self.measured is None:

@@ -245,21 +245,23 @@ def describe_folder(
     model: nn.Module, folder: Path, config: dict[str, Any] | None = None, card: Card | None = None
 ) -> None:
     """Write ``config.json`` and ``README.md`` beside the ``model.safetensors`` of a folder; see ``save_pretrained``."""
-    file = folder / WEIGHTS_NAME
+    file, card = folder / WEIGHTS_NAME, card or _card_of(model)
     described = {"file": file.name, "size": file.stat().st_size, "sha256": file_sha256(file)}
-    _save_config(model, folder, {**(config or {}), "weights": described})
+    # timm's is of the constructor's own weights, whatever these are.
+    cfg = {"license": card.license, **(config or {}).get("pretrained_cfg", {})}
+    _save_config(model, folder, {**(config or {}), "weights": described, "pretrained_cfg": cfg})
     saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # A model of fixed counts has no arguments for them.
     found = ModelInterface.of(model)
     counts = {"in_frames": found.in_frames, "out_frames": found.out_frames, "in_chans": _channels(model)}
     saved["model_args"] = {**counts, **saved["model_args"]}
     picture = None
-    if card is not None and card.picture is not None:
+    if card.picture is not None:
         picture = f"prediction{card.picture.suffix}"
         with atomic_write(folder / picture) as beside:
             beside.write_bytes(card.picture.read_bytes())
     with atomic_write(folder / "README.md") as beside:
-        beside.write_text((card or _card_of(model)).render(folder, saved, picture, found.paper), encoding="utf-8")
+        beside.write_text(card.render(folder, saved, picture, found.paper), encoding="utf-8")
 
 
 def _card_of(model: nn.Module) -> Card:

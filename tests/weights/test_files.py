@@ -109,6 +109,18 @@ def test_the_card_of_published_weights_is_of_the_manifest_while_they_are_unchang
         assert "Its maker said nothing" in (tmp_path / "other" / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("license", [None, "mit"])
+def test_card_and_configuration_say_the_same_licence(license: str | None, tmp_path: Path) -> None:
+    """Of weights of which nothing is known it is nobody's to say, nor that of the constructor's published ones."""
+    model = timm.create_model("plasm_radar")
+    weights.save_pretrained(model, tmp_path, card=weights.Card(license=license) if license else None)
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert ("license: mit\n" in card) == ("The weights are under mit." in card) == (license == "mit")
+    assert ("license:" in card) == ("Nobody said" not in card) == (license is not None)
+    assert json.loads((tmp_path / "config.json").read_text())["pretrained_cfg"]["license"] == license
+    timm.create_model(f"local-dir:{tmp_path}", pretrained=True)
+
+
 def test_a_run_in_progress_has_no_card(tmp_path: Path) -> None:
     model = timm.create_model("plasm_mmnist_tiny", encoder_dim=8, translator_dim=16, translator_depth=1)
     weights.save_pretrained(model, tmp_path, tensors={name: t + 1 for name, t in model.state_dict().items()})
