@@ -97,14 +97,14 @@ def create_scheduler(optimizer: torch.optim.Optimizer, config: RunConfig, num_st
     # A recipe's warm-up is of its own number of epochs, of which a short trial has fewer.
     rising = min(config.warmup_epochs * (num_steps // config.epochs), num_steps // 2)
     if config.schedule == "onecycle":
-        # torch cannot rise within one step.
-        ratio = max(rising, 2) / num_steps if rising else 0.3
+        # torch cannot rise within one step, nor fall within none.
+        ratio = max(rising, 2) / num_steps if rising and num_steps > 2 else 0.3
         # torch would cycle Adam's beta1, too, by default; the paper keeps .9.
         return OneCycleLR(
             optimizer,
             max_lr=[group["lr"] for group in optimizer.param_groups],
             total_steps=num_steps,
-            pct_start=min(ratio, 1.0),
+            pct_start=ratio,
             cycle_momentum=False,
         )
     if config.schedule == "cosine":

@@ -255,7 +255,7 @@ def rates(num_steps: int, **told: Any) -> list[float]:
     for _ in range(num_steps):
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        scheduler.step() if len(found) < num_steps else None
+        scheduler.step()
     return found
 
 
