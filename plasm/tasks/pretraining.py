@@ -4,6 +4,7 @@ Shapes: B clips, T frames, C channels, H x W pixels.
 """
 
 from collections.abc import Callable
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
@@ -73,4 +74,6 @@ class Pretraining(Task):
         first, last = self.first_ratio, self.last_ratio
         if epoch is None or last is None or self.epochs == 1:
             return first
-        return first + (last - first) * epoch / (self.epochs - 1)
+        # Exact: in binary the last ratio is another, at times outside [0, 1].
+        start, end, share = Fraction(repr(float(first))), Fraction(repr(float(last))), Fraction(epoch, self.epochs - 1)
+        return float(start + (end - start) * share)

@@ -54,6 +54,11 @@ def test_a_mask_ratio_that_ends_elsewhere() -> None:
     clip, index = torch.zeros(1, 10, 1, 10, 10), torch.tensor([0])
     masks = [task.draw_mask(clip, index, epoch) for epoch in (0, 1, 2, 3, None)]
     assert [(~mask).sum().item() / 10 for mask in masks if mask is not None] == [90, 60, 30, 0, 90]
+    for first, last, epochs in ((0.06, 0.0, 10), (0.08, 1.0, 50), (0.9, 0.3, 10)):
+        task.first_ratio, task.last_ratio, task.epochs = first, last, epochs
+        ratios = [task.mask_ratio(epoch) for epoch in range(epochs)]
+        assert (ratios[0], ratios[-1]) == (first, last)
+    assert ratios == pytest.approx(torch.linspace(0.9, 0.3, 10).tolist())
     with pytest.raises(ValueError, match=r"mask_ratio_end lies in \[0, 1\], got 2.0"):
         create_pretraining(timm.create_model("plasm_mmnist_tiny", **MODEL), PretrainConfig(**GIVEN, mask_ratio_end=2.0))
 
