@@ -153,8 +153,10 @@ class PairwiseLayerAttention(nn.Module):
             with without_autocast(low):
                 weight = next(self.query.parameters()).dtype
                 q, k = self._project_pooled(low.to(weight), high.to(weight))
+                # In float16 _EPS is 0, and the norm of large numbers infinite.
+                wide = torch.promote_types(weight, torch.float32)
                 # Not F.cosine_similarity: OpenVINO fuses the scale into its sum, wrongly for more than one clip.
-                unit_q, unit_k = (F.normalize(x, dim=-1, eps=_EPS) for x in (q, k))
+                unit_q, unit_k = (F.normalize(x.to(wide), dim=-1, eps=_EPS) for x in (q, k))
                 cosine = torch.einsum("b n d, b n d -> b n", unit_q, unit_k)
                 return (self.logit_scale * cosine + self.logit_bias).sigmoid()
         q, k = self._project_pooled(low, high)

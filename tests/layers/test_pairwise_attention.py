@@ -130,6 +130,18 @@ def test_the_plain_convolution_of_table_x() -> None:
     assert layer(torch.randn(1, 16, 9, 9), torch.randn(1, 16, 9, 9)).shape == (1, 16, 9, 9)
 
 
+@pytest.mark.parametrize("scale", [0.0, 5e4])
+def test_the_default_score_in_half_precision_is_that_of_float32(scale: float) -> None:
+    """Of features that are all zero, and of those whose norm float16 cannot hold."""
+    torch.manual_seed(0)
+    layer = PairwiseLayerAttention(32, 2)
+    for projection in (layer.query, layer.key):
+        nn.init.dirac_(projection.weight, groups=2)
+    low, high = (scale * torch.rand(2, 32, 4, 4) for _ in range(2))
+    expected = layer.scores(low, high)
+    torch.testing.assert_close(layer.half().scores(low.half(), high.half()).float(), expected, atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("scale", [1e-2, 1.0, 1e4])
 def test_the_default_score_is_bounded_whatever_the_weights(scale: float) -> None:
     """The authors' score of the same weights is 0 or 1 for good."""
