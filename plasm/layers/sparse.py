@@ -258,7 +258,8 @@ def _at_least_fp32(x: Tensor) -> Tensor:
 
 def _sum_groups(x: Tensor, num_groups: int) -> Tensor:
     """(N, C) to (N, G)."""
-    return x.view(x.shape[0], num_groups, -1).sum(-1)
+    # Not -1: of no frames it would be any number.
+    return x.view(x.shape[0], num_groups, x.shape[1] // num_groups).sum(-1)
 
 
 def _per_row(x: Tensor, frames: Tensor) -> Tensor:

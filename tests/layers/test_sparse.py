@@ -408,6 +408,15 @@ def test_encoder_shapes_keys_and_init(depth: int, size: tuple[int, int]) -> None
     assert not big.bias.any()
 
 
+def test_no_frames_are_encoded_to_none() -> None:
+    encoder = SparseEncoder(2, 8, 4)
+    frames = torch.rand(0, 2, 9, 7, requires_grad=True)
+    features = encoder(frames, torch.ones(0, 1, 9, 7, dtype=torch.bool))
+    assert features.shape == encoder(frames).shape == (0, 8, 3, 2)
+    features.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in encoder.parameters())
+
+
 def test_without_a_mask_the_dense_layers_run() -> None:
     encoder = SparseEncoder(1, 8, 4)
     x = torch.rand(2, 1, 16, 16)
