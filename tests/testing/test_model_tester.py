@@ -6,8 +6,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from torch import Tensor, nn
 
 from plasm.testing import PROMISES, ModelTester
 
@@ -35,6 +38,36 @@ def test_a_promise_that_there_is_not_is_a_mistake() -> None:
 
     with pytest.raises(AssertionError):
         Tester().require("frame_mixer_mmnist", next(iter(PROMISES)))
+
+
+def test_no_models_and_names_that_are_none_of_them_are_mistakes() -> None:
+    """Tests of them would be skipped, which looks like success."""
+    metafunc: Any = SimpleNamespace(fixturenames=[])
+    for given, message in (
+        ({"models": ()}, "has no models to test"),
+        ({"models": ("frame_mixer_mmnist",), "graph_models": ("frame_mixr_mmnist",)}, r"graph_models .*frame_mixr"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            type("Tester", (ModelTester,), given)().pytest_generate_tests(metafunc)
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_a_clip_that_sees_its_neighbour_is_found(shift: int) -> None:
+    """The one before it or the one after, and in forecasts near zero, too."""
+
+    class Seeing(nn.Module):
+        in_frames, in_chans = 2, 1
+
+        def forward(self, clip: Tensor) -> Tensor:
+            neighbour = clip.roll(shift, 0)
+            neighbour[0 if shift > 0 else -1] = 0
+            return 1e-4 * (clip + neighbour)
+
+    class Tester(ModelTester):
+        models = ("seeing",)
+
+    with pytest.raises(AssertionError):
+        Tester().test_clips_do_not_see_each_other(Seeing())
 
 
 def test_a_family_in_the_folder_needs_no_line_anywhere_and_no_pytest(tmp_path: Path) -> None:
