@@ -26,12 +26,15 @@ def read_csv(file: Path) -> list[Measurement]:
     Raises:
         ValueError: If it is no such table.
     """
-    with file.open(encoding="utf-8", newline="") as stream:
-        lines = list(csv.DictReader(stream))
     kinds: dict[str, Any] = {field.name: field.type for field in fields(Measurement)}
     try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            reader = csv.DictReader(stream)
+            if missing := kinds.keys() - (reader.fieldnames or ()):
+                raise KeyError(*sorted(missing))
+            lines = list(reader)
         return [Measurement(**{name: kind(line[name]) for name, kind in kinds.items()}) for line in lines]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{file} is no table of plasm benchmark ({error!r}): measure again") from error
 
 

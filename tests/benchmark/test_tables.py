@@ -13,9 +13,10 @@ def test_a_file_takes_the_table_alone_and_gives_it_back(tmp_path: Path) -> None:
     rows = benchmark.measure(["tau_taxibj"], torch.device("cpu"), 1, rounds=1, model_args=args)
     benchmark.write_csv(rows, tmp_path / "a.csv")
     assert benchmark.read_csv(tmp_path / "a.csv") == rows
-    (tmp_path / "a.csv").write_text("model,mode\ntau_mmnist,inference\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"a\.csv is no table of plasm benchmark"):
-        benchmark.read_csv(tmp_path / "a.csv")
+    for text in ("model,mode\ntau_mmnist,inference\n", "", "model,mode\n", "x" * 200_000):
+        (tmp_path / "a.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"a\.csv is no table of plasm benchmark"):
+            benchmark.read_csv(tmp_path / "a.csv")
     given = [part for name, value in args.items() for part in ("--model-arg", f"{name}={value}")]
     out = tmp_path / "results" / "b.csv"
     ok("benchmark", "tau_taxibj", "--rounds", 1, "--batch-size", 1, "--device", "cpu", "--out", out, *given)
