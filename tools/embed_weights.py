@@ -107,6 +107,10 @@ def main(
             with atomic_write(FOLDER / kept) as beside:
                 shutil.copyfile(file, beside)
             file = FOLDER / kept
+    command = f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR"
+    if recipe["data"] == "radar":
+        # There `plasm evaluate` counts rain on whole composites; these scores are of crops.
+        command = f"python tools/embed_weights.py RUN {tag} --data-dir DIR"
     entry = weights.Entry(
         model=name,
         tag=tag,
@@ -121,7 +125,7 @@ def main(
         clips=clips_seen,
         pretraining=describe_pretraining(runs),
         metrics=metrics.means,
-        command=f"plasm evaluate --model {name}.{tag} --data {recipe['data']} --data-dir DIR",
+        command=command,
         date=datetime.fromtimestamp(source.stat().st_mtime, timezone.utc).date().isoformat(),
         model_args={key: value for key, value in recipe["model_args"].items() if own.get(key) != value},
         note=note,

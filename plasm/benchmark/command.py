@@ -43,10 +43,11 @@ def run(
         raise ValueError(f"no model of plasm is called {listed(unknown)}: `plasm list` shows those there are")
     names = list(dict.fromkeys(name for names in found.values() for name in names))
     where = choose_device(device)
+    # Before the time is spent.
+    (out.parent if out.suffix == ".csv" else out).mkdir(parents=True, exist_ok=True)
     keep_freed_memory(where)
     with clear_failures("a smaller --batch-size, or fewer models, take less"):
         rows = measure(names, where, dtype=getattr(torch, dtype), **options)
-    (out.parent if out.suffix == ".csv" else out).mkdir(parents=True, exist_ok=True)
     if out.suffix == ".csv":
         write_csv(rows, out)
     else:

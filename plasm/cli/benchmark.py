@@ -35,8 +35,11 @@ def benchmark(
     each the median is given, and the range. Beside it stands the published error on Moving MNIST, after 200 epochs and
     after 2,000, and that of its own weights, where there are some.
     """
+    counts = threads.split(",") if threads else []
+    if not all(count.strip().isdecimal() for count in counts):
+        raise ValueError(f"--threads takes numbers with commas between, such as 1,2, got {threads!r}")
     rows = measuring.run(
-        models, runtime=runtime.split(","), threads=[int(count) for count in threads.split(",")] if threads else (),
+        models, runtime=runtime.split(","), threads=[int(count) for count in counts],
         model_args=pairs("model_args", model_arg), **arguments,
     )  # fmt: skip
     click.echo(measuring.markdown(rows))

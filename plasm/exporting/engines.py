@@ -139,6 +139,8 @@ def load_exported(
         UntrustedFileError: If the file was not exported here, and ``trust`` is not given.
         ValueError: If it was not written by ``plasm.export``.
     """
+    if engine not in _ENGINES:
+        raise ValueError(f"engine is one of {', '.join(_ENGINES)}, got {engine!r}")
     file = Path(file)
     metadata = read_metadata(file)
     if trust:

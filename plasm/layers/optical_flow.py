@@ -47,7 +47,13 @@ class OpticalFlow(nn.Module):
 
         Returns:
             (B, 2, H / 4, W / 4), float32.
+
+        Raises:
+            ValueError: If H or W is no multiple of ``size_multiple``.
         """
+        if any(side < 1 or side % self.size_multiple for side in frames.shape[-2:]):
+            height, width = frames.shape[-2:]
+            raise ValueError(f"height and width must be multiples of {self.size_multiple}, got {height} x {width}")
         with without_autocast(frames):
             frames = frames.float()
             motion = frames.new_zeros(frames.shape[0], 2, *(side // _LEVELS[0] for side in frames.shape[-2:]))

@@ -31,8 +31,10 @@ class PhyCell(nn.Module):
 
     def __init__(self, dim: int, kernel_size: int = 7, **dd: Any) -> None:
         super().__init__()
-        if kernel_size % 7:
-            raise ValueError(f"the norm of a PhyCell has seven groups of k^2 filters, got k = {kernel_size}")
+        if kernel_size % 14 != 7:
+            raise ValueError(
+                f"k of a PhyCell is odd, and its norm has k^2 filters in seven groups: 7, 21, ...; got {kernel_size}"
+            )
         filters = kernel_size**2
         self.derivatives = nn.Conv2d(dim, filters, kernel_size, padding=kernel_size // 2, **dd)
         self.norm = nn.GroupNorm(7, filters, **dd)

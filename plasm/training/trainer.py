@@ -74,7 +74,13 @@ class Trainer:
                 if hasattr(dataset, "to"):
                     dataset.to(self.device)
         self.task: Task = move(task, self.device)
-        self.steps_per_epoch = min(config.clips_per_epoch, len(train_set)) // config.batch_size  # type: ignore[arg-type]
+        train_clips, val_clips = (len(clips) for clips in (train_set, val_set))  # type: ignore[arg-type]
+        self.steps_per_epoch = min(config.clips_per_epoch, train_clips) // config.batch_size
+        if not self.steps_per_epoch or not val_clips:
+            raise ValueError(
+                f"a training needs a batch of {config.batch_size} clips and one for validation, got {train_clips} and "
+                f"{val_clips}"
+            )
         self.clips_per_epoch = self.steps_per_epoch * config.batch_size
         sets = {"train": train_set, "val": val_set}
         data = {split: fingerprint(clips, Path(config.data_dir)) for split, clips in sets.items()}

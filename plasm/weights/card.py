@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import huggingface_hub
@@ -24,7 +24,8 @@ _PRIVATE = ("data_dir", "out", "init", "device", "workers")
 
 def without_folder(value: Any) -> Any:
     """An option's value, or of a path the last part: the rest is of one machine."""
-    return Path(value).name if isinstance(value, str) and "/" in value else value
+    # Windows' names have either slash.
+    return PureWindowsPath(value).name if isinstance(value, str) and {"/", "\\"} & set(value) else value
 
 
 @dataclass(frozen=True)

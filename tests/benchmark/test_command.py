@@ -46,7 +46,18 @@ def test_models_are_named_by_patterns_too_each_once(monkeypatch: pytest.MonkeyPa
     assert all(name.endswith("_mmnist") for name in default)
 
 
+def test_what_cannot_be_written_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measure = Mock()
+    monkeypatch.setattr("plasm.benchmark.command.measure", measure)
+    (tmp_path / "b").write_text("a file")
+    for out in (tmp_path / "b", tmp_path / "b" / "c.csv"):
+        with pytest.raises((FileExistsError, NotADirectoryError)):
+            benchmark.run(["tau_mmnist"], device="cpu", out=out)
+    measure.assert_not_called()
+
+
 def test_what_cannot_be_measured_is_an_error(tmp_path: Path) -> None:
+    assert "such as 1,2, got '1,x'" in fails("benchmark", "tau_mmnist", "--threads", "1,x", "--out", tmp_path)
     assert "no model of plasm is called resnet18" in fails("benchmark", "resnet18", "--out", tmp_path)
     assert "must be positive" in fails("benchmark", "tau_mmnist", "--rounds", 0, "--out", tmp_path)
     with pytest.raises(ValueError, match="runtime is one of eager, compile"):

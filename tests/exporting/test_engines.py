@@ -105,6 +105,8 @@ def test_a_file_of_another_model_is_refused(exports: Path) -> None:
         load_model("simvp_mmnist_tiny", file)
     with pytest.raises(ValueError, match=r"m\.onnx computes with the arguments it was written with: .* in_frames"):
         load_model(None, file, in_frames=3)
+    with pytest.raises(ValueError, match="engine is one of onnxruntime, openvino, got 'tvm'"):
+        load_exported(file, engine="tvm")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", NAMES)

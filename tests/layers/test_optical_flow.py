@@ -34,6 +34,12 @@ def test_finds_the_motion_of_a_moving_field(step: tuple[float, float]) -> None:
     )
 
 
+@pytest.mark.parametrize("size", [(18, 32), (8, 16), (32, 0)])
+def test_sizes_that_it_cannot_halve_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=f"must be multiples of 16, got {size[0]} x {size[1]}"):
+        OpticalFlow()(torch.zeros(1, 2, *size))
+
+
 def test_two_motions_at_once() -> None:
     left, right = moving(2.0, 0.0), moving(-2.0, 1.0)
     motion = OpticalFlow()(torch.cat([left, right], -1))

@@ -147,8 +147,9 @@ def test_phycell() -> None:
     predicted = h + cell.combine(cell.norm(cell.derivatives(h)))
     k = cell.gate(torch.cat([x, h], 1)).sigmoid()
     torch.testing.assert_close(cell(x, h), predicted + k * (x - predicted))
-    with pytest.raises(ValueError, match="seven groups"):
-        PhyCell(D, 3)
+    for kernel_size in (3, 14):
+        with pytest.raises(ValueError, match=f"odd, .* seven groups.* got {kernel_size}"):
+            PhyCell(D, kernel_size)
 
 
 @pytest.mark.parametrize("as_openstl", [False, True])

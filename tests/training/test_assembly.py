@@ -229,6 +229,14 @@ def test_a_notebook_trains_the_module_that_it_holds(tmp_path: Path) -> None:
     assert again.state.epoch == 1
 
 
+def test_a_trainer_needs_a_batch_and_a_clip_to_measure_on(tmp_path: Path) -> None:
+    clips = [torch.zeros(4, 1, 8, 8)] * 4
+    config = TrainConfig(model="half", data="gray", data_dir=".", out=str(tmp_path), batch_size=4, device="cpu")
+    for train_set, val_set, counts in ((clips[:3], clips, "3 and 4"), (clips, [], "4 and 0")):
+        with pytest.raises(ValueError, match=f"a batch of 4 clips and one for validation, got {counts}"):
+            Trainer(Prediction(Half()), train_set, val_set, config)
+
+
 def test_a_trainer_locks_its_folder_until_it_has_trained(tmp_path: Path) -> None:
     """As `plasm train` does: another one, of whatever process, would delete its checkpoints."""
     clips = [torch.full((4, 1, 8, 8), number / 8) for number in range(8)]
