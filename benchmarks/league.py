@@ -494,7 +494,11 @@ def picture(out: Path) -> None:
         name = row.model.removesuffix("_mmnist_tiny")
         frames.plot(range(1, len(errors) + 1), errors, color=colour, label=f"{name}, {scores['mse']:.1f}")
         if row.forward:
-            cost.scatter(1000 / row.forward, scores["mse"], row.parameters / 1.5e4, color=colour, edgecolor="black")
+            # Small ones lie on large ones.
+            cost.scatter(
+                1000 / row.forward, scores["mse"], row.parameters / 1.5e4, color=colour, edgecolor="black",
+                zorder=3 - row.parameters / MOST_PARAMETERS,
+            )  # fmt: skip
     cost.set(xlabel="milliseconds a forecast, of batches of 8, one thread", ylabel="MSE, 10,000 test clips")
     cost.set_title("After 48,000 clips, 1.05 G MACs; area: parameters", fontsize="medium")
     frames.set(xlabel="frame of the forecast", ylabel="MSE")
