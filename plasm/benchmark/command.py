@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from plasm.devices import choose_device, clear_failures, keep_freed_memory
-from plasm.files import atomic_write, listed
+from plasm.files import atomic_write, listed, make_folder
 from plasm.models import list_models
 
 from .measuring import Measurement, measure
@@ -43,16 +43,16 @@ def run(
         raise ValueError(f"no model of plasm is called {listed(unknown)}: `plasm list` shows those there are")
     names = list(dict.fromkeys(name for names in found.values() for name in names))
     where = choose_device(device)
-    # Before the time is spent.
-    (out.parent if out.suffix == ".csv" else out).mkdir(parents=True, exist_ok=True)
     keep_freed_memory(where)
-    with clear_failures("a smaller --batch-size, or fewer models, take less"):
-        rows = measure(names, where, dtype=getattr(torch, dtype), **options)
-    if out.suffix == ".csv":
-        write_csv(rows, out)
-    else:
-        write_csv(rows, out / "benchmark.csv")
-        with atomic_write(out / "benchmark.md") as beside:
-            beside.write_text(markdown(rows), encoding="utf-8")
-        picture(rows, out / "benchmark.png")
+    # Before the time is spent.
+    with make_folder(out.parent if out.suffix == ".csv" else out):
+        with clear_failures("a smaller --batch-size, or fewer models, take less"):
+            rows = measure(names, where, dtype=getattr(torch, dtype), **options)
+        if out.suffix == ".csv":
+            write_csv(rows, out)
+        else:
+            write_csv(rows, out / "benchmark.csv")
+            with atomic_write(out / "benchmark.md") as beside:
+                beside.write_text(markdown(rows), encoding="utf-8")
+            picture(rows, out / "benchmark.png")
     return rows

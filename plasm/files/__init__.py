@@ -1,6 +1,6 @@
 """Atomic writes, untrusted text and JSON, modules that users name, optional packages without the folder's settings."""
 
-from .atomic import atomic_write
+from .atomic import atomic_write, make_folder
 from .extras import require
 from .settings import import_without_settings
 from .untrusted import check_depth, is_count, is_number, listed, parse_json, read_json, reason, shown
@@ -15,6 +15,7 @@ __all__ = [
     "is_count",
     "is_number",
     "listed",
+    "make_folder",
     "parse_json",
     "read_json",
     "reason",
