@@ -71,7 +71,10 @@ def _variable(content: Any, file: Path, options: ReadOptions) -> Any:
         return options.array
     unit = [options.unit] if options.unit else []
     fields = [name for name in content if content[name].ndim in (2, 3) and content[name].dtype.kind in "uif"]
-    found = [name for name in fields if knows(str(content[name].attrs.get("units", "")).strip())]
+    found = [
+        name for name in fields
+        if knows(str(content[name].attrs.get("units", "")).strip()) and _may_be_rain(content[name])
+    ]  # fmt: skip
     if not found and unit:
         found = fields
     if len(found) != 1:
@@ -79,10 +82,16 @@ def _variable(content: Any, file: Path, options: ReadOptions) -> Any:
             f"{shown(n, 60)} ({shown(content[n].attrs.get('units', 'no unit'), 40)})" for n in found or fields
         )
         raise ValueError(
-            f"{file} holds {len(found) or 'no'} variables in a unit of rain, wanted one: "
+            f"{file} holds {len(found) or 'no'} variables of rain in a unit of it, wanted one: "
             f"{'give array=NAME of' if found else 'it has'} {shown(held, 600) or 'no field'}"
         )
     return found[0]
+
+
+def _may_be_rain(variable: Any) -> bool:
+    """Whether CF's name of a quantity, where a variable has one, is of rain: wind has a unit of rain rates, too."""
+    name = str(variable.attrs.get("standard_name", ""))
+    return not name or any(part in name for part in ("rain", "precipitation", "snow", "graupel", "reflectivity"))
 
 
 def _times(content: Any, variable: Any, file: Path, options: ReadOptions) -> list[datetime]:

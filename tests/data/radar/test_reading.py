@@ -218,8 +218,12 @@ def test_other_quantities_are_refused_by_name(tmp_path: Path) -> None:
         open_sequence(file)
     file = netcdf(tmp_path, START, storm(0))
     change(file, "rr", "units", "K")
-    with pytest.raises(ValueError, match=r"no variables in a unit of rain.*rr \(K\)"):
+    with pytest.raises(ValueError, match=r"no variables of rain in a unit of it.*rr \(K\)"):
         open_sequence(file)
+    wind = xarray.Dataset({"u": (("y", "x"), np.ones((4, 4)), {"units": "m s-1", "standard_name": "eastward_wind"})})
+    wind.to_netcdf(tmp_path / "wind202107141200.nc")
+    with pytest.raises(ValueError, match=r"no variables of rain in a unit of it.*u \(m s-1\)"):
+        open_sequence(tmp_path / "wind202107141200.nc")
     file = mrms(tmp_path, START, storm(0))
     message = bytearray(file.read_bytes())
     message[6] = 0  # the discipline: now 0/6/1, total cloud cover
