@@ -374,6 +374,8 @@ def test_what_fails_is_said_and_the_motion_plays_on(browser: Any, files: dict[st
     with serving(files) as server, opened(browser, server) as page:
         sync_api.expect(page.locator("#message strong")).to_have_text(title, timeout=60_000)
         assert "true motion plays" in page.inner_text("#message")
+        # It may be said before the digits are thrown, which then play by themselves.
+        until(page, f"{STATE}.scene !== null")
         set_slider(page, "time", 10)
         page.click("#play")
         until(page, f"{STATE}.frame > 11")
