@@ -6,7 +6,6 @@ Shapes: B clips, T input frames, T' output frames, C channels, H x W pixels.
 import fnmatch
 import logging
 import math
-import os
 import re
 from dataclasses import dataclass, fields
 from fractions import Fraction
@@ -25,7 +24,7 @@ from plasm.data.layouts import ArrayOptions
 from plasm.devices import choose_device, clear_failures, move
 from plasm.evaluation import BASELINES, Metrics, VideoMetrics, forecast, frame_mse
 from plasm.exporting import through_onnx
-from plasm.files import atomic_write, require
+from plasm.files import atomic_write, check_writable, require
 from plasm.models import ModelInterface, forecasting, frame_counts, list_models, load_model, summarize
 
 __all__ = ["PredictConfig", "Prediction", "predict"]
@@ -284,11 +283,7 @@ def _check_out(out: Path) -> bool:
         raise FileExistsError(f"{out} is a file; --out is a folder or a video")
     if is_video:
         require("av")
-    there = next(folder for folder in (out, *out.parents, Path.cwd()) if folder.exists())
-    if not there.is_dir() and there != out:
-        raise NotADirectoryError(f"{there} is a file; {out} cannot be written below it")
-    if not os.access(there, os.W_OK):
-        raise PermissionError(f"{there} cannot be written")
+    check_writable(out)
     return is_video
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from plasm.devices import choose_device, clear_failures, keep_freed_memory
-from plasm.files import atomic_write, listed, make_folder
+from plasm.files import atomic_write, check_writable, listed
 from plasm.models import list_models
 
 from .measuring import Measurement, measure
@@ -45,14 +45,15 @@ def run(
     where = choose_device(device)
     keep_freed_memory(where)
     # Before the time is spent.
-    with make_folder(out.parent if out.suffix == ".csv" else out):
-        with clear_failures("a smaller --batch-size, or fewer models, take less"):
-            rows = measure(names, where, dtype=getattr(torch, dtype), **options)
-        if out.suffix == ".csv":
-            write_csv(rows, out)
-        else:
-            write_csv(rows, out / "benchmark.csv")
-            with atomic_write(out / "benchmark.md") as beside:
-                beside.write_text(markdown(rows), encoding="utf-8")
-            picture(rows, out / "benchmark.png")
+    check_writable(out if out.suffix == ".csv" else out / "benchmark.csv")
+    with clear_failures("a smaller --batch-size, or fewer models, take less"):
+        rows = measure(names, where, dtype=getattr(torch, dtype), **options)
+    (out.parent if out.suffix == ".csv" else out).mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".csv":
+        write_csv(rows, out)
+    else:
+        write_csv(rows, out / "benchmark.csv")
+        with atomic_write(out / "benchmark.md") as beside:
+            beside.write_text(markdown(rows), encoding="utf-8")
+        picture(rows, out / "benchmark.png")
     return rows

@@ -1,8 +1,8 @@
-"""Atomic writes: a reader sees the old file or the whole new one. Folders that hold nothing at the end are not left."""
+"""Atomic writes: a reader sees the old file or the whole new one."""
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -17,14 +17,15 @@ def atomic_write(file: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-@contextmanager
-def make_folder(path: Path) -> Iterator[None]:
-    """Make a folder, and those that it lies in; what is still empty of them at the end is deleted again."""
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        yield
-    finally:
-        for folder in made:
-            with suppress(OSError):
-                folder.rmdir()
+def check_writable(path: Path) -> None:
+    """Check that a file or folder can be written, before the work whose result it is to hold. Nothing is made.
+
+    Raises:
+        NotADirectoryError: If it would lie below a file.
+        PermissionError: If it, or the folder in which it would be made, cannot be written.
+    """
+    there = next(folder for folder in (path, *path.parents, Path.cwd()) if folder.exists())
+    if not there.is_dir() and there != path:
+        raise NotADirectoryError(f"{there} is a file; {path} cannot be written below it")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{there} cannot be written")

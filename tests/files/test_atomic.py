@@ -1,7 +1,9 @@
 from contextlib import suppress
 from pathlib import Path
 
-from plasm.files import atomic_write, make_folder
+import pytest
+
+from plasm.files import atomic_write, check_writable
 
 
 def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path) -> None:
@@ -19,13 +21,10 @@ def test_a_file_is_the_old_one_until_the_new_one_is_whole(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_folders_that_stay_empty_are_not_left(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-    for folder in (tmp_path / "mine", tmp_path / "mine" / "a" / "b"):
-        with suppress(KeyError), make_folder(folder):
-            assert folder.is_dir()
-            raise KeyError
-        assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
-    with make_folder(tmp_path / "mine" / "a" / "b"):
-        (tmp_path / "mine" / "a" / "c").touch()
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "c", "mine"]
+def test_what_cannot_be_written_is_known_before(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path, tmp_path / "file", tmp_path / "a" / "b"):
+        check_writable(path)
+    with pytest.raises(NotADirectoryError, match=r"file is a file; .* cannot be written below it"):
+        check_writable(tmp_path / "file" / "a" / "b")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
