@@ -81,7 +81,8 @@ def export(
     the archive that a .pt2 file is.
 
     Args:
-        model: Of plasm, or any that maps clips so and has ``in_frames``, ``out_frames`` and ``in_chans``.
+        model: Of plasm, or any that maps clips so and has ``in_frames``, ``out_frames`` and ``in_chans``; of a compiled
+            one, the model that was compiled.
         file: .onnx for "onnx", or .pt2.
         format: "onnx", by torch's exporter, opset 20; "pt2", by ``torch.export.save``; "aoti", compiled by
             AOTInductor for machines like this one.
@@ -102,7 +103,7 @@ def export(
         OSError: If the file cannot be written, or "aoti" finds no C++ compiler.
         ValueError: If an argument is wrong.
     """
-    file = Path(file)
+    file, model = Path(file), weights.unwrapped(model)
     if clips is not None and len(clips) < 3:
         raise ValueError(f"clips to check on are 3 or more, got {len(clips)}")
     _check_arguments(file, format, num_frames)

@@ -58,7 +58,7 @@ def read_json(file: Path) -> Any:
         ValueError: If it is no JSON, larger than 16 MiB, or nested deeper than 32 times.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is not there")
+        raise FileNotFoundError(f"{file} is not there, or no file")
     if (size := file.stat().st_size) > _BYTES:
         raise ValueError(f"{file} is damaged: it has {size:,} bytes, far more than a file of its kind")
     return parse_json(file.read_bytes(), str(file))

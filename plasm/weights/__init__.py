@@ -14,6 +14,7 @@ from .files import (
     save_pretrained,
     save_tensors,
     tensors_sha256,
+    unwrapped,
 )
 from .hub import cached_file, cached_sha256, check_cached, fetch, fetch_config, push
 from .interface import ModelInterface
@@ -54,4 +55,5 @@ __all__ = [
     "sources",
     "tags",
     "tensors_sha256",
+    "unwrapped",
 ]

@@ -56,7 +56,7 @@ def read_checkpoint(file: Path, key: str | None = None) -> dict[str, Tensor]:
 def read_entry(file: Path, key: str | None = None) -> tuple[str, dict[str, Tensor]]:
     """As ``read_checkpoint``, with the name of the entry before the tensors; "" where the file holds them itself."""
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is not there")
+        raise FileNotFoundError(f"{file} is not there, or no file")
     if (foreign := foreign_content(file)) or (foreign := _no_container(file)):
         raise ValueError(f"{file} is no checkpoint of torch: it {foreign}")
     check_size(file)
@@ -190,7 +190,7 @@ def _choose(content: Any, what: str, key: str | None) -> tuple[str, Any]:
         taken = key
     elif named and named[0] in _AVERAGES:
         taken = named[0]
-    elif averages := list(filter(_AVERAGE.search, holders)):
+    elif averages := list(filter(_is_average, holders)):
         taken = _only(averages, what)
     elif named:
         taken = named[0]
@@ -200,6 +200,14 @@ def _choose(content: Any, what: str, key: str | None) -> tuple[str, Any]:
         return "", content
     if key is None and (others := [name for name in holders if name != taken]):
         _logger.warning('%s: took "%s"; --key takes another: %s', what, shown(taken), listed(others))
+    # An average as a list of tensors without names, as torch_ema keeps it: which is whose, only its writer knows.
+    unread = [
+        name for name, value in content.items() if _is_average(name) and name not in holders and _tensors_in(value)
+    ]
+    if key is None and unread:
+        _logger.warning(
+            '%s: took "%s", not the average in %s, whose tensors have no names', what, shown(taken), listed(unread)
+        )
     # What is found may be another such dictionary: the state of a wrapper, say.
     inner, found = _choose(content[taken], what, None)
     return ".".join(filter(None, (taken, inner))), found
@@ -223,6 +231,16 @@ def _holds_tensors(name: str, value: Mapping[Any, Any], depth: int = _DEEPEST) -
         return True
     parts = ((inner, each) for inner, each in value.items() if inner in known and isinstance(each, Mapping))
     return any(_holds_tensors(inner, each, depth - 1) for inner, each in parts)
+
+
+def _is_average(name: Any) -> bool:
+    return isinstance(name, str) and (name in _AVERAGES or _AVERAGE.search(name) is not None)
+
+
+def _tensors_in(value: Any) -> bool:
+    """Whether an entry is a list of tensors, or has one."""
+    lists = value.values() if isinstance(value, Mapping) else [value]
+    return any(isinstance(each, list | tuple) and any(isinstance(one, Tensor) for one in each) for each in lists)
 
 
 def _is_plain(name: Any, value: Any) -> bool:

@@ -92,7 +92,7 @@ def load_tensors(file: Path, sha256: str | None = None) -> dict[str, Tensor]:
             has not the memory for it.
     """
     if not file.is_file():
-        raise FileNotFoundError(f"{file} is not there")
+        raise FileNotFoundError(f"{file} is not there, or no file")
     size = check_size(file)
     try:
         content = file.read_bytes()
@@ -230,7 +230,7 @@ def save_pretrained(
     Raises:
         ValueError: If the model was not made by ``timm.create_model``, or predicts no frames.
     """
-    folder, model = Path(folder), _unwrapped(model)
+    folder, model = Path(folder), unwrapped(model)
     _check_savable(model)
     folder.mkdir(parents=True, exist_ok=True)
     if tensors is not None:
@@ -295,7 +295,7 @@ def made_as_published(model: Any, row: manifest.Entry) -> bool:
     )
 
 
-def _unwrapped(model: Any) -> Any:
+def unwrapped(model: Any) -> Any:
     """The model in what torch puts around one: of a compiled one, of several devices, of an average."""
     while True:
         if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel | AveragedModel):

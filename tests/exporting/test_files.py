@@ -84,6 +84,12 @@ def test_onnx_file_of_any_batch_and_size_that_says_what_it_is(exported: Path) ->
     assert [entry.version for entry in onnx.load(exported).opset_import if entry.domain == ""] == [20]
 
 
+def test_a_compiled_model_is_exported_as_what_was_compiled(tmp_path: Path) -> None:
+    done = plasm.export(torch.compile(small()), tmp_path / "small.pt2", "pt2", size=SIZE)
+    assert done.metadata["model"] == "PLASM"
+    assert torch.allclose(load_exported(done.file)(clips()), small()(clips()), atol=1e-5)
+
+
 def test_exported_model_is_a_model(exported: Path) -> None:
     model, loaded = small(), load_model(None, str(exported))
     assert (loaded.in_frames, loaded.out_frames, loaded.in_chans) == (3, 2, 1)

@@ -84,6 +84,21 @@ def test_what_was_taken_is_said_and_chosen(tmp_path: Path, caplog: pytest.LogCap
 
 
 @pytest.mark.parametrize(
+    ("name", "average"),
+    [
+        ("ema", {"decay": 0.999, "shadow_params": list(AVERAGE.values()), "collected_params": None}),
+        ("ema_params", list(AVERAGE.values())),
+    ],
+)
+def test_an_average_without_names_is_not_passed_over_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, average: Any
+) -> None:
+    torch.save({"model": RAW, name: average, "ema_decay": 0.999}, file := tmp_path / "old.pth")
+    assert torch.equal(weights.read_checkpoint(file)["w"], RAW["w"])
+    assert caplog.messages == [f'{file}: took "model", not the average in {name}, whose tensors have no names']
+
+
+@pytest.mark.parametrize(
     "content", [{"generator": RAW, "discriminator": AVERAGE}, {"net": RAW, "ema_fast": RAW, "ema_slow": AVERAGE}]
 )
 def test_a_choice_that_nobody_made_is_refused(tmp_path: Path, content: Any) -> None:
