@@ -106,8 +106,6 @@ def evaluate(**arguments: Any) -> None:
         "clips at a time"
     )
     if config.per_frame:
-        click.echo("\nframe" + "".join(f"{key:>16}" for key in own.per_frame))
-        for number, row in enumerate(zip(*own.per_frame.values(), strict=True), start=1):
-            click.echo(f"{number:<5}" + "".join(f"{value:>16.4f}" for value in row))
+        click.echo("\n" + evaluation.frames_table(own, config.data, done.frame_values))
     if done.file:
         click.echo(f"written to {done.file}")

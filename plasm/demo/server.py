@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -14,6 +15,8 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 from urllib.parse import unquote
+
+from plasm.files import check_writable
 
 from .models import LIST, SITE, PageModel, packaged_models, write_list
 
@@ -70,25 +73,33 @@ def check_free(out: Path) -> None:
 
     Raises:
         FileExistsError: If it holds something already.
+        OSError: If it cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f"{out} is there already: name a new folder, or an empty one")
+    check_writable(out)
 
 
 def copy_site(files: Files, out: Path) -> None:
-    """Write the page into a folder, for any web server.
+    """Write the page into a folder, for any web server: all of it, or nothing.
 
     Raises:
         FileExistsError: If the folder holds something already.
+        OSError: If a file cannot be written.
     """
     check_free(out)
-    for name, content in files.items():
-        target = out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            target.write_bytes(content)
-        else:
-            shutil.copyfile(content, target)
+    out.mkdir(parents=True, exist_ok=True)
+    # In the folder itself, which may be the current one or a mount: neither can be renamed onto.
+    with tempfile.TemporaryDirectory(prefix=".page-", dir=out) as whole:
+        for name, content in files.items():
+            target = Path(whole, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                target.write_bytes(content)
+            else:
+                shutil.copyfile(content, target)
+        for each in Path(whole).iterdir():
+            each.rename(out / each.name)
 
 
 class DemoServer(ThreadingHTTPServer):

@@ -7,7 +7,7 @@ from .lpips import frame_lpips, load_lpips
 from .metrics import Metrics, VideoMetrics
 from .published import published_scores
 from .scoring import evaluate
-from .tables import metrics_table
+from .tables import frames_table, metrics_table
 
 __all__ = [
     "BASELINES",
@@ -24,6 +24,7 @@ __all__ = [
     "frame_mse",
     "frame_psnr",
     "frame_ssim",
+    "frames_table",
     "load_lpips",
     "metrics_table",
     "published_scores",

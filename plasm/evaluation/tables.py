@@ -33,12 +33,7 @@ def metrics_table(table: dict[str, Metrics], name: str = "", frame_values: int =
         name: Of the data set.
         frame_values: C * H * W, by which the sum over a frame becomes a mean.
     """
-    sums, means = _TABLE_FACTORS.get(name, {}), _TABLE_MEANS.get(name, {})
-    factors = sums | {key: factor / frame_values for key, factor in means.items()}
-    suffixes = {key: f" x{factor:g}" for key, factor in sums.items()}
-    suffixes |= {key: f" x{factor:g} (mean)" for key, factor in means.items()}
-    factors |= {key: factors.get(key.partition("_")[0], 1) for key in _PUBLISHED.values()}
-    suffixes |= {key: suffixes.get(key.partition("_")[0], "") for key in _PUBLISHED.values()}
+    factors, suffixes = _scale(name, frame_values)
     width, lines = max(map(len, table)) + 2, []
     published = any("psnr_simvp" in metrics.means for metrics in table.values())
     for columns in (_COLUMNS, _PUBLISHED) if published else (_COLUMNS,):
@@ -51,3 +46,32 @@ def metrics_table(table: dict[str, Metrics], name: str = "", frame_values: int =
             values = (f"{value:>18.{4 if key[:4] in _FOUR_DIGITS else 2}f}" for key, value in scaled.items())
             lines.append(f"{row:<{width}}" + "".join(values))
     return "\n".join([*lines, *dict.fromkeys(metrics.note for metrics in table.values() if metrics.note)])
+
+
+def frames_table(metrics: Metrics, name: str = "", frame_values: int = 1) -> str:
+    """A row for each predicted frame, in the units of ``metrics_table``.
+
+    Args:
+        metrics: Of one forecast.
+        name: Of the data set.
+        frame_values: C * H * W, by which the sum over a frame becomes a mean.
+    """
+    factors, suffixes = _scale(name, frame_values)
+    titles = {key: title for title, key in (_PUBLISHED | _COLUMNS).items()}
+    known = [key for key in metrics.per_frame if key in titles]
+    lines = ["frame" + "".join(f"{titles[key] + suffixes.get(key, ''):>20}" for key in known)]
+    for number, row in enumerate(zip(*(metrics.per_frame[key] for key in known), strict=True), start=1):
+        scaled = (value * factors.get(key, 1) for key, value in zip(known, row, strict=True))
+        lines.append(f"{number:<5}" + "".join(f"{value:>20.4f}" for value in scaled))
+    return "\n".join(lines)
+
+
+def _scale(name: str, frame_values: int) -> tuple[dict[str, float], dict[str, str]]:
+    """By what a data set's tables multiply each metric, and what its title then says."""
+    sums, means = _TABLE_FACTORS.get(name, {}), _TABLE_MEANS.get(name, {})
+    factors = sums | {key: factor / frame_values for key, factor in means.items()}
+    suffixes = {key: f" x{factor:g}" for key, factor in sums.items()}
+    suffixes |= {key: f" x{factor:g} (mean)" for key, factor in means.items()}
+    factors |= {key: factors.get(key.partition("_")[0], 1) for key in _PUBLISHED.values()}
+    suffixes |= {key: suffixes.get(key.partition("_")[0], "") for key in _PUBLISHED.values()}
+    return factors, suffixes

@@ -21,7 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from plasm import weights
 from plasm._version import __version__
-from plasm.files import require
+from plasm.files import check_writable, require
 from plasm.models import ModelInterface, forecasting
 
 from .checking import check_file, sample_clips
@@ -189,6 +189,7 @@ def _check_arguments(file: Path, format: str, num_frames: int | None) -> None:
         raise ValueError(f"a file of the format {format} ends in {_SUFFIXES[format]}, got {file}")
     if num_frames is not None and num_frames < 1:
         raise ValueError(f"num_frames must be positive, got {num_frames}")
+    check_writable(file)
     if format == "onnx":
         for name in ("onnx", "onnxruntime", "onnxscript"):
             require(name)

@@ -16,7 +16,7 @@ from plasm.data.radar.sequence import below
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import SINGLE_PROCESS, ProcessGroup, init_process_group
 from plasm.evaluation import EvaluateConfig, forecast
-from plasm.files import atomic_write
+from plasm.files import atomic_write, check_writable
 from plasm.models import ModelInterface, frame_counts, load_model
 
 from . import pictures
@@ -209,6 +209,7 @@ def run(config: EvaluateConfig) -> RainEvaluation | None:
         raise ValueError(
             "--data radar takes no --per-frame, --published and --lpips: scores.csv has every score by lead time"
         )
+    check_writable(Path(config.out) / "scores.csv")
     net = load_model(config.model, config.weights, trust=config.trust)
     if (channels := ModelInterface.of(net).in_chans) not in (None, 1):
         raise ValueError(f"radar has 1 channel, {config.weights or config.model} takes {channels}")

@@ -11,6 +11,7 @@ from plasm._version import __version__
 from plasm.data.radar import ReadOptions, Sequence, open_sequence
 from plasm.devices import choose_device, move
 from plasm.evaluation import forecast
+from plasm.files import check_writable
 from plasm.models import ModelInterface, frame_counts, load_model, public_name
 from plasm.weights import entries, file_sha256
 from plasm.weights.files import WEIGHTS_NAME
@@ -73,6 +74,7 @@ def predict_rain(
         ImportError: If reading them needs a package that is not installed.
     """
     file = _out_file(Path(out))
+    check_writable(file)
     options, at = _options(dict(data_args or {}))
     net = move(load_model(model, weights, trust=trust), choose_device(device)).eval()
     if (channels := ModelInterface.of(net).in_chans) not in (None, 1):

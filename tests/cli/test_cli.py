@@ -503,6 +503,24 @@ def test_where_predictions_go_is_checked_before_the_work(
     assert ("cannot be written" if name != "file" else "is a file") in fails("predict", "--out", tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "export plasm_mmnist_tiny --out file/a.onnx",
+        "evaluate --data radar --data-dir here --weights plasm_radar --out file/scores",
+        "predict --data radar --input here --weights plasm_radar --out file/forecast",
+        "demo --weights plasm_mmnist_tiny --out file/page",
+    ],
+)
+def test_where_results_go_is_checked_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: pytest.fail("worked first"))
+    (tmp_path / "file").touch()
+    assert re.search(r"file is a file; file\S* cannot be written below it", fails(*command.split()))
+
+
 def test_frames_without_ssim_have_the_other_metrics(tmp_path: Path) -> None:
     np.save(tmp_path / "flat.npy", np.random.default_rng(0).integers(0, 256, (20, 5, 32), dtype=np.uint8))
     out = ok("predict", "--input", tmp_path / "flat.npy", "--out", tmp_path / "p")

@@ -181,6 +181,15 @@ def test_a_copy_is_whole_and_overwrites_nothing(tmp_path: Path) -> None:
         copy_site(files, tmp_path / "page")
 
 
+def test_a_copy_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "page").mkdir()
+    with pytest.raises(FileNotFoundError):
+        copy_site({"a/one.js": b"1", "two.js": tmp_path / "none.js"}, tmp_path / "page")
+    assert not list((tmp_path / "page").iterdir())
+    copy_site({"a/one.js": b"1"}, tmp_path / "page")
+    assert [file.name for file in (tmp_path / "page").rglob("*.*")] == ["one.js"]
+
+
 def test_nothing_on_the_page_comes_from_elsewhere() -> None:
     files = [file for file in SITE.glob("*.*") if file.suffix in (".html", ".css", ".js")]
     link = re.compile(r"""(?:src|import|from|fetch|url)\W{1,3}(?:https?:|//)""")

@@ -59,11 +59,18 @@ def test_both_phases_and_evaluation(
     for phase in ("one", "two"):
         assert (tmp_path / phase / "samples" / "epoch_0001.png").is_file()
     out = run(
-        "evaluate", "--weights", tmp_path / "two", "--data", name, "--data-dir", tmp_path, *options, "--num-clips", 1
-    )
+        "evaluate", "--weights", tmp_path / "two", "--data", name, "--data-dir", tmp_path, *options, "--num-clips", 1,
+        "--per-frame",
+    )  # fmt: skip
     assert f"1 test clips of {name}, {clip} frames" in out
     assert columns in [column.strip() for column in out.splitlines()[1].split("  ")]
     assert re.search(r"the model predicted [\d,.]+ frames a second on cpu, 10 clips at a time", out)
+    # Frame by frame in the same units: the mean of a column is what stands above.
+    head, *frames = out.split("\n\n")[1].splitlines()[: int(clip.split()[-1]) + 1]
+    assert head.split("  ")[0] == "frame"
+    assert columns in [column.strip() for column in head.split("  ")]
+    mean = sum(float(line.split()[1]) for line in frames) / len(frames)
+    assert mean == pytest.approx(float(out.splitlines()[2].split()[1]), abs=0.01)
     if name == "kitticaltech":
         # Table III: a thousand times the mean over 128 x 160 pixels of 3 channels.
         measured = json.loads((tmp_path / "two" / "metrics.json").read_text(encoding="utf-8"))["metrics"]
