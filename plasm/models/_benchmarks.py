@@ -21,7 +21,7 @@ _LEAGUE: dict[str, Any] = {
     "optimizer": "muon", "lr": 0.004, "batch_size": 8, "clip_grad": 1.0, "epochs": 10, "clips_per_epoch": 4800,
     "schedule": "wsd", "warmup_steps": 100, "decay_epochs": 2,
 }  # fmt: skip
-"""How the league's weights were trained; the rule of docs/league.md chose Muon and this rate for all so far."""
+"""How the league's weights were trained; docs/league.md's rules chose Muon for all, and this rate for all but one."""
 
 TINY_SAMPLING_STOP = 2400
 """Of the league's 6,000 steps, the share that OpenSTL's 50,000 steps have of its 125,000."""
@@ -66,7 +66,8 @@ def recipes(
         task_args: Options of the family's task, likewise.
         tiny: Options of the family's task for ``prefix_mmnist_tiny``, whose recipe is the league's; None if there is
             no such constructor.
-        **train: Hyperparameters of training, such as ``lr``: a value for all benchmarks, or a mapping by benchmark.
+        **train: Hyperparameters of training, such as ``lr``: a value for all benchmarks, or a mapping by benchmark,
+            ``TINY`` among them if it is not the league's.
     """
     out = {}
     for name in benchmarks:
@@ -75,7 +76,8 @@ def recipes(
             train_args["task_args"] = _of_benchmark(task_args, name)
         out[f"{prefix}_{name}"] = {"train": train_args, **({"pretrain": _PRETRAIN[name]} if phase_1 else {})}
     if tiny is not None:
-        out[f"{prefix}_{TINY}"] = {"train": _LEAGUE | ({"task_args": dict(tiny)} if tiny else {})}
+        own = {key: value[TINY] for key, value in train.items() if isinstance(value, Mapping) and TINY in value}
+        out[f"{prefix}_{TINY}"] = {"train": _LEAGUE | own | ({"task_args": dict(tiny)} if tiny else {})}
     return out
 
 
