@@ -169,7 +169,8 @@ class PLASMRadar(VideoModel):
             moved = advect(frames[:, :-1].flatten(0, 1), resize(past.flatten(0, 1), frames))
             moved = torch.cat([moved.unflatten(0, past.shape[:2]), frames[:, -1:]], 1)
             seen = torch.cat([moved.flatten(1, 2), resize(paths[:, 0], frames) / OpticalFlow.reduction], 1)
-        features: Tensor = self.stem(seen)
+        # The motion is found in float32, whatever the weights are of.
+        features: Tensor = self.stem(seen.to(next(self.stem.parameters()).dtype))
         return features
 
     def _correct(self, readings: Tensor, frames: Tensor, paths: Tensor, clip: Tensor) -> Tensor:

@@ -126,6 +126,17 @@ def test_dry_clips_stay_finite() -> None:
     assert untrained().predict(torch.zeros(1, 6, 1, 64, 64), 12).abs().max() == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_forecast(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("plasm_radar", **SMALL).train()
+    nn.init.normal_(model.translator.out_proj.weight, std=0.1)
+    clip = shower(torch.tensor([32.0, 32.0]) + torch.arange(6)[:, None], (64, 64))
+    expected = model(clip)
+    out = model.to(dtype)(clip.to(dtype))
+    torch.testing.assert_close(out.float(), expected, atol=0.02 * expected.abs().max().item(), rtol=0)
+
+
 @pytest.mark.parametrize("size", [(64, 64), (100, 83), (765, 700)])
 def test_published_weights_forecast_any_size(size: tuple[int, int]) -> None:
     model = timm.create_model("plasm_radar", pretrained=True).eval()
