@@ -184,7 +184,8 @@ def sparse_conv2d(x: SparseTensor, weight: Tensor, bias: Tensor | None = None, s
     if weight.shape[1] != x.features.shape[1]:
         raise ValueError(f"weight {tuple(weight.shape)} (groups=1) does not fit {x.features.shape[1]} input channels")
     features = x.features
-    if torch.is_autocast_enabled(device_type):
+    # Autocast leaves float64 as it is.
+    if torch.is_autocast_enabled(device_type) and features.dtype is not torch.float64:
         dtype = torch.get_autocast_dtype(device_type)
         features, weight, bias = features.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     if kernel_size == stride == 1:

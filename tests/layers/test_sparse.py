@@ -314,6 +314,14 @@ def test_bf16_autocast(device: str) -> None:
     assert sum(distances[0]) <= 2 * sum(distances[1])
 
 
+def test_autocast_leaves_double_precision_as_it_is() -> None:
+    x, visible = random_case(0.5, (1, 2, 6, 6), torch.float64)
+    layer = SparseConv2d(2, 3, 3, padding=1, dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        dense, sparse = layer(x * visible), layer(SparseTensor.from_dense(x, visible)).to_dense()
+    assert_same(sparse, dense * visible, 1e-12)
+
+
 def test_bf16_statistics_are_fp32() -> None:
     """4,096 values of 1 or 1 + 2^-7: summed in bf16 they would stop growing at 256."""
     x = torch.ones(1, 2, 64, 32)
