@@ -393,6 +393,12 @@ class SparseStack(nn.Module):
         """
         if visible is None:
             return self._run(self.blocks, frames)
+        if self.kernel_size not in (1, 3):
+            # Before the tables are built: a wider kernel would look past the border of their grid.
+            raise ValueError(
+                f"with a mask, this encoder takes kernels 1x1 and 3x3 alone, and has {self.kernel_size}x"
+                f"{self.kernel_size}: make it with a kernel size of 3, or leave the mask out"
+            )
         sites = find_sites(visible, [(self.kernel_size, 1 + i % 2) for i in range(len(self.blocks))])
         return self._run(self.blocks, SparseTensor(sites.gather(frames), sites)).to_dense()
 

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from plasm.layers import sparse
+from plasm.layers.simvp_coders import SimVPEncoder
 from plasm.layers.sparse import (
     SparseConv2d,
     SparseEncoder,
@@ -475,6 +476,9 @@ def test_errors_say_what_is_wrong() -> None:
         sparse_group_norm(tensor, 1, negative_slope=0.0)
     with pytest.raises(ValueError, match=r"\(N, 1, H, W\)"):
         SparseEncoder(2, 4, 2)(x, visible[..., :3])
+    for kernel in (2, 5):
+        with pytest.raises(ValueError, match=f"kernels 1x1 and 3x3 alone, and has {kernel}x{kernel}"):
+            SimVPEncoder(2, 4, 2, kernel)(x, visible)
 
 
 def test_repr_names_the_sizes() -> None:
