@@ -20,7 +20,7 @@ def mean_squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes differ, where torch would broadcast.
     """
-    _check_shapes(prediction, target)
+    check_shapes(prediction, target)
     return F.mse_loss(prediction.float(), target)
 
 
@@ -30,7 +30,7 @@ def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
     Raises:
         ValueError: If the shapes differ.
     """
-    _check_shapes(prediction, target)
+    check_shapes(prediction, target)
     return F.l1_loss(prediction.float(), target)
 
 
@@ -49,7 +49,11 @@ def differential_divergence(prediction: Tensor, target: Tensor, temperature: flo
 
     Returns:
         A scalar.
+
+    Raises:
+        ValueError: If the shapes differ.
     """
+    check_shapes(prediction, target)
     if prediction.shape[1] <= 2:
         return prediction.new_zeros(())
     p, q = (F.log_softmax(clip.float().diff(dim=1).flatten(2) / temperature, -1) for clip in (prediction, target))
@@ -95,10 +99,20 @@ def weigh(prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
 
     Returns:
         target + sqrt(weight) (prediction - target).
+
+    Raises:
+        ValueError: If the shapes differ.
     """
+    # What comes out would have the target's shape, and no loss would see that the prediction had not.
+    check_shapes(prediction, target)
     return prediction if weight is None else target + weight.sqrt() * (prediction - target)
 
 
-def _check_shapes(prediction: Tensor, target: Tensor) -> None:
+def check_shapes(prediction: Tensor, target: Tensor) -> None:
+    """Check that a forecast has the shape of what should come out.
+
+    Raises:
+        ValueError: If it has not.
+    """
     if prediction.shape != target.shape:
         raise ValueError(f"the model gives {tuple(prediction.shape)} where the clips need {tuple(target.shape)}")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .losses import check_shapes
 from .prediction import Prediction
 from .task import Losses, check_options
 
@@ -69,7 +70,12 @@ class RainPrediction(Prediction):
         return self.rain_losses(prediction.float(), target, weight), prediction
 
     def rain_losses(self, prediction: Tensor, target: Tensor, weight: Tensor) -> Losses:
-        """Of a forecast and what should come out, (B, F, C, H, W) each, and the weights of the truth's cells."""
+        """Of a forecast and what should come out, (B, F, C, H, W) each, and the weights of the truth's cells.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        check_shapes(prediction, target)
         prediction, target, weight = (self._inside(each) for each in (prediction, target, weight))
         covered = (weight > 0).to(prediction.dtype)
         score, bias = prediction.new_zeros(()), prediction.new_zeros(())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from plasm.layers.phycell import kernel_moments
-from plasm.tasks import absolute_error, decoupling, differential_divergence, mean_squared_error, moment_loss
+from plasm.tasks import absolute_error, decoupling, differential_divergence, mean_squared_error, moment_loss, weigh
 
 
 def test_errors_are_means_over_all_numbers() -> None:
@@ -18,6 +18,18 @@ def test_errors_are_means_over_all_numbers() -> None:
     for loss in (mean_squared_error, absolute_error):
         with pytest.raises(ValueError, match=r"gives \(1, 2, 1, 1, 2\) where the clips need \(1, 2, 1, 1, 1\)"):
             loss(both[0], both[1][..., :1])
+
+
+def test_no_loss_takes_a_forecast_of_another_shape() -> None:
+    """Weights, too: what weighs a forecast of one frame would make it one of as many as the target has."""
+    target = torch.rand(2, 4, 1, 3, 3)
+    for prediction in (target[:, :1], target[:1]):
+        for loss in (mean_squared_error, absolute_error, differential_divergence):
+            with pytest.raises(ValueError, match="where the clips need"):
+                loss(prediction, target)
+        with pytest.raises(ValueError, match="where the clips need"):
+            weigh(prediction, target, torch.ones_like(target))
+    assert torch.equal(weigh(target, target, None), target)
 
 
 def test_differential_divergence_is_its_formula() -> None:
