@@ -40,7 +40,7 @@ class RainPrediction(Prediction):
         margin: Cells at each edge of a crop that the loss leaves out: rain comes in there that no frame has shown.
 
     Raises:
-        ValueError: If an option is no number from 0 on, or there is no threshold.
+        ValueError: If an option is no number from 0 on (of ``margin``, a whole one), or there is no threshold.
     """
 
     # Its terms are ratios of sums over what it is given.
@@ -58,6 +58,12 @@ class RainPrediction(Prediction):
     ) -> None:
         super().__init__(model, rollout)
         check_options(width=width, bias_weight=bias_weight, error_weight=error_weight, margin=margin)
+        if not isinstance(margin, int):
+            raise ValueError(f"margin is a whole number of cells, got {margin!r}")
+        if not isinstance(thresholds, list | tuple) or None in thresholds:
+            raise ValueError(f"thresholds are several numbers, such as (0.1, 0.5), got {thresholds!r}")
+        for threshold in thresholds:
+            check_options(thresholds=threshold)
         if not thresholds or not width:
             raise ValueError(f"rain has a threshold and a width above 0, got {thresholds} and {width}")
         self.thresholds, self.width, self.margin = tuple(thresholds), width, margin

@@ -68,3 +68,12 @@ def test_wrong_options_are_errors() -> None:
     for options in ({"width": 0}, {"thresholds": ()}, {"bias_weight": -1}, {"margin": -2}):
         with pytest.raises(ValueError, match=next(iter(options)).removesuffix("s").replace("_", "_")):
             RainPrediction(Known(torch.zeros(1)), **options)
+    for options in ({"thresholds": (float("nan"),)}, {"thresholds": ("a",)}, {"thresholds": 0.5}, {"margin": 2.5}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            RainPrediction(Known(torch.zeros(1)), **options)
+
+
+def test_a_forecast_of_another_shape_is_an_error() -> None:
+    truth = torch.rand(1, 3, 1, 40, 40)
+    with pytest.raises(ValueError, match="where the clips need"):
+        RainPrediction(Known(truth[:, :1])).train()(clips(truth), torch.zeros(1), 0, 0)
