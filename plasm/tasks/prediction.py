@@ -19,12 +19,14 @@ class Prediction(Task):
             clip and forecasts before it, as ``predict`` feeds them back, and the loss is that of all K * T' frames.
 
     Raises:
-        ValueError: If K is more than 1 and the model's output cannot be its input.
+        ValueError: If K is no whole number above 0, or more than 1 and the model's output cannot be its input.
     """
 
     def __init__(self, model: nn.Module, rollout: int = 1) -> None:
         super().__init__(model)
         self.in_frames, self.out_frames = frame_counts(model)
+        if not isinstance(rollout, int) or isinstance(rollout, bool) or rollout < 1:
+            raise ValueError(f"rollout is a number of forecasts, a whole number above 0, got {rollout!r}")
         self.rollout = rollout
         if rollout > 1 and getattr(model, "in_chans", None) != getattr(model, "out_chans", None):
             raise ValueError(

@@ -61,8 +61,17 @@ class FramePrediction(Prediction):
     """
 
     def training_step(self, clip: Tensor, target: Tensor, step: int, weight: Tensor | None) -> tuple[Losses, Tensor]:
-        """See ``Prediction``."""
+        """See ``Prediction``.
+
+        Raises:
+            ValueError: If there are fewer frames than the K * T' that should come out, which no shape would show.
+        """
         model: Any = self.model
+        if target.shape[1] != (wanted := self.rollout * self.out_frames):
+            raise ValueError(
+                f"the model is to give {wanted} frames where the clips, of {clip.shape[1] + target.shape[1]}, need "
+                f"{target.shape[1]}: give it clips of {self.in_frames + wanted}"
+            )
         forecasts, states = model.unroll(clip, target, self.draw_mask(len(clip), target.shape[1], step))
         frames = torch.cat([clip, target], 1)[:, 1:]
         weighed = weigh(forecasts.float(), frames, None if weight is None else weight[:, 1:])

@@ -67,6 +67,11 @@ def test_what_does_not_fit_is_said() -> None:
         Prediction(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="divergence_weight is a number from 0 on, got -1"):
         DivergencePrediction(Counts(), divergence_weight=-1)
+    with pytest.raises(ValueError, match=r"gives \(1, 3, 1, 1, 1\) where the clips need \(1, 2, 1, 1, 1\)"):
+        DivergencePrediction(Counts())(CLIPS[:, :4], torch.tensor([0]), 0, 0)
+    for rollout in (0, -1, 2.5, True, "2"):
+        with pytest.raises(ValueError, match="rollout is a number of forecasts, a whole number above 0, got"):
+            Prediction(Next(), rollout=rollout)  # type: ignore[arg-type]
 
 
 def test_tau_adds_a_tenth_of_the_divergence() -> None:

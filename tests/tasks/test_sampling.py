@@ -103,6 +103,12 @@ def test_a_rollout_is_a_longer_forecast() -> None:
     assert seen.prediction.flatten().tolist() == [4, 2, 1, 0.5, 0.25, 0.125]
 
 
+def test_clips_that_are_too_short_for_it_are_refused() -> None:
+    for rollout, clips in ((1, CLIPS[:, :-1]), (2, CLIPS)):
+        with pytest.raises(ValueError, match=f"clips of {IN_FRAMES + rollout * OUT_FRAMES}$"):
+            ScheduledSampling(Scale(), rollout=rollout)(clips, INDEX, 0, 0)
+
+
 def test_what_is_shown_is_the_schedules() -> None:
     model = Scale()
     task, clips = ScheduledSampling(model, sampling_stop=1000, reverse_sampling=True), CLIPS.expand(4000, -1, 1, 1, 1)
@@ -160,6 +166,7 @@ def test_teacher_forcing_is_of_whole_batches_and_falls_with_the_step() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "error"),
     [
+        (ScheduledSampling, {"rollout": 0}, "rollout is a number of forecasts, a whole number above 0, got 0"),
         (ScheduledSampling, {"sampling_stop": -1}, "sampling_stop is a number from 0 on, got -1"),
         (ScheduledSampling, {"sampling_stop": "soon"}, "sampling_stop is a number from 0 on, got 'soon'"),
         (ScheduledSampling, {"sampling_alpha": 0}, "sampling_alpha is a number of steps, above 0, got 0"),
