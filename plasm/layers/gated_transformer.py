@@ -38,7 +38,7 @@ class GatedTransformerBlock(nn.Module):
         **dd: Any,
     ) -> None:
         super().__init__()
-        if dim % num_heads:
+        if num_heads < 1 or dim % num_heads:
             raise ValueError(f"{num_heads} heads do not divide {dim} channels")
         self.num_heads = num_heads
         self.norm1 = nn.LayerNorm(dim, **dd)

@@ -3,7 +3,7 @@
 Shapes: B clips, T input frames, T' output frames, C input and C' output channels, H x W pixels.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -24,15 +24,29 @@ def set_grad_checkpointing(module: nn.Module, enable: bool = True) -> None:
             part.grad_checkpointing = enable  # type: ignore[assignment]
 
 
-def check_positive(**counts: int) -> None:
+def check_positive(**counts: int | Sequence[int]) -> None:
     """Check arguments that count something, by name: a model of no frames or blocks would fail at its first clip.
 
     Raises:
-        ValueError: If one is no whole number above 0.
+        ValueError: If one, or one of several, is no whole number above 0.
     """
-    for name, count in counts.items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} must be positive, a whole number, got {count!r}")
+    for name, given in counts.items():
+        for count in given if isinstance(given, list | tuple) else (given,):
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise ValueError(f"{name} must be positive, a whole number, got {count!r}")
+
+
+def check_odd(**sides: int | Sequence[int]) -> None:
+    """Check sides of kernels, by name: an even one gives more positions than it sees, and fails at the first clip.
+
+    Raises:
+        ValueError: If one, or one of several, is no odd number above 0.
+    """
+    check_positive(**sides)
+    for name, given in sides.items():
+        for side in given if isinstance(given, list | tuple) else (given,):
+            if side % 2 == 0:
+                raise ValueError(f"{name} must be odd, got {side}")
 
 
 def match_layers(stem: str, blocks: str, head: str) -> Callable[..., dict[str, Any]]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ._adapters import Adapter, adapt_in_channels, adapt_out_channels
-from ._base import match_layers
+from ._base import check_odd, check_positive, match_layers
 from ._recurrent import Inputs, RecurrentModel, patchify, unpatchify
 from ._untrusted import no_number
 
@@ -37,7 +37,7 @@ class PatchRNN(RecurrentModel):
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: If the layers cannot have these ``hidden_dims``.
+        ValueError: If a count is not positive, a kernel not odd, or the layers cannot have these ``hidden_dims``.
     """
 
     cell: type[nn.Module]
@@ -59,6 +59,8 @@ class PatchRNN(RecurrentModel):
         super().__init__(in_chans, in_frames, out_frames, img_size, patch_size)
         if not hidden_dims:
             raise ValueError("hidden_dims has a number for each layer, got none")
+        check_positive(patch_size=patch_size, hidden_dims=hidden_dims)
+        check_odd(kernel_size=kernel_size)
         self.patch_size, self.fixed_size = patch_size, self.fixed_size or layer_norm
         self.patch_dim = patch_size**2 * in_chans
         self.hidden_dims = tuple(hidden_dims)

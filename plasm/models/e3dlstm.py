@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from plasm.layers.eidetic_lstm import Eidetic3DLSTMCell
 from plasm.tasks import ScheduledSamplingL1
 
+from ._base import check_positive
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, TINY, recipes
 from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, PatchRNN, openstl_arguments, rename
@@ -46,6 +47,7 @@ class E3DLSTM(PatchRNN):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        check_positive(window=window, stride=stride)
         self._cell_options: dict[str, Any] = {"window": window, "stride": stride, "as_openstl": as_openstl}
         super().__init__(
             in_chans, in_frames, out_frames, img_size, patch_size, hidden_dims, kernel_size, layer_norm,

@@ -16,7 +16,7 @@ from plasm.layers.mau_cell import MAUCell
 from plasm.tasks import ScheduledSampling
 
 from ._adapters import adapt_out_channels
-from ._base import match_layers
+from ._base import check_odd, check_positive, match_layers
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family, paper
 from ._patch_rnn import rename
@@ -111,7 +111,8 @@ class MAU(RecurrentModel):
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: If an option is unknown, ``hidden_dims`` differ, or r is no power of two.
+        ValueError: If an option is unknown, ``hidden_dims`` differ or are not positive, the kernel is not odd, or r is
+            no power of two.
     """
 
     fixed_size = True
@@ -139,6 +140,8 @@ class MAU(RecurrentModel):
             raise ValueError(f"reduction is a power of two, and tau 1 or more; got {reduction} and {tau}")
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         dim, depth = same_dims(hidden_dims, "MAU"), reduction.bit_length() - 1
+        check_positive(hidden_dims=dim)
+        check_odd(kernel_size=kernel_size)
         self.tau, self.recall = tau, model_mode == "recall"
         self.encoder = MAUEncoder(in_chans, dim, depth, **dd)
         self.cells = nn.ModuleList(MAUCell(dim, dim, self.positions, kernel_size, cell_mode, **dd) for _ in hidden_dims)

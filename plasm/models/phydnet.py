@@ -20,6 +20,7 @@ from plasm.layers.phycell import PhyCell
 from plasm.tasks import TeacherForcing
 
 from ._adapters import adapt_out_channels
+from ._base import check_positive
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, TAXIBJ, TINY_SAMPLING_STOP, recipes
 from ._family import Family, paper
 from ._recurrent import Inputs, RecurrentModel
@@ -134,8 +135,8 @@ class PhyDNet(RecurrentModel):
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: If ``reduction`` is neither 2 nor 4, ``dim`` no multiple of 32, or the last of ``residual_dims``
-            not ``dim``.
+        ValueError: If ``reduction`` is neither 2 nor 4, ``dim`` no multiple of 32, one of ``residual_dims`` not
+            positive, or the last not ``dim``.
     """
 
     def __init__(
@@ -157,6 +158,7 @@ class PhyDNet(RecurrentModel):
             raise ValueError(f"the norms of PhyDNet have {_GROUPS} groups of dim / 2 channels, got dim = {dim}")
         if not residual_dims or residual_dims[-1] != dim:
             raise ValueError(f"the last of residual_dims is {dim}, the decoder's; got {list(residual_dims)}")
+        check_positive(residual_dims=residual_dims)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         self.encoder = PhyDNetEncoder(in_chans, reduction, dim, **dd)
         self.encoder_phys = nn.Sequential(ConvNorm(dim, dim, **dd), ConvNorm(dim, dim, **dd))

@@ -29,7 +29,7 @@ from plasm.layers.simvp_coders import Coder, SimVPDecoder, SimVPEncoder
 from plasm.layers.translator_blocks import BLOCKS, BlockPosition, TranslatorBlock
 
 from ._adapters import adapt_out_channels
-from ._base import VideoModel, check_positive, match_layers
+from ._base import VideoModel, check_odd, check_positive, match_layers
 from ._benchmarks import BENCHMARKS, TINY, recipes
 from ._family import Constructor, Family, paper
 from ._untrusted import no_number
@@ -165,8 +165,9 @@ class SimVP(VideoModel):
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: If an option is unknown, a depth is less than 2, channels do not divide as a layer needs it, or T'
-            is more than T and the output, which has other channels than the input, cannot be fed back.
+        ValueError: If an option is unknown, a count not positive, a kernel not odd, a depth less than 2, channels do
+            not divide as a layer needs it, or T' is more than T and the output, which has other channels than the
+            input, cannot be fed back.
     """
 
     head_modules = ("decoder",)
@@ -198,10 +199,13 @@ class SimVP(VideoModel):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames, out_chans)
-        check_positive(
-            encoder_dim=encoder_dim, translator_dim=translator_dim, encoder_kernel_size=encoder_kernel_size,
-            decoder_kernel_size=decoder_kernel_size, inception_groups=inception_groups,
+        check_positive(encoder_dim=encoder_dim, translator_dim=translator_dim, inception_groups=inception_groups)
+        check_odd(
+            encoder_kernel_size=encoder_kernel_size, decoder_kernel_size=decoder_kernel_size,
+            inception_kernel_sizes=inception_kernel_sizes,
         )  # fmt: skip
+        if not inception_kernel_sizes:
+            raise ValueError("inception_kernel_sizes has the side of a kernel or more, got none")
         translator = self.default_translator if translator is None else translator
         if translator != "incepu" and translator not in BLOCKS:
             raise ValueError(f'translator is "incepu" or one of {", ".join(sorted(BLOCKS))}, got {translator!r}')

@@ -19,7 +19,7 @@ from plasm.layers.stam_cell import STAMCell
 from plasm.tasks import ScheduledSampling
 
 from ._adapters import adapt_in_channels, adapt_out_channels
-from ._base import match_layers
+from ._base import check_odd, check_positive, match_layers
 from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recipes
 from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, rename
@@ -53,7 +53,7 @@ class STAM(RecurrentModel):
         dtype: Data type of the parameters.
 
     Raises:
-        ValueError: If ``hidden_dims`` differ, r is no power of two, or tau not positive.
+        ValueError: If ``hidden_dims`` differ, r is no power of two, a kernel not odd, or a count not positive.
     """
 
     fixed_size = True
@@ -78,6 +78,8 @@ class STAM(RecurrentModel):
         super().__init__(in_chans, in_frames, out_frames, img_size, patch_size * reduction)
         if reduction < 1 or reduction & (reduction - 1) or tau < 1:
             raise ValueError(f"reduction is a power of two, and tau 1 or more; got {reduction} and {tau}")
+        check_positive(patch_size=patch_size, hidden_dims=hidden_dims)
+        check_odd(kernel_size=kernel_size, kernel_frames=kernel_frames)
         dd: dict[str, Any] = {"device": device, "dtype": dtype}
         dim, depth, patch_dim = same_dims(hidden_dims, "STAM"), reduction.bit_length() - 1, patch_size**2 * in_chans
         self.patch_size, self.tau, self.as_paper = patch_size, tau, as_paper

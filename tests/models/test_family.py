@@ -169,6 +169,38 @@ def test_counts_must_be_positive() -> None:
         Net(out_frames=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("convlstm", {"patch_size": 0}),
+        ("convlstm", {"hidden_dims": (8, 0)}),
+        ("convlstm", {"kernel_size": 4}),
+        ("predrnn", {"patch_size": -4}),
+        ("e3dlstm", {"window": 0}),
+        ("e3dlstm", {"stride": 0}),
+        ("mau", {"hidden_dims": (0,)}),
+        ("mau", {"kernel_size": 2}),
+        ("phydnet", {"residual_dims": (0, 64)}),
+        ("stam", {"patch_size": 0}),
+        ("stam", {"hidden_dims": (0,)}),
+        ("stam", {"kernel_size": 2}),
+        ("stam", {"kernel_frames": 0}),
+        ("predformer", {"depth": 0}),
+        ("predformer", {"dim": 0}),
+        ("predformer", {"patch_size": 0}),
+        ("predformer", {"num_heads": -8}),
+        ("predformer", {"expansion": 0}),
+        ("simvp", {"encoder_kernel_size": 4}),
+        ("simvp", {"decoder_kernel_size": 2}),
+        ("simvp", {"inception_kernel_sizes": (3, 4)}),
+        ("simvp", {"inception_kernel_sizes": ()}),
+    ],
+)
+def test_a_size_that_no_layer_can_have_is_an_error_at_once(name: str, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=rf"{next(iter(wrong))} (must be (positive|odd)|has the side of a kernel)"):
+        timm.create_model(f"{name}_mmnist", device="meta", **wrong)
+
+
 def test_a_model_without_encoder_freezes_none_and_gives_no_features() -> None:
     net = Net()
     net.freeze_encoder(False)
