@@ -82,6 +82,9 @@ def resolve_pretrained(constructor: "Constructor[Any]", pretrained: bool, kwargs
         check_arguments(model_cls, source_args, constructor.family.largest, config)
         check_count(empty_model(model_cls, source_args, config), config)
     if not pretrained:
+        if isinstance(cfg, str):
+            # timm's error of a tag that there is not names none that there are.
+            weights.entry(variant, cfg)
         return Pretrained(dict(defaults), {"pretrained_cfg": cfg})
     tensors, file = _read(variant, tag, where, kwargs.get("cache_dir"))
     what = str(file or "the state_dict")

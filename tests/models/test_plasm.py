@@ -237,6 +237,8 @@ def test_no_weights_is_an_error_that_names_those_there_are() -> None:
         timm.create_model("plasm_kth", pretrained=True)
     with pytest.raises(weights.WeightsNotFoundError, match=r"plasm_mmnist_tiny\.nope"):
         timm.create_model("plasm_mmnist_tiny.nope", pretrained=True)
+    with pytest.raises(weights.WeightsNotFoundError, match=r"plasm_mmnist_tiny\.nope"):
+        plasm.create_model("plasm_mmnist_tiny.nope", device="meta")
 
 
 def test_published_weights_adapt_to_other_channels() -> None:
