@@ -108,9 +108,14 @@ class RecurrentModel(VideoModel):
             (B, T + F - 1, C, H, W), and the state after each step.
 
         Raises:
-            ValueError: As ``forward``.
+            ValueError: As ``forward``, or if the mask is of another number of frames.
         """
         self.check_clip(clip)
+        if mask.shape[-1] != (drawn := clip.shape[1] + target.shape[1] - 2):
+            raise ValueError(
+                f"expected a mask of shape (B, T + F - 2) = (B, {drawn}), of all frames but the first and the last, "
+                f"got {tuple(mask.shape)}"
+            )
         frames = self._pad(torch.cat([clip, target], 1)).transpose(0, 1)
         # Frames that are true for every clip, from the first on, are encoded at once.
         known = 1 + int(mask.all(0).to(torch.int64).cumprod(0).sum())

@@ -214,6 +214,9 @@ def test_the_truth_is_shown_where_it_is_drawn() -> None:
     some, _ = model.unroll(clip, target, mixed)
     torch.testing.assert_close(some[0], every[0])
     assert not torch.allclose(some[1, 1], every[1, 1])
+    for drawn in (2, 4):
+        with pytest.raises(ValueError, match=r"a mask of shape \(B, T \+ F - 2\) = \(B, 3\), .* got \(2, "):
+            model.unroll(clip, target, torch.ones(2, drawn, dtype=torch.bool))
 
 
 def test_patches_are_rows_then_columns_then_channels() -> None:
