@@ -59,7 +59,7 @@ def adapt_in_channels(weight: Tensor, in_chans: int, groups: int = 1) -> Tensor:
     """Make the layer that sees images, or patches of them, take another number of channels, as timm does.
 
     For one, the weights of all are added up; else they are repeated and scaled, so that the same image in all channels
-    gives what one channel gave.
+    gives what it gave before, where the old number divides the new one (one channel, say).
 
     Args:
         weight: (K, G * C, ...).
