@@ -132,10 +132,17 @@ class TrainState:
         if _shapes(own) != _shapes(saved):
             raise LookupError("tensors of other names or shapes")
         self._compare_data(values["data"], folder.parent, allow_changed_data)
+        epoch, step = values["epoch"], values["step"]
+        if epoch + (step > 0) > self.config.epochs:
+            beyond = f" and {step} steps" if step else ""
+            raise ValueError(
+                f"{folder.parent} has {epoch} epochs{beyond} already, more than --epochs {self.config.epochs}: ask for "
+                "more, or start another with --init"
+            )
         for name, tensor in own.items():
             tensor.copy_(saved[name])
         self._restore_optimizer(found)
-        self.epoch, self.step = values["epoch"], values["step"]
+        self.epoch, self.step = epoch, step
         self.loss_sum, self.loss_sums = values["loss_sum"], values["loss_sums"]
         self._take_up_schedule(values["scheduler"], folder)
 

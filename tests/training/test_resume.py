@@ -449,6 +449,19 @@ def test_a_run_is_made_longer_until_it_decays(tmp_path: Path) -> None:
         )
 
 
+def test_a_run_is_not_made_shorter_than_it_is(tmp_path: Path) -> None:
+    """It would train nothing, and note that its weights are of fewer epochs."""
+    told: dict[str, Any] = {"schedule": "wsd", "clips_per_epoch": 4}
+    training.run(TrainConfig(**arguments(tmp_path, epochs=2, **told)))
+    before = (tmp_path / "config.toml").read_bytes()
+    for shorter in ({"epochs": 1}, {"epochs": 1, "decay_epochs": 1}):
+        with pytest.raises(ValueError, match="has 2 epochs already, more than --epochs 1"):
+            training.run(TrainConfig(**arguments(tmp_path, **told, **shorter)), resume=True)
+    assert (tmp_path / "config.toml").read_bytes() == before
+    # As many as it has are no more than its report.
+    training.run(TrainConfig(**arguments(tmp_path, epochs=2, **told)), resume=True)
+
+
 def test_a_run_may_roll_out_from_its_decay_on(tmp_path: Path) -> None:
     told: dict[str, Any] = {"schedule": "wsd", "clips_per_epoch": 4}
     training.run(TrainConfig(**arguments(tmp_path, epochs=1, **told)))
