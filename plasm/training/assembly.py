@@ -43,7 +43,7 @@ from plasm.runs import (
 from plasm.tasks import Pretraining, Task, frame_counts
 
 from . import outlook
-from .trainer import Trainer
+from .trainer import Trainer, check_parts
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,6 +101,8 @@ def _try_every_stage(config: PretrainConfig | TrainConfig, resume: bool) -> None
     out = Path(config.out)
     folder = out.with_name(f".{out.name}.fast_dev_run")
     with init_process_group(choose_device(config.device)) as group, _lock(out, group):
+        # Of the batch that is asked for: the one that is tried always divides.
+        check_parts(config, group)
         # A few clips, but enough for each process and part.
         whole = group.size * config.accumulate
         clips = min(config.batch_size, whole * max(1, 4 // whole))
@@ -149,10 +151,7 @@ def prepare(
         config = replace(config, task_args={**defaults, **config.task_args})
     if group.is_first:
         folder.check(config, resume)
-    if config.batch_size % (group.size * config.accumulate):
-        raise ValueError(
-            f"batch_size {config.batch_size} is not a multiple of {group.size} processes x {config.accumulate} parts"
-        )
+    check_parts(config, group)
     torch.manual_seed(config.seed)
     if initial:
         check_buildable(config.model, config.model_args, f"what {config.model} begins with")

@@ -32,6 +32,18 @@ _STEPS_BETWEEN_LOOKS = 10
 """On a device that runs ahead of Python, how many steps it may be ahead: reading the loss waits for it."""
 
 
+def check_parts(config: RunConfig, group: ProcessGroup) -> None:
+    """Check that each part of a batch has as many clips as the others: their gradients are averaged as they are.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if config.batch_size % (group.size * config.accumulate):
+        raise ValueError(
+            f"batch_size {config.batch_size} is not a multiple of {group.size} processes x {config.accumulate} parts"
+        )
+
+
 class Trainer:
     """One run in progress, of any module that a task calls.
 
@@ -63,6 +75,7 @@ class Trainer:
     ) -> None:
         self.exported, self.train_set, self.val_set = model or task.model, train_set, val_set
         self.group = group = group or ProcessGroup(0, 1, choose_device(config.device))
+        check_parts(config, group)
         self.device, self.on_epoch = group.device, on_epoch
         if config.bf16 is None:
             config = replace(config, bf16=has_bf16(self.device))

@@ -5,6 +5,7 @@ import re
 import resource
 import shutil
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ import timm
 import together
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from plasm import training, weights
 from plasm.data import SAMPLES, create_dataset
 from plasm.distributed import SINGLE_PROCESS, ProcessGroup
 from plasm.models import initial_arguments, load_model
-from plasm.training import PretrainConfig, TrainConfig, model_defaults
+from plasm.tasks import Prediction
+from plasm.training import PretrainConfig, TrainConfig, Trainer, model_defaults
 from plasm.training.assembly import prepare
 from plasm.training.optim import create_optimizer, create_scheduler
 from plasm.weights import manifest
@@ -436,10 +439,21 @@ def test_bf16_is_the_default_where_the_device_has_it(
     assert seen == [used, used]  # a step, and validation
 
 
-def test_batches_must_divide_among_processes(sample_root: Path, tmp_path: Path) -> None:
+def test_batches_must_divide_among_processes(
+    sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = TrainConfig(**arguments(sample_root, tmp_path / "run", accumulate=2))
+    three = ProcessGroup(0, 3, torch.device("cpu"))
     with pytest.raises(ValueError, match="batch_size 4 is not a multiple of 3 processes x 2 parts"):
-        prepare(config, ProcessGroup(0, 3, torch.device("cpu")), resume=False)
+        prepare(config, three, resume=False)
+    # Of a notebook, too, whose parts would be of unequal weight; and of the batch that a try stands for.
+    model, clips = nn.Conv2d(1, 1, 1), [torch.zeros(4, 1, 8, 8)] * 4
+    model.in_frames = model.out_frames = 2  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="batch_size 4 is not a multiple of 3 processes x 2 parts"):
+        Trainer(Prediction(model), clips, clips, config, group=three)
+    monkeypatch.setattr("plasm.training.assembly.init_process_group", lambda _: nullcontext(three))
+    with pytest.raises(ValueError, match="batch_size 4 is not a multiple of 3 processes x 2 parts"):
+        training.run(config, fast_dev_run=True)
 
 
 def test_tensorboard_reads_the_log(pretrained: Path) -> None:
