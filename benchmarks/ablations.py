@@ -382,10 +382,10 @@ def main(
         for row in rows:
             resolved = resolve(row, clips, model)
             key = digest(resolved)
-            results = read_results(file)
-            if not any((each.row, each.seed, each.digest) == (row.name, seed, key) for each in results):
+            if not any((each.row, each.seed, each.digest) == (row.name, seed, key) for each in read_results(file)):
                 mse = measure(row, resolved, seed, data_dir, out / stem / f"{key}-{seed}")
-                others = [each for each in results if (each.row, each.seed) != (row.name, seed)]
+                # Read again: another process may have measured other rows in the meantime.
+                others = [each for each in read_results(file) if (each.row, each.seed) != (row.name, seed)]
                 write_results(file, TABLES[table], [*others, Result(row.name, seed, clips, key, mse, row.paper)])
     text = "\n".join(markdown(TABLES[table], read_results(file)))
     (out / f"{stem}.md").write_text(text + "\n", encoding="utf-8")
