@@ -159,6 +159,34 @@ def test_a_run_with_other_settings_is_run_again(
     assert ablations.read_results(file) == [first, second]
 
 
+def test_what_two_processes_measure_at_once_is_kept(
+    ablations: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, rows = tmp_path / "recipe_plasm_mmnist_tiny_4800.csv", ablations.TABLES["recipe"]
+    other = ablations.Result("Adam, .004", 0, 4800, "another", 2.0, None)
+    # A row takes hours, in which the other process writes its own.
+    monkeypatch.setattr(ablations, "measure", lambda *_: ablations.write_results(file, rows, [other]) or 1.0)
+    command = ["--table", "recipe", "--row", "Adam, .002", "--seeds", "1", "--data-dir", "none", "--out", str(tmp_path)]
+    CliRunner().invoke(ablations.main, command, catch_exceptions=False)
+    assert [each.row for each in ablations.read_results(file)] == ["Adam, .002", "Adam, .004"]
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (["--table", "recipe", "--row", "Adm"], "table recipe has no row that is called Adm or begins with it"),
+        (["--table", "forms", "--model", "plasm_mmnist"], "--model has no say in gate: a number a channel"),
+        (["--table", "VII", "--model", "plasm_mmnist"], "--model has no say in PhyDNet"),
+    ],
+)
+def test_what_a_table_has_not_is_said(ablations: Any, tmp_path: Path, told: list[str], said: str) -> None:
+    """A table without its row, or of models of two sizes, would pass for what was asked for."""
+    done = CliRunner().invoke(ablations.main, [*told, "--data-dir", "none", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.replace("\u2502", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("table", ["VI", "VIII", "IX", "X", "XI"])
 def test_each_row_of_the_papers_tables_has_its_commands(table: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))

@@ -164,6 +164,9 @@ def _run(copy: Path, test: str, only: str) -> None:
 
 def main(names: list[str]) -> int:
     """Try the mutations of these names, all by default; how many survive."""
+    if unknown := set(names) - {mutation.name for mutation in MUTATIONS}:
+        print(f"no fault is called {', '.join(sorted(unknown))}: tools/mutations.py lists them")
+        return 1
     chosen = [mutation for mutation in MUTATIONS if not names or mutation.name in names]
     survivors = []
     with tempfile.TemporaryDirectory() as folder:
