@@ -2,9 +2,11 @@
 
     python benchmarks/ablations.py --table VI --clips 4800 --seeds 3 --data-dir DIR --out runs/ablations
 
-A row is phase 1 (where it has one) and phase 2 of that many clips each; what is measured is the MSE of the first
-validation clips at the end. Each finished run is kept in OUT as a line of TABLE_MODEL_CLIPS.csv, an interrupted one is
-resumed, so the same command goes on where it stopped. At the end it writes such an .md: mean, range and seeds of a row.
+A row is phase 1 (where it has one) and phase 2 of that many clips each, but for those that fill no batch at the end of
+one of four epochs: of 1,000 clips 960 are seen, of 4,800 all, with batches of 32 4,736. What is measured is the MSE of
+the first validation clips at the end. Each finished run is kept in OUT as a line of TABLE_MODEL_CLIPS.csv, an
+interrupted one is resumed, so the same command goes on where it stopped. At the end it writes such an .md: mean, range
+and seeds of a row.
 
 A row depends on what stands here alone, on no model's recipe: ``resolve`` gives all that decides its result, and
 ``docs/results/ablations_rows.json`` holds that of every row of every table.
@@ -182,6 +184,9 @@ TABLES: dict[str, list[Row]] = {
 CLIPS = {table: 4800 if table in ("forms", "recipe") else 1000 for table in TABLES}
 """Of each phase, in the CSVs of ``docs/results``."""
 
+MODEL = "plasm_mmnist_tiny"
+"""The model of the rows that name none."""
+
 LIST = Path(__file__).parent.parent / "docs" / "results" / "ablations_rows.json"
 
 
@@ -213,7 +218,7 @@ def resolve(row: Row, clips: int, model: str) -> dict[str, dict[str, Any]]:
     length = epochs_of(clips)
     steps = length["epochs"] * (length["clips_per_epoch"] // BOTH["batch_size"])
     constructor = row.model or model
-    args = {**(_TINY if constructor == "plasm_mmnist_tiny" else {}), **row.model_args}
+    args = {**(_TINY if constructor == MODEL else {}), **row.model_args}
     shared = {
         **length,
         "model": constructor,
@@ -275,10 +280,16 @@ def measure(row: Row, resolved: dict[str, dict[str, Any]], seed: int, data_dir: 
 
 
 def select(rows: list[Row], wanted: tuple[str, ...]) -> list[Row]:
-    """The rows of those names, or where no row has a name, those that start with it; all if none is named."""
+    """The rows of those names, or where no row has a name, those that start with it; all if none is named.
+
+    Raises:
+        click.BadParameter: If there is none.
+    """
     if not wanted:
         return rows
-    names = {row.name for row in rows}
+    names = [row.name for row in rows]
+    if missing := [each for each in wanted if not any(name.startswith(each) for name in names)]:
+        raise click.BadParameter(f"no row is called {', '.join(missing)} or begins so; there are {', '.join(names)}")
     return [
         row for row in rows
         if any(row.name == each or (each not in names and row.name.startswith(each)) for each in wanted)
@@ -297,7 +308,7 @@ def finished(run: Path) -> bool:
     return (run / "report.md").is_file()
 
 
-def describe(model: str = "plasm_mmnist_tiny") -> dict[str, dict[str, dict[str, Any]]]:
+def describe(model: str = MODEL) -> dict[str, dict[str, dict[str, Any]]]:
     """What every row of every table is resolved to, by table and row."""
     return {table: {row.name: resolve(row, CLIPS[table], model) for row in rows} for table, rows in TABLES.items()}
 
@@ -360,7 +371,7 @@ def markdown(rows: list[Row], results: list[Result]) -> Iterator[str]:
 @click.option("--clips", type=int, help="Of each phase; by default 4,800 for forms and recipe, 1,000 for the others.")
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--first-seed", default=0, show_default=True)
-@click.option("--model", default="plasm_mmnist_tiny", show_default=True)
+@click.option("--model", default=MODEL, show_default=True)
 @click.option("--data-dir", required=True, help="Folder of the digits' files.")
 @click.option("--out", required=True, type=Path, help="Folder of runs and results.")
 def main(
@@ -375,6 +386,8 @@ def main(
 ) -> None:
     """Run the rows of TABLE that OUT has not yet, and print the table."""
     rows, clips = select(TABLES[table], wanted), clips or CLIPS[table]
+    if model != MODEL and (own := [row.name for row in rows if row.model]):
+        raise click.UsageError(f"--model has no say in {', '.join(own)}, which name their own small models")
     out.mkdir(parents=True, exist_ok=True)
     stem = f"{table}_{'small' if table == 'VII' else model}_{clips}"
     file = out / f"{stem}.csv"

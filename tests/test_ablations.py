@@ -174,7 +174,7 @@ def test_what_two_processes_measure_at_once_is_kept(
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        (["--table", "recipe", "--row", "Adm"], "table recipe has no row that is called Adm or begins with it"),
+        (["--table", "recipe", "--row", "Adm"], "no row is called Adm or begins so; there are Adam, .001"),
         (["--table", "forms", "--model", "plasm_mmnist"], "--model has no say in gate: a number a channel"),
         (["--table", "VII", "--model", "plasm_mmnist"], "--model has no say in PhyDNet"),
     ],
