@@ -22,6 +22,7 @@ import plasm  # noqa: F401
 from plasm.data import create_dataset
 from plasm.devices import move
 from plasm.evaluation import frame_mse
+from plasm.files import atomic_write
 from plasm.models import create_task
 from plasm.tasks import total_loss
 
@@ -76,6 +77,11 @@ def train(name: str, train_set: Any, val_set: Any, size: int, seed: int, lr: flo
     return curve
 
 
+def read(file: Path) -> dict[str, Any]:
+    """What is there: curves, and errors of black frames, by what they are of."""
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
 @click.command()
 @click.argument("models", nargs=-1)
 @click.option("--data-dir", required=True, type=Path)
@@ -104,20 +110,24 @@ def main(
     black = error(None, val_set, batch_size)
     print(f"black: MSE {black:.2f}", flush=True)
     file = out.with_suffix(".json")
-    curves: dict[str, list[tuple[int, float]]] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    curves.pop("black", None)
+    alike = f"{clips:,} clips, {val_clips:,} to validate, batch {batch_size}, seed {seed}"
     for name in models or tuple(SMALL):
-        key = f"{name}, rate {lr:g}, {clips:,} clips, batch {batch_size}, seed {seed}"
-        if key not in curves:
-            curves[key] = train(name, train_set, val_set, batch_size, seed, lr)
-            file.write_text(json.dumps({"black": black, **curves}), encoding="utf-8")
+        key = f"{name}, rate {lr:g}, {alike}"
+        if key not in read(file):
+            curve = train(name, train_set, val_set, batch_size, seed, lr)
+            # Read again: another process may have trained another model in the meantime.
+            with atomic_write(file) as beside:
+                beside.write_text(json.dumps({**read(file), key: curve, f"black, {alike}": black}), encoding="utf-8")
+    # One picture compares what was trained and measured on the same clips; rates may differ.
+    curves = {key: curve for key, curve in read(file).items() if key.endswith(alike) and not key.startswith("black")}
     figure, axes = plt.subplots(figsize=(7, 4))
     for key, curve in curves.items():
         axes.plot(*zip(*curve, strict=True), label=", ".join(key.split(", ")[:2]))
     axes.axhline(black, color="black", linestyle="--", label="black")
     axes.set(xlabel="clips", ylabel="MSE", ylim=(0.7 * black, 1.25 * black))
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
-    figure.savefig(out, dpi=120, bbox_inches="tight")
+    with atomic_write(out) as beside:
+        figure.savefig(beside, format=out.suffix[1:] or "png", dpi=120, bbox_inches="tight")
 
 
 if __name__ == "__main__":
