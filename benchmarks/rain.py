@@ -10,8 +10,9 @@ choices are made on. Both write a CSV a table to ``docs/results``. What decides 
 """
 
 import csv
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from plasm import training
+from plasm.config import read_config
 from plasm.devices import move
 from plasm.evaluation import forecast
 from plasm.files import atomic_write
@@ -189,14 +191,38 @@ def folder_of(name: str, out: Path) -> Path:
     return out / "".join(each if each.isalnum() else "_" for each in name.lower())
 
 
-def forecasts_of(names: list[str], out: Path) -> dict[str, Forecast]:
-    """The finished runs of these names, as forecasts of rates."""
+def finished(name: str, data_dir: str, out: Path) -> bool:
+    """Whether the run of a system or a trial has come to its end, when it writes its report.
+
+    Raises:
+        click.ClickException: If that was with other settings than those that stand here.
+    """
+    folder = folder_of(name, out)
+    if not (folder / "report.md").is_file():
+        return False
+    # As files have them, with lists for tuples.
+    system, kind = {**SYSTEMS, **TRIALS}[name], training.TrainConfig
+    stated = json.loads(json.dumps(asdict(system.config(data_dir, str(folder)))))
+    saved = asdict(kind(**read_config(kind, folder / "config.toml")))
+    places = ("data_dir", "out", "checkpoint_minutes")
+    changed = [f"{key} was {saved[key]!r}" for key in stated if key not in places and stated[key] != saved[key]]
+    if changed:
+        raise click.ClickException(
+            f"{folder} was trained with other settings than {name} has here: {'; '.join(changed)}. Move it away, and "
+            "train again"
+        )
+    return True
+
+
+def forecasts_of(names: list[str], data_dir: str, out: Path) -> dict[str, Forecast]:
+    """The finished runs of these names, as forecasts of rates; the others are said."""
     found = {}
     for name in names:
-        folder = folder_of(name, out)
-        if (folder / "report.md").is_file():
-            net = load_model(None, str(folder))
+        if finished(name, data_dir, out):
+            net = load_model(None, str(folder_of(name, out)))
             found[name] = model_forecast(forecast(move(net, CPU)), frame_counts(net)[0], CPU)
+        else:
+            click.echo(f"{name} is left out: {folder_of(name, out)} holds no run that has ended", err=True)
     return found
 
 
@@ -217,7 +243,7 @@ def train_all(data_dir: str, out: Path, names: tuple[str, ...]) -> None:
     """Train what OUT has not yet."""
     for name in names or (*SYSTEMS, *TRIALS):
         folder = folder_of(name, out)
-        if not (folder / "report.md").is_file():
+        if not finished(name, data_dir, out):
             training.run({**SYSTEMS, **TRIALS}[name].config(data_dir, str(folder)), resume=True)
 
 
@@ -228,8 +254,10 @@ def measure(data_dir: str, out: Path) -> None:
     """Score the finished systems, and the published weights, on the test events."""
     published = load_model("plasm_radar", None)
     methods = {
-        "model": model_forecast(forecast(move(published, CPU)), 6, CPU), **forecasts_of([*SYSTEMS], out), **baselines(),
-    }  # fmt: skip
+        "model": model_forecast(forecast(move(published, CPU)), 6, CPU),
+        **forecasts_of([*SYSTEMS], data_dir, out),
+        **baselines(),
+    }
     for event, given in TESTS.items():
         clips = open_clips(Path(data_dir), 18, given)
         scores = evaluate_rain(methods, clips, 6, 12)
@@ -245,7 +273,7 @@ def measure(data_dir: str, out: Path) -> None:
 def trials(data_dir: str, out: Path) -> None:
     """Score the finished trials on the columns for choices."""
     clips = open_clips(Path(data_dir), 18, CHOICE)
-    methods = {**forecasts_of([*TRIALS], out), **baselines()}
+    methods = {**forecasts_of([*TRIALS], data_dir, out), **baselines()}
     rows = evaluate_rain(methods, clips, 6, 12).rows(clips.minutes)
     kept = [row for row in rows if row["threshold_mm_h"] in (0.1, 1.0, 5.0)]
     columns = ["method", "lead_minutes", "threshold_mm_h", "csi", "bias", "fss_16km"]

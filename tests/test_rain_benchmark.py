@@ -4,10 +4,11 @@ import csv
 import importlib
 import sys
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 
@@ -40,6 +41,32 @@ def test_trials_differ_from_the_first_in_one_thing(rain: Any) -> None:
     for other in others:
         changed = [f.name for f in fields(other) if getattr(other, f.name) != getattr(first, f.name)]
         assert len(changed) == 1
+
+
+def test_a_run_of_other_settings_is_not_taken_for_the_systems(
+    rain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, runs = "speeds by strides 1 and 2", list[str]()
+
+    def run(config: TrainConfig, resume: bool) -> None:
+        runs.append(config.out)
+        Path(config.out).mkdir(parents=True)
+        config.save(Path(config.out) / "config.toml")
+        (Path(config.out) / "report.md").touch()
+
+    monkeypatch.setattr(rain.training, "run", run)
+    for data_dir in ("radar", "elsewhere"):
+        rain.train_all.callback(data_dir, tmp_path, (name,))
+    assert len(runs) == 1
+    # What a run of the schedule may be given when it goes on is no less another run.
+    for change in ({"epochs": 6}, {"data_args": {"strides": (1, 3)}}):
+        monkeypatch.setitem(rain.TRIALS, name, replace(rain.TRIALS[name], **change))
+        with pytest.raises(click.ClickException, match=f"with other settings .*{next(iter(change))} was"):
+            rain.train_all.callback("radar", tmp_path, (name,))
+        with pytest.raises(click.ClickException, match="with other settings"):
+            rain.forecasts_of([name], "radar", tmp_path)
+    assert rain.forecasts_of(["squared error"], "radar", tmp_path) == {}
+    assert "squared error is left out" in capsys.readouterr().err
 
 
 def test_what_docs_say_of_the_scores_holds() -> None:
