@@ -165,7 +165,7 @@ class Row:
         shape: Arguments of the constructor, as JSON.
         optimizer: Of timm's.
         lr: Peak rate.
-        clips: Training clips.
+        clips: Training clips; of a loss that was not finite those of the epochs before.
         seed: Of initialisation and clips.
         digest: First digits of the sha256 of all that decides the result; see ``Plan.digest``.
         val_mse: On the 500 validation clips at the end; NaN if the loss was not finite.
@@ -336,7 +336,7 @@ def train(plan: Plan, data_dir: str, out: Path) -> Row:
     val_mse = math.nan if diverged else float(log[-1]["val_mse"])
     return Row(
         model=plan.model, stage=plan.stage, shape=json.dumps(plan.shape), optimizer=plan.optimizer, lr=plan.lr,
-        clips=config.epochs * config.clips_per_epoch, seed=plan.seed, digest=plan.digest(), val_mse=round(val_mse, 3),
+        clips=len(log) * config.clips_per_epoch, seed=plan.seed, digest=plan.digest(), val_mse=round(val_mse, 3),
         hours=round(sum(config.clips_per_epoch / each["clips_per_second"] for each in log) / 3600, 3),
         parameters=sum(p.numel() for p in model.parameters()), macs=float(summary.macs),
         curve="" if plan.stage in TRIALS else json.dumps([round(float(each["val_mse"]), 3) for each in log]),

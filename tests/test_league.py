@@ -252,7 +252,7 @@ def test_a_rate_that_is_not_borne_is_a_row_and_too_large_a_model_none(
     (final.folder(tmp_path) / "log.jsonl").write_text('{"clips_per_second": 10.0, "val_mse": 90.0}\n')
     row = league.train(final, str(SAMPLES), tmp_path)
     assert np.isnan(row.val_mse)
-    assert row.curve == "[90.0]"
+    assert (row.curve, row.clips) == ("[90.0]", 4800)
     with pytest.raises(ValueError, match=r"is outside the league: .* G MACs"):
         league.train(replace(plan, shape={"hidden_dims": [64] * 4}), str(SAMPLES), tmp_path)
 
