@@ -6,6 +6,7 @@
 import csv
 import inspect
 import json
+import math
 import re
 import statistics
 import sys
@@ -156,7 +157,13 @@ def league(stage: str = "") -> str:
     if not finals:
         return "No system has its 48,000 clips yet."
     table: list[tuple[str, ...]] = []
-    for row in sorted(finals, key=lambda row: float(row["val_mse"])):
+
+    def error(row: dict[str, str]) -> float:
+        # NaN, of a loss that was not finite, has no place in an order.
+        value = float(row["val_mse"])
+        return math.inf if math.isnan(value) else value
+
+    for row in sorted(finals, key=error):
         scores = json.loads(row["metrics"] or "{}")
         shown = (scores.get(name) for name in ("mse", "mae", "ssim", "psnr"))
         clips = int(row["clips"])

@@ -1,5 +1,6 @@
 """The checks of the documentation find what they are there to find."""
 
+import csv
 import importlib
 import sys
 from pathlib import Path
@@ -115,6 +116,23 @@ def test_tables_of_measurements(check: ModuleType, tmp_path: Path, monkeypatch: 
     assert [line.split(" | ")[1] for line in table[4:]] == ["inference", "training"]
     assert "24.60" in table[4]
     assert check.tables.benchmark_picture().startswith(b"\x89PNG")
+
+
+def test_the_league_is_in_order_whatever_diverged(
+    check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = check.tables.RESULTS / "league.csv"
+    with file.open(encoding="utf-8", newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["stage"] == "league"]
+    monkeypatch.setattr(check.tables, "RESULTS", tmp_path)
+    for row, value in zip(rows[:4], ("70.0", "nan", "90.0", "60.0"), strict=True):
+        row["val_mse"] = value
+    with (tmp_path / "league.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows[:4])
+    lines = check.tables.league().splitlines()[2:]
+    assert [line.split(" | ")[6] for line in lines] == ["60.0", "70.0", "90.0", "nan"]
 
 
 def test_a_model_stands_beside_the_error_of_its_default_weights(
