@@ -130,6 +130,8 @@ def main(
         model_args={key: value for key, value in recipe["model_args"].items() if own.get(key) != value},
         note=note,
     )
+    # Read again: while these weights were measured, others may have come.
+    weights.entries.cache_clear()
     rows = [row for row in weights.entries() if row.name != entry.name]
     numbers = [number for number, row in enumerate(rows) if row.model == name] or [len(rows)]
     place = numbers[0] if default else numbers[-1] + 1
