@@ -30,6 +30,7 @@ from onnxruntime.quantization import (
 import plasm
 from plasm.data import create_dataset
 from plasm.evaluation import frame_mse
+from plasm.files import atomic_write, check_writable
 from plasm.models import frame_counts, load_model
 
 BATCH = 8
@@ -86,6 +87,9 @@ def error(file: Path, clips: npt.NDArray[np.float32], in_frames: int) -> float:
 def main(source: str, data_dir: Path, num_clips: int, table: Path | None) -> None:
     """Print size and MSE of each precision."""
     logging.disable(logging.WARNING)
+    if table:
+        # What follows takes minutes.
+        check_writable(table)
     model = load_model(None, source).eval()
     in_frames, out_frames = frame_counts(model)
 
@@ -100,7 +104,8 @@ def main(source: str, data_dir: Path, num_clips: int, table: Path | None) -> Non
             rows.append((name, file.stat().st_size, error(file, test, in_frames)))
             click.echo(f"{name:14s} {rows[-1][1] / 1e6:5.1f} MB   MSE {rows[-1][2]:.3f}")
     if table:
-        with table.open("w", encoding="utf-8", newline="") as stream:
+        table.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(table) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(("weights", "clips", "precision", "bytes", "mse"))
             writer.writerows((source, num_clips, name, size, f"{mse:.4f}") for name, size, mse in rows)

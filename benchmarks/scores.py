@@ -19,7 +19,7 @@ from torch import Tensor
 
 from plasm.data import create_dataset
 from plasm.evaluation import frame_mse
-from plasm.files import atomic_write
+from plasm.files import atomic_write, check_writable
 from plasm.layers import PairwiseLayerAttention
 from plasm.models import frame_counts, load_model
 
@@ -89,6 +89,9 @@ def error(model: Any, clips: Tensor, targets: Tensor, replaced: Sequence[Tensor]
 @click.option("--out", type=Path, help="CSV of the errors.")
 def main(sources: tuple[str, ...], data_dir: Path, num_clips: int, out: Path | None) -> None:
     """Print each head's score, and the error with other scores in its place."""
+    if out:
+        # What follows takes minutes.
+        check_writable(out)
     lines = []
     for source in sources:
         model = load_model(None, source).eval()
@@ -106,6 +109,7 @@ def main(sources: tuple[str, ...], data_dir: Path, num_clips: int, out: Path | N
             click.echo(f"  {name:<16}MSE {mse:.3f}")
             lines.append((source, num_clips, name, f"{mse:.3f}"))
     if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(out) as beside, beside.open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows([("weights", "clips", "scores", "mse"), *lines])
 

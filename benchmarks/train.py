@@ -142,10 +142,12 @@ def in_turn(variants: list[str], rounds: int) -> Iterator[tuple[str, dict[str, A
         for variant in variants:
             done = subprocess.run(
                 [sys.executable, __file__, *sys.argv[1:], "--variant", variant],
-                check=True,
-                capture_output=True,
+                stdout=subprocess.PIPE,
                 text=True,
             )
+            if done.returncode:
+                # Its own error stands above.
+                raise SystemExit(f"{variant} ended with {done.returncode}")
             yield variant, json.loads(done.stdout.splitlines()[-1])
 
 
