@@ -43,7 +43,7 @@ def read_checkpoint(file: Path, key: str | None = None) -> dict[str, Tensor]:
 
     Args:
         file: The checkpoint.
-        key: The entry to take instead.
+        key: The entry to take instead; of an entry within another, ``OUTER.INNER``.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -174,8 +174,11 @@ def _check_expanded(tensors: Mapping[str, Tensor], what: str) -> None:
         )
 
 
-def _choose(content: Any, what: str, key: str | None) -> tuple[str, Any]:
-    """The entry of a checkpoint that has its weights, and its name; "" and the whole where it holds them itself."""
+def _choose(content: Any, what: str, key: str | None, within: str = "") -> tuple[str, Any]:
+    """The entry of a checkpoint that has its weights, and its name; "" and the whole where it holds them itself.
+
+    ``within`` is what the names of entries begin with, as ``key`` has them.
+    """
     if not isinstance(content, Mapping):
         return "", content
     entries = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Mapping)}
@@ -183,23 +186,25 @@ def _choose(content: Any, what: str, key: str | None) -> tuple[str, Any]:
     named = [name for name in (*_AVERAGES, *_CONTAINERS) if name in holders]
     # What holds no tensors is an error that says what is there instead.
     named = named or [name for name in (*_AVERAGES, *_CONTAINERS) if entries.get(name)]
+    rest = ""
     if key is not None:
-        if key not in entries:
-            there = listed(holders) or "tensors alone"
-            raise ValueError(f'{what} has no entry "{key}" of tensors; it holds {there}')
-        taken = key
+        taken, rest = _entry(key, entries)
+        if taken not in entries:
+            there = listed(within + name for name in holders or entries) or "tensors alone"
+            raise ValueError(f'{what} has no entry "{within}{key}" of tensors; it holds {there}')
     elif named and named[0] in _AVERAGES:
         taken = named[0]
     elif averages := list(filter(_is_average, holders)):
-        taken = _only(averages, what)
+        taken = _only(averages, what, within)
     elif named:
         taken = named[0]
     elif holders and not any(isinstance(value, Tensor) for value in content.values()):
-        taken = _only(holders, what)
+        taken = _only(holders, what, within)
     else:
         return "", content
     if key is None and (others := [name for name in holders if name != taken]):
-        _logger.warning('%s: took "%s"; --key takes another: %s', what, shown(taken), listed(others))
+        there = listed(within + name for name in others)
+        _logger.warning('%s: took "%s"; --key takes another: %s', what, shown(within + taken), there)
     # An average as a list of tensors without names, as torch_ema keeps it: which is whose, only its writer knows.
     unread = [
         name for name, value in content.items() if _is_average(name) and name not in holders and _tensors_in(value)
@@ -209,13 +214,24 @@ def _choose(content: Any, what: str, key: str | None) -> tuple[str, Any]:
             '%s: took "%s", not the average in %s, whose tensors have no names', what, shown(taken), listed(unread)
         )
     # What is found may be another such dictionary: the state of a wrapper, say.
-    inner, found = _choose(content[taken], what, None)
+    inner, found = _choose(content[taken], what, rest or None, f"{within}{taken}.")
     return ".".join(filter(None, (taken, inner))), found
 
 
-def _only(names: list[str], what: str) -> str:
+def _entry(key: str, entries: Mapping[str, Any]) -> tuple[str, str]:
+    """Of the name of an entry, perhaps within another, the outer one's name and the rest."""
+    if key in entries:
+        return key, ""
+    # A name may have dots of its own.
+    outer = [name for name in entries if key.startswith(f"{name}.")]
+    name = max(outer, key=len, default=key)
+    return name, key[len(name) + 1 :]
+
+
+def _only(names: list[str], what: str, within: str) -> str:
     if len(names) > 1:
-        raise ValueError(f"{what} holds several sets of tensors, {listed(names)}: choose one with --key")
+        there = listed(within + name for name in names)
+        raise ValueError(f"{what} holds several sets of tensors, {there}: choose one with --key")
     return names[0]
 
 

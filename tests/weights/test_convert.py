@@ -109,6 +109,22 @@ def test_a_choice_that_nobody_made_is_refused(tmp_path: Path, content: Any) -> N
         assert torch.equal(weights.read_checkpoint(tmp_path / "old.pth", key)["w"], content[key]["w"])
 
 
+def test_an_entry_within_another_is_taken_by_the_name_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "old.pth"
+    torch.save({"model": {"generator": RAW, "discriminator": AVERAGE}}, file)
+    with pytest.raises(ValueError, match=r"model\.generator, model\.discriminator: choose one with --key"):
+        weights.read_checkpoint(file)
+    assert torch.equal(weights.read_checkpoint(file, "model.discriminator")["w"], AVERAGE["w"])
+    with pytest.raises(ValueError, match=r'no entry "model\.x" of tensors; it holds model\.generator, model\.disc'):
+        weights.read_checkpoint(file, "model.x")
+    torch.save({"model": {"ema": AVERAGE, "params.old": RAW}}, file)
+    weights.read_checkpoint(file)
+    assert caplog.messages == [f'{file}: took "model.ema"; --key takes another: model.params.old']
+    assert torch.equal(weights.read_checkpoint(file, "model.params.old")["w"], RAW["w"])
+
+
 def test_tied_and_strided_tensors_can_be_saved(tmp_path: Path) -> None:
     tensor = torch.rand(3, 4)
     torch.save({"a": tensor, "b": tensor, "c": tensor.t(), "d": tensor[1:]}, tmp_path / "old.pth")
