@@ -72,8 +72,8 @@ def export(
 
     The graph takes ``clip``, float32 (B, T, C, H, W) with pixels in [0, 1], any B, and gives ``frames``, float32
     (B, T', C', H, W), not clamped. At a fixed H and W, any that the model takes, it pads by itself. With
-    ``dynamic_size`` H and W are multiples of the model's ``size_multiple``: whoever calls it pads with zeros at the
-    bottom and the right, and crops.
+    ``dynamic_size`` H and W are multiples of the model's ``size_multiple``, from twice it on: whoever calls it pads
+    with zeros at the bottom and the right, and crops.
 
     The file's metadata says the name of the model and the sha256 of its weights, their license, frame counts, channels,
     sizes, range of values, the difference from eager, the versions of plasm and torch, and whether the model goes on
@@ -113,6 +113,12 @@ def export(
     if dynamic_size and not ModelInterface.of(model).dynamic_size:
         raise ValueError(
             f"a graph of this {type(model).__name__} has a fixed height and width: give size, no dynamic_size"
+        )
+    multiple = ModelInterface.of(model).size_multiple
+    if dynamic_size and any(side < 2 * multiple or side % multiple for side in size):
+        # Torch takes a dimension that is one multiple for a constant.
+        raise ValueError(
+            f"with dynamic_size, size is a multiple of {multiple} from {2 * multiple} on, got {size[0]} and {size[1]}"
         )
     with forecasting(model):
         eager = copy.deepcopy(model).cpu().float().eval()

@@ -244,6 +244,9 @@ def test_wrong_arguments_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         with pytest.raises(ValueError, match="size is a height and a width of a pixel or more, got"):
             plasm.export(small(), tmp_path / "a.pt2", "pt2", size=size)
     swin = timm.create_model("simvp_swin_mmnist", translator_depth=2, device="meta")
+    for size in ((2, 8), (8, 9)):
+        with pytest.raises(ValueError, match=f"size is a multiple of 2 from 4 on, got {size[0]} and {size[1]}"):
+            plasm.export(small(), tmp_path / "a.pt2", "pt2", size=size, dynamic_size=True)
     with pytest.raises(ValueError, match="this SimVP has a fixed height and width"):
         plasm.export(swin, tmp_path / "a.onnx", dynamic_size=True)
     monkeypatch.setattr(shutil, "which", lambda name: None)
