@@ -147,7 +147,8 @@ def _autocast(*tensors: Tensor | None) -> list[Tensor | None]:
     if not torch.is_autocast_enabled("cpu"):
         return list(tensors)
     dtype = torch.get_autocast_dtype("cpu")
-    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
+    # It leaves float64 as it is.
+    return [each if each is None or each.dtype is torch.float64 else each.to(dtype) for each in tensors]
 
 
 def _rows(x: Tensor) -> Tensor:

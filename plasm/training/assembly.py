@@ -149,6 +149,9 @@ def prepare(
         # Those of the recipe, too, where the configuration was made without it: a run notes all of its hyperparameters.
         defaults = recipe(architecture, config.command).get("task_args", {})
         config = replace(config, task_args={**defaults, **config.task_args})
+        if "rollout" in config.task_args:
+            # The clips are made as long as it needs.
+            raise ValueError("rollout is an option of its own (--rollout), not one of task_args")
     if group.is_first:
         folder.check(config, resume)
     check_parts(config, group)

@@ -145,6 +145,14 @@ def test_depthwise_in_autocasts_type(
         assert (tensor - other).norm() < 0.01 * other.norm()
 
 
+def test_autocast_leaves_float64_as_it_is() -> None:
+    """As it does in torch's convolution."""
+    conv, x = nn.Conv2d(32, 32, 7, padding=3, groups=32).double(), torch.randn(2, 32, 16, 16, dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, expected = gradients(lambda x: conv2d(conv, x), conv, x), gradients(conv, conv, x)
+    torch.testing.assert_close(ours, expected)
+
+
 @pytest.mark.parametrize(
     ("channels", "num_groups", "height"), [(16, 2, 128), (64, 8, 131), (16, 2, 12), (64, 8, 5), (8, 8, 3)]
 )

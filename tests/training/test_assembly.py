@@ -155,6 +155,8 @@ def test_the_task_of_a_family_knows_its_step_and_draws_by_it(tmp_path: Path) -> 
             assert list(row)[2:5] == ["loss", "loss_error", "loss_twice"]
     with pytest.raises(ValueError, match="the task of noted has no option width; it has: weight"):
         prepare(replace(config("more"), task_args={"width": 1}), SINGLE_PROCESS, resume=False)
+    with pytest.raises(ValueError, match=r"rollout is an option of its own \(--rollout\)"):
+        prepare(replace(config("more"), task_args={"rollout": 2}), SINGLE_PROCESS, resume=False)
     assert not (tmp_path / "more").exists()
 
 
