@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ._adapters import Adapter, adapt_in_channels, adapt_out_channels
 from ._base import check_odd, check_positive, match_layers
 from ._recurrent import Inputs, RecurrentModel, patchify, unpatchify
-from ._untrusted import no_number
+from ._untrusted import no_number, whole
 
 
 class PatchRNN(RecurrentModel):
@@ -117,12 +117,12 @@ def openstl_arguments(config: Mapping[str, Any], strided: bool = False) -> tuple
     """
     _, _, height, width = config["in_shape"]
     try:
-        stride = int(config.get("stride", 1))
+        stride = whole(config, "stride", 1)
         out: dict[str, Any] = {
-            "patch_size": int(config.get("patch_size", 4)),
+            "patch_size": whole(config, "patch_size", 4),
             "hidden_dims": tuple(config.get("num_hidden", (128, 128, 128, 128))),
-            "kernel_size": int(config.get("filter_size", 5)),
-            "layer_norm": bool(int(config.get("layer_norm", 0))),
+            "kernel_size": whole(config, "filter_size", 5),
+            "layer_norm": bool(whole(config, "layer_norm", 0)),
         }
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(no_number(error)) from error

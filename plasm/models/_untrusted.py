@@ -17,6 +17,8 @@ from plasm.files import listed, shown
 _LARGEST_ARGUMENT = 1 << 16
 _LONGEST_ARGUMENT = 64
 _MOST_PARAMETERS = 1_000_000_000
+# What ``whole`` says of a value, for ``no_number``.
+_FRACTION = "fraction"
 # What timm's scripts pass to every model, and timm records, though a class may not have it.
 _TIMM_ARGUMENTS = {"num_classes", "global_pool", "drop_rate", "drop_path_rate", "drop_block_rate", "img_size"}
 REMOVED_ARGUMENTS = frozenset(
@@ -79,8 +81,23 @@ def check_sizes(args: Mapping[str, Any], largest: Mapping[str, int], what: str) 
 
 def no_number(error: Exception) -> str:
     """What an error says of a value that was to be a number, in words that are not Python's."""
-    _, told, value = str(error).rpartition(": ")
+    what, told, value = str(error).rpartition(": ")
+    if what == _FRACTION:
+        return f"the configuration has a {_FRACTION} where a whole number is needed: {shown(value)}"
     return f"the configuration has a value that is no number{told}{shown(value) if told else ''}"
+
+
+def whole(config: Mapping[str, Any], name: str, default: int) -> int:
+    """A number of a configuration that counts something, by name.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is no number, or has a fraction, which ``int`` would cut off; for ``no_number`` to word.
+    """
+    value = config.get(name, default)
+    if isinstance(value, float) and value % 1 > 0:
+        raise ValueError(f"{_FRACTION}: {name} = {value}")
+    return int(value)
 
 
 def check_count(model: nn.Module, what: str) -> None:

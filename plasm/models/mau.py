@@ -21,7 +21,7 @@ from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recip
 from ._family import Family, paper
 from ._patch_rnn import rename
 from ._recurrent import Inputs, RecurrentModel, same_dims
-from ._untrusted import no_number
+from ._untrusted import no_number, whole
 
 __all__ = ["MAU", "MAUDecoder", "MAUEncoder", "checkpoint_filter_fn", "from_openstl"]
 
@@ -201,13 +201,13 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     try:
         args: dict[str, Any] = {
             "hidden_dims": tuple(config.get("num_hidden", (64, 64, 64, 64))),
-            "kernel_size": int(config.get("filter_size", 5)),
-            "reduction": int(config.get("sr_size", 4)),
-            "tau": int(config.get("tau", 5)),
+            "kernel_size": whole(config, "filter_size", 5),
+            "reduction": whole(config, "sr_size", 4),
+            "tau": whole(config, "tau", 5),
             "cell_mode": str(config.get("cell_mode", "normal")),
             "model_mode": str(config.get("model_mode", "normal")),
         }
-        patch, stride = int(config.get("patch_size", 1)), int(config.get("stride", 1))
+        patch, stride = whole(config, "patch_size", 1), whole(config, "stride", 1)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(no_number(error)) from error
     if patch != 1 or stride != 1:

@@ -32,7 +32,7 @@ from ._adapters import adapt_out_channels
 from ._base import VideoModel, check_odd, check_positive, match_layers
 from ._benchmarks import BENCHMARKS, TINY, recipes
 from ._family import Constructor, Family, paper
-from ._untrusted import no_number
+from ._untrusted import no_number, whole
 
 __all__ = ["InceptionTranslator", "MetaTranslator", "SimVP"]
 
@@ -428,14 +428,14 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     try:
         args: dict[str, Any] = {
             "in_frames": config["in_shape"][0],
-            "encoder_dim": int(config.get("hid_S", 16)),
-            "translator_dim": int(config.get("hid_T", 256)),
-            "encoder_depth": int(config.get("N_S", 4)),
-            "translator_depth": int(config.get("N_T", 4)),
+            "encoder_dim": whole(config, "hid_S", 16),
+            "translator_dim": whole(config, "hid_T", 256),
+            "encoder_depth": whole(config, "N_S", 4),
+            "translator_depth": whole(config, "N_T", 4),
             "translator": translator,
             "mlp_ratio": float(config.get("mlp_ratio", 8.0)),
-            "encoder_kernel_size": int(config.get("spatio_kernel_enc", 3)),
-            "decoder_kernel_size": int(config.get("spatio_kernel_dec", 3)),
+            "encoder_kernel_size": whole(config, "spatio_kernel_enc", 3),
+            "decoder_kernel_size": whole(config, "spatio_kernel_dec", 3),
             "drop_rate": float(config.get("drop", 0.0)),
             "drop_path_rate": float(config.get("drop_path", 0.0)),
         }

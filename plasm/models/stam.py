@@ -24,7 +24,7 @@ from ._benchmarks import CALTECH, HUMAN36M, KTH, MMNIST, SAMPLING, TAXIBJ, recip
 from ._family import Family, paper
 from ._patch_rnn import PATCH_ADAPTERS, rename
 from ._recurrent import Inputs, RecurrentModel, patchify, same_dims, unpatchify
-from ._untrusted import no_number
+from ._untrusted import no_number, whole
 
 __all__ = ["STAM", "checkpoint_filter_fn", "from_openstl"]
 
@@ -177,10 +177,10 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         kernel = [int(side) for side in _three(config.get("filter_size", 3))]
         stride = [int(step) for step in _three(config.get("stride", 1))]
         args: dict[str, Any] = {
-            "patch_size": int(config.get("patch_size", 4)),
+            "patch_size": whole(config, "patch_size", 4),
             "hidden_dims": dims * layers if len(dims) == 1 else dims,
-            "reduction": int(config.get("sr_size", 1)),
-            "tau": int(config.get("tau", 5)),
+            "reduction": whole(config, "sr_size", 1),
+            "tau": whole(config, "tau", 5),
         }
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(no_number(error)) from error
