@@ -48,7 +48,7 @@ def predict(**arguments: Any) -> None:
             if own["mse"] > still["mse"]:
                 click.echo(
                     f"the forecast{'' if name == 'model' else f' of {name}'} scores below the last frame repeated "
-                    f"(PSNR {own['psnr']:.1f} against {still['psnr']:.1f} dB): these weights do not suit such clips"
+                    f"(MSE {own['mse']:.2f} against {still['mse']:.2f}): these weights do not suit such clips"
                 )
     if len(done.published) > 1:
         click.echo(_trainings(done.published))

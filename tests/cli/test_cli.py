@@ -18,7 +18,7 @@ from video_files import frames, write_images, write_video
 from plasm import evaluation, prediction, training, weights
 from plasm.cli import main
 from plasm.config import read_config
-from plasm.data import SAMPLES, open_source
+from plasm.data import SAMPLES, open_source, read_clips
 from plasm.pictures import movie
 from plasm.runs import publishing
 
@@ -425,10 +425,23 @@ def test_predict_says_what_the_weights_were_trained_on(tmp_path: Path) -> None:
     ) in out
     assert "plasm predict --weights RUN --input FILE\n" in out
     assert "in_chans" not in out
-    assert "the forecast scores below the last frame repeated (PSNR " in out
+    assert "the forecast scores below the last frame repeated (MSE " in out
     shown = ok("predict", "--out", tmp_path / "p")
     assert "Moving MNIST" not in shown
     assert "scores below" not in shown
+
+
+def test_a_warning_of_a_bad_forecast_gives_the_metric_that_it_is_about(tmp_path: Path) -> None:
+    # Of dim digits and bright noise the model's PSNR is the higher one, and its MSE, too.
+    digits = 0.5 * read_clips(SAMPLES / "clips.npz", 1)[:3].numpy()
+    noise = np.random.default_rng(0).random((1, *digits.shape[1:]), np.float32)
+    np.save(tmp_path / "c.npy", np.concatenate([digits, noise]))
+    out = ok("predict", "--model", "plasm_mmnist_tiny", "--input", tmp_path / "c.npy", "--out", tmp_path / "p")
+    table = table_of(out)
+    (mse, *_, psnr), (still_mse, *_, still_psnr) = table["model"], table["last frame"]
+    assert mse > still_mse
+    assert psnr > still_psnr
+    assert f"scores below the last frame repeated (MSE {mse:.2f} against {still_mse:.2f})" in out
 
 
 def test_advice_for_videos_of_ones_own(tmp_path: Path) -> None:
