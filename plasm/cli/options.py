@@ -87,7 +87,9 @@ def options(config: type[Any]) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 def pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
-    """NAME=VALUE items of an option that may be repeated; a value is a Python literal, or else text.
+    """NAME=VALUE items of an option that may be repeated.
+
+    A value is a Python literal, ``true`` or ``false`` as in a configuration file, or else text.
 
     Raises:
         ValueError: If an item is no NAME=VALUE, or the value None.
@@ -100,7 +102,8 @@ def pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
         try:
             values[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            values[name] = value
+            # As text, "false" would be taken for true wherever only its truth is asked.
+            values[name] = {"true": True, "false": False}.get(value.strip().lower(), value)
         if _has_none(values[name]):
             raise ValueError(f"--{option.removesuffix('s').replace('_', '-')} {item}: leave it out, for its default")
     return values

@@ -94,13 +94,15 @@ def create_dataset(
     if unknown := sorted(set(options) - known):
         raise ValueError(f"{short} has no option {', '.join(unknown)}; it has: {', '.join(sorted(known)) or 'none'}")
     for name, value in options.items():
-        if not _is_of(value, kind := parameters[name].annotation) and value != parameters[name].default:
+        kind, default = parameters[name].annotation, parameters[name].default
+        # A default is right, whatever it is annotated as; 1.0 is not the default 1, though it equals it.
+        if not _is_of(value, kind) and not (type(value) is type(default) and value == default):
             raise ValueError(f"{short}: {name} is {getattr(kind, '__name__', kind)}, got {value!r}")
     return build(Path(root), split, **{name: common[name] for name in common.keys() & parameters.keys()}, **options)
 
 
 def _is_of(value: Any, kind: Any) -> bool:
-    """Whether a value is of an annotated type, as far as it is of numbers; texts are converted where they are used."""
+    """Whether a value is of an annotated type, as far as it is of numbers or a bool; texts are checked in use."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
         return any(_is_of(value, each) for each in inner)
@@ -110,6 +112,8 @@ def _is_of(value: Any, kind: Any) -> bool:
     if kind in (int, float):
         number = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, number) and not isinstance(value, bool)
+    if kind is bool:
+        return isinstance(value, bool)
     return value is None if kind is type(None) else True
 
 

@@ -17,6 +17,7 @@ from video_files import frames, write_images, write_video
 
 from plasm import evaluation, prediction, training, weights
 from plasm.cli import main
+from plasm.cli.options import pairs
 from plasm.config import read_config
 from plasm.data import SAMPLES, open_source, read_clips
 from plasm.pictures import movie
@@ -579,6 +580,13 @@ def test_an_argument_of_none_is_left_out() -> None:
     for value in ("None", "(1, None)"):
         command = ["train", "--model", "plasm_mmnist_tiny", "--data", "mmnist", "--model-arg", f"out_chans={value}"]
         assert f"--model-arg out_chans={value}: leave it out, for its default" in fails(*command)
+
+
+def test_true_and_false_are_read_as_in_a_configuration_file() -> None:
+    items = ("a=false", "b=True", "c=FALSE", "d=none", "e=(1,2)", "f=falsely")
+    assert pairs("model_args", items) == {
+        "a": False, "b": True, "c": False, "d": "none", "e": (1, 2), "f": "falsely",
+    }  # fmt: skip
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:

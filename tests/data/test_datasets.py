@@ -45,6 +45,8 @@ def test_options_of_the_wrong_kind_are_named(tmp_path: Path) -> None:
         ("size", (64, 6.5), r"tuple\[int, int\] \| None"), ("step", 1.5, "int"), ("stride", "a", r"int \| None"),
         ("value_range", 5, r"tuple\[float, float\] \| None"), ("value_range", ("a", 1), r"tuple\[float"),
         ("val_share", "x", "float"), ("channels", "1", "int"), ("fill", "x", r"float \| None"),
+        # Equal to the defaults, and no whole numbers; a text, which would count as true.
+        ("step", 1.0, "int"), ("step", True, "int"), ("channels", 3.0, "int"), ("verify", "no", "bool"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=rf"clips: {option} is {kind}.*, got "):
             create_dataset("clips", tmp_path, "train", num_frames=5, **{option: value})
