@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
+# Arguments of ``create_dataset`` that commands give it themselves.
+_NO_DATA_ARGS = ("name", "root", "split", "num_clips", "num_frames", "seed")
 _DICTIONARIES = ("data_args", "model_args", "task_args", "opt_args")
 # Of commands that compare models: given several times, it is one text with commas.
 _REPEATED = {"predict": ("model",)}
@@ -92,13 +94,15 @@ def pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
     A value is a Python literal, ``true`` or ``false`` as in a configuration file, or else text.
 
     Raises:
-        ValueError: If an item is no NAME=VALUE, or the value None.
+        ValueError: If an item is no NAME=VALUE, or the value None, or NAME what the command gives a data set itself.
     """
     values = {}
     for item in items:
         name, separator, value = item.partition("=")
         if not separator:
             raise ValueError(f"--{option.removesuffix('s').replace('_', '-')} takes NAME=VALUE, got {item!r}")
+        if option == "data_args" and name in _NO_DATA_ARGS:
+            raise ValueError(f"--data-arg {item}: {name} is no option of a data set; the command has its own")
         try:
             values[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):

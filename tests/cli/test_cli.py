@@ -589,6 +589,12 @@ def test_true_and_false_are_read_as_in_a_configuration_file() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("item", ["num_frames=5", "split=train", "root=x", "name=x", "num_clips=2", "seed=1"])
+def test_what_a_command_gives_a_data_set_is_no_option_of_it(item: str, sample_root: Path) -> None:
+    command = ["data", "count", "mmnist", "--data-dir", sample_root, "--num-frames", 20, "--data-arg", item]
+    assert f"--data-arg {item}: {item.partition('=')[0]} is no option of a data set" in fails(*command)
+
+
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m plasm list 'plasm_*' | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
