@@ -245,6 +245,8 @@ def clips(
         FileNotFoundError: If there is nothing there.
         ValueError: If files cannot be read or split.
     """
+    if step < 1:
+        raise ValueError(f"step is at least 1, got {step}")
     span = (num_frames - 1) * step + 1
     frame_format = FrameFormat(channels, None if size is None else (size[0], size[1]), fit, value_range=value_range)
     options = ArrayOptions(axes, array, fill)

@@ -57,6 +57,8 @@ def human36m(
         FileNotFoundError: If neither layout is there, or images of a list are not.
         ValueError: If recordings cannot be read, or none is of the split.
     """
+    if step < 1:
+        raise ValueError(f"step is at least 1, got {step}")
     span = (num_frames - 1) * step + 1
     images = _numbered(find_images(root))
     listed = root / ("test.txt" if split == "test" else "train.txt")

@@ -170,6 +170,8 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     write_video(tmp_path / "a.avi", frames(4))
     with pytest.raises(ValueError, match=r"1 source\(s\), too few to split by file"):
         create_dataset("clips", tmp_path, "train", num_frames=4)
+    with pytest.raises(ValueError, match="step is at least 1, got 0"):
+        create_dataset("clips", tmp_path, "train", num_frames=4, step=0, stride=1)
     with pytest.raises(ValueError, match="no option colour; it has: array, axes, channels, fill, fit"):
         create_dataset("clips", tmp_path, "train", colour=True)
     (tmp_path / "test").mkdir()

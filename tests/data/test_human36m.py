@@ -77,6 +77,8 @@ def test_errors_say_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no images and no videos of Human3"):
         create_dataset("human36m", tmp_path, "train")
     write_video(tmp_path / "S1" / "Walking.1.mp4", frames(6))
+    with pytest.raises(ValueError, match="step is at least 1, got -1"):
+        create_dataset("human36m", tmp_path, "train", step=-1)
     with pytest.raises(ValueError, match="no recording of the walking scene and the subjects for test"):
         create_dataset("human36m", tmp_path, "test")
     with pytest.raises(ValueError, match="1 recording for training"):
