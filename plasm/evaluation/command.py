@@ -14,7 +14,7 @@ from plasm.config import Config, dictionary, option
 from plasm.data import create_dataset
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import init_process_group
-from plasm.models import frame_counts, load_model
+from plasm.models import ModelInterface, frame_counts, load_model
 from plasm.runs import record_metrics
 from plasm.weights.card import without_folder
 from plasm.weights.files import WEIGHTS_NAME
@@ -114,7 +114,13 @@ def run(config: EvaluateConfig) -> Evaluation | None:
         config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
         **config.data_args,
     )  # fmt: skip
-    # Before the clips are read: it may fail.
+    channels, wanted = clips[0].shape[1], ModelInterface.of(net).in_chans
+    if wanted not in (None, channels):
+        raise ValueError(
+            f"{config.data} has clips of {channels} channel(s), the model takes {wanted}: give an option of the data "
+            f"set, such as --data-arg channels={wanted} of clips"
+        )
+    # Before all clips are read: it may fail.
     lpips = load_lpips(None if config.lpips == "download" else config.lpips) if config.lpips else None
     with clear_failures("a smaller --batch-size takes less"), init_process_group(choose_device(config.device)) as group:
         timed = TimedForecast(forecast(move(net, group.device)), group.device)

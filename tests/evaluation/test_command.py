@@ -4,6 +4,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torchvision
@@ -88,6 +89,16 @@ def test_the_command_that_is_written_down_can_be_given_to_a_shell() -> None:
     config = evaluation.EvaluateConfig(data="clips", data_dir="x", num_clips=5, data_args=given)
     words = shlex.split(command._options(config))
     assert [word for word in words if "=" in word] == ["size=(48, 64)", "axes=TYX", "root=c d"]
+
+
+def test_clips_of_other_channels_are_refused_by_what_mends_it(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "clips").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "clips" / f"{number}.npy", np.zeros((20, 16, 16), np.uint8))
+    message = fails("evaluate", "--weights", folder, "--data", "clips", "--data-dir", tmp_path / "clips")
+    assert "clips has clips of 3 channel(s), the model takes 1" in message
+    assert "--data-arg channels=1" in message
+    assert "in_chans" not in message
 
 
 def test_radar_is_refused_where_clips_are_measured() -> None:
