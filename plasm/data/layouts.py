@@ -5,6 +5,7 @@ is none of these.
 """
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,19 @@ class ArrayOptions:
         axes: What each axis is, in the order of the file: T frames, C channels, Y rows, X columns, B clips.
         array: Name of the array, of several in a file.
         fill: What is taken for values that are missing: NaN, or what the file says stands for it.
+
+    Raises:
+        ValueError: If ``fill`` is no number.
     """
 
     axes: str | None = None
     array: str | None = None
     fill: float | None = None
+
+    def __post_init__(self) -> None:
+        fill: Any = self.fill
+        if fill is not None and not isinstance(fill, Real):
+            raise ValueError(f"fill is a number, such as 0, got {shown(repr(fill))}")
 
 
 NO_OPTIONS = ArrayOptions()

@@ -93,3 +93,10 @@ def test_what_the_file_does_not_say(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert clips[0, 0, 0, 0, 0] == 0
     torch.testing.assert_close(clips[0, 1:, 0], torch.from_numpy(CLIP[1:, 0] / 255).float())
     assert not caplog.text
+
+
+@pytest.mark.parametrize("fill", ["abc", (0, 1), [0.5]])
+def test_what_is_filled_in_is_a_number(fill: object, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((4, 8, 8), np.nan, np.float32))
+    with pytest.raises(ValueError, match="fill is a number, such as 0, got "):
+        read_clips(tmp_path / "a.npy", 1, fill=fill)  # type: ignore[arg-type]
