@@ -6,7 +6,7 @@ the record's default.
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin
@@ -27,9 +27,14 @@ def option(default: Any, help: str, at_least: float | None = None) -> Any:
     return field(default=default, metadata={"help": help, "at_least": at_least})
 
 
-def dictionary(help: str) -> Any:
-    """A field of a record that is a dictionary, by default empty; what its entries are."""
-    return field(default_factory=dict, metadata={"help": f"{help} May be repeated."})
+def dictionary(help: str, given: Sequence[str] = ()) -> Any:
+    """A field of a record that is a dictionary, by default empty; what its entries are.
+
+    Args:
+        help: Of its option.
+        given: Names that no entry has: the command has values of its own for them.
+    """
+    return field(default_factory=dict, metadata={"help": f"{help} May be repeated.", "given": given})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +51,13 @@ class Config:
         """Check the values.
 
         Raises:
-            ValueError: If one is of the wrong type or too small.
+            ValueError: If one is of the wrong type or too small, or an entry of a dictionary is none of it.
         """
         for f in fields(self):
             value, least = getattr(self, f.name), f.metadata.get("at_least")
             _check_type(f.name, f.type, value)
+            if wrong := [name for name in f.metadata.get("given", ()) if name in value]:
+                raise ValueError(f"{f.name}: {', '.join(wrong)} is none of them; the command has its own")
             if least is not None and value is not None:
                 for entry in value if isinstance(value, tuple) else (value,):
                     if entry < least:

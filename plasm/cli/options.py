@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
-# Arguments of ``create_dataset`` that commands give it themselves.
-_NO_DATA_ARGS = ("name", "root", "split", "num_clips", "num_frames", "seed")
+from plasm.data import COMMON_ARGUMENTS
+
 _DICTIONARIES = ("data_args", "model_args", "task_args", "opt_args")
 # Of commands that compare models: given several times, it is one text with commas.
 _REPEATED = {"predict": ("model",)}
@@ -101,7 +101,7 @@ def pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
         name, separator, value = item.partition("=")
         if not separator:
             raise ValueError(f"--{option.removesuffix('s').replace('_', '-')} takes NAME=VALUE, got {item!r}")
-        if option == "data_args" and name in _NO_DATA_ARGS:
+        if option == "data_args" and name in COMMON_ARGUMENTS:
             raise ValueError(f"--data-arg {item}: {name} is no option of a data set; the command has its own")
         try:
             values[name] = ast.literal_eval(value)

@@ -54,6 +54,10 @@ def list_datasets() -> list[str]:
     return sorted(_DATASETS)
 
 
+COMMON_ARGUMENTS = ("name", "root", "split", "num_clips", "num_frames", "seed")
+"""What ``create_dataset`` takes for every data set: commands have options of their own for them."""
+
+
 def create_dataset(
     name: str,
     root: Path,

@@ -11,7 +11,7 @@ from torch import nn
 
 from plasm import weights
 from plasm.config import Config, dictionary, option
-from plasm.data import create_dataset
+from plasm.data import COMMON_ARGUMENTS, create_dataset
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import init_process_group
 from plasm.models import ModelInterface, frame_counts, load_model
@@ -61,7 +61,9 @@ class EvaluateConfig(Config):
         False, "Run an exported file that was not exported on this machine: it is a program, so trust its author."
     )
     out: str = option("scores", "Folder for the tables and pictures of radar.")
-    data_args: dict[str, Any] = dictionary("Option of the data set, NAME=VALUE, such as on_error=skip.")
+    data_args: dict[str, Any] = dictionary(
+        "Option of the data set, NAME=VALUE, such as on_error=skip.", given=COMMON_ARGUMENTS
+    )
 
 
 @dataclass(frozen=True)

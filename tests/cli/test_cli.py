@@ -595,6 +595,14 @@ def test_what_a_command_gives_a_data_set_is_no_option_of_it(item: str, sample_ro
     assert f"--data-arg {item}: {item.partition('=')[0]} is no option of a data set" in fails(*command)
 
 
+def test_nor_is_it_in_a_configuration_file(tmp_path: Path) -> None:
+    (tmp_path / "train.toml").write_text("[data_args]\nnum_frames = 20\n", encoding="utf-8")
+    for command in ("train", "pretrain"):
+        said = fails(command, "--config", tmp_path / "train.toml", "--model", "plasm_mmnist_tiny", "--data", "mnist",
+                     "--data-dir", "x", "--out", tmp_path / "out")  # fmt: skip
+        assert "data_args: num_frames is none of them; the command has its own" in said
+
+
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     command = f"{sys.executable} -m plasm list 'plasm_*' | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
