@@ -24,7 +24,7 @@ from plasm.tasks import Prediction, Task
 
 from ._adapters import Adapter, adapt_in_channels
 from ._pretrained import Filter, resolve_pretrained
-from ._untrusted import REMOVED_ARGUMENTS, parameters_of
+from ._untrusted import REMOVED_ARGUMENTS, check_bools, parameters_of
 
 Model = TypeVar("Model", bound=nn.Module)
 Size = tuple[int, int, int]
@@ -191,6 +191,7 @@ class Constructor(Generic[Model]):
             ValueError: If configuration, weights and model disagree.
         """
         kwargs, own = self._without_foreign(kwargs), parameters_of(self.model_cls)
+        check_bools(self.model_cls, kwargs, self.__name__)
         source = resolve_pretrained(self, pretrained, kwargs)
         kwargs = {**source.arguments, **kwargs, **source.timms}
 

@@ -7,7 +7,7 @@ checked here.
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from timm.models import PretrainedCfg, get_pretrained_cfg
 from torch import nn
@@ -34,6 +34,14 @@ def parameters_of(model_cls: type[nn.Module]) -> dict[str, Any]:
     """The arguments of a class and their defaults, but for device and data type."""
     parameters = inspect.signature(model_cls).parameters.values()
     return {p.name: p.default for p in parameters if p.name not in ("device", "dtype")}
+
+
+def check_bools(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> None:
+    """Refuse, by a ValueError, texts for arguments that are True or False: "no" would count as True."""
+    for name, parameter in inspect.signature(model_cls).parameters.items():
+        kinds = get_args(parameter.annotation) or (parameter.annotation,)
+        if bool in kinds and str not in kinds and isinstance(args.get(name), str):
+            raise ValueError(f"{name} of {what} is True or False, got {shown(repr(args[name]))}")
 
 
 def describe_input(variant: str, given: Mapping[str, Any] | PretrainedCfg) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -164,6 +164,13 @@ def test_untrusted_arguments_have_the_familys_limits(tmp_path: Path) -> None:
         timm.create_model(f"local-dir:{tmp_path}")
 
 
+@pytest.mark.parametrize(("name", "argument"), [("plasm_mmnist_tiny", "skip"), ("predrnn_mmnist_tiny", "layer_norm")])
+def test_a_text_is_neither_true_nor_false(name: str, argument: str) -> None:
+    with pytest.raises(ValueError, match=f"{argument} of {name} is True or False, got 'no'"):
+        timm.create_model(name, device="meta", **{argument: "no"})
+    timm.create_model(name, device="meta", **{argument: False})
+
+
 def test_counts_must_be_positive() -> None:
     with pytest.raises(ValueError, match="out_frames must be positive, a whole number, got 0"):
         Net(out_frames=0)
