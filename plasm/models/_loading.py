@@ -182,6 +182,8 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
         if name is None:
             raise ValueError("name a model, weights, or both")
         return create_model(name, pretrained=True, **kwargs)
+    if name is not None and name != source and "." in name.rpartition(":")[2]:
+        raise ValueError(f"{name} is of weights of its own, beside {shown(source)}: give one of them, or no tag")
     is_here(source)
     path = Path(source)
     for is_one, load in _formats:
