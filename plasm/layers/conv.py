@@ -59,15 +59,21 @@ def init_readout_(conv: ConvT) -> ConvT:
 def run_block(block: nn.Module, *inputs: Any, recompute: bool) -> Any:
     """Run a block; with ``recompute``, keep its inputs alone for the backward pass, and run it again there.
 
-    The running statistics of its BatchNorms are those of one run.
+    The running statistics of its BatchNorms are those of one run; torch before 2.9 compiles a block that has some
+    without running it again.
     """
     if not (recompute and torch.is_grad_enabled()):
         return block(*inputs)
     # A compiled graph writes buffers in its forward pass alone, and dynamo takes no context of one's own.
     if torch.compiler.is_compiling():
+        if _WRITES_TWICE and any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in block.modules()):
+            return block(*inputs)
         return checkpoint(block, *inputs, use_reentrant=False)
     return checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _keep_statistics(block)))
 
+
+_WRITES_TWICE = torch.__version__ < "2.9"  # By its parts: a TorchVersion, no text.
+"""Whether compiled graphs write buffers in the backward pass, too: torch 2.6's do, 2.9's and 2.14's do not."""
 
 _RECOMPUTING = threading.RLock()
 """Backward passes of several threads may run one block again, and a block may have blocks that are run again, too."""
