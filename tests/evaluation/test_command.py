@@ -85,10 +85,10 @@ def test_weights_that_change_while_they_are_loaded_are_not_measured(
 
 
 def test_the_command_that_is_written_down_can_be_given_to_a_shell() -> None:
-    given = {"size": (48, 64), "axes": "TYX", "root": "a b/c d"}
+    given = {"size": (48, 64), "axes": "TYX", "array": "a b/c d"}
     config = evaluation.EvaluateConfig(data="clips", data_dir="x", num_clips=5, data_args=given)
     words = shlex.split(command._options(config))
-    assert [word for word in words if "=" in word] == ["size=(48, 64)", "axes=TYX", "root=c d"]
+    assert [word for word in words if "=" in word] == ["size=(48, 64)", "axes=TYX", "array=c d"]
 
 
 def test_clips_of_other_channels_are_refused_by_what_mends_it(folder: Path, tmp_path: Path) -> None:
