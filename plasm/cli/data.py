@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from plasm import data, pictures
+from plasm.files import check_writable
 
 from .options import Group, pairs
 
@@ -65,6 +66,7 @@ def show(
     """Draw four clips, from the split's first to its last, as rows of frames."""
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out is a .png, got {out}")
+    check_writable(out)
     clips = data.create_dataset(name, data_dir, split, num_frames=num_frames, **pairs("data_args", data_args))
     total: int = len(clips)  # type: ignore[arg-type]
     # Few clips are drawn once each.

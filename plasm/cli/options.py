@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import click
 
-from plasm.data import COMMON_ARGUMENTS
+from plasm.data import GIVEN_BY_COMMANDS
 
 _DICTIONARIES = ("data_args", "model_args", "task_args", "opt_args")
 # Of commands that compare models: given several times, it is one text with commas.
@@ -101,7 +101,7 @@ def pairs(option: str, items: tuple[str, ...]) -> dict[str, Any]:
         name, separator, value = item.partition("=")
         if not separator:
             raise ValueError(f"--{option.removesuffix('s').replace('_', '-')} takes NAME=VALUE, got {item!r}")
-        if option == "data_args" and name in COMMON_ARGUMENTS:
+        if option == "data_args" and name in GIVEN_BY_COMMANDS:
             raise ValueError(f"--data-arg {item}: {name} is no option of a data set; the command has its own")
         try:
             values[name] = ast.literal_eval(value)

@@ -4,7 +4,7 @@ from . import radar
 from .arrays import read_clips, read_streams
 from .batches import clip_batches, weighed_batches
 from .clips import StreamClips, clips
-from .datasets import COMMON_ARGUMENTS, count_clips, create_dataset, list_datasets, register_dataset
+from .datasets import GIVEN_BY_COMMANDS, count_clips, create_dataset, list_datasets, register_dataset
 from .fingerprint import fingerprint
 from .frames import Fit, FrameFormat
 from .human36m import human36m
@@ -18,7 +18,7 @@ from .streams import FrameStream
 from .taxibj import taxibj
 
 __all__ = [
-    "COMMON_ARGUMENTS",
+    "GIVEN_BY_COMMANDS",
     "SAMPLES",
     "Fit",
     "FrameFormat",

@@ -54,8 +54,8 @@ def list_datasets() -> list[str]:
     return sorted(_DATASETS)
 
 
-COMMON_ARGUMENTS = ("name", "root", "split", "num_clips", "num_frames", "seed")
-"""What ``create_dataset`` takes for every data set: commands have options of their own for them."""
+GIVEN_BY_COMMANDS = ("name", "root", "split", "num_frames")
+"""What every command gives ``create_dataset`` itself, by options of its own."""
 
 
 def create_dataset(
@@ -117,7 +117,7 @@ def _is_of(value: Any, kind: Any) -> bool:
         number = numbers.Integral if kind is int else numbers.Real
         return isinstance(value, number) and not isinstance(value, bool)
     if kind is bool:
-        return isinstance(value, bool)
+        return not isinstance(value, str) and value in (0, 1)
     return value is None if kind is type(None) else True
 
 

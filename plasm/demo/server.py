@@ -45,6 +45,9 @@ HEADERS = {
 
 Files = Mapping[str, "Path | bytes"]
 
+# What a process that was killed left of a page that it copied.
+_UNFINISHED = ".page-"
+
 
 def site_files(models: Sequence[PageModel] = (), folder: Path = SITE) -> dict[str, Path | bytes]:
     """Every file of the page, by its path there.
@@ -75,7 +78,7 @@ def check_free(out: Path) -> None:
         FileExistsError: If it holds something already.
         OSError: If it cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not each.name.startswith(_UNFINISHED) for each in out.iterdir())):
         raise FileExistsError(f"{out} is there already: name a new folder, or an empty one")
     check_writable(out)
 
@@ -89,8 +92,10 @@ def copy_site(files: Files, out: Path) -> None:
     """
     check_free(out)
     out.mkdir(parents=True, exist_ok=True)
+    for left in out.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left)
     # In the folder itself, which may be the current one or a mount: neither can be renamed onto.
-    with tempfile.TemporaryDirectory(prefix=".page-", dir=out) as whole:
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=out) as whole:
         for name, content in files.items():
             target = Path(whole, name)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from torch import nn
 
 from plasm import weights
 from plasm.config import Config, dictionary, option
-from plasm.data import COMMON_ARGUMENTS, create_dataset
+from plasm.data import GIVEN_BY_COMMANDS, create_dataset
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import init_process_group
 from plasm.models import ModelInterface, frame_counts, load_model
@@ -62,7 +62,7 @@ class EvaluateConfig(Config):
     )
     out: str = option("scores", "Folder for the tables and pictures of radar.")
     data_args: dict[str, Any] = dictionary(
-        "Option of the data set, NAME=VALUE, such as on_error=skip.", given=COMMON_ARGUMENTS
+        "Option of the data set, NAME=VALUE, such as on_error=skip.", given=(*GIVEN_BY_COMMANDS, "num_clips")
     )
 
 
@@ -116,7 +116,8 @@ def run(config: EvaluateConfig) -> Evaluation | None:
         config.data, Path(config.data_dir), "test", num_clips=config.num_clips, num_frames=in_frames + out_frames,
         **config.data_args,
     )  # fmt: skip
-    channels, wanted = clips[0].shape[1], ModelInterface.of(net).in_chans
+    wanted = ModelInterface.of(net).in_chans
+    channels = clips[0].shape[1] if len(clips) else wanted  # type: ignore[arg-type]
     if wanted not in (None, channels):
         raise ValueError(
             f"{config.data} has clips of {channels} channel(s), the model takes {wanted}: give an option of the data "

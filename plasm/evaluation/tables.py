@@ -34,17 +34,19 @@ def metrics_table(table: dict[str, Metrics], name: str = "", frame_values: int =
         frame_values: C * H * W, by which the sum over a frame becomes a mean.
     """
     factors, suffixes = _scale(name, frame_values)
-    width, lines = max(map(len, table)) + 2, []
+    first, lines = max(map(len, table)) + 2, []
     published = any("psnr_simvp" in metrics.means for metrics in table.values())
     for columns in (_COLUMNS, _PUBLISHED) if published else (_COLUMNS,):
         known = {title: key for title, key in columns.items() if all(key in each.means for each in table.values())}
         if columns is _PUBLISHED:
             lines.append("as published code scores:")
-        lines.append(" " * width + "".join(f"{title + suffixes.get(key, ''):>18}" for title, key in known.items()))
+        heads = [title + suffixes.get(key, "") for title, key in known.items()]
+        width = max(18, *(len(head) + 2 for head in heads))
+        lines.append(" " * first + "".join(f"{head:>{width}}" for head in heads))
         for row, metrics in table.items():
             scaled = {key: metrics.means[key] * factors.get(key, 1) for key in known.values()}
-            values = (f"{value:>18.{4 if key[:4] in _FOUR_DIGITS else 2}f}" for key, value in scaled.items())
-            lines.append(f"{row:<{width}}" + "".join(values))
+            values = (f"{value:>{width}.{4 if key[:4] in _FOUR_DIGITS else 2}f}" for key, value in scaled.items())
+            lines.append(f"{row:<{first}}" + "".join(values))
     return "\n".join([*lines, *dict.fromkeys(metrics.note for metrics in table.values() if metrics.note)])
 
 
@@ -59,10 +61,12 @@ def frames_table(metrics: Metrics, name: str = "", frame_values: int = 1) -> str
     factors, suffixes = _scale(name, frame_values)
     titles = {key: title for title, key in (_PUBLISHED | _COLUMNS).items()}
     known = [key for key in metrics.per_frame if key in titles]
-    lines = ["frame" + "".join(f"{titles[key] + suffixes.get(key, ''):>20}" for key in known)]
+    heads = [titles[key] + suffixes.get(key, "") for key in known]
+    width = max(16, *(len(head) + 2 for head in heads))
+    lines = ["frame" + "".join(f"{head:>{width}}" for head in heads)]
     for number, row in enumerate(zip(*(metrics.per_frame[key] for key in known), strict=True), start=1):
         scaled = (value * factors.get(key, 1) for key, value in zip(known, row, strict=True))
-        lines.append(f"{number:<5}" + "".join(f"{value:>20.4f}" for value in scaled))
+        lines.append(f"{number:<5}" + "".join(f"{value:>{width}.4f}" for value in scaled))
     return "\n".join(lines)
 
 

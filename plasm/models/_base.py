@@ -4,6 +4,7 @@ Shapes: B clips, T input frames, T' output frames, C input and C' output channel
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, TypeVar
 
 import torch
@@ -31,8 +32,9 @@ def check_positive(**counts: int | Sequence[int]) -> None:
         ValueError: If one, or one of several, is no whole number above 0.
     """
     for name, given in counts.items():
-        for count in given if isinstance(given, list | tuple) else (given,):
-            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        counted: Sequence[Any] = given if isinstance(given, list | tuple) else (given,)
+        for count in counted:
+            if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
                 raise ValueError(f"{name} must be positive, a whole number, got {count!r}")
 
 

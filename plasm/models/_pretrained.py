@@ -82,7 +82,7 @@ def resolve_pretrained(constructor: "Constructor[Any]", pretrained: bool, kwargs
         check_arguments(model_cls, source_args, constructor.family.largest, config)
         check_count(empty_model(model_cls, source_args, config), config)
     if not pretrained:
-        if isinstance(cfg, str):
+        if isinstance(cfg, str) and cfg:
             # timm's error of a tag that there is not names none that there are.
             weights.entry(variant, cfg)
         return Pretrained(dict(defaults), {"pretrained_cfg": cfg})

@@ -173,9 +173,11 @@ def from_openstl(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     _, _, height, width = config["in_shape"]
     try:
         dims = tuple(config.get("num_hidden", (32,)))
-        layers = int(config.get("num_layers", len(dims) if len(dims) > 1 else 4))
-        kernel = [int(side) for side in _three(config.get("filter_size", 3))]
-        stride = [int(step) for step in _three(config.get("stride", 1))]
+        layers = whole(config, "num_layers", len(dims) if len(dims) > 1 else 4)
+        kernel, stride = (
+            [whole({name: value}, name, 0) for value in _three(config.get(name, default))]
+            for name, default in (("filter_size", 3), ("stride", 1))
+        )
         args: dict[str, Any] = {
             "patch_size": whole(config, "patch_size", 4),
             "hidden_dims": dims * layers if len(dims) == 1 else dims,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from plasm.config import Config, dictionary, option, parse_config, read_config
-from plasm.data import COMMON_ARGUMENTS
+from plasm.data import GIVEN_BY_COMMANDS
 from plasm.files import import_named
 from plasm.models import recipe
 
@@ -65,7 +65,7 @@ class RunConfig(Config):
     )
     workers: int = option(0, "Loader processes per training process; 0 loads clips in the process itself.", at_least=0)
     data_args: dict[str, Any] = dictionary(
-        "Option of the data set, NAME=VALUE, such as on_error=skip.", given=COMMON_ARGUMENTS
+        "Option of the data set, NAME=VALUE, such as on_error=skip.", given=(*GIVEN_BY_COMMANDS, "num_clips", "seed")
     )
     model_args: dict[str, Any] = dictionary("Argument of the model's constructor, NAME=VALUE, such as attention=none.")
     opt_args: dict[str, Any] = dictionary("Option of the optimizer, NAME=VALUE, such as betas=(0.9,0.95).")

@@ -64,7 +64,7 @@ class FramePrediction(Prediction):
         """See ``Prediction``.
 
         Raises:
-            ValueError: If there are fewer frames than the K * T' that should come out, which no shape would show.
+            ValueError: If there are other frames than the K * T' that should come out, which no shape would show.
         """
         model: Any = self.model
         if target.shape[1] != (wanted := self.rollout * self.out_frames):

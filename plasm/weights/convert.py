@@ -209,9 +209,10 @@ def _choose(content: Any, what: str, key: str | None, within: str = "") -> tuple
     unread = [
         name for name, value in content.items() if _is_average(name) and name not in holders and _tensors_in(value)
     ]
-    if key is None and unread:
+    if key is None and unread and not _is_average(taken):
+        there = listed(within + name for name in unread)
         _logger.warning(
-            '%s: took "%s", not the average in %s, whose tensors have no names', what, shown(taken), listed(unread)
+            '%s: took "%s", not the average in %s, whose tensors have no names', what, shown(within + taken), there
         )
     # What is found may be another such dictionary: the state of a wrapper, say.
     inner, found = _choose(content[taken], what, rest or None, f"{within}{taken}.")
@@ -223,7 +224,7 @@ def _entry(key: str, entries: Mapping[str, Any]) -> tuple[str, str]:
     if key in entries:
         return key, ""
     # A name may have dots of its own.
-    outer = [name for name in entries if key.startswith(f"{name}.")]
+    outer = [name for name in entries if key.startswith(f"{name}.") and key != f"{name}."]
     name = max(outer, key=len, default=key)
     return name, key[len(name) + 1 :]
 

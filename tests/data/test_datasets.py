@@ -47,6 +47,7 @@ def test_options_of_the_wrong_kind_are_named(tmp_path: Path) -> None:
         ("val_share", "x", "float"), ("channels", "1", "int"), ("fill", "x", r"float \| None"),
         # Equal to the defaults, and no whole numbers; a text, which would count as true.
         ("step", 1.0, "int"), ("step", True, "int"), ("channels", 3.0, "int"), ("verify", "no", "bool"),
+        ("verify", 2, "bool"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=rf"clips: {option} is {kind}.*, got "):
             create_dataset("clips", tmp_path, "train", num_frames=5, **{option: value})

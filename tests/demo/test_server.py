@@ -186,8 +186,10 @@ def test_a_copy_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         copy_site({"a/one.js": b"1", "two.js": tmp_path / "none.js"}, tmp_path / "page")
     assert not list((tmp_path / "page").iterdir())
+    # Nor does what a killed process left stand in the way.
+    (tmp_path / "page" / ".page-killed").mkdir()
     copy_site({"a/one.js": b"1"}, tmp_path / "page")
-    assert [file.name for file in (tmp_path / "page").rglob("*.*")] == ["one.js"]
+    assert [file.name for file in (tmp_path / "page").rglob("*")] == ["a", "one.js"]
 
 
 def test_nothing_on_the_page_comes_from_elsewhere() -> None:

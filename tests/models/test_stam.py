@@ -165,6 +165,7 @@ def test_settings_of_the_benchmark() -> None:
         ({"num_hidden": [4, 4], "num_layers": 3}, "num_layers is 3, and num_hidden has 2"),
         ({"num_hidden": [4, 8]}, "same hidden_dims"),
         ({"tau": "some"}, "a value that is no number"),
+        ({"filter_size": 3.7}, "a fraction where a whole number is needed: filter_size = 3.7"),
     ],
 )
 def test_configurations_that_do_not_run_are_errors(change: dict[str, Any], message: str) -> None:

@@ -60,7 +60,7 @@ def test_both_phases_and_evaluation(
         assert (tmp_path / phase / "samples" / "epoch_0001.png").is_file()
     out = run(
         "evaluate", "--weights", tmp_path / "two", "--data", name, "--data-dir", tmp_path, *options, "--num-clips", 1,
-        "--per-frame",
+        "--per-frame", "--published",
     )  # fmt: skip
     assert f"1 test clips of {name}, {clip} frames" in out
     assert columns in [column.strip() for column in out.splitlines()[1].split("  ")]
@@ -68,7 +68,9 @@ def test_both_phases_and_evaluation(
     # Frame by frame in the same units: the mean of a column is what stands above.
     head, *frames = out.split("\n\n")[1].splitlines()[: int(clip.split()[-1]) + 1]
     assert head.split("  ")[0] == "frame"
-    assert columns in [column.strip() for column in head.split("  ")]
+    titles = [column.strip() for column in head.split("  ")]
+    assert columns in titles
+    assert columns.replace("MSE", "MSE (PredRNN)") in titles
     mean = sum(float(line.split()[1]) for line in frames) / len(frames)
     assert mean == pytest.approx(float(out.splitlines()[2].split()[1]), abs=0.01)
     if name == "kitticaltech":

@@ -96,6 +96,15 @@ def test_an_average_without_names_is_not_passed_over_in_silence(
     torch.save({"model": RAW, name: average, "ema_decay": 0.999}, file := tmp_path / "old.pth")
     assert torch.equal(weights.read_checkpoint(file)["w"], RAW["w"])
     assert caplog.messages == [f'{file}: took "model", not the average in {name}, whose tensors have no names']
+    # Of an entry within another, both by their whole names; and not at all where an average was taken.
+    caplog.clear()
+    torch.save({"state": {"model": RAW, name: average}}, file)
+    assert torch.equal(weights.read_checkpoint(file)["w"], RAW["w"])
+    assert f'took "state.model", not the average in state.{name}' in caplog.messages[-1]
+    caplog.clear()
+    torch.save({"model_ema": AVERAGE, "ema_list": list(AVERAGE.values())}, file)
+    assert torch.equal(weights.read_checkpoint(file)["w"], AVERAGE["w"])
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(
