@@ -108,18 +108,7 @@ def export(
         raise ValueError(f"clips to check on are 3 or more, got {len(clips)}")
     _check_arguments(file, format, num_frames)
     size = size or _own_size(model)
-    if min(size) < 1:
-        raise ValueError(f"size is a height and a width of a pixel or more, got {size[0]} and {size[1]}")
-    if dynamic_size and not ModelInterface.of(model).dynamic_size:
-        raise ValueError(
-            f"a graph of this {type(model).__name__} has a fixed height and width: give size, no dynamic_size"
-        )
-    multiple = ModelInterface.of(model).size_multiple
-    if dynamic_size and any(side < 2 * multiple or side % multiple for side in size):
-        # Torch takes a dimension that is one multiple for a constant.
-        raise ValueError(
-            f"with dynamic_size, size is a multiple of {multiple} from {2 * multiple} on, got {size[0]} and {size[1]}"
-        )
+    _check_size(model, size, dynamic_size)
     with forecasting(model):
         eager = copy.deepcopy(model).cpu().float().eval()
         clips = sample_clips(model, size) if clips is None else clips.float().cpu()
@@ -201,6 +190,21 @@ def _check_arguments(file: Path, format: str, num_frames: int | None) -> None:
             require(name)
     if format == "aoti":
         _check_compiler()
+
+
+def _check_size(model: nn.Module, size: tuple[int, int], dynamic: bool) -> None:
+    if min(size) < 1:
+        raise ValueError(f"size is a height and a width of a pixel or more, got {size[0]} and {size[1]}")
+    if dynamic and not ModelInterface.of(model).dynamic_size:
+        raise ValueError(
+            f"a graph of this {type(model).__name__} has a fixed height and width: give size, no dynamic_size"
+        )
+    multiple = ModelInterface.of(model).size_multiple
+    if dynamic and any(side < 2 * multiple or side % multiple for side in size):
+        # Torch takes a dimension that is one multiple for a constant.
+        raise ValueError(
+            f"with dynamic_size, size is a multiple of {multiple} from {2 * multiple} on, got {size[0]} and {size[1]}"
+        )
 
 
 def _check_compiler() -> None:

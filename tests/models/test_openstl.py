@@ -127,6 +127,7 @@ def test_a_file_is_read_as_openstl_writes_it(tmp_path: Path) -> None:
         ({"hid_S": 5}, "do not divide encoder_dim = 5"),
         ({"num_hidden": "a,b"}, "has num_hidden = 'a,b'"),
         ({"hid_S": float("inf")}, "a value that is no number"),
+        ({"pre_seq_length": 2.5}, r"pre_seq_length = 2\.5, where numbers from 1 are expected"),
         ({"hid_S": 4.9}, "a fraction where a whole number is needed: hid_S = 4.9"),
         ({"in_shape": [float("inf"), 1, 16, 16]}, "numbers from 1"),
         ({"N_S": 4_000_000_000}, "plasm builds it up to"),

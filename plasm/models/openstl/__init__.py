@@ -204,7 +204,8 @@ def _ints(value: Any, key: str, what: str) -> list[int]:
     parts = value.replace(",", " ").split() if isinstance(value, str) else value
     parts = parts if isinstance(parts, list | tuple) else [parts]
     try:
-        numbers = [int(part) for part in parts]
+        # int() would cut a fraction off.
+        numbers = [] if any(isinstance(part, float) and part % 1 for part in parts) else [int(part) for part in parts]
     except (TypeError, ValueError, OverflowError):
         numbers = []
     if not numbers or min(numbers) < 1:
