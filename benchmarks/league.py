@@ -278,6 +278,11 @@ def with_row(rows: list[Row], row: Row) -> list[Row]:
     return [*(lose(r) if is_lost(r) else r for r in rows), row]
 
 
+def unstable(row: Row) -> bool:
+    """Whether a final did not bear its rate: its error ends above its lowest, or is not finite."""
+    return math.isnan(row.val_mse) or row.val_mse > (1 + MARGIN) * min(json.loads(row.curve))
+
+
 def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
     """What a system is to be trained with next, by what is known of it; None at the end.
 
@@ -298,15 +303,11 @@ def next_plan(model: str, rows: list[Row], seeds: int = 1) -> Plan | None:
     if missing := [plan for plan in recipes if plan.digest() not in known]:
         return missing[0]
 
-    def unstable(plan: Plan) -> bool:
-        row = known.get(plan.digest())
-        return row is not None and (math.isnan(row.val_mse) or row.val_mse > (1 + MARGIN) * min(json.loads(row.curve)))
-
     best = min([shape, *recipes], key=error)
     rates = [plan for plan in (shape, *recipes) if plan.optimizer == best.optimizer]
     chosen = min((plan for plan in rates if error(plan) <= error(best) * (1 + MARGIN)), key=lambda plan: plan.lr)
     final = replace(chosen, stage="league")
-    while unstable(final):
+    while (row := known.get(final.digest())) and unstable(row):
         final = replace(final, lr=final.lr / SLOWER)
     finals = [replace(final, seed=seed) for seed in range(seeds)]
     return next((plan for plan in finals if plan.digest() not in known), None)
@@ -452,13 +453,17 @@ def finished(rows: list[Row]) -> list[tuple[Row, Plan]]:
 def measure_all(data_dir: str, out: Path) -> None:
     """Measure the finished models on the 10,000 test clips; the weights of the first seed go into the package."""
     for row, plan in finished(read()):
-        if not row.metrics and not math.isnan(row.val_mse):
-            if not (plan.folder(out) / "model.safetensors").is_file():
-                click.echo(f"{row.model}, seed {row.seed}: {plan.folder(out)} has no weights", err=True)
-                continue
-            done = (measure if plan.seed else publish)(row, plan, Path(data_dir), out)
-            write([done if each.digest == row.digest else each for each in read()])
-            click.echo(f"{row.model}: {done.metrics}")
+        if row.metrics:
+            continue
+        if math.isnan(row.val_mse) or (unstable(row) and row.seed == 0):
+            click.echo(f"{row.model}, seed {row.seed}: its rate was not borne, and its weights are not kept", err=True)
+            continue
+        if not (plan.folder(out) / "model.safetensors").is_file():
+            click.echo(f"{row.model}, seed {row.seed}: {plan.folder(out)} has no weights", err=True)
+            continue
+        done = (measure if plan.seed else publish)(row, plan, Path(data_dir), out)
+        write([done if each.digest == row.digest else each for each in read()])
+        click.echo(f"{row.model}: {done.metrics}")
 
 
 @main.command("speed")

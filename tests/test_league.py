@@ -141,6 +141,30 @@ def test_a_rate_that_a_final_does_not_bear_is_quartered(league: Any, curve: list
     assert league.next_plan(name, rows, seeds=2) == replace(again, seed=1)
 
 
+def test_weights_of_a_rate_that_was_not_borne_are_not_published(
+    league: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = league.Plan("predrnn_mmnist_tiny", "league", league.SYSTEMS["predrnn_mmnist_tiny"].shapes[0], "muon", 0.004)
+    unborne = replace(done(league, plan, 91.9), curve="[100.0, 90.0, 91.9]")
+    second = replace(done(league, replace(plan, seed=1), 91.9), curve="[100.0, 90.0, 91.9]")
+    file = tmp_path / "league.csv"
+    monkeypatch.setattr(league, "read", lambda read=league.read: read(file))
+    monkeypatch.setattr(league, "write", lambda rows, write=league.write: write(rows, file))
+    monkeypatch.setattr(league, "publish", lambda row, *_: replace(row, metrics="published"))
+    # Those of another seed are measured, whatever they do, and published never.
+    monkeypatch.setattr(league, "measure", lambda row, *_: replace(row, metrics="measured"))
+    for each in (unborne, second):
+        folder = league.finished([each])[0][1].folder(tmp_path)
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").touch()
+    league.write([unborne, second])
+    league.measure_all.callback("data", tmp_path)
+    assert [row.metrics for row in league.read()] == ["", "measured"]
+    league.write([replace(unborne, curve="[100.0, 91.9]")])
+    league.measure_all.callback("data", tmp_path)
+    assert [row.metrics for row in league.read()] == ["published"]
+
+
 def test_a_final_of_an_earlier_choice_is_kept_as_lost(
     league: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

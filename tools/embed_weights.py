@@ -47,8 +47,7 @@ def seen(runs: list[dict[str, Any]]) -> tuple[int, int]:
             row = weights.entry(*run["weights"].split(".", 1))
             epochs, clips = epochs + row.epochs, clips + row.clips
         elif run["command"] == "train":
-            # An epoch leaves out the clips that fill no batch.
-            epochs, clips = epochs + round(run["clips"] / run["clips_per_epoch"]), clips + run["clips"]
+            epochs, clips = epochs + run["epochs"], clips + run["clips"]
     return epochs, clips
 
 

@@ -176,6 +176,8 @@ def _over(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 _MAY_CHANGE = ("out", "data_dir", "device", "workers", "bf16", "compile", "accumulate", "checkpoint_minutes")
 # The trainer looks whether the rate had been lowered.
 _MAY_CHANGE_BEFORE_DECAY = ("epochs", "decay_epochs")
+CHANGE_WITH_DECAY = ("ema", "rollout")
+"""What a run of wsd may be given with its decay; it holds from then on."""
 
 
 def config_differences(config: RunConfig, file: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """The folder of a run: everything that a run leaves, and who wrote it.
 
 RUN/
-  config.toml         the configuration: `plasm train --config RUN/config.toml --out OTHER` repeats the run
+  config.toml         the configuration: `plasm train --config RUN/config.toml --out OTHER` repeats the run, unless there is
+  config_before_decay.toml  what a run of wsd had until it got another average or rollout with its decay
   history.json        where there were any, the runs before it whose weights it began with
   log.jsonl           a line an epoch
   curves.png          loss, validation MSE and learning rate, drawn
@@ -24,11 +25,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from plasm import pictures, weights
+from plasm.config import read_config
 from plasm.files import atomic_write
 from plasm.models import ModelInterface
 
-from .config import RunConfig, config_differences
+from .config import CHANGE_WITH_DECAY, RunConfig, config_differences
 from .log import RunLog
+
+BEFORE_DECAY = "config_before_decay.toml"
 
 
 class RunFolder:
@@ -95,7 +99,12 @@ class RunFolder:
             OSError: If the folder cannot be written.
         """
         with self._named_in_errors():
-            config.save(self.path / "config.toml")
+            noted = self.path / "config.toml"
+            if noted.is_file():
+                earlier = type(config).create(read_config(type(config), noted))
+                if any(getattr(earlier, name, None) != getattr(config, name, None) for name in CHANGE_WITH_DECAY):
+                    earlier.save(self.path / BEFORE_DECAY)
+            config.save(noted)
             if history:
                 with atomic_write(self.path / "history.json") as beside:
                     beside.write_text(json.dumps(history, indent=2) + "\n", encoding="utf-8")

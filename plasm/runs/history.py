@@ -27,8 +27,9 @@ def read_recipe(run: Path) -> dict[str, Any]:
 def read_history(run: Path) -> list[dict[str, Any]]:
     """Recipes of the runs that led to the weights of a run, the first one first, and its own.
 
-    Each has ``clips`` besides, how many its weights have seen, or None where its log is gone. Weights that are of no
-    run have an entry with ``weights`` alone.
+    ``epochs`` are those that its weights have seen, of a run that may end later, and so are ``clips``, which each has
+    besides; where its log is gone, they are the configuration's and None. Weights that are of no run have an entry with
+    ``weights`` alone.
 
     Raises:
         FileNotFoundError: If the folder holds no run.
@@ -36,10 +37,11 @@ def read_history(run: Path) -> list[dict[str, Any]]:
     """
     earlier, recipe = read_earlier(run), read_recipe(run)
     # Weights are saved when they are measured.
-    clips = [row["clips"] for row in read_rows(run) if "val_mse" in row]
+    measured = [row for row in read_rows(run) if "val_mse" in row]
     if recipe["command"] == "train":
         recipe["freeze_encoder"] = freezes_encoder(recipe["freeze_encoder"], earlier)
-    return [*earlier, {**recipe, "clips": clips[-1] if clips else None}]
+    seen = {"epochs": measured[-1]["epoch"], "clips": measured[-1]["clips"]} if measured else {"clips": None}
+    return [*earlier, {**recipe, **seen}]
 
 
 def read_earlier(run: Path) -> list[dict[str, Any]]:

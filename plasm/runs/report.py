@@ -10,7 +10,7 @@ from plasm._version import __version__
 from plasm.files import atomic_write
 
 from .config import RunConfig
-from .folder import RunFolder
+from .folder import BEFORE_DECAY, RunFolder
 
 _TITLES = {"pretrain": "Phase 1: rebuilding masked clips", "train": "Phase 2: predicting frames"}
 
@@ -53,7 +53,9 @@ def write_report(folder: RunFolder, config: RunConfig, model: nn.Module, device:
         "weights are those of the end" + (", averaged (`ema`)." if config.ema else "."),
         "## Configuration",
         _table({f"`{name}`": f"`{value}`" for name, value in asdict(config).items() if value is not None}),
-        f"`config.toml` repeats the run: `plasm {config.command} --config config.toml --out OTHER`.",
+        f"`config.toml` repeats the run: `plasm {config.command} --config config.toml --out OTHER`."
+        if not (folder.path / BEFORE_DECAY).is_file()
+        else f"This is from its decay on; before, the run had `{BEFORE_DECAY}`.",
     ]
     with atomic_write(folder.path / "report.md") as beside:
         beside.write_text("\n\n".join(part for part in parts if part) + "\n", encoding="utf-8")

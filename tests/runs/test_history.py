@@ -129,7 +129,7 @@ def test_clips_are_those_of_the_weights(chain: list[Path], tmp_path: Path) -> No
     copy = shutil.copytree(chain[1], tmp_path / "copy")
     with (copy / "log.jsonl").open("a") as log:
         log.write('{"epoch": 3, "clips": 24, "loss": 0.1}\n{"epoch": 4, "cl')
-    assert read_history(copy)[-1]["clips"] == 16
+    assert (read_history(copy)[-1]["epochs"], read_history(copy)[-1]["clips"]) == (2, 16)
     (copy / "history.json").write_text("[")
     with pytest.raises(ValueError, match=r"history\.json is damaged"):
         read_history(copy)

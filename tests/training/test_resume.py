@@ -467,6 +467,10 @@ def test_a_run_may_roll_out_from_its_decay_on(tmp_path: Path) -> None:
     training.run(TrainConfig(**arguments(tmp_path, epochs=1, **told)))
     training.run(TrainConfig(**arguments(tmp_path, epochs=2, decay_epochs=1, rollout=2, **told)), resume=True)
     assert "rollout = 2" in (tmp_path / "config.toml").read_text(encoding="utf-8")
+    assert "rollout = 1" in (tmp_path / "config_before_decay.toml").read_text(encoding="utf-8")
+    assert "repeats the run" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+    training.run(TrainConfig(**arguments(tmp_path, epochs=2, decay_epochs=1, rollout=2, **told)), resume=True)
+    assert "rollout = 1" in (tmp_path / "config_before_decay.toml").read_text(encoding="utf-8")
 
 
 def test_an_average_may_be_shorter_from_the_decay_on(tmp_path: Path) -> None:
