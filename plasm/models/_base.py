@@ -51,6 +51,18 @@ def check_odd(**sides: int | Sequence[int]) -> None:
                 raise ValueError(f"{name} must be odd, got {side}")
 
 
+def check_chances(**chances: float | Sequence[float]) -> None:
+    """Check arguments that are chances, by name: a drop path above 1 fails in training, and below 0 drops nothing.
+
+    Raises:
+        ValueError: If one, or one of several, is not from 0 to 1.
+    """
+    for name, given in chances.items():
+        for chance in given if isinstance(given, list | tuple) else (given,):
+            if not 0 <= chance <= 1:
+                raise ValueError(f"{name} is a chance from 0 to 1, got {chance!r}")
+
+
 def match_layers(stem: str, blocks: str, head: str) -> Callable[..., dict[str, Any]]:
     """A ``group_matcher`` for timm, by the names of parameters: of the stem, of numbered blocks, and of the head."""
 

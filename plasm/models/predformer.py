@@ -17,7 +17,7 @@ from plasm.layers.conv import run_block
 from plasm.layers.gated_transformer import GatedTransformerBlock, sinusoid
 
 from ._adapters import adapt_in_channels, adapt_out_channels
-from ._base import VideoModel, check_positive, match_layers
+from ._base import VideoModel, check_chances, check_positive, match_layers
 from ._benchmarks import HUMAN36M, MMNIST, TAXIBJ, recipes
 from ._family import Family, paper
 from ._recurrent import patchify, unpatchify
@@ -96,6 +96,7 @@ class PredFormer(VideoModel):
     ) -> None:
         super().__init__(in_chans, in_frames, out_frames)
         check_positive(patch_size=patch_size, dim=dim, depth=depth, num_heads=num_heads, expansion=expansion)
+        check_chances(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         if dim % 4:
             raise ValueError(f"sines and cosines of two axes take a multiple of four channels, got {dim}")
         dd: dict[str, Any] = {"device": device, "dtype": dtype}

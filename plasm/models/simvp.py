@@ -29,7 +29,7 @@ from plasm.layers.simvp_coders import Coder, SimVPDecoder, SimVPEncoder
 from plasm.layers.translator_blocks import BLOCKS, BlockPosition, TranslatorBlock
 
 from ._adapters import adapt_out_channels
-from ._base import VideoModel, check_odd, check_positive, match_layers
+from ._base import VideoModel, check_chances, check_odd, check_positive, match_layers
 from ._benchmarks import BENCHMARKS, TINY, recipes
 from ._family import Constructor, Family, paper
 from ._untrusted import no_number, whole
@@ -204,6 +204,7 @@ class SimVP(VideoModel):
             encoder_kernel_size=encoder_kernel_size, decoder_kernel_size=decoder_kernel_size,
             inception_kernel_sizes=inception_kernel_sizes,
         )  # fmt: skip
+        check_chances(drop_rate=drop_rate, drop_path_rate=drop_path_rate)
         if not inception_kernel_sizes:
             raise ValueError("inception_kernel_sizes has the side of a kernel or more, got none")
         translator = self.default_translator if translator is None else translator

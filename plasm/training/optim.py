@@ -1,13 +1,20 @@
 """Optimizer and learning rate of a run, from its configuration."""
 
 import difflib
+import inspect
 import json
 import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import (
+    create_optimizer_v2,
+    get_optimizer_class,
+    list_optimizers,
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, OneCycleLR
 
@@ -37,6 +44,10 @@ def create_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimiz
     options |= {key: tuple(value) if isinstance(value, list) else value for key, value in config.opt_args.items()}
     if taken := {"lr", "weight_decay", "params"}.intersection(config.opt_args):
         raise ValueError(f"opt_args has {sorted(taken)[0]}, which has an option of its own")
+    for key, parameter in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters.items():
+        if isinstance(parameter.default, bool) and isinstance(options.get(key), str):
+            # "no" would count as True.
+            raise ValueError(f"{key} of the optimizer {name!r} is true or false, got {options[key]!r}")
     groups = [group for group in _groups(model, config) if group["params"]]
 
     def create(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -201,10 +201,14 @@ def test_counts_must_be_positive() -> None:
         ("simvp", {"decoder_kernel_size": 2}),
         ("simvp", {"inception_kernel_sizes": (3, 4)}),
         ("simvp", {"inception_kernel_sizes": ()}),
+        ("simvp", {"drop_path_rate": 1.5}),
+        ("simvp", {"drop_path_rate": (0.0, -0.1)}),
+        ("predformer", {"drop_path_rate": -0.1}),
+        ("predformer", {"drop_rate": 1.5}),
     ],
 )
 def test_a_size_that_no_layer_can_have_is_an_error_at_once(name: str, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=rf"{next(iter(wrong))} (must be (positive|odd)|has the side of a kernel)"):
+    with pytest.raises(ValueError, match=rf"{next(iter(wrong))} (must be (positive|odd)|has the side of a kernel|is a chance)"):
         timm.create_model(f"{name}_mmnist", device="meta", **wrong)
 
 

@@ -27,6 +27,8 @@ def test_options_of_the_optimizer_reach_it() -> None:
         create_optimizer(net, config(opt_args={"momenta": 3}))
     with pytest.raises(ValueError, match=r"optimizer 'adam' with .* cannot train here: Invalid beta"):
         create_optimizer(net, config(opt_args={"betas": (2.0, 0.9)}))
+    with pytest.raises(ValueError, match="nesterov of the optimizer 'sgd' is true or false, got 'no'"):
+        create_optimizer(net, config(optimizer="sgd", opt_args={"momentum": 0.5, "nesterov": "no"}))
     with pytest.raises(ValueError, match="opt_args has lr, which has an option of its own"):
         create_optimizer(net, config(opt_args={"lr": 3}))
 
