@@ -194,7 +194,9 @@ def check_alike(first: np.ndarray, other: np.ndarray, name: str, others: str) ->
         for a in (other, first)
     )
     found, expected = next((a, b) for a, b in zip(one, two, strict=True) if a != b)
-    raise ValueError(f"{name} is {found}, {others} {expected}")
+    raise ValueError(
+        f"{name} is {found}, {others} {expected}: the frames of a clip are alike; convert it, or take it out"
+    )
 
 
 class ImageStream(FrameStream):

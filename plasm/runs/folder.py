@@ -1,8 +1,8 @@
 """The folder of a run: everything that a run leaves, and who wrote it.
 
 RUN/
-  config.toml         the configuration: `plasm train --config RUN/config.toml --out OTHER` repeats the run, unless there is
-  config_before_decay.toml  what a run of wsd had until it got another average or rollout with its decay
+  config.toml         the configuration: `plasm train --config RUN/config.toml --out OTHER` repeats the run
+  config_before_decay.toml  of a run of wsd that got another average or rollout with its decay: what it had until then
   history.json        where there were any, the runs before it whose weights it began with
   log.jsonl           a line an epoch
   curves.png          loss, validation MSE and learning rate, drawn

@@ -42,7 +42,7 @@ def test_arrays_are_mapped(tmp_path: Path) -> None:
 
 def test_an_image_of_another_size(tmp_path: Path) -> None:
     write_images(tmp_path / "images", [*frames(2), *frames(1, 40), *frames(1)])
-    with pytest.raises(ValueError, match=r"2\.png is 32x40, others of .*images 32x24"):
+    with pytest.raises(ValueError, match=r"2\.png is 32x40, others of .*images 32x24: .* convert it"):
         open_source(tmp_path / "images", 3)[0].read(0, 4)
 
 

@@ -208,7 +208,9 @@ def test_counts_must_be_positive() -> None:
     ],
 )
 def test_a_size_that_no_layer_can_have_is_an_error_at_once(name: str, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=rf"{next(iter(wrong))} (must be (positive|odd)|has the side of a kernel|is a chance)"):
+    with pytest.raises(
+        ValueError, match=rf"{next(iter(wrong))} (must be (positive|odd)|has the side of a kernel|is a chance)"
+    ):
         timm.create_model(f"{name}_mmnist", device="meta", **wrong)
 
 
