@@ -96,14 +96,16 @@ def main() -> None:
 
 @main.command(name="list")
 @click.argument("pattern", default="*")
-@click.option("--weights", "of_weights", is_flag=True, help="List the published weights instead, with all there is.")
+@click.option(
+    "--weights", "of_weights", is_flag=True, help="List the models' published weights instead, with all there is."
+)
 def list_command(pattern: str, of_weights: bool) -> None:
     """List models, all or those of a PATTERN such as "simvp*": parameters, MACs of a clip, shapes, weights.
 
     Shapes are (T, C, H, W).
     """
     if of_weights:
-        print_weights()
+        print_weights(pattern)
         return
     names = fnmatch.filter(list_models(), pattern)
     if not names:

@@ -1,5 +1,6 @@
 """Commands that bring weights to others, and from elsewhere."""
 
+import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,16 @@ from plasm.runs import push_run
 from .options import pairs
 
 
-def print_weights() -> None:
-    """Print every row of the manifest."""
-    for row in weights.entries():
+def print_weights(pattern: str = "*") -> None:
+    """Print the rows of the manifest whose model, or with a dot in the pattern whose MODEL.TAG, matches it.
+
+    Raises:
+        ValueError: If none does.
+    """
+    rows = [row for row in weights.entries() if fnmatch.filter([row.name if "." in pattern else row.model], pattern)]
+    if not rows:
+        raise ValueError(f"no published weights are of {pattern!r}; `plasm list --weights` names all")
+    for row in rows:
         titles = weights.describe(row)
         click.echo(titles.pop("model and tag"))
         for title, text in titles.items():

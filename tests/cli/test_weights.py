@@ -65,6 +65,14 @@ def test_list_shows_every_weight_in_full() -> None:
             assert value in out
 
 
+@pytest.mark.parametrize("pattern", ["tau*", "tau_*.leag?e"])
+def test_list_shows_the_weights_of_a_pattern(pattern: str) -> None:
+    assert [line for line in ok("list", pattern, "--weights").splitlines() if not line.startswith(" ")] == [
+        "tau_mmnist_tiny.league"
+    ]
+    assert "no published weights are of 'taxi*'" in fails("list", "taxi*", "--weights")
+
+
 def test_evaluate_writes_what_it_measured_beside_the_weights(evaluated: Path) -> None:
     measured = json.loads((evaluated / "metrics.json").read_text())
     assert measured["sha256"] == weights.file_sha256(evaluated / "model.safetensors")
