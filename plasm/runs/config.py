@@ -1,5 +1,6 @@
 """The configuration of a training run."""
 
+import math
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -87,6 +88,8 @@ class RunConfig(Config):
                 f"an epoch holds a batch at least: clips_per_epoch {self.clips_per_epoch} is less than batch_size "
                 f"{self.batch_size}"
             )
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr is a rate above 0, got {self.lr}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch_size {self.batch_size}")
         if self.layer_decay is not None and not 0 < self.layer_decay <= 1:

@@ -64,6 +64,9 @@ def test_missing_fields_are_named_as_options(tmp_path: Path) -> None:
         ({"batch_size": 17, "clips_per_epoch": 16}, "an epoch holds a batch"),
         ({"accumulate": 3}, "accumulate 3 does not divide batch_size 16"),
         ({"ema": 1.0}, "ema is a decay"),
+        ({"lr": 0.0}, "lr is a rate above 0, got 0.0"),
+        ({"lr": -0.01}, "lr is a rate above 0"),
+        ({"lr": float("inf")}, "lr is a rate above 0"),
         ({"workers": -1}, "at least 0"),
     ],
 )
