@@ -146,13 +146,15 @@ def open_source(path: Path, channels: int, options: ArrayOptions = NO_OPTIONS) -
     if path.is_dir():
         files = image_files(path)
         if not files:
-            several = next((file for file in _files(path) if file.suffix.lower() in PAGED), None)
-            reason = (
-                f"no images ({', '.join(sorted(_IMAGES))}) are in it"
-                if several is None
-                else f"its images, such as {several.name}, hold several frames each: give one of them"
+            read = _IMAGES | _VIDEOS | _ARRAYS | _H5 | _NETCDF
+            file = next((file for file in _files(path) if file.suffix.lower() in read), None)
+            if file is None:
+                raise ValueError(f"{path} holds no frames: no images ({', '.join(sorted(_IMAGES))}) are in it")
+            # Of images that are a frame each, their folder is the clip.
+            clip = file.parent if image_files(file.parent) else file
+            raise ValueError(
+                f"{path} holds no images of one clip, but what is a clip by itself: give one, such as {clip}"
             )
-            raise ValueError(f"{path} holds no frames: {reason}")
         return image_streams(files, str(path), channels, options.fill)
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")

@@ -128,6 +128,23 @@ def test_what_is_not_read_gets_the_kinds_that_are(tmp_path: Path, name: str) -> 
         open_source(tmp_path / name, 3)
 
 
+def test_a_folder_of_clips_names_one_of_them(tmp_path: Path) -> None:
+    for name, clip in (
+        ("stills/a/0.png", "stills/a"),
+        ("arrays/a.npy", "arrays/a.npy"),
+        ("videos/b.mp4", "videos/b.mp4"),
+    ):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        if file.suffix == ".png":
+            Image.new("L", (8, 8)).save(file)
+        else:
+            file.touch()
+        with pytest.raises(ValueError, match=r"no images of one clip, .*: give one, such as ") as refused:
+            open_source(tmp_path / name.partition("/")[0], 3)
+        assert str(refused.value).endswith(str(Path(clip)))
+
+
 def test_one_that_differs_is_told_how(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "a", frames(4))
     (folder / "1.png").write_bytes(encode_image(frames(1)[0].astype(np.uint16), "png", "rgb48be"))
