@@ -137,7 +137,7 @@ def _predict(config: PredictConfig) -> Prediction:
     wanted: list[str | None] = [*names] if names or config.weights is None else [None]
     given = [load_model(name, config.weights, trust=config.trust) for name in wanted]
     value_range, options = _reading(config.data_args)
-    file = Path(config.input) if config.input else _SAMPLE_CLIPS
+    file = _SAMPLE_CLIPS if config.input is None else Path(config.input)
     streams = open_source(file, _channels(given[0]) if given else 1, options)
     sources = [config.weights] if config.weights is not None else names or [_fitting_model(streams[0], config.step)]
     nets = [move(net, device) for net in given or [load_model(sources[0], None)]]

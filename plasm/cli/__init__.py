@@ -5,6 +5,7 @@ import fnmatch
 import importlib.util
 import logging
 import os
+import re
 import sys
 from typing import Any
 
@@ -58,6 +59,16 @@ class _Group(Group):
         # Python processes that this one starts, of data loaders say, are not to import what lies in the folder either.
         os.environ["PYTHONSAFEPATH"] = "1"
         return super().__call__(*args, **kwargs)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse empty arguments, of a shell's variable that is not set say: as a path they are the current folder."""
+        for before, text in zip(["", *args], args, strict=False):
+            if not text or re.fullmatch(r"--[a-z-]+=", text):
+                name = text.removesuffix("=") or (before if before.startswith("-") else "an argument")
+                raise ValueError(f"{name} is empty: give it, or leave it out")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

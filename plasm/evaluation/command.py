@@ -124,7 +124,7 @@ def run(config: EvaluateConfig) -> Evaluation | None:
             f"set, such as --data-arg channels={wanted} of clips"
         )
     # Before all clips are read: it may fail.
-    lpips = load_lpips(None if config.lpips == "download" else config.lpips) if config.lpips else None
+    lpips = load_lpips(None if config.lpips == "download" else config.lpips) if config.lpips is not None else None
     with clear_failures("a smaller --batch-size takes less"), init_process_group(choose_device(config.device)) as group:
         timed = TimedForecast(forecast(move(net, group.device)), group.device)
         forecasts: dict[str, Forecast] = {"model": timed, **BASELINES}

@@ -390,6 +390,10 @@ def test_options_out_of_range_are_errors(tmp_path: Path, sample_root: Path) -> N
     assert "size is at least 1, got 0" in fails("predict", "--size", 4, 0, "--out", tmp_path / "p")
     assert "num_clips is at least 1" in fails("evaluate", "--num-clips", 0, "--data-dir", sample_root)
     assert "missing: --data-dir" in fails("evaluate")
+    # As a shell gives a variable that is not set.
+    given = {"--input": ("predict", "--input", ""), "--out": ("demo", "--out="), "an argument": ("convert", "a", "")}
+    for name, arguments in given.items():
+        assert fails(*arguments) == f"Error: {name} is empty: give it, or leave it out\n"
     assert "missing: --model, --data, --data-dir, --out" in fails("train")
 
 
