@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from plasm.files import require
+from plasm.tasks.losses import check_shapes
 
 PSNR_CAP = 100.0
 """dB; what a perfect frame scores."""
@@ -17,17 +18,20 @@ SSIM_WINDOW = 7
 
 
 def frame_mse(prediction: Tensor, target: Tensor) -> Tensor:
-    """Squared error summed over each frame: (B, T', C, H, W) twice -> (B, T')."""
+    """Squared error summed over each frame: (B, T', C, H, W) twice -> (B, T'); a ValueError if the shapes differ."""
+    check_shapes(prediction, target)
     return (prediction - target).square().sum((2, 3, 4))
 
 
 def frame_mae(prediction: Tensor, target: Tensor) -> Tensor:
-    """Absolute error summed over each frame: (B, T', C, H, W) twice -> (B, T')."""
+    """Absolute error summed over each frame: (B, T', C, H, W) twice -> (B, T'); a ValueError if the shapes differ."""
+    check_shapes(prediction, target)
     return (prediction - target).abs().sum((2, 3, 4))
 
 
 def frame_psnr(prediction: Tensor, target: Tensor) -> Tensor:
-    """PSNR of each frame in dB, peak 1, at most 100: (B, T', C, H, W) twice -> (B, T')."""
+    """PSNR of each frame in dB, peak 1, at most 100: (B, T', C, H, W) twice -> (B, T'); a ValueError if they differ."""
+    check_shapes(prediction, target)
     mse = (prediction.clamp(0, 1) - target).square().mean((2, 3, 4))
     return (-10 * mse.log10()).clamp(max=PSNR_CAP)
 
@@ -47,8 +51,9 @@ def frame_ssim(prediction: Tensor, target: Tensor, data_range: float = 1.0) -> T
 
     Raises:
         ImportError: If scikit-image is not installed.
-        ValueError: If a frame is smaller than the window.
+        ValueError: If the shapes differ, or a frame is smaller than the window.
     """
+    check_shapes(prediction, target)
     if min(target.shape[3:]) < SSIM_WINDOW:
         raise ValueError(ssim_absence(target.shape[3], target.shape[4]))
     x, y = (clip.cpu().numpy() for clip in (prediction.clamp(0, 1).float(), target.float()))

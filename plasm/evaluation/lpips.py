@@ -11,6 +11,7 @@ import torchvision
 from torch import Tensor, nn
 
 from plasm.files import require
+from plasm.tasks.losses import check_shapes
 from plasm.weights import load_tensors
 from plasm.weights.convert import read_checkpoint
 
@@ -62,8 +63,9 @@ def frame_lpips(prediction: Tensor, target: Tensor, net: nn.Module) -> Tensor:
         net: Of ``load_lpips``, on the same device.
 
     Raises:
-        ValueError: If C is neither 1 nor 3, or the frames are smaller than AlexNet takes.
+        ValueError: If the shapes differ, C is neither 1 nor 3, or the frames are smaller than AlexNet takes.
     """
+    check_shapes(prediction, target)
     channels, height, width = target.shape[2:]
     if channels not in (1, 3) or min(height, width) < LPIPS_LEAST:
         raise ValueError(

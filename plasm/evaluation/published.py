@@ -13,6 +13,8 @@ import math
 import torch
 from torch import Tensor
 
+from plasm.tasks.losses import check_shapes
+
 from .frames import PSNR_CAP, frame_mse, skimage_ssim
 
 
@@ -26,7 +28,11 @@ def published_scores(prediction: Tensor, target: Tensor, ssim: bool = True) -> d
         prediction: Clamped to [0, 1] first.
         target: In [0, 1].
         ssim: Compute the SSIM.
+
+    Raises:
+        ValueError: If the shapes differ.
     """
+    check_shapes(prediction, target)
     clamped = prediction.clamp(0, 1)
     x, y = ((clip * 255).to(torch.uint8) for clip in (clamped, target))
 

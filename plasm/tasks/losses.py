@@ -69,7 +69,12 @@ def decoupling(delta_c: Tensor, delta_m: Tensor) -> Tensor:
 
     Returns:
         The mean of |cos| between them, over positions; a scalar.
+
+    Raises:
+        ValueError: If the shapes differ.
     """
+    if delta_c.shape != delta_m.shape:
+        raise ValueError(f"a step adds {tuple(delta_c.shape)} to c and {tuple(delta_m.shape)} to m: no pairs")
     return F.cosine_similarity(delta_c, delta_m, dim=-1).abs().mean()
 
 
@@ -104,15 +109,17 @@ def weigh(prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         ValueError: If the shapes differ.
     """
     # What comes out would have the target's shape, and no loss would see that the prediction had not.
-    check_shapes(prediction, target)
+    check_shapes(prediction, target, weight)
     return prediction if weight is None else target + weight.sqrt() * (prediction - target)
 
 
-def check_shapes(prediction: Tensor, target: Tensor) -> None:
-    """Check that a forecast has the shape of what should come out.
+def check_shapes(prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
+    """Check that a forecast has the shape of what should come out, and the weights of its pixels, too.
 
     Raises:
         ValueError: If it has not.
     """
     if prediction.shape != target.shape:
         raise ValueError(f"the model gives {tuple(prediction.shape)} where the clips need {tuple(target.shape)}")
+    if weight is not None and weight.shape != target.shape:
+        raise ValueError(f"the weights are {tuple(weight.shape)} where the clips need {tuple(target.shape)}")

@@ -81,7 +81,7 @@ class RainPrediction(Prediction):
         Raises:
             ValueError: If the shapes differ.
         """
-        check_shapes(prediction, target)
+        check_shapes(prediction, target, weight)
         prediction, target, weight = (self._inside(each) for each in (prediction, target, weight))
         covered = (weight > 0).to(prediction.dtype)
         score, bias = prediction.new_zeros(()), prediction.new_zeros(())

@@ -165,7 +165,9 @@ class Trainer:
             ValueError: If the clips do not fit the model.
         """
         index = torch.zeros(1, dtype=torch.int64, device=self.device)
-        self.task.eval()(self.val_set[0][None].to(self.device), index, None, 0)
+        _, seen = self.task.eval()(self.val_set[0][None].to(self.device), index, None, 0)
+        # As validation compares them.
+        frame_mse(seen.prediction, seen.target)
 
     def save(self) -> None:
         """Write a checkpoint. Every process has the same state; the first one writes it."""

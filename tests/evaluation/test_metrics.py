@@ -10,7 +10,16 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import uniform_filter
 
-from plasm.evaluation import VideoMetrics, frame_lpips, frame_psnr, frame_ssim, load_lpips, published_scores
+from plasm.evaluation import (
+    VideoMetrics,
+    frame_lpips,
+    frame_mae,
+    frame_mse,
+    frame_psnr,
+    frame_ssim,
+    load_lpips,
+    published_scores,
+)
 
 PREDICTION = torch.rand(5, 3, 2, 16, 18, generator=torch.Generator().manual_seed(1)) * 1.4 - 0.2
 TARGET = torch.rand(5, 3, 2, 16, 18, generator=torch.Generator().manual_seed(2))
@@ -27,6 +36,25 @@ def ssim_reference(x: np.ndarray, y: np.ndarray, data_range: float) -> float:
     vx, vy = ((mean(z * z) - m * m) * n / (n - 1) for z, m in ((x, mx), (y, my)))
     cov = (mean(x * y) - mx * my) * n / (n - 1)
     return float(((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))).mean())
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        frame_mse,
+        frame_mae,
+        frame_psnr,
+        frame_ssim,
+        published_scores,
+        lambda x, y: frame_lpips(x, y, torch.nn.Identity()),
+    ],
+)
+def test_no_score_is_of_clips_of_two_shapes(score: Callable[..., object]) -> None:
+    """Of which torch would measure one frame, channel or clip against each of the others."""
+    for fewer in (PREDICTION[:1], PREDICTION[:, :1], PREDICTION[:, :, :1]):
+        for pair in ((fewer, TARGET), (TARGET, fewer)):
+            with pytest.raises(ValueError, match="where the clips need"):
+                score(*pair)
 
 
 def test_metrics_are_their_definitions() -> None:

@@ -29,6 +29,8 @@ def test_no_loss_takes_a_forecast_of_another_shape() -> None:
                 loss(prediction, target)
         with pytest.raises(ValueError, match="where the clips need"):
             weigh(prediction, target, torch.ones_like(target))
+        with pytest.raises(ValueError, match="weights are"):
+            weigh(target, target, torch.ones_like(prediction))
     assert torch.equal(weigh(target, target, None), target)
 
 
@@ -51,6 +53,8 @@ def test_decoupling_is_the_size_of_the_cosine() -> None:
     m = torch.tensor([[-4.0, -3.0], [0.0, 2.0]])
     assert decoupling(c, m).item() == pytest.approx((24 / 25 + 0) / 2)
     assert decoupling(c, -c).item() == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"\(2, 2\) to c and \(1, 2\) to m"):
+        decoupling(c, m[:1])
 
 
 def test_filters_with_one_moment_are_derivatives_and_cost_nothing() -> None:

@@ -49,6 +49,13 @@ def test_cells_without_weight_do_not_count() -> None:
         torch.testing.assert_close(losses[0][name], losses[1][name])
 
 
+def test_weights_of_other_channels_than_the_clips_are_an_error() -> None:
+    """Which would be counted once where what they weigh is counted for each channel."""
+    frames = torch.rand(1, 3, 2, 8, 8)
+    with pytest.raises(ValueError, match=r"weights are \(1, 3, 1, 8, 8\) where the clips need \(1, 3, 2, 8, 8\)"):
+        RainPrediction(Known(frames)).rain_losses(frames, frames, torch.ones(1, 3, 1, 8, 8))
+
+
 def test_the_margin_does_not_count() -> None:
     truth = torch.rand(1, 3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
     forecast = truth.clone()

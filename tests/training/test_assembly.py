@@ -231,6 +231,25 @@ def test_a_notebook_trains_the_module_that_it_holds(tmp_path: Path) -> None:
     assert again.state.epoch == 1
 
 
+class Joined(Prediction):
+    """Takes two channels for one, which torch would compare with each of them."""
+
+    def forward(self, *args: Any) -> tuple[Losses, Outputs]:
+        losses, outputs = super().forward(*args)
+        return losses, outputs._replace(prediction=outputs.prediction.mean(2, keepdim=True))
+
+
+def test_what_a_task_gives_to_be_measured_is_of_one_shape(tmp_path: Path) -> None:
+    clips: Any = [torch.rand(4, 2, 8, 8) for _ in range(4)]
+    config = TrainConfig(
+        model="half", data="gray", data_dir=".", out=str(tmp_path / "run"), epochs=1, clips_per_epoch=4, batch_size=4,
+        val_clips=2, device="cpu",
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"gives \(1, 2, 1, 8, 8\) where the clips need \(1, 2, 2, 8, 8\)"):
+        Trainer(Joined(Half()), clips, clips, config).fit()
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
 def test_a_trainer_needs_a_batch_and_a_clip_to_measure_on(tmp_path: Path) -> None:
     clips = [torch.zeros(4, 1, 8, 8)] * 4
     config = TrainConfig(model="half", data="gray", data_dir=".", out=str(tmp_path), batch_size=4, device="cpu")
