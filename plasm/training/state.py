@@ -12,6 +12,7 @@ from torch import Tensor
 
 from plasm.runs import RunConfig
 from plasm.tasks import Task
+from plasm.weights import unwrapped
 
 from . import checkpoints
 from .encoding import decode, encode
@@ -43,7 +44,9 @@ class TrainState:
         self.task, self.config, self.steps_per_epoch, self.data = task, config, steps_per_epoch, data
         self.average = ModelEmaV3(task, decay=config.ema) if config.ema else None
         self.measured: Task = self.average.module if self.average else task
-        self.optimizer = create_optimizer(task.model, config)
+        # A user may have compiled it already, which gives its tensors other names.
+        self.model = unwrapped(task.model)
+        self.optimizer = create_optimizer(self.model, config)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scheduler = create_scheduler(self.optimizer, config, config.epochs * steps_per_epoch)
         self.epoch, self.step = 0, 0
@@ -65,9 +68,15 @@ class TrainState:
         return self.epoch * self.steps_per_epoch + self.step
 
     @property
+    def measured_tensors(self) -> dict[str, Tensor]:
+        """Those of the model that is measured, as it is saved."""
+        tensors: dict[str, Tensor] = unwrapped(self.measured.model).state_dict()
+        return tensors
+
+    @property
     def num_bytes(self) -> int:
         """Size of a checkpoint, about: the weights, two moments of each that is trained, and the average."""
-        weights = sum(p.numel() * p.element_size() for p in self.task.model.parameters())
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
         return weights * (2 if self.average else 1) + 2 * sum(p.numel() * p.element_size() for p in self.parameters)
 
     def take_step(self) -> None:
@@ -183,9 +192,9 @@ class TrainState:
 
     def _model_tensors(self) -> dict[str, Tensor]:
         """Every tensor of model and average, by name: the very ones, not copies."""
-        parts = {"model": self.task.model.state_dict()}
+        parts = {"model": self.model.state_dict()}
         if self.average:
-            parts["ema"] = self.average.module.model.state_dict()
+            parts["ema"] = self.measured_tensors
         return {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
 
     def _optimizer_values(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -212,7 +221,7 @@ class TrainState:
     def _trained(self) -> dict[str, Tensor]:
         """The parameters of the optimizer, by name."""
         own = {id(parameter) for parameter in self.parameters}
-        return {name: p for name, p in self.task.model.named_parameters() if id(p) in own}
+        return {name: p for name, p in self.model.named_parameters() if id(p) in own}
 
     def _restore_optimizer(self, found: checkpoints.Checkpoint) -> None:
         strides, trained = found.values["strides"], self._trained()

@@ -231,7 +231,7 @@ class Trainer:
                 if row["epoch"] % config.eval_every == 0 or row["epoch"] == last:
                     state.check_finite()
                     if self.group.is_first:
-                        self.folder.save_weights(self.exported, state.measured.model.state_dict(), self.task.name)
+                        self.folder.save_weights(self.exported, state.measured_tensors, self.task.name)
                     row["val_mse"] = self._evaluate()
                 state.end_epoch()
                 if self.group.is_first:

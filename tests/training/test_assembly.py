@@ -250,6 +250,21 @@ def test_what_a_task_gives_to_be_measured_is_of_one_shape(tmp_path: Path) -> Non
     assert not (tmp_path / "run" / "config.toml").exists()
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_a_module_that_is_compiled_already_is_saved_under_its_own_names(tmp_path: Path, ema: float) -> None:
+    clips: Any = [torch.rand(4, 1, 8, 8) for _ in range(4)]
+    config = TrainConfig(
+        model="half", data="gray", data_dir=".", out=str(tmp_path / "run"), epochs=2, clips_per_epoch=4, batch_size=4,
+        val_clips=2, device="cpu", ema=ema, schedule="constant",
+    )  # fmt: skip
+    compiled: Any = torch.compile(Half(), backend="eager")
+    Trainer(Prediction(compiled), clips, clips, config).fit(epochs=1)
+    assert load_file(tmp_path / "run" / "model.safetensors").keys() == {"weight"}
+    again = Trainer(Prediction(Half()), clips, clips, config)
+    again.start(resume=True)
+    assert again.state.epoch == 1
+
+
 def test_a_trainer_needs_a_batch_and_a_clip_to_measure_on(tmp_path: Path) -> None:
     clips = [torch.zeros(4, 1, 8, 8)] * 4
     config = TrainConfig(model="half", data="gray", data_dir=".", out=str(tmp_path), batch_size=4, device="cpu")
