@@ -9,6 +9,7 @@ constructors, which timm registers:
     net_mmnist = FAMILY.register(Net, "net_mmnist", **MMNIST, dim=64)
 """
 
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ Model = TypeVar("Model", bound=nn.Module)
 Size = tuple[int, int, int]
 
 _PAPERS = Path(__file__).with_name("papers.bib").read_text(encoding="utf-8").strip().split("\n\n")
+_UNNAMED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 # timm's scripts pass these to every model.
 _REGULARIZATION = frozenset({"drop_rate", "drop_path_rate", "drop_block_rate"})
 
@@ -101,10 +103,16 @@ class Family:
             **args: Other arguments of the class, where its defaults are others.
 
         Raises:
-            ValueError: If the record does not say its module.
+            ValueError: If the record does not say its module, or the class does not name its arguments.
         """
         if not self.module:
             raise ValueError(f"the family of {name} does not say its module: Family(module=__name__, ...)")
+        if unnamed := [str(p) for p in inspect.signature(model_cls).parameters.values() if p.kind in _UNNAMED]:
+            # What would be given by them, no config.json could state.
+            raise ValueError(
+                f"{model_cls.__name__} of {name} takes {' and '.join(unnamed)}: name each argument, device=None and "
+                "dtype=None among them, since the model is saved with them"
+            )
         if "img_size" in parameters_of(model_cls):
             args = {"img_size": img_size, **args}
         constructor = Constructor(self, model_cls, name, (in_chans, *img_size), args)
@@ -225,6 +233,9 @@ class Constructor(Generic[Model]):
         for name in _REGULARIZATION - own.keys():
             if kwargs.get(name):
                 raise ValueError(f"{self.__name__} has no {name}, which is {kwargs[name]}: leave it out, or 0")
+        channels = self.input_size[0]
+        if "in_chans" not in own and kwargs.get("in_chans", channels) != channels:
+            raise ValueError(f"{self.__name__} takes {channels} channel(s) alone, got in_chans={kwargs['in_chans']}")
         removed = REMOVED_ARGUMENTS - own.keys()
         for name in removed & kwargs.keys() - stated.keys():
             raise TypeError(

@@ -20,7 +20,9 @@ _MOST_PARAMETERS = 1_000_000_000
 # What ``whole`` says of a value, for ``no_number``.
 _FRACTION = "fraction"
 # What timm's scripts pass to every model, and timm records, though a class may not have it.
-_TIMM_ARGUMENTS = {"num_classes", "global_pool", "drop_rate", "drop_path_rate", "drop_block_rate", "img_size"}
+_TIMM_ARGUMENTS = {
+    "num_classes", "global_pool", "in_chans", "drop_rate", "drop_path_rate", "drop_block_rate", "img_size"
+}  # fmt: skip
 REMOVED_ARGUMENTS = frozenset(
     {"sampling_stop", "reverse_sampling", "sampling_alpha", "decouple_weight", "forcing_steps"}
 )

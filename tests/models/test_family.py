@@ -61,7 +61,20 @@ def register() -> Constructor[Net]:
     return FAMILY.register(Net, "family_net", in_chans=1, img_size=(8, 8), in_frames=2)
 
 
+class Gray(Net):
+    """A family may take the channels that it was made for, and no others."""
+
+    def __init__(self, in_frames: int = 2, out_frames: int = 2, device: Any = None, dtype: Any = None) -> None:
+        super().__init__(1, in_frames, out_frames, device=device, dtype=dtype)
+
+
+class Unnamed(Net):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
 family_net = register()
+gray_net = FAMILY.register(Gray, "gray_net", in_chans=1, img_size=(8, 8))
 
 
 def test_a_file_in_the_folder_is_all_that_a_family_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -232,3 +245,25 @@ def test_what_timms_scripts_pass_and_the_class_does_not_take(tmp_path: Path) -> 
     assert isinstance(timm.create_model(f"local-dir:{tmp_path}", pretrained=True), Net)
     with pytest.raises(ValueError, match=r"family_net has no drop_path_rate, which is 0\.1"):
         timm.create_model("family_net", drop_path_rate=0.1)
+
+
+def test_a_class_without_channels_of_its_own_is_saved_and_loaded_and_takes_no_others(tmp_path: Path) -> None:
+    model = timm.create_model("gray_net")
+    weights.save_pretrained(model, tmp_path)
+    file = {"file": str(tmp_path / "model.safetensors")}
+    for loaded in (
+        timm.create_model(f"local-dir:{tmp_path}", pretrained=True),
+        timm.create_model("gray_net", pretrained=True, pretrained_cfg_overlay=file),
+        timm.create_model("gray_net", in_chans=1, checkpoint_path=file["file"]),
+    ):
+        assert isinstance(loaded, Gray)
+        assert torch.equal(loaded.conv.weight, model.conv.weight)
+    with pytest.raises(ValueError, match=r"gray_net takes 1 channel\(s\) alone, got in_chans=3"):
+        timm.create_model("gray_net", in_chans=3)
+
+
+def test_a_class_that_does_not_name_its_arguments_is_refused() -> None:
+    """Its models trained, and failed when they were saved."""
+    with pytest.raises(ValueError, match=r"Unnamed of unnamed_net takes \*args: Any and \*\*kwargs: Any: name each"):
+        FAMILY.register(Unnamed, "unnamed_net", in_chans=1, img_size=(8, 8))
+    assert not timm.is_model("unnamed_net")
