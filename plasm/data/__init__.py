@@ -2,7 +2,7 @@
 
 from . import radar
 from .arrays import read_clips, read_streams
-from .batches import clip_batches, weighed_batches
+from .batches import GREATEST_PIXEL, clip_batches, first_clip, weighed_batches
 from .clips import StreamClips, clips
 from .datasets import GIVEN_BY_COMMANDS, count_clips, create_dataset, list_datasets, register_dataset
 from .fingerprint import fingerprint
@@ -19,6 +19,7 @@ from .taxibj import taxibj
 
 __all__ = [
     "GIVEN_BY_COMMANDS",
+    "GREATEST_PIXEL",
     "SAMPLES",
     "Fit",
     "FrameFormat",
@@ -31,6 +32,7 @@ __all__ = [
     "count_clips",
     "create_dataset",
     "fingerprint",
+    "first_clip",
     "human36m",
     "kitticaltech",
     "kth",

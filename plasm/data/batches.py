@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from plasm.files import UserModules
+
+GREATEST_PIXEL = 10.0
+"""Pixels are in [0, 1], and measurements scaled by those of other days not far from it; 255 is no such value."""
 
 # Of these a message is made again in the main process.
 _MENDABLE = (FileNotFoundError, PermissionError, OSError, ImportError, MemoryError, ValueError)
@@ -21,6 +25,24 @@ def clip_batches(dataset: Dataset[Tensor], index_batches: list[list[int]], worke
     What cannot be read is the same error either way, without the traceback that torch adds to those of a worker.
     """
     return _load(_Batches(dataset, index_batches), workers)
+
+
+def first_clip(dataset: Dataset[Tensor]) -> Tensor:
+    """The first clip of a data set, (T + T', C, H, W), which is looked at for all: a user's may be of any kind.
+
+    Raises:
+        ValueError: If it is no tensor of that many dimensions, of other numbers than float32, or far from [0, 1].
+    """
+    clip: Any = dataset[0]
+    wanted = "a clip is a tensor of float32, (T + T', C, H, W), in [0, 1]"
+    if not isinstance(clip, Tensor):
+        raise ValueError(f"{type(dataset).__name__} gives a {type(clip).__name__}: {wanted}")
+    if clip.dtype is not torch.float32 or clip.ndim != 4:
+        kind = str(clip.dtype).removeprefix("torch.")
+        raise ValueError(f"{type(dataset).__name__} gives {kind} of shape {tuple(clip.shape)}: {wanted}")
+    if clip.numel() and (greatest := clip.abs().max().item()) > GREATEST_PIXEL:
+        raise ValueError(f"{type(dataset).__name__} gives a clip that reaches {greatest:g}: {wanted}; divide by 255?")
+    return clip
 
 
 def weighed_batches(

@@ -11,7 +11,7 @@ from torch import nn
 
 from plasm import weights
 from plasm.config import Config, dictionary, option
-from plasm.data import GIVEN_BY_COMMANDS, create_dataset
+from plasm.data import GIVEN_BY_COMMANDS, create_dataset, first_clip
 from plasm.devices import choose_device, clear_failures, move
 from plasm.distributed import init_process_group
 from plasm.models import ModelInterface, frame_counts, load_model
@@ -117,7 +117,7 @@ def run(config: EvaluateConfig) -> Evaluation | None:
         **config.data_args,
     )  # fmt: skip
     wanted = ModelInterface.of(net).in_chans
-    channels = clips[0].shape[1] if len(clips) else wanted  # type: ignore[arg-type]
+    channels = first_clip(clips).shape[1] if len(clips) else wanted  # type: ignore[arg-type]
     if wanted not in (None, channels):
         raise ValueError(
             f"{config.data} has clips of {channels} channel(s), the model takes {wanted}: give an option of the data "

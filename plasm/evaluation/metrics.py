@@ -13,12 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from plasm.data import GREATEST_PIXEL
+
 from .frames import SSIM_WINDOW, frame_mae, frame_mse, frame_psnr, frame_ssim, ssim_absence
 from .lpips import frame_lpips
 from .published import published_scores
-
-# Pixels are in [0, 1], and measurements scaled by those of other days not far from it; 255 is no such value.
-_GREATEST_TARGET = 10.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class VideoMetrics:
         prediction, target = prediction.detach(), target.detach()
         self._check("prediction", prediction)
         self._check("target", target)
-        if (greatest := target.abs().max().item()) > _GREATEST_TARGET:
+        if (greatest := target.abs().max().item()) > GREATEST_PIXEL:
             raise ValueError(f"the target reaches {greatest:g}: the metrics are of pixels in [0, 1]; divide by 255?")
         prediction, target = prediction.float(), target.float()
         scores = {

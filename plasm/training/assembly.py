@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from plasm.config import read_config
-from plasm.data import StreamClips, create_dataset, pixel_mask
+from plasm.data import StreamClips, create_dataset, first_clip, pixel_mask
 from plasm.devices import choose_device, clear_failures, has_bf16
 from plasm.distributed import ProcessGroup, init_process_group
 from plasm.files import import_named
@@ -277,7 +277,7 @@ def _create_datasets(config: RunConfig, model: nn.Module) -> tuple[Dataset[Tenso
         raise ValueError(
             f"{config.data} has {clips} training clips, fewer than a batch of {config.batch_size}: {advice}"
         )
-    channels, wanted = train_set[0].shape[1], ModelInterface.of(model).in_chans
+    channels, wanted = first_clip(train_set).shape[1], ModelInterface.of(model).in_chans
     if wanted not in (None, channels):
         raise ValueError(
             f"{config.data} has clips of {channels} channel(s), {config.model} takes {wanted}: "

@@ -4,12 +4,15 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from video_files import frames, write_images, write_kth, write_seq, write_taxibj
 
 from plasm.cli import main
+from plasm.data import register_dataset
 
 SMALL = ["encoder_dim=4", "translator_dim=8", "translator_depth=1"]
 
@@ -102,3 +105,38 @@ def test_a_data_set_that_does_not_fit_the_model_is_an_early_error(tmp_path: Path
     )
     assert "training clips, fewer than a batch of 5000" in result.output
     assert not (tmp_path / "run").exists()
+
+
+@register_dataset("odd_clips")
+def odd_clips(root: Path, split: str, *, num_frames: int, kind: str = "") -> Any:
+    clip = torch.rand(num_frames, 1, 16, 16)
+    clips = {
+        "float64": clip.double(), "uint8": (255 * clip).byte(), "array": clip.numpy(), "pair": (clip, 0),
+        "large": 255 * clip, "gray": clip[:, 0],
+    }  # fmt: skip
+    return [clips[kind]] * 16
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("float64", "list gives float64 of shape (20, 1, 16, 16): a clip is a tensor of float32"),
+        ("uint8", "list gives uint8 of shape"),
+        ("array", "list gives a ndarray"),
+        ("pair", "list gives a tuple"),
+        ("large", "divide by 255?"),
+        (
+            "gray",
+            "list gives float32 of shape (20, 16, 16): a clip is a tensor of float32, (T + T', C, H, W), in [0, 1]",
+        ),
+    ],
+)
+def test_a_users_clips_that_are_none_are_told_what_clips_are(kind: str, reason: str, tmp_path: Path) -> None:
+    data = ["--data", "odd_clips", "--data-dir", tmp_path, "--data-arg", f"kind={kind}", "--batch-size", 2]
+    data += ["--model", "convlstm_mmnist_tiny"]
+    train = ["train", *data, "--out", tmp_path / "run", "--epochs", 1, "--clips-per-epoch", 2, "--val-clips", 1]
+    for command in (train, ["evaluate", *data, "--num-clips", 1]):
+        result = CliRunner().invoke(main, [*map(str, command), "--device", "cpu"])
+        assert result.exit_code == 1
+        assert reason in result.output, result.output
+    assert not (tmp_path / "run" / "config.toml").exists()
