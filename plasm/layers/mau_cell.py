@@ -79,8 +79,10 @@ class MAUCell(nn.Module):
         """
         from_s, query = projected
         stacked_s, stacked_t = torch.stack(list(past_s), 1), torch.stack(list(past_t), 1)  # (N, tau, D, h, w)
-        scores = (stacked_s * query.unsqueeze(1)).flatten(2).sum(2) / math.sqrt(math.prod(query.shape[1:]))
-        attended = (stacked_t * torch.softmax(scores, 1)[..., None, None, None]).sum(1)
+        # A sum of so many loses its digits in half precision, and in float16 it is infinite.
+        wide = torch.promote_types(query.dtype, torch.float32)
+        scores = (stacked_s * query.unsqueeze(1)).flatten(2).sum(2, dtype=wide) / math.sqrt(math.prod(query.shape[1:]))
+        attended = (stacked_t * torch.softmax(scores, 1)[..., None, None, None]).sum(1).to(t.dtype)
         keep = torch.sigmoid(self.conv_t_next(t))
         fused = t * keep + (1 - keep) * attended
         t_gate, t_t, t_s = self.conv_t(fused).chunk(3, 1)

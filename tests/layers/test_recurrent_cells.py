@@ -220,3 +220,21 @@ def test_stam(as_paper: bool) -> None:
     wanted = ((o_x + o_h + cell.conv_o(both)).sigmoid() * cell.conv_last(both).tanh(), c, m)
     for one, other in zip(cell(x, h, past_c, past_m), wanted, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_mau_attends_in_half_precision_as_in_single(dtype: torch.dtype) -> None:
+    """Scores are sums over channels and positions, which half precision cannot tell apart, and float16 cannot hold."""
+    torch.manual_seed(0)
+    cell, s = MAUCell(8, 8, (64, 64), 1), 2 * torch.randn(1, 8, 64, 64)
+    past_s = [(s * (1 + 0.002 * step)).to(dtype) for step in range(5)]
+    past_t = [torch.randn(1, 8, 64, 64).to(dtype) for _ in range(5)]
+    projected = cell.conv_s(s).to(dtype), s.to(dtype)
+    inputs = past_t[0], past_s[0], projected, past_t, past_s
+    expected = cell.step(
+        *([x.float() for x in each] if not isinstance(each, Tensor) else each.float() for each in inputs)
+    )
+    half = cell.to(dtype).step(*inputs)
+    for frames, wanted in zip(half, expected, strict=True):
+        assert frames.dtype is dtype
+        assert (frames - wanted).square().mean().sqrt() < 0.02 * wanted.square().mean().sqrt()
