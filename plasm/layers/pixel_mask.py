@@ -20,9 +20,17 @@ def pixel_mask_from_keys(keys: Tensor, height: int, width: int, mask_ratio: floa
 
     Returns:
         bool, (N, 1, H, W), True where a pixel is visible; exactly floor(mask_ratio * P) patches a frame are not.
+
+    Raises:
+        ValueError: If ``mask_ratio`` is outside [0, 1], a size is not positive, or there are other keys than (N, P).
     """
+    if min(height, width, patch_size) < 1:
+        raise ValueError(f"sizes must be positive, got {height}x{width} pixels in patches of {patch_size}")
     rows, columns = math.ceil(height / patch_size), math.ceil(width / patch_size)
     patches = rows * columns
+    if keys.ndim != 2 or keys.shape[1] != patches:
+        # Of a multiple, they would be taken for those of more frames.
+        raise ValueError(f"keys are (N, {patches}), one for each of {rows}x{columns} patches, got {tuple(keys.shape)}")
     visible = top_mask(keys, patches - floor_ratio(mask_ratio, patches)).view(-1, 1, rows, columns)
     if patch_size > 1:
         visible = visible.repeat_interleave(patch_size, 2).repeat_interleave(patch_size, 3)[..., :height, :width]

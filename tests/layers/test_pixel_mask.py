@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from plasm.layers import random_pixel_mask
+from plasm.layers import pixel_mask_from_keys, random_pixel_mask
 
 
 @pytest.mark.parametrize("ratio", [0.0, 0.29, 0.5, 0.96, 1.0])
@@ -36,3 +36,12 @@ def test_errors_say_what_is_wrong() -> None:
         random_pixel_mask(1, 4, 4, 1.5)
     with pytest.raises(ValueError, match="positive"):
         random_pixel_mask(1, 4, 4, 0.5, patch_size=0)
+
+
+def test_keys_of_another_number_of_patches_are_no_mask() -> None:
+    """Those of 64 patches were eight masks of 16 in which 16 pixels in all were seen."""
+    for shape in ((2, 64), (2, 4, 4), (32,)):
+        with pytest.raises(ValueError, match=r"keys are \(N, 16\), one for each of 4x4 patches"):
+            pixel_mask_from_keys(torch.rand(shape), 4, 4, 0.5)
+    with pytest.raises(ValueError, match="4x4 pixels in patches of 0"):
+        pixel_mask_from_keys(torch.rand(2, 16), 4, 4, 0.5, 0)
