@@ -52,6 +52,8 @@ class DepthwiseMlp(nn.Module):
 class MetaFormerBlock(nn.Module):
     """x = x + s1 * mixer(norm1(x)), then x = x + s2 * mlp(norm2(x)), with a learned scale s of each channel.
 
+    Convolutions and linear layers of ``mixer`` and ``mlp`` are initialised anew: load their weights afterwards.
+
     Args:
         dim: Channels in and out.
         mixer: Mixes positions, (N, C, H, W) -> same.

@@ -33,7 +33,8 @@ class Task(nn.Module):
     of a family, and ``--task-arg`` of ``plasm train``, give them by name.
 
     Args:
-        model: The module that is trained, averaged, saved and, with ``--compile``, compiled.
+        model: The module that is trained, averaged, saved and, with ``--compile``, compiled. A task's own parameters
+            are not: a loss that learns has them in the model.
 
     Attributes:
         name: "prediction", unless the weights alone cannot predict; it stands in ``config.json`` of the run.
