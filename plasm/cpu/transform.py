@@ -5,6 +5,7 @@ ordinary one, of the same name.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ def speed_up(model: Model) -> Model:
         faster = _FASTER.get(type(module))
         if faster is not None:
             module.__class__ = faster
-        elif hasattr(module, "unrolling"):
+        elif getattr(type(module), "unrolling", None) is nullcontext:
             module.unrolling = kernels_transformed_once
     return model
 

@@ -90,6 +90,13 @@ def test_other_classes_stay_as_they_are() -> None:
     assert classes(speed_up(net)) == expected
 
 
+def test_an_attribute_of_a_users_module_is_its_own_whatever_its_name() -> None:
+    net = nn.Conv2d(1, 1, 3)
+    outer: Any = nn.Sequential(net)
+    outer.unrolling = True
+    assert speed_up(outer).unrolling is True
+
+
 def test_copies_files_and_hooks_are_as_before() -> None:
     model, clip = speed_up(make("convlstm_mmnist")).eval(), torch.rand(4, 2, 1, 32, 32)
     expected = model(clip)
