@@ -52,10 +52,11 @@ def predict(**arguments: Any) -> None:
                 )
     if len(done.published) > 1:
         click.echo(_trainings(done.published))
-    if done.published and config.input is not None:
+    # The package's own clips are of Moving MNIST.
+    if done.published and (config.input is not None or any(row.data != "mmnist" for row in done.published)):
         titles = " or ".join(dict.fromkeys(_title(row) for row in done.published))
         click.echo(f"these weights were trained on {titles} alone; other scenes need weights of their own.", err=True)
-        if len(done.published) == 1:
+        if len(done.published) == 1 and config.input is not None:
             click.echo(_advice(config, done, done.published[0]), err=True)
 
 

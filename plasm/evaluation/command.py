@@ -152,6 +152,7 @@ def _options(config: EvaluateConfig) -> str:
     # A path says something on one machine alone.
     given = (f"{name}={without_folder(value)}" for name, value in config.data_args.items())
     extra = "".join(f" --data-arg {shlex.quote(item)}" for item in given)
+    extra += f" --model {config.model}" if ":" in (config.model or "") else ""
     extra += f" --frames {config.frames}" if config.frames else ""
     extra += " --published" if config.published else ""
     extra += f" --lpips {config.lpips if config.lpips == 'download' else 'FILE'}" if config.lpips else ""

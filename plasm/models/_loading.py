@@ -215,8 +215,9 @@ def load_model(name: str | None, source: str | None, *, trust: bool = False, **k
         return create_model(source, pretrained=True, **kwargs)
     if path.suffix != ".safetensors" or not path.is_file():
         raise FileNotFoundError(
-            f"{shown(source)} is not there, or not a .safetensors file; wanted one, a run's folder, hf-hub:OWNER/NAME, "
-            f"or of the published: {', '.join(row.name for row in weights.entries())}"
+            f"{shown(source)} is not there, or not a .safetensors file, which `plasm convert` makes of a checkpoint; "
+            f"wanted one, a run's folder, hf-hub:OWNER/NAME, or of the published: "
+            f"{', '.join(row.name for row in weights.entries())}"
         )
     if name is None:
         raise ValueError(f"{path} is not a folder with a config.json: name the model, too")

@@ -1,5 +1,6 @@
 """``plasm predict --data radar``: what follows the last composites of a folder."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,6 +20,8 @@ from plasm.weights.files import WEIGHTS_NAME
 from . import pictures
 from .forecasts import has_optical_flow, model_forecast, optical_flow
 from .netcdf import write_forecast
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,8 @@ def predict_rain(
     truth = _truth(event, last, leads, step)
     name = public_name(weights) if weights else model or ""
     published = next((row for row in entries() if name in (row.name, row.model)), None)
+    if published and published.data != "radar":
+        _logger.warning("%s was trained on %s, not on radar: its forecast is of no use", published.name, published.data)
     predict = model_forecast(forecast(net), in_frames, choose_device(device))
     rates = predict(observed, leads)
     flow = optical_flow(observed, leads) if has_optical_flow() and len(observed) > 1 else None

@@ -434,6 +434,9 @@ def test_predict_says_what_the_weights_were_trained_on(tmp_path: Path) -> None:
     shown = ok("predict", "--out", tmp_path / "p")
     assert "Moving MNIST" not in shown
     assert "scores below" not in shown
+    shown = ok("predict", "--model", "plasm_radar", "--out", tmp_path / "p")
+    assert "were trained on radar alone" in shown
+    assert "plasm train" not in shown
 
 
 def test_a_warning_of_a_bad_forecast_gives_the_metric_that_it_is_about(tmp_path: Path) -> None:

@@ -77,6 +77,17 @@ def test_published_weights_are_told_with_their_sha256(tmp_path: Path, monkeypatc
             assert (content.attrs["weights"], content.attrs["weights_sha256"]) == (row.name, row.sha256)
 
 
+def test_weights_of_something_else_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("plasm.rain.prediction.has_optical_flow", lambda: False)
+    monkeypatch.setattr("plasm.rain.pictures.draw_forecast", lambda *_: None)
+    write_event(tmp_path / "in", count=10, height=64, width=64)
+    digits = ("--model", "tau_mmnist_tiny", "--frames", 1, "--out", tmp_path / "f.nc")
+    ok("predict", "--data", "radar", "--input", tmp_path / "in", *digits)
+    assert "tau_mmnist_tiny.league was trained on mmnist, not on radar" in caplog.text
+
+
 def test_pysteps_reads_the_forecast(tmp_path: Path, model: Path) -> None:
     pytest.importorskip("cv2")
     pysteps = pytest.importorskip("pysteps")
