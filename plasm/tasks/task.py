@@ -63,8 +63,8 @@ class Task(nn.Module):
             weight: Of each pixel in the loss, of the clips' shape; 0 leaves it out. Given of a data set that has it.
 
         Returns:
-            The losses by name, scalars, and the outputs. The mean over the parts is that of the batch if the task is
-            ``divisible``.
+            The losses by name, scalars, the same names at each step, and the outputs. The mean over the parts is that
+            of the batch if the task is ``divisible``.
         """
         raise NotImplementedError
 

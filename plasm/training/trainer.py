@@ -104,7 +104,7 @@ class Trainer:
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bool(config.bf16))
         # Number, learning rate and losses of each step whose losses have not been read yet: their sum, then each.
         self.unseen: list[tuple[int, float, Tensor]] = []
-        self.loss_names: list[str] = []
+        self.loss_names: list[str] | None = None
         self.stop, self.started = False, False
         self.lock: AbstractContextManager[object] | None = None
         self.steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
@@ -289,13 +289,24 @@ class Trainer:
                     loss = total_loss(losses)
                 loss = loss.float() / len(batch)
                 loss.backward()
-            self.loss_names = list(losses) if len(losses) > 1 else []
-            terms = [losses[name].detach().float() / len(batch) for name in self.loss_names]
+            if self.loss_names is None:
+                self.loss_names = list(losses)
+            elif set(self.loss_names) != set(losses):
+                raise ValueError(
+                    f"the losses of a task are the same at each step: it gave {', '.join(self.loss_names)}, now "
+                    f"{', '.join(losses)}; give 0 of one that is not there"
+                )
+            terms = [losses[name].detach().float() / len(batch) for name in self._term_names]
             totals = totals + torch.stack([loss.detach(), *terms])
         if self.config.clip_grad > 0:
             nn.utils.clip_grad_norm_(state.parameters, self.config.clip_grad)
         state.take_step()
         return totals
+
+    @property
+    def _term_names(self) -> list[str]:
+        """Names of the terms of the loss, none of one that is no sum."""
+        return self.loss_names if self.loss_names is not None and len(self.loss_names) > 1 else []
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         """The rest of an epoch, in an order of its own: this process's parts of each batch.
@@ -335,7 +346,7 @@ class Trainer:
         for (step, lr, _), value in zip(self.unseen, values, strict=True):
             if not math.isfinite(value):
                 self._stop_at(step, lr, value)
-        named = dict(zip(self.loss_names, terms, strict=True))
+        named = dict(zip(self._term_names, terms, strict=True))
         shown = {name: f"{each[-1]:.4f}" for name, each in named.items()}
         progress.set_postfix({"loss": f"{values[-1]:.4f}", **shown, "lr": f"{lr:.2g}"})
         self.state.loss_sum += sum(values)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from plasm import training
-from plasm.data import SAMPLES
+from plasm.data import SAMPLES, create_dataset
 from plasm.distributed import SINGLE_PROCESS
 from plasm.models import Family, create_task, load_model
 from plasm.runs import lock_folder
@@ -103,6 +103,14 @@ class NotingTask(Task):
         return {"error": error, "twice": 2 * error}, Outputs(clip, target, prediction)
 
 
+class ChangingTask(NotingTask):
+    """Has a second loss from the second step on."""
+
+    def forward(self, clips: Tensor, index: Tensor, epoch: int | None, step: int) -> tuple[Losses, Outputs]:
+        losses, seen = super().forward(clips, index, epoch, step)
+        return (losses if step else {"error": losses["error"]}), seen
+
+
 FAMILY = Family(title="Noted", url="", citation="", task=NotingTask, recipes={"noted": {"train": {"lr": 0.002}}})
 
 
@@ -125,6 +133,18 @@ def test_a_trainer_goes_on_only_from_its_own_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="another newest checkpoint than this trainer"):
         first.fit()
     assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
+
+
+def test_losses_that_come_and_go_are_an_error(tmp_path: Path) -> None:
+    """Their means over an epoch would be of other steps than the sum's."""
+    config = TrainConfig(
+        model="noted", data="mmnist", data_dir=str(SAMPLES), out=str(tmp_path), epochs=1, clips_per_epoch=4,
+        batch_size=2, val_clips=1, device="cpu",
+    )  # fmt: skip
+    sets = (create_dataset("mmnist", SAMPLES, "train", num_frames=20, num_clips=4) for _ in range(2))
+    trainer = Trainer(ChangingTask(timm.create_model("noted")), *sets, config, group=SINGLE_PROCESS)
+    with pytest.raises(ValueError, match="it gave error, now error, twice; give 0"):
+        trainer.fit()
 
 
 def test_the_task_of_a_family_knows_its_step_and_draws_by_it(tmp_path: Path) -> None:
