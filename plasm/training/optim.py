@@ -44,10 +44,6 @@ def create_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimiz
     options |= {key: tuple(value) if isinstance(value, list) else value for key, value in config.opt_args.items()}
     if taken := {"lr", "weight_decay", "params"}.intersection(config.opt_args):
         raise ValueError(f"opt_args has {sorted(taken)[0]}, which has an option of its own")
-    for key, parameter in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters.items():
-        if isinstance(parameter.default, bool) and isinstance(options.get(key), str):
-            # "no" would count as True.
-            raise ValueError(f"{key} of the optimizer {name!r} is true or false, got {options[key]!r}")
     groups = [group for group in _groups(model, config) if group["params"]]
 
     def create(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -55,6 +51,11 @@ def create_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimiz
 
     described = f"{name!r} with {config.opt_args}" if config.opt_args else repr(name)
     _try(create, described, groups[0]["params"][0].device if groups else torch.device("cpu"))
+    # Not before: of some that cannot train here, timm does not give the class.
+    for key, parameter in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters.items():
+        if isinstance(parameter.default, bool) and isinstance(options.get(key), str):
+            # "no" would count as True.
+            raise ValueError(f"{key} of the optimizer {name!r} is true or false, got {options[key]!r}")
     return create(groups)
 
 
