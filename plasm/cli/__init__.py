@@ -64,7 +64,8 @@ class _Group(Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Refuse empty arguments, of a shell's variable that is not set say: as a path they are the current folder."""
-        for before, text in zip(["", *args], args, strict=False):
+        # A shell that completes a command asks, too, and shows what is raised.
+        for before, text in [] if ctx.resilient_parsing else zip(["", *args], args, strict=False):
             if not text or re.fullmatch(r"--[a-z-]+=", text):
                 name = text.removesuffix("=") or (before if before.startswith("-") else "an argument")
                 raise ValueError(f"{name} is empty: give it, or leave it out")

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from click.shell_completion import ShellComplete
 from commands import fails, ok
 from PIL import Image, ImageDraw
 from video_files import frames, write_images, write_video
@@ -395,6 +396,11 @@ def test_options_out_of_range_are_errors(tmp_path: Path, sample_root: Path) -> N
     for name, arguments in given.items():
         assert fails(*arguments) == f"Error: {name} is empty: give it, or leave it out\n"
     assert "missing: --model, --data, --data-dir, --out" in fails("train")
+
+
+def test_a_shell_completes_what_has_an_empty_argument() -> None:
+    completed = ShellComplete(main, {}, "plasm", "").get_completions(["predict", "--input", ""], "--mod")
+    assert [item.value for item in completed] == ["--model"]
 
 
 def test_a_configuration_file_and_flags_over_it(sample_root: Path, tmp_path: Path) -> None:
