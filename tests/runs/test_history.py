@@ -127,6 +127,8 @@ def test_a_resumed_run_needs_neither_the_weights_it_began_with_nor_their_history
 def test_clips_are_those_of_the_weights(chain: list[Path], tmp_path: Path) -> None:
     """They are saved when they are measured; a run may have gone on, and been killed as it wrote its log."""
     copy = shutil.copytree(chain[1], tmp_path / "copy")
+    config = copy / "config.toml"
+    config.write_text(config.read_text().replace("\nepochs = 2\n", "\nepochs = 4\n"))
     with (copy / "log.jsonl").open("a") as log:
         log.write('{"epoch": 3, "clips": 24, "loss": 0.1}\n{"epoch": 4, "cl')
     assert (read_history(copy)[-1]["epochs"], read_history(copy)[-1]["clips"]) == (2, 16)
