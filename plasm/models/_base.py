@@ -55,11 +55,11 @@ def check_chances(**chances: float | Sequence[float]) -> None:
     """Check arguments that are chances, by name: a drop path above 1 fails in training, and below 0 drops nothing.
 
     Raises:
-        ValueError: If one, or one of several, is not from 0 to 1.
+        ValueError: If one, or one of several, is no number from 0 to 1.
     """
     for name, given in chances.items():
         for chance in given if isinstance(given, list | tuple) else (given,):
-            if not 0 <= chance <= 1:
+            if not isinstance(chance, int | float) or not 0 <= chance <= 1:
                 raise ValueError(f"{name} is a chance from 0 to 1, got {chance!r}")
 
 

@@ -216,6 +216,7 @@ def test_counts_must_be_positive() -> None:
         ("simvp", {"inception_kernel_sizes": ()}),
         ("simvp", {"drop_path_rate": 1.5}),
         ("simvp", {"drop_path_rate": (0.0, -0.1)}),
+        ("simvp", {"drop_path_rate": "10%"}),
         ("predformer", {"drop_path_rate": -0.1}),
         ("predformer", {"drop_rate": 1.5}),
     ],
