@@ -279,7 +279,7 @@ def with_row(rows: list[Row], row: Row) -> list[Row]:
 
 
 def unstable(row: Row) -> bool:
-    """Whether a final did not bear its rate: its error ends above its lowest, or is not finite."""
+    """Whether a final did not bear its rate: its error ends above its lowest by more than MARGIN, or is not finite."""
     return math.isnan(row.val_mse) or row.val_mse > (1 + MARGIN) * min(json.loads(row.curve))
 
 

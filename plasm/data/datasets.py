@@ -28,7 +28,7 @@ def register_dataset(
     """Decorate a function that makes a data set, so that ``create_dataset`` and the commands know it by name.
 
     The function takes (root: Path, split, *, num_frames), where they matter also ``num_clips`` and ``seed``, and any
-    options of its own as keywords with defaults; it returns clips of (num_frames, C, H, W), floats in [0, 1].
+    options of its own as keywords with defaults; it returns clips of (num_frames, C, H, W), float32 in [0, 1].
 
     Args:
         name: Its name, without a colon.
