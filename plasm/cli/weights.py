@@ -19,7 +19,7 @@ def print_weights(pattern: str = "*") -> None:
     Raises:
         ValueError: If none does.
     """
-    rows = [row for row in weights.entries() if fnmatch.filter([row.name if "." in pattern else row.model], pattern)]
+    rows = [row for row in weights.entries() if fnmatch.fnmatch(row.name if "." in pattern else row.model, pattern)]
     if not rows:
         raise ValueError(f"no published weights are of {pattern!r}; `plasm list --weights` names all")
     for row in rows:

@@ -104,7 +104,7 @@ class Trainer:
         self.autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=bool(config.bf16))
         # Number, learning rate and losses of each step whose losses have not been read yet: their sum, then each.
         self.unseen: list[tuple[int, float, Tensor]] = []
-        self.loss_names: list[str] | None = None
+        self.loss_names: list[str] = []
         self.stop, self.started = False, False
         self.lock: AbstractContextManager[object] | None = None
         self.steps_between_looks = 1 if self.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
@@ -289,9 +289,8 @@ class Trainer:
                     loss = total_loss(losses)
                 loss = loss.float() / len(batch)
                 loss.backward()
-            if self.loss_names is None:
-                self.loss_names = list(losses)
-            elif set(self.loss_names) != set(losses):
+            self.loss_names = self.loss_names or list(losses)
+            if set(self.loss_names) != set(losses):
                 raise ValueError(
                     f"the losses of a task are the same at each step: it gave {', '.join(self.loss_names)}, now "
                     f"{', '.join(losses)}; give 0 of one that is not there"
@@ -306,7 +305,7 @@ class Trainer:
     @property
     def _term_names(self) -> list[str]:
         """Names of the terms of the loss, none of one that is no sum."""
-        return self.loss_names if self.loss_names is not None and len(self.loss_names) > 1 else []
+        return self.loss_names if len(self.loss_names) > 1 else []
 
     def _batches(self) -> Iterator[tuple[Tensor, ...]]:
         """The rest of an epoch, in an order of its own: this process's parts of each batch.
