@@ -24,9 +24,7 @@ def pixel_mask_from_keys(keys: Tensor, height: int, width: int, mask_ratio: floa
     Raises:
         ValueError: If ``mask_ratio`` is outside [0, 1], a size is not positive, or there are other keys than (N, P).
     """
-    if min(height, width, patch_size) < 1:
-        raise ValueError(f"sizes must be positive, got {height}x{width} pixels in patches of {patch_size}")
-    rows, columns = math.ceil(height / patch_size), math.ceil(width / patch_size)
+    rows, columns = _patch_grid(height, width, patch_size)
     patches = rows * columns
     if keys.ndim != 2 or keys.shape[1] != patches:
         # Of a multiple, they would be taken for those of more frames.
@@ -67,8 +65,12 @@ def random_pixel_mask(
     Raises:
         ValueError: If ``mask_ratio`` is outside [0, 1] or a size is not positive.
     """
+    keys = torch.rand(num_frames, math.prod(_patch_grid(height, width, patch_size)), generator=generator, device=device)
+    return pixel_mask_from_keys(keys, height, width, mask_ratio, patch_size)
+
+
+def _patch_grid(height: int, width: int, patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches, cut ones at the edges too; a ValueError if a size is not positive."""
     if min(height, width, patch_size) < 1:
         raise ValueError(f"sizes must be positive, got {height}x{width} pixels in patches of {patch_size}")
-    patches = math.ceil(height / patch_size) * math.ceil(width / patch_size)
-    keys = torch.rand(num_frames, patches, generator=generator, device=device)
-    return pixel_mask_from_keys(keys, height, width, mask_ratio, patch_size)
+    return math.ceil(height / patch_size), math.ceil(width / patch_size)
