@@ -38,8 +38,9 @@ def create_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimiz
             f"no optimizer is called {name!r}; do you mean {', '.join(near)}? timm.optim.list_optimizers() names all"
         )
     # The paper's betas (timm would take them for Adam, too, but lets each optimizer have its own) and torch's one-pass
-    # step, where it has one.
-    options: dict[str, Any] = {"fused": True} if name in ("adam", "adamw") else {}
+    # step, where it has one and no other is asked for.
+    one_pass = name in ("adam", "adamw") and not config.opt_args.get("foreach")
+    options: dict[str, Any] = {"fused": True} if one_pass else {}
     # Files have lists for tuples.
     options |= {key: tuple(value) if isinstance(value, list) else value for key, value in config.opt_args.items()}
     if taken := {"lr", "weight_decay", "params"}.intersection(config.opt_args):
@@ -53,7 +54,9 @@ def create_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimiz
     _try(create, described, groups[0]["params"][0].device if groups else torch.device("cpu"))
     # Not before: of some that cannot train here, timm does not give the class.
     for key, parameter in inspect.signature(get_optimizer_class(name, bind_defaults=False)).parameters.items():
-        if isinstance(parameter.default, bool) and isinstance(options.get(key), str):
+        # Not every option is annotated; some have None for "as is best here".
+        is_bool = isinstance(parameter.default, bool) or "bool" in str(parameter.annotation)
+        if is_bool and isinstance(options.get(key), str):
             # "no" would count as True.
             raise ValueError(f"{key} of the optimizer {name!r} is true or false, got {options[key]!r}")
     return create(groups)

@@ -23,12 +23,15 @@ def test_options_of_the_optimizer_reach_it() -> None:
     assert {(group["betas"], group["eps"]) for group in optimizer.param_groups} == {((0.8, 0.9), 1e-3)}
     assert create_optimizer(net, config()).param_groups[0]["betas"] == (0.9, 0.999)
     assert create_optimizer(net, config(optimizer="sgd", opt_args={"momentum": 0.5})).param_groups[0]["momentum"] == 0.5
+    assert create_optimizer(net, config(opt_args={"foreach": True})).defaults["foreach"] is True
     with pytest.raises(ValueError, match=r"optimizer 'adam' with \{'momenta': 3\} cannot train here: .*momenta"):
         create_optimizer(net, config(opt_args={"momenta": 3}))
     with pytest.raises(ValueError, match=r"optimizer 'adam' with .* cannot train here: Invalid beta"):
         create_optimizer(net, config(opt_args={"betas": (2.0, 0.9)}))
     with pytest.raises(ValueError, match="nesterov of the optimizer 'sgd' is true or false, got 'no'"):
         create_optimizer(net, config(optimizer="sgd", opt_args={"momentum": 0.5, "nesterov": "no"}))
+    with pytest.raises(ValueError, match="foreach of the optimizer 'adam' is true or false, got 'no'"):
+        create_optimizer(net, config(opt_args={"foreach": "no"}))
     with pytest.raises(ValueError, match="opt_args has lr, which has an option of its own"):
         create_optimizer(net, config(opt_args={"lr": 3}))
 
