@@ -292,6 +292,7 @@ def curves(log: Sequence[dict[str, Any]], file: Path) -> None:
     """
     import_without_settings("matplotlib")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.subplots(1, 3)
@@ -307,5 +308,11 @@ def curves(log: Sequence[dict[str, Any]], file: Path) -> None:
         axis.grid(alpha=0.3)
         if key != "lr":
             axis.set_yscale("log")
+            # Plain numbers, and between the decades, too.
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("{x:g}")
+            low, high = axis.get_ylim()
+            if high > 10 * low:
+                axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     with atomic_write(file) as beside:
         figure.savefig(beside, dpi=100, format="png")

@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from plasm import pictures
@@ -104,6 +106,29 @@ def test_curves_of_a_log_whose_rows_are_not_all_evaluated(tmp_path: Path) -> Non
     pictures.curves(log, tmp_path / "c.png")
     with Image.open(tmp_path / "c.png") as image:
         assert image.size == (900, 320)
+
+
+@pytest.mark.parametrize("errors", [(42.0, 39.5), (430.0, 44.0)])
+def test_curves_have_plain_numbers(
+    errors: tuple[float, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a decade too, where matplotlib would write powers of ten, and a little above one, where but one label."""
+    drawn: list[Any] = []
+    save = Figure.savefig
+
+    def savefig(figure: Figure, *args: Any, **named: Any) -> None:
+        drawn.append(figure)
+        save(figure, *args, **named)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    log = [{"clips": 8 * n, "loss": 1.0, "lr": 0.1, "val_mse": error} for n, error in enumerate(errors)]
+    pictures.curves(log, tmp_path / "c.png")
+    axis = drawn[0].axes[1].yaxis
+    low, high = axis.get_view_interval()
+    ticks = axis.get_major_ticks() + axis.get_minor_ticks()
+    labels = [tick.label1.get_text() for tick in ticks if low <= tick.get_loc() <= high]
+    assert len(labels) >= 3
+    assert all(float(label) for label in labels)
 
 
 def test_a_comparison_has_a_row_and_a_panel_for_each_model(tmp_path: Path) -> None:
