@@ -6,6 +6,7 @@
 from .checking import TOLERANCE, ExportError, check_file, sample_clips
 from .engines import Engine, ExportedModel, is_exported, load_exported
 from .files import FORMATS, OPSET, Exported, Format, export, through_onnx
+from .float16 import make_room
 from .metadata import METADATA, read_metadata
 from .origin import UntrustedFileError, check_origin, record_file, remember
 
@@ -25,6 +26,7 @@ __all__ = [
     "export",
     "is_exported",
     "load_exported",
+    "make_room",
     "read_metadata",
     "record_file",
     "remember",

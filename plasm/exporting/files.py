@@ -26,6 +26,7 @@ from plasm.models import ModelInterface, forecasting
 
 from .checking import check_file, sample_clips
 from .engines import Engine, ExportedModel, load_exported
+from .float16 import make_room
 from .metadata import write_metadata
 from .origin import remember
 
@@ -88,7 +89,8 @@ def export(
             AOTInductor for machines like this one.
         num_frames: T' of the graph, any: the rollout of ``predict``; the model's own by default.
         size: H and W; by default those of the model's configuration. With ``dynamic_size`` what it is checked at.
-        half: Store the weights and compute in half precision; input and output stay float32.
+        half: Store the weights and compute in half precision, after ``float16.make_room``; input and output stay
+            float32.
         dynamic_size: Take any H and W.
         clips: What to check on, (B, T, C, H, W) with B of 3 or more; by default real clips of the package, made fit.
         license: Of the weights; by default what the manifest of published weights says.
@@ -112,7 +114,10 @@ def export(
     with forecasting(model):
         eager = copy.deepcopy(model).cpu().float().eval()
         clips = sample_clips(model, size) if clips is None else clips.float().cpu()
-        graph = _Forecast(copy.deepcopy(eager), num_frames, half)
+        traced = copy.deepcopy(eager)
+        if half:
+            make_room(traced, clips)
+        graph = _Forecast(traced, num_frames, half)
         shapes = {"clip": _dynamic_shapes(model, dynamic_size)}
         program = torch.export.export(graph.eval(), (clips[:2],), dynamic_shapes=shapes)
         metadata = _describe(model, format, num_frames, size, half, dynamic_size, license)
