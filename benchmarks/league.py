@@ -81,8 +81,8 @@ NOTE = (
     "what the paper's size and training give."
 )
 NOTES = {
-    "plasm_mmnist_tiny": "One of the league (docs/league.md): 48,000 clips, where the default, mmnist_v5, has seen "
-    "1,003,648; no phase 1, no Spatial Masking, no frozen encoder, a skip that the paper's Fig. 1 lacks, a score of "
+    "plasm_mmnist_tiny": "One of the league (docs/league.md): 48,000 clips, where the default, mmnist_v6, has seen "
+    "1,383,040; no phase 1, no Spatial Masking, no frozen encoder, a skip that the paper's Fig. 1 lacks, a score of "
     "PLA of our own, Muon.",
 }
 """What the rows of published weights say of them, in place of ``NOTE``."""
