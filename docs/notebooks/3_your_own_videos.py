@@ -5,8 +5,8 @@
 # turn, bounce off the borders and collide. The page [your own videos](../videos.md) says what to choose for others.
 #
 # The whole notebook takes a quarter of an hour of two cores: 28 minutes of CPU time. It ran here on a machine that was busy with
-# other work, so the times that it prints are longer. With `PLASM_QUICK=1` in the environment it does little of
-# everything, to see that it works.
+# other work, so the times that it prints are longer; and it began with the published weights of that time, `mmnist_v5`.
+# With `PLASM_QUICK=1` in the environment it does little of everything, to see that it works.
 
 # %%
 # include: benchmarks/scene.py
