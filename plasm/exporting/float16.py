@@ -38,7 +38,7 @@ def make_room(model: nn.Module, clips: Tensor) -> None:
         return
     peaks = _peaks(model, clips)
     if not all(map(math.isfinite, peaks.values())):
-        raise ValueError("the model's features of these clips are not finite: give it and them in float32")
+        raise ValueError("the model's features of these clips are not finite; if it is in float16, begin with float32")
 
     def power(*modules: nn.Module) -> float:
         """The power of two, at most 1, that brings the outputs of modules within ``PEAK``."""
