@@ -263,6 +263,7 @@ def plot(args: argparse.Namespace, curves: dict[str, Sequence[float]]) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, values in curves.items():
@@ -271,6 +272,10 @@ def plot(args: argparse.Namespace, curves: dict[str, Sequence[float]]) -> None:
     axes.set(xscale="log", yscale="log", xlabel="visible share, 1 - r0", ylabel="masked-dense / sparse")
     axes.set_xticks([1 - ratio for ratio in args.ratios], [f"{1 - ratio:.2f}" for ratio in args.ratios], rotation=60)
     axes.set_xticks([], minor=True)
+    # Plain numbers, and between the decades, too.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(args.out, dpi=120)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from plasm.layers.conv import pad_to_multiple
 
 from ._forecasting import forecasts
+from ._untrusted import parameters_of
 
 Model = TypeVar("Model", bound="VideoModel")
 
@@ -150,9 +151,15 @@ class VideoModel(nn.Module):
             given = {"in_frames": clip.shape[1], "in_chans": clip.shape[2]}
             given = {name: count for name, count in given.items() if count != getattr(self, name)}
             other = ", ".join(f"{name}={count}" for name, count in given.items())
-            fits = given.keys() <= set(self.adaptable)
-            then = "adapts published weights to it" if fits else "makes it to be trained, since no other weights fit it"
-            message += f"; for such clips make the model with {other}: create_model {then}"
+            if fixed := sorted(given.keys() - parameters_of(type(self)).keys()):
+                message += f"; {type(self).__name__} has no argument {' and '.join(fixed)}, so it takes no such clips"
+            elif given.keys() <= set(self.adaptable):
+                message += f"; for such clips make the model with {other}: create_model adapts published weights to it"
+            else:
+                message += (
+                    f"; for such clips make the model with {other}: create_model makes it to be trained, since no "
+                    "other weights fit it"
+                )
         raise ValueError(message)
 
     def pad_clip(self, clip: Tensor) -> Tensor:

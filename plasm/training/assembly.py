@@ -279,8 +279,8 @@ def _create_datasets(config: RunConfig, model: nn.Module) -> tuple[Dataset[Tenso
         )
     channels, wanted = first_clip(train_set).shape[1], ModelInterface.of(model).in_chans
     if wanted not in (None, channels):
-        raise ValueError(
-            f"{config.data} has clips of {channels} channel(s), {config.model} takes {wanted}: "
-            f"--model-arg in_chans={channels}, or an option of the data set"
-        )
+        advice = "an option of the data set"
+        if "in_chans" in inspect.signature(type(model)).parameters:
+            advice = f"--model-arg in_chans={channels}, or {advice}"
+        raise ValueError(f"{config.data} has clips of {channels} channel(s), {config.model} takes {wanted}: {advice}")
     return train_set, val_set

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from timm.models import register_model
+from torch import nn
 from video_files import frames, write_images, write_kth, write_seq, write_taxibj
 
 from plasm.cli import main
@@ -105,6 +107,35 @@ def test_a_data_set_that_does_not_fit_the_model_is_an_early_error(tmp_path: Path
     )
     assert "training clips, fewer than a batch of 5000" in result.output
     assert not (tmp_path / "run").exists()
+
+
+class Gray(nn.Module):
+    """A model of its user's own, that takes gray clips alone."""
+
+    in_chans, in_frames, out_frames = 1, 4, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return self.conv(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
+
+
+@register_model
+def gray_alone(pretrained: bool = False, **kwargs: Any) -> Gray:
+    return Gray()
+
+
+def test_channels_are_not_advised_of_a_model_that_has_no_such_argument(tmp_path: Path) -> None:
+    write_taxibj(tmp_path)
+    result = CliRunner().invoke(
+        main,
+        ["train", "--model", "gray_alone", "--data", "taxibj", "--data-dir", str(tmp_path), "--data-arg", "val_days=4",
+         "--out", str(tmp_path / "run")],
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "2 channel(s), gray_alone takes 1: an option of the data set\n" in result.output
 
 
 @register_dataset("odd_clips")
