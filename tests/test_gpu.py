@@ -22,6 +22,7 @@ from plasm.runs.config import read_config
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "plasm" / "data" / "samples"
 CPU = torch.device("cpu")
+STEPS = ["tests", "throughput", "sparse", "clips", "error"]
 
 
 @register_model
@@ -70,6 +71,8 @@ def test_from_the_command_to_weights_that_timm_loads(gpu: Any, tmp_path: Path, m
     assert len(log) == config.epochs >= 2
     assert report["clips"] == log[-1]["clips"] == config.epochs * config.clips_per_epoch
     assert (config.schedule, config.decay_epochs) == ("wsd", max(1, round(config.epochs / 4)))
+    assert log[-1]["lr"] < 0.1 * config.lr  # the decay has ended
+    assert [name for name in report if name in STEPS] == STEPS
     assert report["error"].keys() >= {"mse", "ssim"}
     assert report["sparse"] == "0 of 3 mask ratios"
     assert {"tests.txt", "sparse.txt", "report.json"} <= {file.name for file in out.iterdir()}
@@ -86,7 +89,7 @@ def test_all_of_it_in_a_minute(tmp_path: Path) -> None:
                tmp_path / "out", "--device", "cpu", "--model", "plasm_mmnist_tiny"]  # fmt: skip
     subprocess.run(list(map(str, command)), cwd=ROOT, check=True)
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
-    assert report.keys() >= {"tests", "throughput", "sparse", "clips", "error"}
+    assert [name for name in report if name in STEPS] == STEPS
     assert report["clips"] > 0
     model = timm.create_model(f"local-dir:{tmp_path / 'out' / 'weights'}", pretrained=True)
     assert model(torch.rand(1, 10, 1, 64, 64)).isfinite().all()

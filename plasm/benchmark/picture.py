@@ -71,7 +71,7 @@ def picture(rows: Sequence[Measurement], file: Path) -> None:
 
 
 def _label(axis: Any, labels: Sequence[str]) -> None:
-    """Write a label beside each of the collections of an axis, where it covers no other label and no point."""
+    """Write a label beside each of the collections of an axis, within it, where it covers no other and no point."""
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
@@ -81,7 +81,7 @@ def _label(axis: Any, labels: Sequence[str]) -> None:
         for side in ((-4, -4), (4, 4))
     ]  # fmt: skip
     boxes = [Bbox(corners) for corners in zip(taken[::2], taken[1::2], strict=True)]
-    own = list(boxes)
+    own, room = list(boxes), axis.get_window_extent(renderer)
     for collection, label, point in zip(axis.collections, labels, own, strict=True):
         position = collection.get_offsets()[0]
         for offset in _OFFSETS:
@@ -93,7 +93,9 @@ def _label(axis: Any, labels: Sequence[str]) -> None:
             # An annotation's own extent has its line in it.
             text.update_positions(renderer)
             box = Text.get_window_extent(text)
-            if not box.count_overlaps([each for each in boxes if each is not point]) or offset == _OFFSETS[-1]:
+            fits = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
+            free = not box.count_overlaps([each for each in boxes if each is not point])
+            if (fits and free) or offset == _OFFSETS[-1]:
                 boxes.append(box)
                 break
             text.remove()

@@ -9,7 +9,9 @@ from matplotlib.text import Text
 from plasm import benchmark
 
 
-def test_no_label_of_the_picture_lies_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_of_the_picture_lie_on_no_other_and_within_the_axes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     figures, save = [], Figure.savefig
 
     def keep(figure: Figure, *args: Any, **kwargs: Any) -> None:
@@ -28,5 +30,7 @@ def test_no_label_of_the_picture_lies_on_another(tmp_path: Path, monkeypatch: py
         # Without the lines to the points.
         boxes = [Text.get_window_extent(text, renderer) for text in axis.texts]
         assert boxes
+        room = axis.get_window_extent(renderer)
+        assert all(room.x0 <= box.x0 and box.x1 <= room.x1 for box in boxes)
         for number, box in enumerate(boxes):
             assert not any(box.overlaps(other) for other in boxes[:number])
