@@ -5,7 +5,7 @@
     python benchmarks/rain.py trials --data-dir DIR --out runs/rain
 
 ``train`` does what OUT has not yet, and goes on where it was stopped. ``measure`` scores the systems, and the published
-``plasm_radar`` beside them, on the composites that no choice was made on; ``trials`` scores the losses on those that
+``plasm_radar`` beside them, on the test composites; ``trials`` scores the losses on those that
 choices are made on. Both write a CSV a table to ``docs/results``. What decides a result stands here.
 """
 
@@ -91,7 +91,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "PredRNN": System("predrnn_mmnist_tiny", 20, {"patch_size": 8, "hidden_dims": [21] * 4}, _SAMPLING),
 }
-"""The league's shapes, each with its own loss, squared error, weighed 1 + 4 x."""
+"""Shapes of the league, of PredRNN the one that lost there, each with its own loss, squared error, weighed 1 + 4 x."""
 
 
 def _trial(**changes: Any) -> System:
