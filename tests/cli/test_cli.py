@@ -65,12 +65,12 @@ def test_models_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ImageDraw.ImageDraw, "text", write)
     out = tmp_path / "out"
     given = ["plasm_mmnist_tiny", "convlstm_mmnist_tiny"]
-    names = ["plasm_mmnist_tiny.mmnist_v6", "convlstm_mmnist_tiny.league"]
+    names = ["plasm_mmnist_tiny.mmnist_v7", "convlstm_mmnist_tiny.league"]
     printed = ok("predict", "--model", given[0], "--model", f"{given[1]},{names[0]}", "--out", out)
     # Whose weights: those of two models may have seen different numbers of clips.
     assert f"predicted by {', '.join(names)}\n" in printed
     rows = {line.split()[0]: line.split()[1] for line in printed.splitlines() if line.startswith(tuple(names))}
-    assert rows[names[0]] == "48.87"
+    assert rows[names[0]] == "47.90"
     assert sorted(file.name for file in out.iterdir()) == sorted(
         ["comparison.gif", "comparison.png", *(f"{name}.npy" for name in names)]
     )
@@ -87,7 +87,7 @@ def test_models_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert told == [f"{names[0]}, MSE {error:.1f}" for error in (*errors, *[errors[0]] * 20)]
     assert float(rows[names[0]]) == pytest.approx(errors.mean(), abs=0.006)
     assert "trained on 48,000 clips of Moving MNIST: convlstm_mmnist_tiny.league\n" in printed
-    assert "trained on 1,383,040 clips of Moving MNIST: plasm_mmnist_tiny.mmnist_v6\n" in printed
+    assert "trained on 1,597,696 clips of Moving MNIST: plasm_mmnist_tiny.mmnist_v7\n" in printed
     message = fails("predict", "--model", ",".join(names), "--weights", "RUN", "--out", out)
     assert "--weights are of one model" in message
     message = fails("predict", "--model", ",".join(names), "--out", tmp_path / "two.gif")
@@ -110,7 +110,7 @@ def test_names_of_models_to_predict_with(caplog: pytest.LogCaptureFixture) -> No
     assert prediction.named_models("plasm*") == ["plasm_mmnist_tiny"]
     assert prediction.named_models("*", radar=True) == ["plasm_radar"]
     several = prediction.named_models("tau_mmnist_tiny, plasm_mmnist_tiny")
-    assert several == ["tau_mmnist_tiny.league", "plasm_mmnist_tiny.mmnist_v6"]
+    assert several == ["tau_mmnist_tiny.league", "plasm_mmnist_tiny.mmnist_v7"]
     assert not caplog.messages
     assert prediction.named_models("tau_mmnist_tiny,tau_mmnist_tiny.league") == ["tau_mmnist_tiny.league"]
     assert caplog.messages == [

@@ -83,7 +83,7 @@ def test_weights_that_are_named_twice_are_refused() -> None:
     with pytest.raises(
         ValueError, match=r"plasm_mmnist_tiny\.league is of weights of its own, beside plasm_mmnist_tin"
     ):
-        load_model("plasm_mmnist_tiny.league", "plasm_mmnist_tiny.mmnist_v6")
+        load_model("plasm_mmnist_tiny.league", "plasm_mmnist_tiny.mmnist_v7")
     load_model("plasm_mmnist_tiny.league", "plasm_mmnist_tiny.league")
 
 

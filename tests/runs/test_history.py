@@ -91,7 +91,7 @@ def test_a_name_that_everyone_can_load_is_told_and_a_path_is_not(
     assert history_of("hf-hub:some/one@main") == [{"weights": "hf-hub:some/one@main"}]
     assert history_of(str(tmp_path / "w.safetensors")) == [{"weights": "w.safetensors"}]
     monkeypatch.chdir(tmp_path)
-    for name in ("plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist_v6"):
+    for name in ("plasm_mmnist_tiny", "plasm_mmnist_tiny.mmnist_v7"):
         Path(name).mkdir()
         for source in (f"./{name}", f"{name}/", str(tmp_path / name)):
             assert history_of(source) == [{"weights": f"./{name}"}]

@@ -331,8 +331,8 @@ def test_a_trainer_locks_its_folder_until_it_has_trained(tmp_path: Path) -> None
 
 def test_a_constructor_is_no_name_of_weights(tmp_path: Path) -> None:
     """What trained from random weights would be saved under the name of others."""
-    given = {**GIVEN, "model": "plasm_mmnist_tiny.mmnist_v6", "out": str(tmp_path / "run"), "device": "cpu"}
-    with pytest.raises(ValueError, match=r"give --model plasm_mmnist_tiny --init plasm_mmnist_tiny\.mmnist_v6$"):
+    given = {**GIVEN, "model": "plasm_mmnist_tiny.mmnist_v7", "out": str(tmp_path / "run"), "device": "cpu"}
+    with pytest.raises(ValueError, match=r"give --model plasm_mmnist_tiny --init plasm_mmnist_tiny\.mmnist_v7$"):
         training.run(TrainConfig(**given))
     with pytest.raises(ValueError, match=r"phase 1 begins without weights.*: --model plasm_mmnist_tiny$"):
         training.run(PretrainConfig(**given))
