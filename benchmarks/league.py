@@ -412,7 +412,7 @@ def speeds(plans: list[Plan], rounds: int, batch: int = 8) -> Iterator[tuple[Pla
                     rates.setdefault((place, name), []).append(batch / (time.perf_counter() - started))
     for place, plan in enumerate(plans):
         memory = peak_memory(lambda task=tasks[place]: step(task), CPU) / 2**20  # type: ignore[misc]
-        yield plan, rates[place, "forward"], rates[place, "training"], round(memory)
+        yield plan, rates[place, "forward"], rates[place, "training"], float(round(memory))
 
 
 @click.group()

@@ -360,7 +360,7 @@ def test_what_the_page_says_of_the_rows_holds(league: Any, sample_scores: Any) -
     said(f"All {numbers[len(first)]} have their 48,000 clips")
     said(f"What {numbers[len(first)]} models say")
     papers = {family_of(f"{name}_mmnist_tiny").title for name in first}
-    said(f"{numbers[len(first)]} small models of {numbers[len(papers)]} systems".capitalize().replace("simvp", "SimVP"))
+    said(f"{numbers[len(first)].capitalize()} small models of {numbers[len(papers)]} systems")
     assert f"{numbers[len(first)].capitalize()} small models of {numbers[len(papers)]} systems" in (
         ROOT / "README.md"
     ).read_text(encoding="utf-8")
@@ -447,7 +447,7 @@ def test_what_the_page_says_of_the_rows_holds(league: Any, sample_scores: Any) -
     better = {
         (name, optimizer): min(
             row.val_mse for row in league.read() if row.model == final.model and row.optimizer == optimizer
-            and row.stage in league.TRIALS and row.shape == final.shape
+            and row.stage in league.TRIALS and json.loads(row.shape) == json.loads(final.shape)
         ) for name, final in first.items() for optimizer in ("adam", "muon")
     }  # fmt: skip
     gains = [better[name, "adam"] - better[name, "muon"] for name in first]

@@ -82,23 +82,30 @@ def _label(axis: Any, labels: Sequence[str]) -> None:
     ]  # fmt: skip
     boxes = [Bbox(corners) for corners in zip(taken[::2], taken[1::2], strict=True)]
     own, room = list(boxes), axis.get_window_extent(renderer)
+
+    def write(label: str, position: Any, offset: tuple[int, int]) -> tuple[Any, Bbox]:
+        text = axis.annotate(
+            label, position, fontsize=9, xytext=offset, textcoords="offset points",
+            ha="left" if offset[0] >= 0 else "right", va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "gray"} if max(map(abs, offset)) > 8 else None,
+        )  # fmt: skip
+        # An annotation's own extent has its line in it.
+        text.update_positions(renderer)
+        return text, Text.get_window_extent(text)
+
     for collection, label, point in zip(axis.collections, labels, own, strict=True):
-        position = collection.get_offsets()[0]
+        position, outside = collection.get_offsets()[0], None
         for offset in _OFFSETS:
-            text = axis.annotate(
-                label, position, fontsize=9, xytext=offset, textcoords="offset points",
-                ha="left" if offset[0] >= 0 else "right", va="center",
-                arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "gray"} if max(map(abs, offset)) > 8 else None,
-            )  # fmt: skip
-            # An annotation's own extent has its line in it.
-            text.update_positions(renderer)
-            box = Text.get_window_extent(text)
-            fits = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
-            free = not box.count_overlaps([each for each in boxes if each is not point])
-            if (fits and free) or offset == _OFFSETS[-1]:
-                boxes.append(box)
-                break
+            text, box = write(label, position, offset)
+            if not box.count_overlaps([each for each in boxes if each is not point]):
+                if room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1:
+                    break
+                outside = outside or offset
             text.remove()
+        else:
+            # No place is both free and within the axis.
+            _, box = write(label, position, outside or _OFFSETS[-1])
+        boxes.append(box)
 
 
 # Where a label may stand from its point, in points, the nearest first.

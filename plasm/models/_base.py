@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from plasm.layers.conv import pad_to_multiple
 
 from ._forecasting import forecasts
-from ._untrusted import parameters_of
+from ._untrusted import takes
 
 Model = TypeVar("Model", bound="VideoModel")
 
@@ -151,7 +151,7 @@ class VideoModel(nn.Module):
             given = {"in_frames": clip.shape[1], "in_chans": clip.shape[2]}
             given = {name: count for name, count in given.items() if count != getattr(self, name)}
             other = ", ".join(f"{name}={count}" for name, count in given.items())
-            if fixed := sorted(given.keys() - parameters_of(type(self)).keys()):
+            if fixed := sorted(name for name in given if not takes(type(self), name)):
                 message += f"; {type(self).__name__} has no argument {' and '.join(fixed)}, so it takes no such clips"
             elif given.keys() <= set(self.adaptable):
                 message += f"; for such clips make the model with {other}: create_model adapts published weights to it"

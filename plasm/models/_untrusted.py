@@ -38,6 +38,12 @@ def parameters_of(model_cls: type[nn.Module]) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.name not in ("device", "dtype")}
 
 
+def takes(model_cls: type[nn.Module], name: str) -> bool:
+    """Whether a class has an argument of this name, or takes any."""
+    parameters = inspect.signature(model_cls).parameters
+    return name in parameters or any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+
+
 def check_bools(model_cls: type[nn.Module], args: Mapping[str, Any], what: str) -> None:
     """Refuse, by a ValueError, texts for arguments that are True or False: "no" would count as True."""
     for name, parameter in inspect.signature(model_cls).parameters.items():

@@ -300,6 +300,8 @@ class ModelTester:
                 model(wrong)
 
     def test_another_number_of_input_frames_is_an_error_that_names_the_argument(self, model: Any) -> None:
+        if "in_frames" not in inspect.signature(type(model)).parameters:
+            pytest.skip(f"{type(model).__name__} has no argument in_frames")
         shorter = self.clip(model)[:, 1:]
         with pytest.raises(ValueError, match=rf"make the model with in_frames={model.in_frames - 1}: create_model"):
             model.predict(shorter)
@@ -330,6 +332,8 @@ class ModelTester:
 
     def test_weights_of_other_frame_counts_are_adapted_or_not_offered(self, name: str, tmp_path: Path) -> None:
         model = self.create(name, **self.export_arguments)
+        if "in_frames" not in inspect.signature(type(model)).parameters:
+            pytest.skip(f"{name} has no argument in_frames")
         weights.save_pretrained(model, tmp_path)
         frames, clip = 2 * model.in_frames, self.clip(model)
         with pytest.raises(ValueError, match=f"make the model with in_frames={frames}: create_model") as error:

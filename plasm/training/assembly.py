@@ -279,8 +279,11 @@ def _create_datasets(config: RunConfig, model: nn.Module) -> tuple[Dataset[Tenso
         )
     channels, wanted = first_clip(train_set).shape[1], ModelInterface.of(model).in_chans
     if wanted not in (None, channels):
-        advice = "an option of the data set"
-        if "in_chans" in inspect.signature(type(model)).parameters:
+        advice = f"an option of the data set (--data-arg) that makes {wanted}"
+        taken = inspect.signature(type(model)).parameters
+        if "in_chans" in taken or any(each.kind == each.VAR_KEYWORD for each in taken.values()):
             advice = f"--model-arg in_chans={channels}, or {advice}"
+        else:
+            advice = f"no argument of the model changes that; give {advice}"
         raise ValueError(f"{config.data} has clips of {channels} channel(s), {config.model} takes {wanted}: {advice}")
     return train_set, val_set

@@ -32,5 +32,6 @@ def test_labels_of_the_picture_lie_on_no_other_and_within_the_axes(
         assert boxes
         room = axis.get_window_extent(renderer)
         assert all(room.x0 <= box.x0 and box.x1 <= room.x1 for box in boxes)
+        assert all(room.y0 <= box.y0 and box.y1 <= room.y1 for box in boxes)
         for number, box in enumerate(boxes):
             assert not any(box.overlaps(other) for other in boxes[:number])

@@ -263,6 +263,8 @@ def test_a_class_without_channels_of_its_own_is_saved_and_loaded_and_takes_no_ot
         timm.create_model("gray_net", in_chans=3)
     with pytest.raises(ValueError, match="Gray has no argument in_chans, so it takes no such clips"):
         model.predict(torch.rand(1, model.in_frames, 3, 8, 8))
+    with pytest.raises(ValueError, match="make the model with in_frames=3: create_model"):
+        model.predict(torch.rand(1, 3, 1, 8, 8))
 
 
 def test_a_class_that_does_not_name_its_arguments_is_refused() -> None:

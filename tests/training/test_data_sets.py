@@ -135,7 +135,7 @@ def test_channels_are_not_advised_of_a_model_that_has_no_such_argument(tmp_path:
          "--out", str(tmp_path / "run")],
     )  # fmt: skip
     assert result.exit_code == 1
-    assert "2 channel(s), gray_alone takes 1: an option of the data set\n" in result.output
+    assert "2 channel(s), gray_alone takes 1: no argument of the model changes that; give an option" in result.output
 
 
 @register_dataset("odd_clips")
