@@ -5,8 +5,8 @@
     python benchmarks/rain.py trials --data-dir DIR --out runs/rain
 
 ``train`` does what OUT has not yet, and goes on where it was stopped. ``measure`` scores the systems, and the published
-``plasm_radar`` beside them, on the test composites; ``trials`` scores the losses on those that
-choices are made on. Both write a CSV a table to ``docs/results``. What decides a result stands here.
+``plasm_radar`` beside them, on the test composites; ``trials`` scores the losses on those that choices are made on.
+Both write a CSV a table to ``docs/results``. What decides a result stands here.
 """
 
 import csv
